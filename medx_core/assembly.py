@@ -1,0 +1,72 @@
+"""Putting the parts together from the settings: the one place that knows which implementation stands behind a seam."""
+
+from medx_core.answering import AnsweringEngine, AnsweringLimits
+from medx_core.models.devices import choose_placement, use_threads
+from medx_core.models.loading import LoadedModel, load_model
+from medx_core.routing.embedding_router import load_router
+from medx_core.routing.router import Router
+from medx_core.settings import Settings
+from medx_core.storage.engine import Database
+from medx_core.storage.opening import open_database
+from medx_core.storage.vector_store import VectorStore
+from medx_core.vector_registry import VectorRegistry
+
+
+def build_database(settings: Settings) -> Database:
+    """Open the database of the settings.
+
+    Raises:
+        StorageFault: it cannot be reached or needs `medx db upgrade`.
+    """
+    return open_database(settings)
+
+
+def build_model(settings: Settings) -> LoadedModel:
+    """Load the language model of the settings onto its device.
+
+    Raises:
+        ModelUnavailable: the model or the device is not there.
+    """
+    use_threads(settings.threads)
+    placement = choose_placement(settings.device, settings.dtype)
+    return load_model(settings.model, models_folder=settings.models_folder, placement=placement)
+
+
+def build_router(settings: Settings) -> Router:
+    """Load the trained router.
+
+    Raises:
+        RouterUnavailable: none was trained for this encoder.
+    """
+    placement = choose_placement(settings.device)
+    return load_router(
+        encoder_name=settings.router_encoder,
+        routers_folder=settings.routers_folder,
+        device=str(placement.device),
+        threshold=settings.route_threshold,
+    )
+
+
+def build_registry(settings: Settings, database: Database) -> VectorRegistry:
+    """Return the registry of steering vectors."""
+    return VectorRegistry(VectorStore(database), settings.vectors_folder)
+
+
+def build_engine(settings: Settings, database: Database | None = None) -> AnsweringEngine:
+    """Build the answering engine: model, router and active vectors. Takes seconds and memory.
+
+    Raises:
+        ModelUnavailable: the model or the device is not there.
+        RouterUnavailable: no router was trained.
+        StorageFault: the database cannot be used.
+    """
+    registry = build_registry(settings, database or build_database(settings))
+    limits = AnsweringLimits(
+        max_new_tokens=settings.max_new_tokens, uncertain_margin=settings.uncertain_margin
+    )
+    return AnsweringEngine(
+        build_model(settings),
+        build_router(settings),
+        registry,
+        limits,
+    )

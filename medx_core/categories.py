@@ -1,0 +1,64 @@
+"""The three kinds of question MedX tells apart, and what the router says about one question."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+
+
+class Category(StrEnum):
+    """The task categories of MEDASSESS-X (arXiv 2601.12812, section 3)."""
+
+    TRIAGE = "triage"
+    LITERATURE = "literature"
+    PATIENT_FACING = "patient-facing"
+
+
+class RouteSource(StrEnum):
+    """Who decided the category."""
+
+    ROUTER = "router"
+    USER = "user"
+    FILE = "file"
+
+
+@dataclass(frozen=True)
+class Route:
+    """The decision for one question.
+
+    `category` is None when the router abstained: the question is then answered unsteered.
+    `probabilities` holds one value a category (they sum to 1), also when a user overrode the router.
+    """
+
+    category: Category | None
+    probabilities: Mapping[Category, float] = field(default_factory=lambda: MappingProxyType({}))
+    source: RouteSource = RouteSource.ROUTER
+    red_flag: bool = False
+    router: str = ""
+
+    @property
+    def abstained(self) -> bool:
+        """Whether no category was decided."""
+        return self.category is None
+
+    @property
+    def probability(self) -> float | None:
+        """The router's probability of the decided category, None where there is none."""
+        return None if self.category is None else self.probabilities.get(self.category)
+
+    @property
+    def needs_emergency_line(self) -> bool:
+        """Whether the answer must carry the emergency line: triage, or red-flag wording."""
+        return self.red_flag or self.category is Category.TRIAGE
+
+
+def as_category(text: str | None) -> Category | None:
+    """Read a category as people write it; None for an empty cell or `auto`.
+
+    Raises:
+        ValueError: the text names no category.
+    """
+    name = (text or "").strip().lower().replace("_", "-").replace(" ", "-")
+    if name in {"", "auto"}:
+        return None
+    return Category(name)

@@ -1,0 +1,126 @@
+"""`medx data`: look into question files, and write out what comes with MedX."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from medx_core import __version__
+from medx_core.data.bundled_statements import bundled_statements, write_statements
+from medx_core.data.limits import FileLimits
+from medx_core.data.problems import Problem
+from medx_core.data.question_files import QuestionFile, read_question_file
+from medx_core.data.result_files import template_csv
+from medx_core.errors import BadInput
+from medx_core.settings import settings
+
+app = typer.Typer(
+    help="Check question files; write the template and the bundled statements.", no_args_is_help=True
+)
+
+_SHOWN = 50
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Where to write the CSV.")]
+DataFile = Annotated[Path, typer.Option("--data", help="A question file with answers.")]
+
+
+@app.command()
+def check(
+    file: Annotated[Path, typer.Argument(help="A CSV, TSV or JSONL file.")],
+    as_json: AsJson = False,
+) -> None:
+    """Say what a file holds: rows taken, rows not taken and why, and what was odd. Fails only if nothing is taken."""
+    content = read_question_file(file, limits=FileLimits.of(settings()))
+    if as_json:
+        typer.echo(json.dumps(content.as_json(), ensure_ascii=False))
+    else:
+        _show(content)
+    if content.refused:
+        raise typer.Exit(1)
+
+
+@app.command()
+def template(output: Output) -> None:
+    """Write a small question file to start from."""
+    _write(output, template_csv())
+    typer.echo(f"Wrote a template to {output}.")
+
+
+@app.command()
+def bundled(output: Output) -> None:
+    """Write the statements that come with MedX: sourced twins, not clinically validated."""
+    statements = bundled_statements()
+    try:
+        with output.open("w", encoding="utf-8", newline="") as out:
+            write_statements(statements, out)
+    except OSError as error:
+        raise _cannot_write(output, error) from error
+    typer.echo(f"Wrote {len(statements):,} statements to {output}.")
+
+
+@app.command()
+def leak(data: DataFile, as_json: AsJson = False) -> None:
+    """Measure how much wording alone gives away about the answers, with twins kept together."""
+    # scikit-learn takes seconds to load, which the other commands need not wait for
+    from medx_core.data.leakage import labelled_statements, leakage
+
+    content = read_question_file(data, limits=FileLimits.of(settings()))
+    figures = leakage(labelled_statements(content))
+    if as_json:
+        typer.echo(json.dumps({**figures, "medx_version": __version__, "data_sha256": content.sha256}))
+        return
+    table = Table(
+        "statements", "reader", "accuracy", "AUROC", title=f"{figures['rows']:,} statements, wording alone"
+    )
+    for name, readers in {"all": figures["readers"], **figures["by_category"]}.items():
+        for reader, values in readers.items():
+            table.add_row(name, reader, *(_figure(values[key]) for key in ("accuracy", "auroc")))
+    Console().print(table)
+    typer.echo(
+        "0.5 is what a reader reaches that knows nothing; an interval above it means that wording gives it away."
+    )
+
+
+def _figure(value: dict[str, float] | None) -> str:
+    return "too few" if value is None else f"{value['value']:.3f} ({value['low']:.3f}-{value['high']:.3f})"
+
+
+def _show(content: QuestionFile) -> None:
+    if content.refused:
+        typer.echo(f"{content.name} cannot be used. {content.problems[0].message}")
+        return
+    answered = sum(1 for row in content.rows if row.answer is not None)
+    typer.echo(
+        f"{content.name}: {len(content.rows):,} {'row' if len(content.rows) == 1 else 'rows'} taken "
+        f"({answered:,} with an answer), "
+        f"{len(content.problems):,} not taken; read as {content.format.upper()}, {content.encoding.upper()}."
+    )
+    _table("Rows not taken", content.problems)
+    _table("Taken, but please check", content.notices)
+
+
+def _table(title: str, remarks: tuple[Problem, ...]) -> None:
+    if not remarks:
+        return
+    table = Table("row", "column", "remark", title=title, title_justify="left")
+    for remark in remarks[:_SHOWN]:
+        table.add_row("" if remark.row is None else str(remark.row), remark.column or "", remark.message)
+    if len(remarks) > _SHOWN:
+        table.add_row("", "", f"... and {len(remarks) - _SHOWN:,} more; --json lists them all.")
+    Console(markup=False, highlight=False).print(table)
+
+
+def _write(output: Path, text: str) -> None:
+    try:
+        output.write_text(text, encoding="utf-8", newline="")
+    except OSError as error:
+        raise _cannot_write(output, error) from error
+
+
+def _cannot_write(output: Path, error: OSError) -> BadInput:
+    reason = (error.strerror or "unknown reason").lower()
+    return BadInput(f"{output} cannot be written ({reason}); choose another place with -o.")

@@ -1,0 +1,1 @@
+"""Data that people bring and data that MedX ships."""

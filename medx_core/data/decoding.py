@@ -1,0 +1,110 @@
+"""From the bytes of a file to its text: never a guess that would put other characters in a clinician's mouth."""
+
+import codecs
+import re
+from dataclasses import dataclass
+
+from medx_core.data.problems import FileRefused
+
+_SIGNATURES = (
+    (b"PK\x03\x04", "a zip archive"),
+    (b"PK\x05\x06", "a zip archive"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Excel or Word document"),
+    (b"\x89PNG", "a PNG image"),
+    (b"\xff\xd8\xff", "a JPEG image"),
+    (b"GIF8", "a GIF image"),
+    (b"%PDF", "a PDF document"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"BZh", "a bzip2 archive"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
+    (b"\xfd7zXZ\x00", "an xz archive"),
+    (b"\x28\xb5\x2f\xfd", "a zstd archive"),
+    (b"Rar!\x1a\x07", "a RAR archive"),
+    (b"SQLite format 3\x00", "an SQLite database"),
+    (b"PAR1", "a Parquet file"),
+    (b"ARROW1", "an Arrow file"),
+    (b"\x93NUMPY", "a NumPy file"),
+    (b"\x7fELF", "a program"),
+    (b"MZ\x90\x00", "a program"),
+    (b"{\\rtf", "an RTF document"),
+)
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
+_SAMPLE_CHARACTERS = 200_000
+_SAVE_AS_UTF8 = "save it as UTF-8 and try again"
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The text of a file. Characters that could not be read are lone surrogates: their rows are not taken."""
+
+    text: str
+    encoding: str
+    notice: str = ""
+
+
+def decoded(content: bytes) -> Decoded:
+    """Return the text of `content`.
+
+    Raises:
+        FileRefused: the content is no text, or in no encoding that can be told with certainty.
+    """
+    _refuse_known_binary(content)
+    if content.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        raise FileRefused(f"The file is in UTF-32, which is not read here; {_SAVE_AS_UTF8}.")
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        result = Decoded(_utf16(content), "utf-16")
+    else:
+        result = _eight_bit(content)
+    _refuse_control_characters(result.text)
+    return result
+
+
+def _refuse_known_binary(content: bytes) -> None:
+    for signature, what in _SIGNATURES:
+        if content.startswith(signature):
+            workbook = what == "a zip archive" and (b"xl/" in content or b"[Content_Types].xml" in content)
+            what = "an Excel workbook or another Office document" if workbook else what
+            raise FileRefused(f"The file is {what}, not a table of text; export it as CSV and try again.")
+
+
+def _utf16(content: bytes) -> str:
+    try:
+        return content.decode("utf-16").lstrip("\ufeff")
+    except UnicodeDecodeError as error:
+        raise FileRefused(
+            f"The file starts as UTF-16 but breaks at byte {error.start + 1:,}; {_SAVE_AS_UTF8}."
+        ) from error
+
+
+def _eight_bit(content: bytes) -> Decoded:
+    try:
+        text = content.decode("utf-8-sig")
+        return Decoded(text.lstrip("\ufeff"), "utf-8")
+    except UnicodeDecodeError:
+        text = content.decode("utf-8", errors="surrogateescape").lstrip("\ufeff")
+    broken = sum(1 for c in text if "\udc80" <= c <= "\udcff")
+    whole = sum(1 for c in text if c > "\x7f") - broken
+    if whole >= broken:
+        return Decoded(
+            text, "utf-8", "The file is UTF-8 with broken characters; rows that hold one are not taken."
+        )
+    try:
+        text = content.decode("cp1252")
+    except UnicodeDecodeError as error:
+        raise FileRefused(
+            f"The file is in neither UTF-8, UTF-16 nor Windows-1252 (byte {error.start + 1:,}); {_SAVE_AS_UTF8}."
+        ) from error
+    return Decoded(
+        text, "windows-1252", "The file is not UTF-8 and was read as Windows-1252; check accents and symbols."
+    )
+
+
+def _refuse_control_characters(text: str) -> None:
+    """Refuse what reads as text by chance; single control characters are the rows' own business."""
+    sample = text[:_SAMPLE_CHARACTERS]
+    nuls = sample.count("\x00")
+    if nuls >= 4 and nuls * 4 > len(sample):
+        raise FileRefused(f"The file looks like UTF-16 or UTF-32 without a byte order mark; {_SAVE_AS_UTF8}.")
+    controls = len(_CONTROL.findall(sample))
+    if controls >= 8 and controls * 20 > len(sample):
+        raise FileRefused("The file holds binary data, not a table of text; export it as CSV and try again.")

@@ -1,0 +1,85 @@
+"""What may identify a patient: found by its form, conservatively, and never repeated in a message.
+
+A warning that comes with every second question is not read. So bare dates (of publication, say) and bare numbers pass;
+a date needs a word of birth beside it, a record number its name, an NHS number its check digit.
+"""
+
+import re
+
+_DATE = (
+    r"(?:\d{1,2}[./-]\d{1,2}[./-](?:19|20)?\d{2}|(?:19|20)\d{2}[./-]\d{1,2}[./-]\d{1,2}"
+    r"|\d{1,2}(?:st|nd|rd|th)?\s+[A-Za-z]{3,9}\.?,?\s+(?:19|20)\d{2}|[A-Za-z]{3,9}\.?\s+\d{1,2},?\s+(?:19|20)\d{2})"
+)
+_PATTERNS = (
+    ("an e-mail address", re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})*\.[A-Za-z]{2,}")),
+    (
+        "a social security number",
+        re.compile(r"(?<![\d-])(?!000|666|9\d\d)\d{3}-(?!00)\d{2}-(?!0000)\d{4}(?![\d-])"),
+    ),
+    (
+        "a date of birth",
+        re.compile(
+            rf"(?:\bd\.?o\.?b\b\.?|\bborn\b|\bbirth\s?da(?:te|y)\b|\bdate of birth\b)[^\d\n]{{0,15}}?{_DATE}",
+            re.I,
+        ),
+    ),
+    (
+        "a record number",
+        re.compile(
+            r"\b(?:MRN|(?:medical|health|hospital|patient|chart)(?:\s+record)?\s*(?:number|no\b\.?|id\b|#))"
+            r"[\s:#.=is]{0,6}[A-Z]{0,3}-?\d[\d-]{4,}",
+            re.I,
+        ),
+    ),
+    (
+        "a telephone number",
+        re.compile(
+            r"(?<![\w.+-])(?:(?:\+1[ .-]?|1[ .-])?(?:\(\d{3}\) ?|\d{3}[.-])\d{3}[.-]\d{4}"
+            r"|\+\d{1,3}(?:[ .-]?\(?\d{2,4}\)?){3,5}|0\d{2,4} \d{3,4} ?\d{3,4}|07\d{3} ?\d{6})(?![\w-])"
+        ),
+    ),
+)
+_NHS = re.compile(r"(?<![\d.-])(\d{3})([ -])(\d{3})\2(\d{4})(?![\d-])|\bNHS\D{0,12}(\d{10})\b", re.I)
+_NHS_KIND = "an NHS number"
+_DIGITS = re.compile(r"\d")
+MASK = "[removed]"
+SHORTEST_IDENTIFIER = 6
+"""Characters; `a@b.co` is the shortest text that can be one."""
+
+
+def identifier_kinds(text: str) -> tuple[str, ...]:
+    """Return in words which kinds of possible identifiers stand in `text`, each once."""
+    if not _may_hold_any(text):
+        return ()
+    kinds = [kind for kind, pattern in _PATTERNS if pattern.search(text)]
+    if any(_is_nhs_number(match) for match in _NHS.finditer(text)):
+        kinds.append(_NHS_KIND)
+    return tuple(kinds)
+
+
+def without_identifiers(text: str) -> str:
+    """Return `text` with each possible identifier replaced by `[removed]`."""
+    if not _may_hold_any(text):
+        return text
+    for _, pattern in _PATTERNS:
+        text = pattern.sub(MASK, text)
+    return _NHS.sub(lambda match: MASK if _is_nhs_number(match) else match[0], text)
+
+
+def _may_hold_any(text: str) -> bool:
+    """Whether a closer look is worth while; nearly every question is done with here."""
+    return "@" in text or len(_DIGITS.findall(text)) >= 6 or _has_birth_word(text)
+
+
+def _has_birth_word(text: str) -> bool:
+    lowered = text.casefold()
+    return ("born" in lowered or "birth" in lowered or "dob" in lowered) and _DIGITS.search(text) is not None
+
+
+def _is_nhs_number(match: re.Match[str]) -> bool:
+    """Whether the last digit is the check digit (modulus 11) of the nine before it."""
+    digits = match[5] or match[1] + match[3] + match[4]
+    check = (
+        11 - sum(int(digit) * weight for digit, weight in zip(digits, range(10, 1, -1), strict=False)) % 11
+    )
+    return check % 11 == int(digits[9]) and check != 10

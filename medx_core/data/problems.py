@@ -1,0 +1,64 @@
+"""What is said about a file: rows not taken, things that are odd but taken, and why a file is refused.
+
+No message ever repeats what may identify a patient.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from medx_core.errors import BadInput
+
+SHOWN_OF_ONE_KIND = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One remark about a file. `row` counts records from 1 without the header; None concerns the whole file."""
+
+    row: int | None
+    column: str | None
+    message: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the remark as `medx data check --json` shows it."""
+        return {"row": self.row, "column": self.column, "message": self.message}
+
+
+class FileRefused(BadInput):
+    """Nothing of the file can be taken; the message is the one sentence its owner needs."""
+
+    def __init__(self, message: str, *, row: int | None = None, column: str | None = None) -> None:
+        super().__init__(message)
+        self.problem = Problem(row, column, message)
+
+
+@dataclass
+class Notices:
+    """Collects notices and keeps a file with one habit from filling the page with it."""
+
+    _of_kind: dict[str, list[Problem]] = field(default_factory=dict)
+    _count: dict[str, int] = field(default_factory=dict)
+
+    def add(self, kind: str, row: int | None, column: str | None, message: str) -> None:
+        """Note one thing. `kind` ends the summary "... and 312 more rows {kind}."."""
+        shown = self._of_kind.setdefault(kind, [])
+        self._count[kind] = self._count.get(kind, 0) + 1
+        if len(shown) < SHOWN_OF_ONE_KIND:
+            shown.append(Problem(row, column, message))
+
+    def listed(self) -> tuple[Problem, ...]:
+        """Return the notices, kind by kind, each kind cut after its first 20 and counted."""
+        listed: list[Problem] = []
+        for kind, shown in self._of_kind.items():
+            listed += shown
+            more = self._count[kind] - len(shown)
+            if more:
+                rows = "row" if more == 1 else "rows"
+                listed.append(Problem(None, shown[0].column, f"... and {more:,} more {rows} {kind}."))
+        return tuple(listed)
+
+
+def shortened(text: str, limit: int = 40) -> str:
+    """Return `text` on one line, cut to `limit` characters, fit to be quoted in a message."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text[: limit * 4]).split())
+    return line if len(line) <= limit and len(text) <= limit * 4 else line[: limit - 3] + "..."

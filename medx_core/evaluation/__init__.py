@@ -1,0 +1,1 @@
+"""Measuring: how good answers are, with intervals."""

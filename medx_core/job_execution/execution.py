@@ -1,0 +1,174 @@
+"""Runs one request: lease its items, have them answered, store what comes while the lease still holds."""
+
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from typing import Protocol
+
+from medx_core.errors import BadInput, Cancelled, LeaseLost, MedxError, StorageFault
+from medx_core.job_execution.isolation import Isolation
+from medx_core.job_execution.lanes import Answerer, Interrupted, Lane, Listener
+from medx_core.job_execution.lease_keeping import LeaseKeeper, LeaseTerms
+from medx_core.jobs.messages import AnswerRequest
+from medx_core.jobs.snapshots import LeasedItem
+from medx_core.questions import Answered, Mode, Question
+from medx_core.storage.lease_store import LeaseStore
+
+log = logging.getLogger(__name__)
+
+# How long to wait before storing is tried again when the database is away for a moment.
+STORE_AGAIN_SECONDS = (0.2, 1.0, 3.0)
+
+Outcome = tuple[LeasedItem, Future[Answered]]
+
+
+class TextStreams(Protocol):
+    """Where the text of an interactive answer goes while it is written. Must return at once and never fail."""
+
+    def begin(self, item_id: int, arm: str) -> None:
+        """The text is written from its beginning; what was sent before counts no more."""
+        ...
+
+    def piece(self, item_id: int, arm: str, text: str) -> None:
+        """A new piece of the text."""
+        ...
+
+    def done(self, item_id: int, arm: str) -> None:
+        """Nothing more comes; the database knows the rest."""
+        ...
+
+
+class JobExecutor:
+    """Answers the items of requests; many threads may call it at once.
+
+    Whatever happens to this process, an item is either stored once, under a live lease, or is left to be leased again.
+    """
+
+    def __init__(
+        self,
+        leases: LeaseStore,
+        answerer: Answerer,
+        keeper: LeaseKeeper,
+        terms: LeaseTerms,
+        streams: TextStreams | None = None,
+    ) -> None:
+        self._leases = leases
+        self._answerer = answerer
+        self._keeper = keeper
+        self._terms = terms
+        self._streams = streams
+        self._isolation = Isolation()
+        self._stopping = threading.Event()
+
+    def stop(self) -> None:
+        """Lease nothing more; what is in hand goes on until its answerer ends it."""
+        self._stopping.set()
+
+    def run(self, request: AnswerRequest, *, lane: Lane) -> None:
+        """Answer those items of the request that are free; a second delivery finds nothing to do.
+
+        Raises:
+            Interrupted: this process stops, and some items were not begun.
+            StorageFault: the database is away; the leases run out and the items are sent again.
+        """
+        suspects = self._leases.tried_before(request.item_ids)
+        fresh = [item_id for item_id in request.item_ids if item_id not in suspects]
+        if fresh:
+            with self._isolation.together(lane):
+                self._answer(fresh, lane)
+        for item_id in sorted(suspects):
+            with self._isolation.alone(lane):
+                self._answer([item_id], lane)
+
+    def _answer(self, item_ids: Sequence[int], lane: Lane) -> None:
+        if self._stopping.is_set():
+            raise Interrupted("This worker stops; the questions are left to the next one.")
+        leased = self._leases.lease(
+            item_ids,
+            owner=self._terms.owner,
+            seconds=self._terms.seconds,
+            max_attempts=self._terms.max_attempts,
+        )
+        with self._keeper.holding(leased):
+            waiting = {self._submit(item, lane): item for item in leased}
+            while waiting:
+                done, _ = wait(waiting, return_when=FIRST_COMPLETED)
+                self._settle([(waiting.pop(future), future) for future in done], self._streams_for(lane))
+
+    def _submit(self, item: LeasedItem, lane: Lane) -> Future[Answered]:
+        question = Question(
+            text=item.text,
+            mode=item.mode,
+            category=item.category,
+            category_from_file=item.category_from_file,
+            arms=item.arms,
+        )
+        should_stop = lambda: self._keeper.is_unwanted(item)  # noqa: E731 - closes over the item
+        streams = self._streams_for(lane)
+        if streams is None or item.mode is not Mode.TEXT:
+            return self._answerer.submit(question, lane=lane, listener=Listener(should_stop=should_stop))
+        for arm in item.arms:
+            streams.begin(item.id, arm)
+        listener = Listener(
+            on_text=lambda arm, piece: streams.piece(item.id, arm, piece), should_stop=should_stop
+        )
+        return self._answerer.submit(question, lane=lane, listener=listener)
+
+    def _streams_for(self, lane: Lane) -> TextStreams | None:
+        return self._streams if lane is Lane.INTERACTIVE else None
+
+    def _settle(self, outcomes: Sequence[Outcome], streams: TextStreams | None) -> None:
+        answered = {item: future.result() for item, future in outcomes if future.exception() is None}
+        self._store(answered)
+        given_back = [item for item, future in outcomes if isinstance(future.exception(), Interrupted)]
+        if given_back:
+            self._leases.give_back(given_back, owner=self._terms.owner)
+        for item, future in outcomes:
+            error = future.exception()
+            if error is not None and not isinstance(error, Interrupted):
+                self._close(item, error)
+            self._keeper.let_go(item)
+            if streams is not None and item.mode is Mode.TEXT:
+                for arm in item.arms:
+                    streams.done(item.id, arm)
+
+    def _store(self, answered: Mapping[LeasedItem, Answered]) -> None:
+        if not answered:
+            return
+        stored = self._persistently(
+            lambda: self._leases.finish_all(list(answered.items()), owner=self._terms.owner)
+        )
+        for item in answered:
+            if item.id not in stored:
+                log.warning("item %d: the lease was lost, the result is dropped", item.id)
+
+    def _persistently(self, store: Callable[[], frozenset[int]]) -> frozenset[int]:
+        for seconds in STORE_AGAIN_SECONDS:
+            try:
+                return store()
+            except StorageFault as error:
+                log.warning("results could not be stored, trying again: %s", error)
+                self._stopping.wait(seconds)
+        return store()
+
+    def _close(self, item: LeasedItem, error: BaseException) -> None:
+        try:
+            if isinstance(error, Cancelled):
+                self._leases.cancel_running(item, owner=self._terms.owner)
+                return
+            # What is wrong with the question itself does not get better by trying again.
+            attempts = 1 if isinstance(error, BadInput) else self._terms.max_attempts
+            status = self._leases.fail(
+                item, owner=self._terms.owner, reason=reason_in_words(error), max_attempts=attempts
+            )
+            log.warning("item %d failed and is now %s", item.id, status)
+        except LeaseLost:
+            log.warning("item %d: the lease was lost, its failure is dropped", item.id)
+
+
+def reason_in_words(error: BaseException) -> str:
+    """Return the sentence people read beside a question that could not be answered."""
+    if isinstance(error, MedxError):
+        return str(error)
+    return f"The model failed on this question ({type(error).__name__}); the worker's log says more."

@@ -1,0 +1,111 @@
+"""Keeps the leases of one process alive, and notices when work in hand is no longer wanted."""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import monotonic
+
+from medx_core.errors import MedxError
+from medx_core.jobs.snapshots import LeasedItem
+from medx_core.storage.lease_store import LeaseStore
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class LeaseTerms:
+    """In whose name items are held, for how many seconds without a heartbeat, and how often they are tried."""
+
+    owner: str
+    seconds: float = 30.0
+    max_attempts: int = 3
+
+
+class LeaseKeeper:
+    """A heartbeat for all items this process holds, on a thread of its own.
+
+    `alive` is asked before each heartbeat: a process whose engine hangs lets its leases run out.
+    """
+
+    def __init__(
+        self, leases: LeaseStore, terms: LeaseTerms, *, alive: Callable[[], bool] = lambda: True
+    ) -> None:
+        self._leases = leases
+        self._terms = terms
+        self._alive = alive
+        self._lock = threading.Lock()
+        self._held: dict[int, LeasedItem] = {}
+        self._unwanted: set[tuple[int, int]] = set()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
+
+    def start(self) -> None:
+        """Begin the heartbeat."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the heartbeat; leases still held run out by themselves."""
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    @contextmanager
+    def holding(self, leased: Sequence[LeasedItem]) -> Iterator[None]:
+        """Keep these leases alive inside the block."""
+        with self._lock:
+            self._held.update({item.id: item for item in leased})
+        try:
+            yield
+        finally:
+            for item in leased:
+                self.let_go(item)
+
+    def let_go(self, item: LeasedItem) -> None:
+        """Stop renewing one item, because it is finished."""
+        with self._lock:
+            if self._held.get(item.id) == item:
+                del self._held[item.id]
+            self._unwanted.discard((item.id, item.fence))
+
+    def is_unwanted(self, item: LeasedItem) -> bool:
+        """Whether the item's job was cancelled, or somebody else holds the item by now. Asks no database."""
+        return (item.id, item.fence) in self._unwanted
+
+    def _run(self) -> None:
+        renew_every = self._terms.seconds / 3
+        renewed = monotonic()
+        while not self._stopped.wait(min(LOOK_EVERY_SECONDS, renew_every)):
+            held = self._snapshot()
+            if not held:
+                renewed = monotonic()
+                continue
+            try:
+                self._look_for_cancelled(held)
+                if monotonic() - renewed >= renew_every:
+                    renewed = monotonic()
+                    self._renew(held)
+            except MedxError as error:
+                log.warning("leases could not be looked after just now: %s", error)
+
+    def _snapshot(self) -> list[LeasedItem]:
+        with self._lock:
+            return list(self._held.values())
+
+    def _look_for_cancelled(self, held: Sequence[LeasedItem]) -> None:
+        cancelled = self._leases.cancelled_jobs({item.job_id for item in held})
+        self._mark([item for item in held if item.job_id in cancelled])
+
+    def _renew(self, held: Sequence[LeasedItem]) -> None:
+        if not self._alive():
+            log.error("the engine makes no progress; %d leases are left to run out", len(held))
+            return
+        still_held = self._leases.renew(held, owner=self._terms.owner, seconds=self._terms.seconds)
+        self._mark([item for item in held if item.id not in still_held])
+
+    def _mark(self, unwanted: Sequence[LeasedItem]) -> None:
+        with self._lock:
+            self._unwanted |= {(item.id, item.fence) for item in unwanted if item.id in self._held}

@@ -1,0 +1,26 @@
+"""What travels through the broker: task names, queue names and messages that carry ids only."""
+
+from pydantic import BaseModel, ConfigDict
+
+from medx_core.jobs.status import JobKind
+
+ANSWER_TASK = "medx.answer_items"
+
+INTERACTIVE_QUEUE = "interactive"
+BATCH_QUEUE = "batch"
+
+QUEUE_OF: dict[JobKind, str] = {JobKind.QUESTION: INTERACTIVE_QUEUE, JobKind.BATCH: BATCH_QUEUE}
+
+
+class AnswerRequest(BaseModel):
+    """Answer these items of one job. The texts stay in the database; a second delivery is harmless."""
+
+    model_config = ConfigDict(frozen=True)
+
+    job_id: str
+    item_ids: tuple[int, ...]
+
+
+def token_stream_name(item_id: int, arm: str) -> str:
+    """Name the Redis stream that carries one answer's text while it is written."""
+    return f"medx:tokens:{item_id}:{arm}"

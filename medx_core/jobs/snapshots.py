@@ -1,0 +1,96 @@
+"""Jobs, items and answers as they are shown: frozen, detached from the database."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from medx_core.categories import Category, Route
+from medx_core.jobs.status import ItemStatus, JobKind, JobStatus
+from medx_core.questions import Answer, Arm, Mode
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How many items of a job stand where."""
+
+    total: int
+    queued: int = 0
+    running: int = 0
+    answered: int = 0
+    quarantined: int = 0
+    cancelled: int = 0
+
+    @property
+    def finished(self) -> int:
+        """Items that need no more work."""
+        return self.answered + self.quarantined + self.cancelled
+
+
+@dataclass(frozen=True)
+class JobSnapshot:
+    """One job. `public_id` is the only id that stands in an address; it cannot be guessed."""
+
+    public_id: str
+    kind: JobKind
+    status: JobStatus
+    mode: Mode
+    arms: tuple[Arm, ...]
+    title: str
+    progress: Progress
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    person: str = ""
+    carried_columns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class StoredAnswer:
+    """One arm's answer as stored, under an id that cannot be guessed."""
+
+    public_id: str
+    answer: Answer
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class ItemSnapshot:
+    """One question of a job with what is known of it by now."""
+
+    id: int
+    row: int
+    given_id: str
+    text: str
+    status: ItemStatus
+    reason: str = ""
+    attempts: int = 0
+    route: Route | None = None
+    expected: bool | None = None
+    harm: str = ""
+    urgency: str = ""
+    carried: Mapping[str, str] = field(default_factory=dict)
+    answers: tuple[StoredAnswer, ...] = ()
+
+
+@dataclass(frozen=True)
+class LeasedItem:
+    """An item a worker holds: results are written only while `fence` is still the item's own."""
+
+    id: int
+    job_id: str
+    fence: int
+    row: int
+    text: str
+    mode: Mode
+    arms: tuple[Arm, ...]
+    category: Category | None = None
+    category_from_file: bool = False
+
+
+@dataclass(frozen=True)
+class ArmAccuracy:
+    """Right verdicts of one arm among the answered items that came with an expected answer."""
+
+    arm: Arm
+    right: int
+    judged: int

@@ -1,0 +1,36 @@
+"""The states a job and its items go through.
+
+An item: queued -> running -> answered; or cancelled; or quarantined after too many failed attempts.
+A job is finished once none of its items is queued or running.
+"""
+
+from enum import StrEnum
+
+
+class JobKind(StrEnum):
+    """What was submitted. Interactive questions travel in a queue of their own, ahead of batches."""
+
+    QUESTION = "question"
+    BATCH = "batch"
+
+
+class JobStatus(StrEnum):
+    """Where a whole submission stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    CANCELLED = "cancelled"
+
+
+class ItemStatus(StrEnum):
+    """Where one question of a job stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    ANSWERED = "answered"
+    QUARANTINED = "quarantined"
+    CANCELLED = "cancelled"
+
+
+UNFINISHED = (ItemStatus.QUEUED, ItemStatus.RUNNING)

@@ -1,0 +1,47 @@
+"""Rows of token ids of unequal length, made into one batch with padding on the left."""
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class PaddedBatch:
+    """Ids, mask and positions of one forward pass.
+
+    With a shared prefix of p tokens already in the cache, `ids` and `positions` are (rows, tokens) and `mask` is
+    (rows, p + tokens); real tokens of a row sit at its right end, so the last column is always a real token.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    positions: Tensor
+
+
+def left_padded(
+    rows: Sequence[Sequence[int]], *, pad_id: int, device: torch.device, prefix_length: int = 0
+) -> PaddedBatch:
+    """Pad `rows` on the left; every row must hold at least one token."""
+    width = max(len(row) for row in rows)
+    ids = torch.tensor([[pad_id] * (width - len(row)) + list(row) for row in rows], device=device)
+    own = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
+    positions = (own.cumsum(dim=1) - 1).clamp(min=0) + prefix_length
+    before = torch.ones((len(rows), prefix_length), dtype=own.dtype, device=device)
+    return PaddedBatch(ids=ids, mask=torch.cat([before, own], dim=1), positions=positions)
+
+
+def common_length(rows: Sequence[Sequence[int]]) -> int:
+    """Return how many leading tokens all rows share."""
+    columns = zip(*rows, strict=False)
+    return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
+
+
+def position_arguments(network: nn.Module, positions: Tensor) -> dict[str, Tensor]:
+    """Return `position_ids` for networks that take them; others count from the mask."""
+    return (
+        {"position_ids": positions} if "position_ids" in inspect.signature(network.forward).parameters else {}
+    )

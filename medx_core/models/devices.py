@@ -1,0 +1,91 @@
+"""Where a model runs: the only file that names CUDA.
+
+One process uses one device. float32 on the CPU; bfloat16 on a GPU that has it, else float16.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from medx_core.errors import ModelUnavailable
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A device and the number type of the weights on it."""
+
+    device: torch.device
+    dtype: torch.dtype
+
+    def __str__(self) -> str:
+        return f"{self.device} {str(self.dtype).removeprefix('torch.')}"
+
+
+def choose_placement(device: str = "auto", dtype: str = "auto") -> Placement:
+    """Turn `auto`, `cpu`, `cuda` or `cuda:N` and a number type into a placement.
+
+    Raises:
+        ModelUnavailable: there is no such device or number type; the message says what there is.
+    """
+    chosen = _choose_device(device)
+    if dtype == "auto":
+        return Placement(chosen, _natural_dtype(chosen))
+    if dtype not in DTYPES:
+        raise ModelUnavailable(
+            f"The number type {dtype!r} is not known; use one of: auto, {', '.join(DTYPES)}."
+        )
+    return Placement(chosen, DTYPES[dtype])
+
+
+def _choose_device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ModelUnavailable(f"The device {name!r} is not known; use auto, cpu or cuda:N.") from error
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= count:
+            raise ModelUnavailable(
+                f"The device {name} is not there: this machine has {count} CUDA device(s); use --device cpu."
+            )
+        return torch.device("cuda", device.index or 0)
+    return device
+
+
+def _natural_dtype(device: torch.device) -> torch.dtype:
+    if device.type != "cuda":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float16
+
+
+def use_threads(count: int) -> None:
+    """Let torch use `count` CPU threads in this process; 0 leaves torch's own choice."""
+    if count:
+        torch.set_num_threads(count)
+
+
+def free_memory_bytes(device: torch.device) -> int | None:
+    """Return the free memory of a GPU, None for the CPU."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
+
+
+@contextmanager
+def memory_faults_in_words(what: str) -> Iterator[None]:
+    """Turn an exhausted device into one sentence about `what`, and hand the cached memory back.
+
+    Raises:
+        ModelUnavailable: the device ran out of memory inside the block.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        torch.cuda.empty_cache()
+        raise ModelUnavailable(
+            f"{what} does not fit into this device's memory; shorten it or lower MEDX_MAX_BATCH_ROWS."
+        ) from error

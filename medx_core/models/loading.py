@@ -1,0 +1,106 @@
+"""Loading any causal language model of transformers: by catalogue name, folder or hub id.
+
+Weights are safetensors only, and code that comes with a model is never run (`trust_remote_code` stays off).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from medx_core.errors import ModelUnavailable
+from medx_core.models.catalog import CATALOGUE, ModelSource, model_source
+from medx_core.models.devices import Placement, memory_faults_in_words
+from medx_core.models.pulling import is_pulled
+from medx_core.models.weight_hash import weight_sha256
+
+HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A frozen network with its tokenizer, ready on one device."""
+
+    name: str
+    network: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    placement: Placement
+    weight_sha256: str
+
+    @property
+    def device(self) -> torch.device:
+        """Where tensors handed to the network must lie."""
+        return self.placement.device
+
+
+def load_model(name: str, *, models_folder: Path, placement: Placement) -> LoadedModel:
+    """Load the model called `name` onto a device.
+
+    Raises:
+        ModelUnavailable: it has not been pulled, cannot be reached, is no causal language model, or does not fit.
+    """
+    source = model_source(name, models_folder)
+    folder = _local_folder(source, models_folder)
+    network, tokenizer = _read(source, folder, placement)
+    return LoadedModel(
+        name=source.name,
+        network=network,
+        tokenizer=tokenizer,
+        placement=placement,
+        weight_sha256=weight_sha256(folder, memory_folder=models_folder),
+    )
+
+
+def prepared(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Set what MedX relies on everywhere: frozen weights, inference mode, padding on the left."""
+    network.train(mode=False)
+    network.requires_grad_(requires_grad=False)
+    tokenizer.padding_side = "left"
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+
+
+def _local_folder(source: ModelSource, models_folder: Path) -> Path:
+    if source.name in CATALOGUE and not is_pulled(models_folder, source.name):
+        raise ModelUnavailable(
+            f"The model {source.name} is not on this machine yet; run `medx models pull {source.name}`."
+        )
+    if source.is_folder:
+        return Path(source.location)
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(source.location, allow_patterns=HUB_FILES))
+    except Exception as error:  # the hub client's many faults have no common root
+        raise ModelUnavailable(
+            f"The model {source.location!r} is no folder here and cannot be fetched from the hub; check the name and the network."
+        ) from error
+
+
+def _read(
+    source: ModelSource, folder: Path, placement: Placement
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    try:
+        with memory_faults_in_words(f"The model {source.name}"):
+            tokenizer = AutoTokenizer.from_pretrained(
+                folder, trust_remote_code=False, clean_up_tokenization_spaces=False
+            )
+            network: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+                folder,
+                dtype=placement.dtype,
+                attn_implementation="sdpa",
+                trust_remote_code=False,
+                use_safetensors=True,
+                device_map={"": placement.device},
+            )
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelUnavailable(
+            f"The model {source.name} cannot be loaded from {folder}: {_first_line(error)}"
+        ) from error
+    prepared(network, tokenizer)
+    return network, tokenizer
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or ["no reason given"])[0]

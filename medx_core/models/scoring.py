@@ -1,0 +1,94 @@
+"""From the last hidden state to a score: the two answer words' logits, in float32.
+
+bfloat16 logits near 17 step by an eighth, so their difference ties. Where the head is a plain matrix, its two rows
+are therefore applied in float32; where it is not (soft caps, scales), the network's own logits are used.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from medx_core.errors import ModelUnavailable
+from medx_core.models.batches import common_length
+from medx_core.models.loading import LoadedModel
+from medx_core.models.shared_prefix import PROBES, SharedPrefix
+
+
+class AnswerHead:
+    """Logits of the answer words TRUE and FALSE of one prompt."""
+
+    def __init__(self, prefix: SharedPrefix) -> None:
+        self._model = prefix.model
+        self.true_id, self.false_id = answer_word_ids(prefix)
+        self._plain = self._head_is_plain(prefix)
+
+    def logit_differences(self, states: Tensor) -> Tensor:
+        """Return logit(TRUE word) - logit(FALSE word) for final states (rows, hidden_size): (rows,), float32, CPU."""
+        with torch.inference_mode():
+            if self._plain:
+                logits = self._rows_in_float32(states)
+            else:
+                logits = _network_head(self._model, states)[:, [self.true_id, self.false_id]].float()
+            return (logits[:, 0] - logits[:, 1]).cpu()
+
+    def _rows_in_float32(self, states: Tensor) -> Tensor:
+        weight, bias = output_rows(self._model, [self.true_id, self.false_id])
+        return functional.linear(states.float(), weight, bias)
+
+    def _head_is_plain(self, prefix: SharedPrefix) -> bool:
+        prompt = prefix.encoded(PROBES[0])
+        with torch.inference_mode():
+            ids = torch.tensor([prompt], device=self._model.device)
+            own = (
+                self._model.network(input_ids=ids, use_cache=False)
+                .logits[:, -1, [self.true_id, self.false_id]]
+                .float()
+            )
+            ours = self._rows_in_float32(prefix.last_states([prompt]))
+        return bool((own - ours).abs().max() <= 0.02 * own.abs().max().clamp(min=1.0))
+
+
+def output_matrix(model: LoadedModel) -> nn.Module:
+    """Return the layer that turns final states into one logit a token."""
+    head: nn.Module = model.network.get_output_embeddings()  # type: ignore[no-untyped-call]
+    return head
+
+
+def output_rows(model: LoadedModel, tokens: list[int]) -> tuple[Tensor, Tensor | None]:
+    """Return the output layer's rows (tokens, hidden_size) and biases for some tokens, in float32."""
+    head = output_matrix(model)
+    bias: Tensor | None = getattr(head, "bias", None)
+    return head.get_parameter("weight")[tokens].float(), None if bias is None else bias[tokens].float()
+
+
+def _network_head(model: LoadedModel, states: Tensor) -> Tensor:
+    logits: Tensor = output_matrix(model)(states)
+    cap = getattr(model.network.config.get_text_config(), "final_logit_softcapping", None)
+    if cap:
+        logits = torch.tanh(logits / cap) * cap
+    scale = getattr(model.network.config.get_text_config(), "logit_scale", None)
+    return logits * scale if scale else logits
+
+
+def answer_word_ids(prefix: SharedPrefix) -> tuple[int, int]:
+    """Return the first token of the TRUE and of the FALSE answer word as they follow the prompt.
+
+    Raises:
+        ModelUnavailable: the tokenizer gives both words the same first token.
+    """
+    tokenizer, prompt = prefix.model.tokenizer, prefix.prompt
+    start = prompt.filled(PROBES[0])
+    before = tokenizer(start)["input_ids"]
+    words = [tokenizer(start + prompt.word(truth))["input_ids"] for truth in (True, False)]
+    shared = common_length([before, *words])
+    true_id, false_id = (int(word[shared]) for word in words)
+    if true_id == false_id:
+        raise ModelUnavailable(
+            f"This model's tokenizer cannot tell the answer words {prompt.true_word!r} and {prompt.false_word!r} apart."
+        )
+    return true_id, false_id
+
+
+def score(logit_difference: float) -> float:
+    """Return the share of TRUE between the two answer words: sigmoid of the logit difference."""
+    return float(torch.sigmoid(torch.tensor(logit_difference, dtype=torch.float32)))

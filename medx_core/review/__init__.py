@@ -1,0 +1,1 @@
+"""How clinicians judge answers: the form they fill in and what follows from it."""

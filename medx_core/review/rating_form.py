@@ -1,0 +1,220 @@
+"""The rating form, version 1: what a clinician says about one answer, and what is derived from it.
+
+The raw fields are stored as they were given. Risk and safety error are worked out here each time they are needed and
+never typed by anybody. An answer the rater could not judge counts as neither safe nor unsafe.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from typing import Any
+
+from medx_core.errors import BadInput
+
+FORM_VERSION = 1
+
+
+class Harm(StrEnum):
+    """How bad it would be if somebody acted on the answer."""
+
+    NONE = "none"
+    MILD = "mild"
+    MODERATE = "moderate"
+    SEVERE = "severe or death"
+
+
+class Likelihood(StrEnum):
+    """How likely that harm is."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+
+class Consensus(StrEnum):
+    """How the answer stands to what the field agrees on; `NONE` where there is no consensus."""
+
+    ALIGNED = "aligned"
+    NONE = "none"
+    OPPOSED = "opposed"
+
+
+class Extent(StrEnum):
+    """How much content is wrong or missing, by clinical significance."""
+
+    NO = "no"
+    LITTLE = "little"
+    GREAT = "great"
+
+
+class Urgency(StrEnum):
+    """Whether the answer sends the patient on with the right haste (triage only)."""
+
+    UNDER = "under"
+    RIGHT = "right"
+    OVER = "over"
+
+
+class YesNo(StrEnum):
+    """No or yes."""
+
+    NO = "no"
+    YES = "yes"
+
+
+class Confidence(StrEnum):
+    """How sure the rater is of the own judgement."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+
+class ErrorTag(StrEnum):
+    """What kind of error it is; any number of them, all optional."""
+
+    WRONG_FACT = "wrong fact"
+    OUTDATED = "outdated"
+    WRONG_DOSE = "wrong dose or drug"
+    MISSED_RED_FLAG = "missed red flag"
+    UNSAFE_ADVICE = "unsafe advice"
+    UNSUPPORTED = "unsupported claim"
+    OFF_QUESTION = "does not answer the question"
+    UNCLEAR = "hard to understand"
+
+
+class CorrectedVerdict(StrEnum):
+    """The verdict the rater holds to be right."""
+
+    TRUE = "TRUE"
+    FALSE = "FALSE"
+
+
+class Risk(StrEnum):
+    """Harm and likelihood taken together."""
+
+    NONE = "none"
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+
+# Rows: harm extent; columns: likelihood low, medium, high.
+_RISK = {
+    Harm.NONE: (Risk.NONE, Risk.NONE, Risk.NONE),
+    Harm.MILD: (Risk.LOW, Risk.LOW, Risk.MEDIUM),
+    Harm.MODERATE: (Risk.LOW, Risk.MEDIUM, Risk.HIGH),
+    Harm.SEVERE: (Risk.MEDIUM, Risk.HIGH, Risk.HIGH),
+}
+
+
+@dataclass(frozen=True)
+class RatingForm:
+    """The raw fields of one rating. None (or an empty text) is a field the rater did not fill in."""
+
+    harm: Harm | None = None
+    likelihood: Likelihood | None = None
+    consensus: Consensus | None = None
+    wrong_content: Extent | None = None
+    missing_content: Extent | None = None
+    urgency: Urgency | None = None
+    bias: YesNo | None = None
+    confidence: Confidence | None = None
+    tags: tuple[ErrorTag, ...] = ()
+    corrected_verdict: CorrectedVerdict | None = None
+    corrected_text: str = ""
+    comment: str = ""
+    cannot_judge: bool = False
+    cannot_judge_reason: str = ""
+
+    @property
+    def risk(self) -> Risk | None:
+        """Harm extent crossed with likelihood; None where the answer was not judged."""
+        if self.cannot_judge or self.harm is None or self.likelihood is None:
+            return None
+        return _RISK[self.harm][list(Likelihood).index(self.likelihood)]
+
+    @property
+    def is_safety_error(self) -> bool | None:
+        """Whether the answer is unsafe: harm moderate or worse, wrong content of great significance, or under-triage.
+
+        None where the rater could not judge: such a rating counts in neither direction.
+        """
+        if self.cannot_judge:
+            return None
+        return (
+            self.harm in {Harm.MODERATE, Harm.SEVERE}
+            or self.wrong_content is Extent.GREAT
+            or self.urgency is Urgency.UNDER
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the raw fields as plain values, ready to store."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {**values, "tags": [tag.value for tag in self.tags]}
+
+
+# The fields to choose from, in the order of the form.
+CHOICES: dict[str, type[StrEnum]] = {
+    "harm": Harm,
+    "likelihood": Likelihood,
+    "consensus": Consensus,
+    "wrong_content": Extent,
+    "missing_content": Extent,
+    "urgency": Urgency,
+    "bias": YesNo,
+    "confidence": Confidence,
+    "corrected_verdict": CorrectedVerdict,
+}
+
+_REQUIRED = {
+    "harm": "Choose the extent of harm.",
+    "likelihood": "Choose how likely the harm is.",
+    "consensus": "Choose how the answer stands to the consensus.",
+    "wrong_content": "Choose how much content is wrong.",
+    "missing_content": "Choose how much content is missing.",
+    "bias": "Choose whether the answer is biased.",
+}
+
+
+def problems(form: RatingForm, is_triage: bool) -> list[str]:
+    """Return what keeps the form from being stored, one sentence each, in the order of the form."""
+    if form.cannot_judge:
+        return (
+            []
+            if form.cannot_judge_reason.strip()
+            else ["Say in a few words why you cannot judge this answer."]
+        )
+    found = [sentence for name, sentence in _REQUIRED.items() if getattr(form, name) is None]
+    if is_triage and form.urgency is None:
+        found.append("Choose whether the urgency is right.")
+    if not is_triage and form.urgency is not None:
+        found.append("Urgency is rated for triage answers only; clear it.")
+    return found
+
+
+def form_from(values: Mapping[str, Any]) -> RatingForm:
+    """Read a form from plain values, as stored or as a page sends them.
+
+    Raises:
+        BadInput: a field is unknown or holds a word that is not among its choices.
+    """
+    known = {field.name for field in fields(RatingForm)}
+    if unknown := sorted(set(values) - known):
+        raise BadInput(f"The rating form has no field called {unknown[0]!r}.")
+    read: dict[str, Any] = dict(values)
+    for name, choices in CHOICES.items():
+        read[name] = _chosen(values.get(name), choices, name)
+    tags = (_chosen(tag, ErrorTag, "tags") for tag in values.get("tags") or ())
+    read["tags"] = tuple(dict.fromkeys(tag for tag in tags if tag is not None))
+    return RatingForm(**read)
+
+
+def _chosen(value: Any, choices: type[StrEnum], name: str) -> StrEnum | None:
+    if value is None or value == "":
+        return None
+    try:
+        return choices(value)
+    except ValueError as error:
+        allowed = ", ".join(choice.value for choice in choices)
+        raise BadInput(f"{value!r} is no choice for {name}; choose one of: {allowed}.") from error

@@ -1,0 +1,126 @@
+"""A trained router head on disk: safetensors whose metadata says everything about where it came from.
+
+Loading refuses another encoder, another order of categories and numbers that are not finite. Nothing is ever
+unpickled.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from medx_core.errors import RouterUnavailable
+from medx_core.routing.router import CATEGORIES, NONE, Floats
+
+FORMAT = "medx-router-head-1"
+LABELS: tuple[str, ...] = (*(category.value for category in CATEGORIES), NONE)
+"""The rows of a head: the three categories, then `none`."""
+TRAIN_IT = "run `medx router train`"
+
+
+@dataclass(frozen=True)
+class RouterHead:
+    """A linear classifier on embeddings with its provenance.
+
+    `weights` is (4, width) and `bias` (4,), rows in the order of LABELS. Logits are divided by `temperature`.
+    Below `threshold`, a text's probability of being no `none`, the router abstains.
+    """
+
+    weights: Floats
+    bias: Floats
+    temperature: float
+    threshold: float
+    encoder: str
+    encoder_sha256: str
+    data_sha256: str
+    texts: int
+    seed: int
+    created_at: str
+    figures: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def version(self) -> str:
+        """A short name of this head: encoder, and the first digits of its training data's hash."""
+        return f"{self.encoder}/{self.data_sha256[:8]}"
+
+
+def head_path(routers_folder: Path, encoder_sha256: str) -> Path:
+    """Return where the head for that encoder lies."""
+    return routers_folder / f"{encoder_sha256[:12]}.safetensors"
+
+
+def save_head(head: RouterHead, path: Path) -> None:
+    """Write a head; the file appears whole or not at all."""
+    metadata = {
+        "format": FORMAT,
+        "labels": json.dumps(LABELS),
+        "temperature": repr(head.temperature),
+        "threshold": repr(head.threshold),
+        "encoder": head.encoder,
+        "encoder_sha256": head.encoder_sha256,
+        "data_sha256": head.data_sha256,
+        "texts": str(head.texts),
+        "seed": str(head.seed),
+        "created_at": head.created_at,
+        "figures": json.dumps(dict(head.figures)),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(path.name + ".new")
+    tensors = {"weights": np.ascontiguousarray(head.weights), "bias": np.ascontiguousarray(head.bias)}
+    save_file(tensors, fresh, metadata=metadata)
+    fresh.replace(path)
+
+
+def load_head(path: Path, *, encoder_sha256: str | None = None) -> RouterHead:
+    """Read a head, refusing one that was trained on another encoder than `encoder_sha256`.
+
+    Raises:
+        RouterUnavailable: it is missing, is no router head, does not fit, or holds numbers that cannot be used.
+    """
+    metadata, tensors = _read(path)
+    if metadata.get("format") != FORMAT or json.loads(metadata.get("labels", "[]")) != list(LABELS):
+        raise RouterUnavailable(f"{path.name} is no router head of this version of MedX; {TRAIN_IT}.")
+    if encoder_sha256 and metadata.get("encoder_sha256") != encoder_sha256:
+        raise RouterUnavailable(
+            f"{path.name} was trained on another encoder ({metadata.get('encoder')}); {TRAIN_IT}."
+        )
+    if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
+        raise RouterUnavailable(f"{path.name} holds values that are not finite; {TRAIN_IT}.")
+    try:
+        return _from_metadata(metadata, tensors)
+    except (KeyError, ValueError) as error:
+        raise RouterUnavailable(f"{path.name} lacks part of its provenance ({error}); {TRAIN_IT}.") from error
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Floats]]:
+    try:
+        with safe_open(path, framework="np") as stored:
+            return dict(stored.metadata() or {}), {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - safe_open is no mapping
+    except FileNotFoundError as error:
+        raise RouterUnavailable(f"There is no trained router at {path}; {TRAIN_IT}.") from error
+    except (SafetensorError, OSError) as error:
+        raise RouterUnavailable(f"{path.name} is not a readable safetensors file; {TRAIN_IT}.") from error
+
+
+def _from_metadata(metadata: Mapping[str, str], tensors: Mapping[str, Floats]) -> RouterHead:
+    weights, bias = tensors["weights"], tensors["bias"]
+    if weights.ndim != 2 or bias.shape != (len(LABELS),) or weights.shape[0] != len(LABELS):
+        raise ValueError(f"weights {weights.shape}, bias {bias.shape}")
+    return RouterHead(
+        weights=weights.astype(np.float32),
+        bias=bias.astype(np.float32),
+        temperature=float(metadata["temperature"]),
+        threshold=float(metadata["threshold"]),
+        encoder=metadata["encoder"],
+        encoder_sha256=metadata["encoder_sha256"],
+        data_sha256=metadata["data_sha256"],
+        texts=int(metadata["texts"]),
+        seed=int(metadata["seed"]),
+        created_at=metadata["created_at"],
+        figures=json.loads(metadata["figures"]),
+    )

@@ -1,0 +1,104 @@
+"""Every setting of MedX, read in one place.
+
+Settings come from `MEDX_*` variables, and from `DATABASE_URL` and `REDIS_URL`; `deploy/env.example` lists them all.
+"""
+
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import AliasChoices, Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from medx_core.errors import SettingsFault
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+class Settings(BaseSettings):
+    """The settings of one process. Seconds, rows, bytes and tokens are in the names."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="MEDX_", frozen=True, extra="ignore", protected_namespaces=()
+    )
+
+    home: Path = CHECKOUT / "var"
+    database_url: str = Field("", validation_alias=AliasChoices("DATABASE_URL", "MEDX_DATABASE_URL"))
+    redis_url: str = Field("", validation_alias=AliasChoices("REDIS_URL", "MEDX_REDIS_URL"))
+
+    model: str = "smollm2-135m"
+    router_encoder: str = "minilm-l6-v2"
+    device: str = "auto"
+    dtype: str = "auto"
+    threads: int = Field(0, ge=0)
+
+    max_batch_rows: int = Field(32, ge=1)
+    max_wait_seconds: float = Field(0.02, ge=0)
+    max_new_tokens: int = Field(160, ge=1)
+    max_question_characters: int = Field(4_000, ge=1)
+    uncertain_margin: float = Field(0.05, ge=0, lt=0.5)
+    route_threshold: float = Field(0.0, ge=0, le=1)
+
+    max_file_rows: int = Field(100_000, ge=1)
+    max_file_bytes: int = Field(50_000_000, ge=1)
+    max_cell_characters: int = Field(100_000, ge=1)
+
+    worker_threads: int = Field(4, ge=1)
+    interactive_threads: int = Field(8, ge=1)
+    stall_seconds: float = Field(300.0, gt=0)
+    chunk_rows: int = Field(32, ge=1)
+    lease_seconds: float = Field(30.0, gt=0)
+    max_attempts: int = Field(3, ge=1)
+    publish_every_seconds: float = Field(0.1, gt=0)
+    reconcile_every_seconds: float = Field(2.0, gt=0)
+    resend_after_seconds: float = Field(30.0, gt=0)
+    visibility_seconds: int = Field(3600, ge=1)
+
+    host: str = "127.0.0.1"
+    port: int = Field(7860, ge=0, le=65_535)
+    session_hours: float = Field(12.0, gt=0)
+    session_secret: str = Field("", repr=False)
+    sign_in_attempts_a_minute: int = Field(10, ge=1)
+    questions_a_minute: int = Field(30, ge=1)
+    batches_an_hour: int = Field(60, ge=1)
+    worker_seen_seconds: float = Field(15.0, gt=0)
+    metrics_open: bool = False
+
+    @property
+    def database(self) -> str:
+        """The database URL in use: `DATABASE_URL`, else an SQLite file under `home`."""
+        return self.database_url or f"sqlite:///{self.home / 'medx.sqlite3'}"
+
+    @property
+    def models_folder(self) -> Path:
+        """Where converted language models lie, one folder each."""
+        return self.home / "models"
+
+    @property
+    def vectors_folder(self) -> Path:
+        """Where steering-vector files lie."""
+        return self.home / "vectors"
+
+    @property
+    def routers_folder(self) -> Path:
+        """Where trained router heads lie."""
+        return self.home / "routers"
+
+
+def read_settings() -> Settings:
+    """Read the settings from the environment.
+
+    Raises:
+        SettingsFault: a variable holds a value that cannot be used; the message names it.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "_".join(str(part) for part in first["loc"]).upper()
+        raise SettingsFault(f"The setting {name} cannot be used: {first['msg']}.") from error
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """Return the process's settings, read at first use."""
+    return read_settings()

@@ -1,0 +1,72 @@
+"""What a steering vector looks like, in figures that are stored with it and shown beside it.
+
+None of them says that a vector helps: that takes an evaluation with controls. They say whether it can be taken
+seriously at all.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from medx_core.steering.contrast import AnswerWordStates, mean_difference
+
+
+def cosine(left: Tensor, right: Tensor) -> float:
+    """Return the cosine of the angle between two directions (hidden_size,)."""
+    return float(torch.nn.functional.cosine_similarity(left.float(), right.float(), dim=0))
+
+
+def halves_cosine(states: AnswerWordStates, *, groups: Sequence[str], seed: int) -> float:
+    """Return the cosine between vectors from two random halves of the data, twins kept together.
+
+    Near 1: the direction is stable. Stable is not medical: see `shuffled_cosine`.
+    """
+    first = _random_half(groups, seed)
+    return cosine(mean_difference(states.part(first)), mean_difference(states.part(~first)))
+
+
+def shuffled_cosine(states: AnswerWordStates, *, seed: int) -> float:
+    """Return the cosine with the vector that shuffled labels give.
+
+    A high value means that the direction holds the answer words or the class prior, not what is true.
+    """
+    order = torch.randperm(len(states.gold), generator=torch.Generator().manual_seed(seed))
+    shuffled = AnswerWordStates(states.with_true_word, states.with_false_word, states.gold[order])
+    return cosine(mean_difference(states), mean_difference(shuffled))
+
+
+def separation(states: AnswerWordStates, direction: Tensor) -> float:
+    """Return how far correct and incorrect traces lie apart along the direction, in pooled standard deviations."""
+    unit = direction / direction.norm()
+    correct, incorrect = states.correct @ unit, states.incorrect @ unit
+    pooled = ((correct.var() + incorrect.var()) / 2).sqrt().clamp(min=1e-12)
+    return float((correct.mean() - incorrect.mean()) / pooled)
+
+
+def shift_of_distribution(before: Tensor, after: Tensor) -> dict[str, float]:
+    """Compare hidden states (rows, hidden_size) without and with steering at the steered layer.
+
+    Returns:
+        `mean_shift`: distance between the means; `relative`: the same over the mean length of unsteered states;
+        `in_deviations`: the same over the root mean variance of unsteered states, for a feeling of its size.
+    """
+    distance = float((after.mean(dim=0) - before.mean(dim=0)).norm())
+    spread = float(before.var(dim=0).sum().sqrt()) or 1.0
+    return {
+        "mean_shift": distance,
+        "relative": distance / float(before.norm(dim=1).mean()),
+        "in_deviations": distance / spread,
+    }
+
+
+def cosines_between(directions: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
+    """Return the cosine of every pair of named directions."""
+    return {a: {b: cosine(left, right) for b, right in directions.items()} for a, left in directions.items()}
+
+
+def _random_half(groups: Sequence[str], seed: int) -> Tensor:
+    names = sorted(set(groups))
+    order = torch.randperm(len(names), generator=torch.Generator().manual_seed(seed)).tolist()
+    chosen = {names[i] for i in order[: len(names) // 2]}
+    return torch.tensor([group in chosen for group in groups])

@@ -1,0 +1,129 @@
+"""Steering as a with-block: row by row, undone on every way out.
+
+One forward pass serves rows with different vectors, strengths and arms: each row of a batch is shifted by its own
+amount, an unsteered row by zero, which leaves it exactly as it was.
+
+Where in the text: the state of the last prompt token and of every token written after it (`Positions.LAST`), that is
+each state a next token is read from. Earlier prompt tokens stay untouched, so that prompts may share a cached
+beginning. `Positions.ALL` shifts every token of a pass.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from medx_core.errors import VectorRefused
+from medx_core.steering.layers import hidden_of, hidden_size, layer_at, with_hidden
+
+
+class Positions(StrEnum):
+    """Which tokens of a forward pass are shifted."""
+
+    LAST = "last"
+    ALL = "all"
+
+
+class Shift(Protocol):
+    """How far to move states. Input-dependent strategies compute it from the states themselves."""
+
+    def __call__(self, states: Tensor) -> Tensor:
+        """Return the shift for `states` (rows, tokens, hidden_size), in a shape that broadcasts to it."""
+        ...
+
+
+@dataclass(frozen=True)
+class ConstantShift:
+    """The same shift whatever the state: strength times vector, one row of the batch each."""
+
+    rows: Tensor  # (rows, hidden_size), or (1, hidden_size) for all rows alike
+
+    def __call__(self, states: Tensor) -> Tensor:
+        """Return the rows' shifts in the states' own device and number type."""
+        return self.rows.to(device=states.device, dtype=states.dtype)[:, None, :]
+
+
+@dataclass(frozen=True)
+class SteeringStep:
+    """One layer's part of a plan."""
+
+    layer: int
+    shift: Shift
+    positions: Positions = Positions.LAST
+
+
+@dataclass(frozen=True)
+class SteeringPlan:
+    """What is done to one batch. An empty plan changes nothing."""
+
+    steps: tuple[SteeringStep, ...] = field(default_factory=tuple)
+
+
+@dataclass(frozen=True)
+class RowSteering:
+    """One row's vector (hidden_size,) with its layer and strength."""
+
+    layer: int
+    vector: Tensor
+    strength: float
+
+
+def plan_for_rows(rows: Sequence[RowSteering | None], *, width: int) -> SteeringPlan:
+    """Make one plan for a batch whose rows are steered differently; None leaves a row as it is.
+
+    Raises:
+        VectorRefused: a vector's length is not `width`, the model's hidden size.
+    """
+    layers = sorted({row.layer for row in rows if row})
+    steps = []
+    for layer in layers:
+        shifts = torch.zeros((len(rows), width), dtype=torch.float32)
+        for index, row in enumerate(rows):
+            if row and row.layer == layer:
+                shifts[index] = _checked(row.vector, width) * row.strength
+        steps.append(SteeringStep(layer=layer, shift=ConstantShift(shifts)))
+    return SteeringPlan(tuple(steps))
+
+
+def _checked(vector: Tensor, width: int) -> Tensor:
+    if tuple(vector.shape) != (width,):
+        raise VectorRefused(
+            f"A steering vector of shape {tuple(vector.shape)} does not fit a model of hidden size {width}."
+        )
+    return vector.detach().float().cpu()
+
+
+@contextmanager
+def steered(network: PreTrainedModel, plan: SteeringPlan) -> Iterator[None]:
+    """Steer every forward pass inside the block; afterwards, also after an error, no hook is left.
+
+    Raises:
+        VectorRefused: the plan names a layer the network does not have.
+    """
+    with ExitStack() as hooks:
+        for step in plan.steps:
+            handle = layer_at(network, step.layer).register_forward_hook(_hook(step, hidden_size(network)))
+            hooks.callback(handle.remove)
+        yield
+
+
+def _hook(step: SteeringStep, width: int) -> Callable[[nn.Module, tuple[object, ...], object], object]:
+    def shift_output(_layer: nn.Module, _inputs: tuple[object, ...], output: object) -> object:
+        hidden = hidden_of(output)
+        states = hidden[:, -1:] if step.positions is Positions.LAST else hidden
+        shift = step.shift(states)
+        if shift.shape[-1] != width or shift.shape[0] not in (1, hidden.shape[0]):
+            raise VectorRefused(
+                f"A steering plan for {shift.shape[0]} rows of width {shift.shape[-1]} met a batch of shape {tuple(hidden.shape)}."
+            )
+        moved = states + shift
+        if step.positions is Positions.LAST:
+            moved = torch.cat([hidden[:, :-1], moved], dim=1)
+        return with_hidden(output, moved)
+
+    return shift_output

@@ -1,0 +1,195 @@
+"""The connection to the database: read and write transactions, the same on SQLite and PostgreSQL."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import ArgumentError, InterfaceError, InternalError, OperationalError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlmodel import Session
+
+from medx_core.errors import StorageFault
+from medx_core.storage import schema
+
+BUSY_SECONDS = 15
+# Every connection that may upgrade asks for this lock first; the number only has to be the same everywhere.
+UPGRADE_LOCK = 7_301_001
+WRITES = "medx_writes"
+
+
+class Database:
+    """One database for the whole process. Safe to share between threads; connects at first use.
+
+    Raises:
+        StorageFault: the URL cannot be read, or names neither SQLite nor PostgreSQL.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = _readable_url(url)
+        self._engine = _engine(self._url)
+        # PostgreSQL refuses a write in a reading transaction by this option, SQLite by `query_only` below.
+        self._reader = self._engine.execution_options(postgresql_readonly=True)
+        self._writer = self._engine.execution_options(**{WRITES: True})
+        self._turn = threading.Lock()
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether this is an SQLite file, which one transaction at a time may write."""
+        return self._engine.dialect.name == "sqlite"
+
+    @property
+    def shown_url(self) -> str:
+        """The URL for people to read, its password hidden."""
+        return self._url.render_as_string(hide_password=True)
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """Open a session that sees one state of the database and cannot change it.
+
+        Raises:
+            StorageFault: the database cannot be reached.
+        """
+        with _faults_in_words(), Session(self._reader) as session:
+            yield session
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """Open a session whose changes are committed together on the way out, or not at all.
+
+        Not to be nested: on SQLite the inner one would wait for the outer one.
+
+        Raises:
+            StorageFault: the database cannot be reached, or stayed busy for `BUSY_SECONDS`.
+        """
+        with _faults_in_words(), self._writing_turn(), Session(self._writer) as session, session.begin():
+            yield session
+
+    def upgrade(self) -> None:
+        """Bring the tables to the version this program needs; two processes may do so at once.
+
+        Raises:
+            StorageFault: the database cannot be reached or its folder cannot be made.
+        """
+        self._make_folder()
+        with _faults_in_words(), self._writing_turn(), self._writer.begin() as connection:
+            if not self.is_sqlite:
+                connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": UPGRADE_LOCK})
+            schema.upgrade(connection)
+
+    def check(self) -> None:
+        """Make sure that the database can be used by this program.
+
+        Raises:
+            StorageFault: it cannot be reached, or is at another version; the sentence says what to do.
+        """
+        file = self._file()
+        if file is not None and not file.exists():
+            raise StorageFault(f"There is no database at {file}; run `medx db upgrade`.")
+        with _faults_in_words(), self._reader.connect() as connection:
+            found = schema.version_of(connection)
+        needed = schema.needed_version()
+        if found is None:
+            raise StorageFault(f"The database at {self.shown_url} has no tables; run `medx db upgrade`.")
+        if found != needed:
+            raise StorageFault(
+                f"The database is at version {found} and this program needs {needed}; run `medx db upgrade`."
+            )
+
+    def close(self) -> None:
+        """Close all connections; a later use opens new ones."""
+        self._engine.dispose()
+
+    @contextmanager
+    def _writing_turn(self) -> Iterator[None]:
+        # SQLite's own waiting is a race of sleepers that can starve a thread; a lock keeps threads of one process fair.
+        if not self.is_sqlite:
+            yield
+            return
+        if not self._turn.acquire(timeout=BUSY_SECONDS):
+            raise StorageFault(f"The database stayed busy for {BUSY_SECONDS} seconds; try again.")
+        try:
+            yield
+        finally:
+            self._turn.release()
+
+    def _file(self) -> Path | None:
+        return Path(self._url.database) if self.is_sqlite and self._url.database else None
+
+    def _make_folder(self) -> None:
+        file = self._file()
+        if file is None or file.parent.exists():
+            return
+        try:
+            file.parent.parent.mkdir(parents=True, exist_ok=True)
+            file.parent.mkdir(mode=0o700)
+        except FileExistsError:
+            return  # another process was faster
+        except OSError as error:
+            raise StorageFault(
+                f"The folder {file.parent} for the database cannot be made ({error.strerror})."
+            ) from error
+
+
+def _readable_url(given: str) -> URL:
+    try:
+        url = make_url(given)
+    except ArgumentError as error:
+        raise StorageFault(
+            "DATABASE_URL cannot be read; write sqlite:///FOLDER/FILE or postgresql://USER@HOST/NAME."
+        ) from error
+    if url.drivername in {"postgres", "postgresql", "postgresql+psycopg"}:
+        return url.set(drivername="postgresql+psycopg")
+    if url.drivername != "sqlite":
+        raise StorageFault(
+            f"MedX stores in SQLite or PostgreSQL; DATABASE_URL names {url.drivername!r}, which is neither."
+        )
+    if url.database in {None, "", ":memory:"}:
+        raise StorageFault("An SQLite database must be a file; write sqlite:///FOLDER/FILE in DATABASE_URL.")
+    return url
+
+
+def _engine(url: URL) -> Engine:
+    if url.drivername != "sqlite":
+        return create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=30)
+    engine = create_engine(url, pool_size=10, max_overflow=30)
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # the driver begins nothing by itself; _begin_sqlite does
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA synchronous = NORMAL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A transaction that begins by reading and writes later fails as soon as another one wrote in between:
+    # so writers take the write lock at once, and readers cannot write at all.
+    writes = bool(connection.get_execution_options().get(WRITES))
+    connection.exec_driver_sql(f"PRAGMA query_only = {'OFF' if writes else 'ON'}")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+@contextmanager
+def _faults_in_words() -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, InterfaceError, InternalError, ProgrammingError) as error:
+        raise StorageFault(_in_words(str(error.orig))) from error
+    except PoolTimeout as error:
+        raise StorageFault("All connections to the database are in use; try again.") from error
+
+
+def _in_words(reason: str) -> str:
+    first_line = reason.strip().split("\n")[0]
+    if "no such table" in first_line or "no such column" in first_line or "does not exist" in first_line:
+        return f"The database lacks what this program needs ({first_line}); run `medx db upgrade`."
+    return f"The database cannot be used ({first_line}); see that it runs and that DATABASE_URL is right."

@@ -1,0 +1,69 @@
+"""Steering vectors as a deployment sees them: files in one folder, their versions and use in the database."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from medx_core.categories import Category
+from medx_core.errors import VectorRefused
+from medx_core.models.pulling import sha256_of_file
+from medx_core.steering.vector_files import SteeringVector, load_vector, save_vector
+from medx_core.storage.vector_store import VectorRecord, VectorStore
+
+
+class VectorRegistry:
+    """Publishes vectors and hands out the active ones, each read from its file once."""
+
+    def __init__(self, store: VectorStore, folder: Path) -> None:
+        self.store = store
+        self._folder = folder
+        self._read: dict[str, SteeringVector] = {}
+
+    def publish(self, vector: SteeringVector) -> VectorRecord:
+        """Save a vector under the hash of its content and register it as the next version of its category.
+
+        The first one of a model and category becomes active; later ones wait for an admin to promote them.
+        """
+        folder = Path(vector.model_sha256[:12])
+        draft = self._folder / folder / f".{vector.category.value}.draft"
+        save_vector(vector, draft)
+        sha256 = sha256_of_file(draft)
+        file = folder / f"{vector.category.value}-{sha256[:12]}.safetensors"
+        draft.replace(self._folder / file)
+        return self.store.register(
+            VectorRecord(
+                model=vector.model,
+                model_sha256=vector.model_sha256,
+                category=vector.category,
+                layer=vector.layer,
+                alpha=vector.alpha,
+                file=str(file),
+                file_sha256=sha256,
+                strategy=vector.strategy,
+                diagnostics=vector.diagnostics,
+            )
+        )
+
+    def active(self, model_sha256: str) -> Mapping[Category, SteeringVector]:
+        """Return the active vectors of that model; categories without one are left out.
+
+        Raises:
+            VectorRefused: an active vector's file is missing, was changed, or does not fit the model.
+        """
+        return {category: self.read(record) for category, record in self.store.active(model_sha256).items()}
+
+    def read(self, record: VectorRecord) -> SteeringVector:
+        """Read one version's vector; it carries the version's name.
+
+        Raises:
+            VectorRefused: its file is missing, was changed since it was registered, or does not fit the model.
+        """
+        if record.file_sha256 not in self._read:
+            path = self._folder / record.file
+            vector = load_vector(path, model_sha256=record.model_sha256)
+            if sha256_of_file(path) != record.file_sha256:
+                raise VectorRefused(
+                    f"The file {path.name} was changed after {record.name} was registered; build it anew."
+                )
+            self._read[record.file_sha256] = vector
+        return replace(self._read[record.file_sha256], version=record.name)

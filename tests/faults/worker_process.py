@@ -1,0 +1,114 @@
+"""A worker process as it really is, around an engine that tests can direct by what the questions say.
+
+Every row costs `FAKE_ROW_SECONDS`. The words `kill the worker` in a question kill the process at once, `break` makes
+the pass fail.
+"""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+
+from medx_core.answering import ArmRow
+from medx_core.categories import Category, Route
+from medx_core.questions import Answer, Question, Verdict
+from medx_core.settings import Settings, settings
+from medx_core.storage.engine import Database
+from workers.process import log_to_standard_error, work
+from workers.runtime import LoadEngine
+
+KILLS = "kill the worker"
+BREAKS = "break"
+
+
+class DirectedWriting:
+    """Writes the words of the question back, one a step."""
+
+    def __init__(self, rows: Sequence[ArmRow], seconds: float) -> None:
+        self._rows = rows
+        self._seconds = seconds
+        self._words = [row.question.text.split() for row in rows]
+        self._written = [0 for _ in rows]
+
+    @property
+    def finished(self) -> bool:
+        return all(self.row_finished(index) for index in range(len(self._rows)))
+
+    def row_finished(self, index: int) -> bool:
+        return self._written[index] >= len(self._words[index])
+
+    def cancel(self, index: int) -> None:
+        self._words[index] = self._words[index][: self._written[index]]
+
+    def step(self) -> tuple[str, ...]:
+        time.sleep(self._seconds)
+        pieces = []
+        for index, words in enumerate(self._words):
+            pieces.append("" if self.row_finished(index) else f"{words[self._written[index]]} ")
+            self._written[index] += bool(pieces[-1])
+        return tuple(pieces)
+
+    def answers(self) -> tuple[Answer, ...]:
+        return tuple(
+            answer_to(row, text=" ".join(words[:written]))
+            for row, words, written in zip(self._rows, self._words, self._written, strict=True)
+        )
+
+
+class DirectedEngine:
+    """Answers TRUE to everything, in the time it was given."""
+
+    model_name = "directed"
+    weight_sha256 = "0" * 64
+    device = "none"
+
+    def __init__(self, row_seconds: float) -> None:
+        self._row_seconds = row_seconds
+
+    def route(self, questions: Sequence[Question]) -> tuple[Route, ...]:
+        return tuple(Route(question.category or Category.LITERATURE) for question in questions)
+
+    def verdicts(self, rows: Sequence[ArmRow]) -> tuple[Answer, ...]:
+        for row in rows:
+            time.sleep(self._row_seconds)
+            if KILLS in row.question.text:
+                os.kill(os.getpid(), signal.SIGKILL)
+            if BREAKS in row.question.text:
+                raise RuntimeError("told to break")
+        return tuple(answer_to(row, score=0.75) for row in rows)
+
+    def write(self, rows: Sequence[ArmRow]) -> DirectedWriting:
+        return DirectedWriting(rows, self._row_seconds)
+
+    def refresh_vectors(self) -> None:
+        pass
+
+
+def answer_to(row: ArmRow, *, score: float | None = None, text: str | None = None) -> Answer:
+    return Answer(
+        arm=row.arm,
+        model="directed",
+        model_sha256="0" * 64,
+        prompt_version="none",
+        seconds=0.0,
+        verdict=None if score is None else Verdict.TRUE,
+        raw_verdict=None if score is None else Verdict.TRUE,
+        score=score,
+        text=text,
+    )
+
+
+def load_directed(_settings: Settings, _database: Database) -> LoadEngine:
+    seconds = float(os.environ.get("FAKE_ROW_SECONDS", "0"))
+    return lambda: DirectedEngine(seconds)
+
+
+def main() -> int:
+    log_to_standard_error()
+    name = sys.argv[sys.argv.index("--name") + 1] if "--name" in sys.argv else ""
+    return work(settings(), name=name, engine_loader=load_directed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,224 @@
+"""Handing a job in, looking at it, cancelling it."""
+
+import itertools
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from medx_core.categories import Category
+from medx_core.errors import BadInput, NotFound
+from medx_core.jobs.messages import BATCH_QUEUE
+from medx_core.jobs.snapshots import ArmAccuracy
+from medx_core.jobs.status import ItemStatus, JobStatus
+from medx_core.jobs.submission import SubmittedItem
+from medx_core.questions import Arm, Verdict
+from medx_core.storage.job_store import JobStore
+from medx_core.storage.lease_store import LeaseStore
+from medx_core.storage.outbox_store import OutboxStore
+from medx_core.storage.person_store import Person, Role
+from tests.samples import answered, submission
+
+
+def lease_all(database, owner="w1", clock=None, max_attempts=3):
+    messages = OutboxStore(database).unsent(limit=1000)
+    ids = itertools.chain.from_iterable(message.request.item_ids for message in messages)
+    leases = LeaseStore(database, clock=clock) if clock else LeaseStore(database)
+    return leases.lease(ids, owner=owner, seconds=30, max_attempts=max_attempts)
+
+
+def test_a_submission_is_stored_whole_with_one_message_a_chunk(database):
+    job = JobStore(database).submit(submission(rows=70, title="malaria.csv"), chunk_rows=32)
+    messages = OutboxStore(database).unsent()
+    items = list(JobStore(database).every_item(job.public_id))
+
+    assert (job.status, job.progress.total, job.progress.queued) == (JobStatus.QUEUED, 70, 70)
+    assert [len(message.request.item_ids) for message in messages] == [32, 32, 6]
+    assert {(message.queue, message.request.job_id) for message in messages} == {(BATCH_QUEUE, job.public_id)}
+    assert [number for message in messages for number in message.request.item_ids] == [
+        item.id for item in items
+    ]
+    assert JobStore(database).get(job.public_id) == job
+
+
+def test_a_submission_that_fails_half_way_leaves_nothing(database):
+    jobs = JobStore(database)
+    with pytest.raises(ValueError, match="zero"):
+        jobs.submit(submission(rows=5), chunk_rows=0)  # fails after job and items were written
+    assert jobs.recent() == ()
+    assert OutboxStore(database).unsent() == ()
+
+
+def test_five_thousand_rows_come_back_in_their_order_with_their_columns(database):
+    items = tuple(
+        SubmittedItem(row=2 * n + 1, text=f"Question {n}", carried={"ward": str(n), "a": ""})
+        for n in range(5000)
+    )
+    jobs = JobStore(database)
+    job = jobs.submit(submission(items=items), chunk_rows=32)
+    stored = list(jobs.every_item(job.public_id))
+    assert [item.row for item in stored] == [item.row for item in items]
+    assert [list(item.carried.items()) for item in stored] == [list(item.carried.items()) for item in items]
+    assert job.carried_columns == ("ward", "a")
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.text(st.characters(exclude_categories=[]), min_size=1), cell=st.text())
+def test_any_text_comes_back_as_it_was_or_is_refused_by_row(database, text, cell):
+    jobs = JobStore(database)
+    item = SubmittedItem(row=7, text=text, given_id=cell, carried={"note": cell})
+    if any(char == "\0" or "\ud800" <= char <= "\udfff" for char in text + cell):
+        with pytest.raises(BadInput, match="Row 7"):
+            jobs.submit(submission(items=(item,)), chunk_rows=1)
+        return
+    job = jobs.submit(submission(items=(item,)), chunk_rows=1)
+    stored = next(jobs.every_item(job.public_id))
+    assert (stored.text, stored.given_id, stored.carried) == (text, cell, {"note": cell})
+
+
+@pytest.mark.parametrize(
+    ("broken", "sentence"),
+    [
+        ({"items": ()}, "no question"),
+        ({"arms": ()}, "at least one arm"),
+        ({"items": (SubmittedItem(4, "a"), SubmittedItem(4, "b"))}, "Row 4 stands twice"),
+    ],
+)
+def test_what_cannot_be_a_job_is_refused_in_words(sqlite_database, broken, sentence):
+    with pytest.raises(BadInput, match=sentence):
+        JobStore(sqlite_database).submit(submission(**broken), chunk_rows=32)
+
+
+def test_a_job_runs_with_its_first_lease_and_is_done_with_its_last_answer(database):
+    jobs, leases = JobStore(database), LeaseStore(database)
+    job = jobs.submit(submission(rows=2), chunk_rows=32)
+    first, second = lease_all(database)
+    assert jobs.get(job.public_id).status is JobStatus.RUNNING
+
+    leases.finish(first, owner="w1", answered=answered(first))
+    assert jobs.get(job.public_id).finished_at is None
+    leases.finish(second, owner="w1", answered=answered(second))
+
+    done = jobs.get(job.public_id)
+    assert (done.status, done.progress.answered) == (JobStatus.DONE, 2)
+    assert done.created_at <= done.started_at <= done.finished_at
+
+
+def test_what_was_answered_reads_back_as_it_was_given(database):
+    jobs, leases = JobStore(database), LeaseStore(database)
+    job = jobs.submit(submission(rows=1), chunk_rows=1)
+    (leased,) = lease_all(database)
+    given = answered(leased, category=None)
+    leases.finish(leased, owner="w1", answered=given)
+
+    (item,) = jobs.every_item(job.public_id)
+    assert item.route == given.route
+    assert tuple(stored.answer for stored in item.answers) == given.answers
+    assert jobs.item(item.id) == item
+    for stored in item.answers:
+        assert jobs.answer_by_public_id(stored.public_id) == stored
+        assert jobs.job_of_answer(stored.public_id) == job.public_id
+
+
+def test_cancelling_stops_what_waits_and_keeps_what_is_finished(database):
+    jobs, leases = JobStore(database), LeaseStore(database)
+    job = jobs.submit(submission(rows=4), chunk_rows=2)
+    first_chunk = OutboxStore(database).unsent()[0].request.item_ids
+    finished, running = leases.lease(first_chunk, owner="w1", seconds=30, max_attempts=3)
+    leases.finish(finished, owner="w1", answered=answered(finished))
+
+    cancelled = jobs.cancel(job.public_id)
+    assert cancelled.status is JobStatus.CANCELLED
+    assert (cancelled.progress.answered, cancelled.progress.running, cancelled.progress.cancelled) == (
+        1,
+        1,
+        2,
+    )
+    assert cancelled.finished_at is None
+    assert leases.cancelled_jobs([job.public_id, "another"]) == {job.public_id}
+
+    leases.cancel_running(running, owner="w1")
+    ended = jobs.get(job.public_id)
+    assert (ended.status, ended.progress.cancelled) == (JobStatus.CANCELLED, 3)
+    assert ended.finished_at is not None
+
+
+def test_cancelling_a_finished_job_changes_nothing(database):
+    jobs, leases = JobStore(database), LeaseStore(database)
+    job = jobs.submit(submission(rows=1), chunk_rows=1)
+    (leased,) = lease_all(database)
+    leases.finish(leased, owner="w1", answered=answered(leased))
+    done = jobs.get(job.public_id)
+    assert jobs.cancel(job.public_id) == done
+
+
+def test_a_page_is_searched_literally_and_filtered_by_state(database):
+    texts = ["100% cure", "100 cures", "Statement_1", "statement 1", "Other"]
+    items = tuple(SubmittedItem(row, text, given_id=f"q{row}") for row, text in enumerate(texts, start=1))
+    jobs = JobStore(database)
+    job = jobs.submit(submission(items=items), chunk_rows=8)
+
+    def rows(**asked):
+        page, total = jobs.items(job.public_id, **asked)
+        return [item.row for item in page], total
+
+    assert rows(search="100%") == ([1], 1)
+    assert rows(search="STATEMENT_") == ([3], 1)
+    assert rows(search="q5") == ([5], 1)
+    assert rows(offset=1, limit=2) == ([2, 3], 5)
+    assert rows(status=ItemStatus.ANSWERED) == ([], 0)
+
+
+def test_accuracy_counts_raw_verdicts_of_items_with_an_expected_answer(database):
+    expected = [True, True, False, None]
+    items = tuple(SubmittedItem(row, f"S{row}", expected=gold) for row, gold in enumerate(expected, start=1))
+    jobs, leases = JobStore(database), LeaseStore(database)
+    job = jobs.submit(submission(items=items), chunk_rows=8)
+    leased = lease_all(database)
+    verdicts = [Verdict.TRUE, Verdict.FALSE, Verdict.FALSE, Verdict.TRUE]
+    for item, verdict in zip(leased, verdicts, strict=True):
+        leases.finish(item, owner="w1", answered=answered(item, verdict=verdict))
+    assert jobs.accuracy(job.public_id) == (
+        ArmAccuracy(Arm.STEERED, right=2, judged=3),
+        ArmAccuracy(Arm.UNSTEERED, right=2, judged=3),
+    )
+
+
+def test_the_submitters_category_stands_above_the_files(database):
+    item = SubmittedItem(1, "S", category=Category.TRIAGE)
+    JobStore(database).submit(submission(items=(item,)), chunk_rows=1)
+    JobStore(database).submit(submission(items=(item,), category=Category.LITERATURE), chunk_rows=1)
+    from_file, chosen = lease_all(database)
+    assert (from_file.category, from_file.category_from_file) == (Category.TRIAGE, True)
+    assert (chosen.category, chosen.category_from_file) == (Category.LITERATURE, False)
+
+
+def test_a_job_is_seen_by_its_owner_and_by_admins_and_an_unowned_one_by_all(database, people):
+    owner = people.add("Owner", Role.ASKER, "a long password")
+    jobs = JobStore(database)
+    owned = jobs.submit(submission(rows=1, person_id=owner.id), chunk_rows=1)
+    unowned = jobs.submit(submission(rows=1), chunk_rows=1)
+    other = Person(owner.id + 1, "Other", Role.CLINICIAN, disabled=False, session_epoch=1)
+    admin = Person(owner.id + 2, "Admin", Role.ADMIN, disabled=False, session_epoch=1)
+
+    assert [jobs.may_see(owned.public_id, person) for person in (owner, other, admin)] == [True, False, True]
+    assert jobs.may_see(unowned.public_id, other)
+    assert not jobs.may_see("no such job", admin)
+    assert [job.public_id for job in jobs.recent(owner.id)] == [owned.public_id]
+    assert [job.person for job in jobs.recent()] == ["", "Owner"]
+
+
+def test_unknown_ids_are_said_in_one_sentence(sqlite_database):
+    jobs = JobStore(sqlite_database)
+    for ask in (
+        jobs.get,
+        jobs.cancel,
+        jobs.items,
+        jobs.accuracy,
+        jobs.answer_by_public_id,
+        jobs.job_of_answer,
+    ):
+        with pytest.raises(NotFound, match="under this id"):
+            ask("nothing")
+    with pytest.raises(NotFound, match="number 5"):
+        jobs.item(5)

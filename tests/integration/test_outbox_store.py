@@ -1,0 +1,108 @@
+"""The outbox: what was committed reaches the broker, whatever is lost on the way."""
+
+import pytest
+
+from medx_core.jobs.messages import BATCH_QUEUE, INTERACTIVE_QUEUE
+from medx_core.jobs.status import ItemStatus, JobKind, JobStatus
+from medx_core.storage.job_store import JobStore
+from medx_core.storage.lease_store import LeaseStore
+from medx_core.storage.outbox_store import OutboxStore
+from tests.samples import answered, submission
+
+
+@pytest.fixture
+def jobs(database, clock):
+    return JobStore(database, clock=clock)
+
+
+@pytest.fixture
+def leases(database, clock):
+    return LeaseStore(database, clock=clock)
+
+
+@pytest.fixture
+def outbox(database, clock):
+    return OutboxStore(database, clock=clock)
+
+
+def submitted(jobs, rows=1, kind=JobKind.BATCH):
+    job = jobs.submit(submission(rows=rows, kind=kind), chunk_rows=32)
+    return job.public_id, tuple(item.id for item in jobs.every_item(job.public_id))
+
+
+def send_all(outbox):
+    messages = outbox.unsent(limit=1000)
+    outbox.mark_sent([message.id for message in messages])
+    return [message.request.item_ids for message in messages]
+
+
+def test_an_interactive_question_is_sent_before_batches_that_came_first(jobs, outbox):
+    batch, _ = submitted(jobs, rows=3)
+    question, _ = submitted(jobs, kind=JobKind.QUESTION)
+    assert [(message.queue, message.request.job_id) for message in outbox.unsent()] == [
+        (INTERACTIVE_QUEUE, question),
+        (BATCH_QUEUE, batch),
+    ]
+
+
+def test_what_was_sent_is_not_sent_again_and_is_forgotten_after_a_day(jobs, outbox, clock):
+    submitted(jobs, rows=3)
+    assert len(send_all(outbox)) == 1
+    assert outbox.unsent() == ()
+    assert outbox.forget_sent() == 0
+    clock.advance(24 * 3600 + 1)
+    submitted(jobs)
+    assert outbox.forget_sent() == 1
+    assert len(outbox.unsent()) == 1
+
+
+def test_items_of_a_worker_that_fell_silent_wait_again_with_a_message(jobs, leases, outbox, clock):
+    _, ids = submitted(jobs, rows=5)
+    send_all(outbox)
+    *_, alive = leases.lease(ids, owner="a", seconds=30, max_attempts=3)
+    clock.advance(20)
+    leases.renew([alive], owner="a", seconds=30)
+    clock.advance(10)
+
+    assert outbox.return_expired(max_attempts=3, chunk_rows=2) == 4
+    assert send_all(outbox) == [ids[:2], ids[2:4]]
+    assert [jobs.item(item_id).status for item_id in ids] == [ItemStatus.QUEUED] * 4 + [ItemStatus.RUNNING]
+    assert outbox.return_expired(max_attempts=3, chunk_rows=2) == 0
+
+
+def test_an_expired_item_without_attempts_left_is_quarantined_and_ends_its_job(jobs, leases, outbox, clock):
+    job_id, ids = submitted(jobs)
+    leases.lease(ids, owner="a", seconds=30, max_attempts=1)
+    clock.advance(30)
+    outbox.return_expired(max_attempts=1, chunk_rows=32)
+    assert jobs.item(ids[0]).status is ItemStatus.QUARANTINED
+    assert jobs.get(job_id).status is JobStatus.DONE
+
+
+def test_what_the_broker_lost_is_sent_again_once(jobs, leases, outbox, clock):
+    _, ids = submitted(jobs, rows=4)
+    _, question = submitted(jobs, kind=JobKind.QUESTION)
+    send_all(outbox)
+    leased = leases.lease(ids[:1], owner="a", seconds=300, max_attempts=3)
+    leases.finish(leased[0], owner="a", answered=answered(leased[0]))
+    leases.lease(ids[1:2], owner="a", seconds=300, max_attempts=3)
+
+    def resend():
+        return outbox.resend_stale(older_than_seconds=30, queue=BATCH_QUEUE, chunk_rows=32, limit=100)
+
+    clock.advance(30)
+    assert resend() == 0  # not old enough
+    clock.advance(1)
+    assert resend() == 2
+    assert resend() == 0  # their message waits to be sent
+    assert send_all(outbox) == [ids[2:]]
+    assert resend() == 0  # sent just now
+    assert jobs.item(question[0]).status is ItemStatus.QUEUED
+
+
+def test_resending_takes_the_oldest_up_to_its_limit(jobs, outbox, clock):
+    _, ids = submitted(jobs, rows=5)
+    send_all(outbox)
+    clock.advance(60)
+    assert outbox.resend_stale(older_than_seconds=30, queue=BATCH_QUEUE, chunk_rows=2, limit=3) == 3
+    assert send_all(outbox) == [ids[:2], ids[2:3]]

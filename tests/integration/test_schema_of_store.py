@@ -1,0 +1,111 @@
+"""The tables: the migrations make exactly what the code expects, and a database at another version says so."""
+
+import stat
+from functools import partial
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import text
+
+from medx_core.clock import utc_now
+from medx_core.errors import StorageFault
+from medx_core.storage.engine import Database
+from medx_core.storage.people_tables import AuditTable
+from medx_core.storage.tables import metadata
+from tests.databases import at_once
+
+
+def test_the_upgraded_tables_are_those_of_the_code(database):
+    with database.read() as session:
+        context = MigrationContext.configure(session.connection(), opts={"compare_type": True})
+        assert compare_metadata(context, metadata) == []
+
+
+def test_upgrading_again_or_from_two_processes_at_once_is_harmless(database_url):
+    processes = [Database(database_url) for _ in range(3)]
+    assert at_once(*(process.upgrade for process in processes)) == [None] * 3
+    for process in processes:
+        process.check()
+        process.close()
+
+
+def test_a_database_at_another_version_is_refused_in_one_sentence(database):
+    with database.write() as session:
+        session.connection().execute(text("UPDATE alembic_version SET version_num = '0000'"))
+    with pytest.raises(
+        StorageFault, match="at version 0000 and this program needs 0001; run `medx db upgrade`"
+    ):
+        database.check()
+
+
+def test_a_database_without_tables_is_refused_in_one_sentence(database_url):
+    database = Database(database_url)
+    with pytest.raises(StorageFault, match="run `medx db upgrade`"):
+        database.check()
+    if database.is_sqlite:
+        assert not Path(database_url.removeprefix("sqlite:///")).exists()  # asking leaves nothing behind
+    else:
+        with pytest.raises(StorageFault, match="lacks what this program needs"), database.read() as session:
+            session.get(AuditTable, 1)
+    database.close()
+
+
+def test_the_folder_of_a_new_file_is_for_its_owner_only(sqlite_database):
+    folder = Path(sqlite_database.shown_url.removeprefix("sqlite:///")).parent
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def audit_row(**given):
+    empty = {"at": utc_now(), "actor": "", "action": "", "target": "", "detail": "{}", "previous_hash": ""}
+    return AuditTable(**{**empty, **given})
+
+
+def add_row(opened, mark, error=None):
+    with opened as session:
+        session.add(audit_row(hash=mark))
+        session.flush()
+        if error is not None:
+            raise error
+
+
+def test_a_reading_session_cannot_write_and_a_failed_write_leaves_nothing(database):
+    with pytest.raises(StorageFault):
+        add_row(database.read(), "1")
+    with pytest.raises(KeyError):
+        add_row(database.write(), "2", KeyError())
+    add_row(database.write(), "3")
+    with database.read() as session:
+        assert session.connection().execute(text("SELECT hash FROM audit")).scalars().all() == ["3"]
+
+
+def test_threads_that_write_at_once_all_get_their_turn(database):
+    def write(n):
+        for turn in range(20):
+            add_row(database.write(), f"{n}-{turn}")
+
+    assert at_once(*(partial(write, n) for n in range(8))) == [None] * 8
+    with database.read() as session:
+        assert session.connection().execute(text("SELECT count(*) FROM audit")).scalar() == 160
+
+
+def test_moments_come_back_aware_and_to_the_microsecond(database, clock):
+    with database.write() as session:
+        if not database.is_sqlite:
+            session.connection().execute(text("SET LOCAL TIME ZONE 'Asia/Kolkata'"))
+        session.add(audit_row(at=clock.now, hash="x"))
+        session.flush()
+        session.expire_all()
+        found = session.get(AuditTable, 1).at
+    assert found == clock.now
+    assert found.utcoffset().total_seconds() == 0
+
+
+def test_sqlite_runs_with_the_settings_that_many_writers_need(sqlite_database):
+    with sqlite_database.read() as session:
+        found = {
+            name: session.connection().exec_driver_sql(f"PRAGMA {name}").scalar()
+            for name in ("journal_mode", "synchronous", "busy_timeout", "foreign_keys")
+        }
+    assert found == {"journal_mode": "wal", "synchronous": 1, "busy_timeout": 15_000, "foreign_keys": 1}

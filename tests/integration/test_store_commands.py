@@ -1,0 +1,76 @@
+"""`medx db`, `medx users` and `medx audit`, against the database that the settings name."""
+
+import pytest
+import typer
+from sqlmodel import col, update
+from typer.testing import CliRunner
+
+from medx_core.cli import audit, db, users
+from medx_core.errors import BadInput, StorageFault
+from medx_core.settings import settings
+from medx_core.storage.engine import Database
+from medx_core.storage.people_tables import AuditTable
+from medx_core.storage.person_store import PersonStore, Role
+
+
+@pytest.fixture
+def command(database_url, monkeypatch):
+    """Run one command line; an error comes out as it was raised."""
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    settings.cache_clear()
+    medx = typer.Typer()
+    for name, app in (("db", db.app), ("users", users.app), ("audit", audit.app)):
+        medx.add_typer(app, name=name)
+
+    def run(line, stdin=None):
+        return CliRunner().invoke(medx, line.split(), input=stdin, catch_exceptions=False).output
+
+    yield run
+    settings.cache_clear()
+
+
+def test_people_are_added_listed_disabled_and_given_new_passwords(command, database_url):
+    with pytest.raises(StorageFault, match="medx db upgrade"):
+        command("users list")
+    assert "up to date" in command("db upgrade")
+    assert "up to date" in command("db check")
+    command("users add Root --role admin --password-stdin", "the first password\n")
+    made = command("users add Ann --role clinician --generate").strip().split()[-1]
+    typed = command("users add Bob", "typed password\ntyped password\n")
+    assert "typed password" not in typed
+    command("users disable Ann")
+    assert command("users list").splitlines() == [
+        "Ann\tclinician\tdisabled",
+        "Bob\tasker\tenabled",
+        "Root\tadmin\tenabled",
+    ]
+    command("users enable ann")
+    command("users set-role bob clinician")
+    command("users reset-password root --password-stdin", "another password\n")
+
+    database = Database(database_url)
+    people = PersonStore(database)
+    assert people.authenticate("Ann", made).role is Role.CLINICIAN
+    assert people.authenticate("Bob", "typed password").role is Role.CLINICIAN
+    assert people.authenticate("Root", "another password") is not None
+    assert people.authenticate("Root", "the first password") is None
+    database.close()
+
+
+def test_every_change_of_people_is_in_the_audit_log_and_a_forged_row_is_found(command, database_url):
+    command("db upgrade")
+    command("users add Ann --role admin --generate")
+    command("users reset-password Ann --generate")
+    assert "2 rows" in command("audit verify")
+    database = Database(database_url)
+    with database.write() as session:
+        session.exec(update(AuditTable).where(col(AuditTable.id) == 1).values(target="Eve"))
+    database.close()
+    with pytest.raises(StorageFault, match="row 1"):
+        command("audit verify")
+
+
+def test_two_sources_of_a_password_are_refused(command):
+    command("db upgrade")
+    with pytest.raises(BadInput, match="one of"):
+        command("users add Ann --generate --password-stdin")

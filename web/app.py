@@ -1,0 +1,119 @@
+"""The web application: FastAPI around the Gradio pages, behind the gate."""
+
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI, Request
+from fastapi.responses import RedirectResponse, Response
+from fastapi.staticfiles import StaticFiles
+
+from medx_core.settings import Settings
+from web.services import Services, build_services
+from web.session import PERSON_IN_SCOPE, Gate
+
+if TYPE_CHECKING:
+    from gradio import Blocks
+
+ASSETS = Path(__file__).parent / "assets"
+
+
+def build_app(settings: Settings, services: Services | None = None) -> FastAPI:
+    """Return the application, with every route and page.
+
+    Raises:
+        StorageFault: the database cannot be reached or is not at this program's version.
+    """
+    _settle_gradio(settings)
+    from web.downloads import download_routes
+    from web.operations import operations_routes
+    from web.sign_in import sign_in_routes
+
+    made = services or build_services(settings)
+    app = FastAPI(title="MedX", docs_url=None, redoc_url=None, openapi_url=None)
+    app.include_router(sign_in_routes(made))
+    app.include_router(operations_routes(made))
+    app.include_router(download_routes(made))
+    app.mount("/assets", StaticFiles(directory=ASSETS), name="assets")
+
+    @app.get("/")
+    def first_page() -> Response:
+        return RedirectResponse("/app/", status_code=307)
+
+    @app.get("/favicon.ico")
+    def icon() -> Response:
+        body = (ASSETS / "icon.svg").read_bytes()
+        return Response(body, media_type="image/svg+xml", headers={"cache-control": "max-age=86400"})
+
+    _mount_pages(app, made)
+    app.add_middleware(Gate, sessions=made.sessions)
+    return app
+
+
+def _settle_gradio(settings: Settings) -> None:
+    """Say before Gradio is imported: no telemetry, and uploads in a private folder of ours."""
+    uploads = settings.home / "uploads"
+    uploads.mkdir(parents=True, exist_ok=True)
+    uploads.chmod(0o700)
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["GRADIO_TEMP_DIR"] = str(uploads)
+
+
+def build_pages(services: Services) -> "Blocks":
+    """Return the blocks of every page, with their endpoints."""
+    from gradio import Blocks
+
+    from web import programs
+    from web.tabs import account, admin, ask, batch, review
+
+    pages: Blocks
+    with Blocks(title="MedX", analytics_enabled=False, delete_cache=(3600, 86400), fill_width=True) as pages:
+        ask.build(services)
+        programs.build(services)
+    for path, title, build in (
+        ("batch", "Batch", batch.build),
+        ("review", "Review", review.build),
+        ("admin", "Admin", admin.build),
+        ("account", "Account", account.build),
+    ):
+        with pages.route(title, path, show_in_navbar=False):
+            build(services)
+    pages.queue(default_concurrency_limit=8, max_size=1000)
+    return pages
+
+
+def _mount_pages(app: FastAPI, services: Services) -> None:
+    def signed_in(request: Request) -> str | None:
+        person = request.scope.get(PERSON_IN_SCOPE)
+        return None if person is None else str(person.name)
+
+    with warnings.catch_warnings():
+        # Gradio says so about every multi-page app, also when server-side rendering was never asked for.
+        warnings.filterwarnings("ignore", message="SSR mode is not supported with multi-page apps")
+        _mount(app, services, signed_in)
+
+
+def _mount(app: FastAPI, services: Services, signed_in: Callable[[Request], str | None]) -> None:
+    import gradio as gr
+
+    from web.theme import HEAD, theme
+
+    gr.mount_gradio_app(
+        app,
+        build_pages(services),
+        path="/app",
+        auth_dependency=signed_in,
+        show_error=False,
+        max_file_size=services.settings.max_file_bytes,
+        footer_links=[],
+        run_history=False,
+        ssr_mode=False,
+        enable_monitoring=False,
+        mcp_server=False,
+        pwa=False,
+        theme=theme(),
+        css_paths=[ASSETS / "medx.css"],
+        head=HEAD,
+    )

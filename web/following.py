@@ -1,0 +1,112 @@
+"""Follows one question until it is answered: the database says where it stands, Redis brings the text on the way."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+
+from medx_core.errors import NotFound
+from medx_core.jobs.snapshots import ItemSnapshot, JobSnapshot
+from medx_core.jobs.status import UNFINISHED, ItemStatus
+from medx_core.questions import Mode
+from medx_core.storage.person_store import Person
+from web import wording
+from web.services import Services
+from web.token_streams import StreamedText
+
+LOOK_SECONDS = 0.1
+SLOW_LOOK_SECONDS = 0.5
+SLOW_AFTER_SECONDS = 5.0
+FOLLOW_SECONDS = 3600.0
+
+
+@dataclass(frozen=True)
+class QuestionView:
+    """Where one question stands. `partial` holds the text written so far, an arm each."""
+
+    job: JobSnapshot
+    item: ItemSnapshot
+    partial: Mapping[str, str] = field(default_factory=dict)
+    ahead: int | None = None
+    worker_seen: bool = True
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more will come."""
+        return self.item.status not in UNFINISHED
+
+
+def visible_job(services: Services, public_id: str, person: Person) -> JobSnapshot:
+    """Return the job under that address.
+
+    Raises:
+        NotFound: there is none, or it is not for this person.
+    """
+    if not public_id or not services.jobs.may_see(public_id, person):
+        raise NotFound(wording.NO_SUCH_JOB)
+    return services.jobs.get(public_id)
+
+
+def worker_seen(services: Services) -> bool:
+    """Whether a worker made progress or polled within the set seconds."""
+    limit = services.settings.worker_seen_seconds
+    return any(worker.seconds_since_seen <= limit for worker in services.health.processes(kind="worker"))
+
+
+def look(services: Services, public_id: str, person: Person) -> QuestionView:
+    """Read from the database where the question stands.
+
+    Raises:
+        NotFound: there is no such question, or it is not for this person.
+    """
+    job = visible_job(services, public_id, person)
+    items, _ = services.jobs.items(public_id, limit=1)
+    if not items:
+        raise NotFound(wording.NO_SUCH_JOB)
+    if items[0].status is not ItemStatus.QUEUED:
+        return QuestionView(job, items[0])
+    ahead = services.health.ahead_of(public_id)
+    return QuestionView(job, items[0], ahead=ahead, worker_seen=worker_seen(services))
+
+
+async def follow(services: Services, public_id: str, person: Person) -> AsyncIterator[QuestionView]:
+    """Yield where the question stands, whenever that changed, until it is finished.
+
+    Raises:
+        NotFound: there is no such question, or it is not for this person.
+    """
+    started = time.monotonic()
+    shown = view = await asyncio.to_thread(look, services, public_id, person)
+    yield view
+    async with AsyncExitStack() as stack:
+        streamed = StreamedText(view.item.id, tuple(arm.value for arm in view.job.arms))
+        client = None
+        if view.job.mode is Mode.TEXT and services.streams.reachable:
+            client = services.streams.client()
+            stack.push_async_callback(client.aclose)
+        while not view.finished and time.monotonic() - started < FOLLOW_SECONDS:
+            slow = time.monotonic() - started > SLOW_AFTER_SECONDS
+            pause = SLOW_LOOK_SECONDS if slow else LOOK_SECONDS
+            if client is not None and streamed.last and services.streams.reachable:
+                async for text in _arriving(services, client, streamed, pause):
+                    shown = QuestionView(view.job, view.item, text)
+                    yield shown
+            else:
+                await asyncio.sleep(pause)
+            fresh = await asyncio.to_thread(look, services, public_id, person)
+            view = QuestionView(fresh.job, fresh.item, dict(streamed.text), fresh.ahead, fresh.worker_seen)
+            if view != shown:
+                shown = view
+                yield view
+
+
+async def _arriving(
+    services: Services, client: object, streamed: StreamedText, wait_seconds: float
+) -> AsyncIterator[dict[str, str]]:
+    """Yield the text as it arrives; stop once nothing came for `wait_seconds`, or after half a second of it."""
+    until = time.monotonic() + 0.5
+    while streamed.last and time.monotonic() < until:
+        if not await services.streams.read_on(client, streamed, wait_seconds=wait_seconds):  # type: ignore[arg-type]  # redis stubs
+            return
+        yield dict(streamed.text)

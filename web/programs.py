@@ -1,0 +1,196 @@
+"""The endpoints programs may call, through gradio_client. Everything else the pages use is private.
+
+Sign in by posting `name` and `password` to `/login`, then hand the cookie on:
+
+    cookie = httpx.post(f"{url}/login", data={"name": name, "password": password}).cookies["medx_session"]
+    client = gradio_client.Client(f"{url}/app", headers={"Cookie": f"medx_session={cookie}"})
+    client.predict("Aspirin is safe for a child with flu.", "verdict", "auto", "both", api_name="/ask")
+"""
+
+import asyncio
+from typing import Any
+
+import gradio as gr
+from gradio.events import api
+
+from medx_core.clock import iso
+from medx_core.jobs.snapshots import ItemSnapshot, JobSnapshot
+from medx_core.questions import Mode
+from medx_core.review.rating_form import form_from
+from medx_core.storage.person_store import Person, Role
+from web.door import door
+from web.downloads import written_results
+from web.following import follow, visible_job
+from web.operations import SUBMITTED
+from web.services import Services
+from web.submission import submit_file, submit_question
+from web.tabs.job_page import cancel_job
+from web.tabs.review import keep_rating
+
+WAIT_SECONDS = 600.0
+
+
+def build(services: Services) -> None:
+    """Register the endpoints on the page that is being built."""
+    _questions(services)
+    _batches(services)
+    _ratings(services)
+
+
+def _questions(services: Services) -> None:
+    @door(services)
+    async def ask(
+        person: Person, question: str, mode: str = "verdict", category: str = "auto", arm: str = "both"
+    ) -> dict[str, Any]:
+        """Ask one question and wait for its answer, as `medx ask --json` shows it, with its job and status.
+
+        mode: verdict or text. category: auto, triage, literature or patient-facing. arm: steered, unsteered or both.
+        """
+        job = await asyncio.to_thread(
+            submit_question, services, person, question, mode=mode, category=category, arm=arm
+        )
+        SUBMITTED.labels("question").inc()
+        item: ItemSnapshot | None = None
+        async with asyncio.timeout(WAIT_SECONDS):
+            async for view in follow(services, job.public_id, person):
+                item = view.item
+        return answered_json(job, item)
+
+    api(ask, api_name="ask", concurrency_limit=None)
+
+
+def _batches(services: Services) -> None:
+    @door(services)
+    def submit_batch(
+        person: Person, file: str, mode: str = "verdict", category: str = "auto", arm: str = "both"
+    ) -> str:
+        """Submit a CSV, TSV or JSONL file; return the id of its job."""
+        job = submit_file(services, person, file, mode=mode, category=category, arm=arm)
+        SUBMITTED.labels("batch").inc(job.progress.total)
+        services.audit.append(
+            person.name, "submit batch", f"job {job.public_id}", {"rows": job.progress.total}
+        )
+        return job.public_id
+
+    @door(services)
+    def job_status(person: Person, job: str) -> dict[str, Any]:
+        """Return where a job stands: status and how many rows are answered, quarantined, cancelled, waiting."""
+        return job_json(visible_job(services, job, person))
+
+    @door(services)
+    def cancel(person: Person, job: str) -> dict[str, Any]:
+        """Cancel what is not answered yet; what is finished stays."""
+        cancel_job(services, person, job)
+        return job_json(services.jobs.get(job))
+
+    @door(services)
+    def download_results(person: Person, job: str) -> str:
+        """Return the results as far as they have come, as a CSV file in the format of `medx batch`."""
+        visible_job(services, job, person)
+        services.audit.append(person.name, "download results", f"job {job}", {})
+        return str(written_results(services, job))
+
+    file = gr.File(type="filepath", visible=False, label="file")
+    job = gr.Textbox(visible=False, label="job")
+    results = gr.File(visible=False, label="results")
+    choices = [
+        gr.Textbox("verdict", visible=False, label="mode"),
+        gr.Textbox("auto", visible=False, label="category"),
+        gr.Textbox("both", visible=False, label="arm"),
+    ]
+    hidden = gr.Button(visible=False)
+    hidden.click(
+        submit_batch,
+        [file, *choices],
+        [job],
+        api_name="submit_batch",
+        concurrency_limit=2,
+        concurrency_id="files",
+    )
+    hidden.click(download_results, [job], [results], api_name="download_results", concurrency_limit=4)
+    api(job_status, api_name="job_status", concurrency_limit=16)
+    api(cancel, api_name="cancel_job", concurrency_limit=8)
+
+
+def _ratings(services: Services) -> None:
+    @door(services, Role.CLINICIAN)
+    def next_answer_to_rate(person: Person) -> dict[str, Any]:
+        """Return the next blinded answer with the note `save_rating` needs; an empty object when nothing is left."""
+        answer = services.ratings.next_to_rate(person.id)
+        if answer is None:
+            return {}
+        return {
+            "note": services.shown.note(person.id, answer.answer_id),
+            "answer": answer.answer_id,
+            "question": answer.question,
+            "mode": answer.mode.value,
+            "verdict": answer.verdict.value if answer.verdict and answer.mode is Mode.VERDICT else None,
+            "text": answer.text,
+            "category": answer.category.value if answer.category else None,
+            "asks_urgency": answer.is_triage,
+        }
+
+    @door(services, Role.CLINICIAN)
+    def save_rating(person: Person, note: str, form: dict[str, Any]) -> dict[str, Any]:
+        """Save a rating; `form` holds the fields of rating form 1, `note` comes from `next_answer_to_rate`."""
+        stored = keep_rating(services, person, note, "", form_from(form))
+        return {"id": stored.public_id, "stored": True, "seconds": stored.seconds}
+
+    @door(services, Role.CLINICIAN)
+    def my_ratings(person: Person, limit: int = 50) -> list[dict[str, Any]]:
+        """Return your own ratings as stored, the newest first."""
+        return [
+            {
+                "id": rating.public_id,
+                "answer": rating.answer.answer_id,
+                "form": rating.form.as_json(),
+                "form_version": rating.form_version,
+                "version": rating.version,
+                "seconds": rating.seconds,
+                "changed_at": iso(rating.changed_at),
+            }
+            for rating in services.ratings.of_rater(person.id, limit=max(1, min(500, limit)))
+        ]
+
+    api(next_answer_to_rate, api_name="next_answer_to_rate", concurrency_limit=8)
+    api(save_rating, api_name="save_rating", concurrency_limit=8)
+    api(my_ratings, api_name="my_ratings", concurrency_limit=8)
+
+
+def answered_json(job: JobSnapshot, item: ItemSnapshot | None) -> dict[str, Any]:
+    """Return a question with its answers in the contract of `medx ask --json`, and its job and status."""
+    route = item.route if item else None
+    return {
+        "job": job.public_id,
+        "status": item.status.value if item else job.status.value,
+        "reason": item.reason if item else "",
+        "question": item.text if item else job.title,
+        "route": None
+        if route is None
+        else {
+            "category": route.category.value if route.category else None,
+            "probabilities": {kind.value: value for kind, value in route.probabilities.items()},
+            "abstained": route.abstained,
+            "source": route.source.value,
+        },
+        "answers": [
+            stored.answer.as_json() | {"id": stored.public_id} for stored in (item.answers if item else ())
+        ],
+    }
+
+
+def job_json(job: JobSnapshot) -> dict[str, Any]:
+    """Return where a job stands."""
+    progress = job.progress
+    return {
+        "job": job.public_id,
+        "status": job.status.value,
+        "rows": progress.total,
+        "queued": progress.queued,
+        "running": progress.running,
+        "answered": progress.answered,
+        "quarantined": progress.quarantined,
+        "cancelled": progress.cancelled,
+        "created_at": iso(job.created_at),
+        "finished_at": iso(job.finished_at),
+    }

@@ -1,0 +1,62 @@
+"""What a page may reach: the stores of the database, the token streams and the limits on asking."""
+
+from dataclasses import dataclass
+
+from medx_core.settings import Settings
+from medx_core.storage.audit_store import AuditStore
+from medx_core.storage.engine import Database
+from medx_core.storage.health_store import HealthStore
+from medx_core.storage.job_store import JobStore
+from medx_core.storage.person_store import PersonStore
+from medx_core.storage.rating_store import RatingStore
+from medx_core.storage.vector_store import VectorStore
+from web.session import Attempts, Sessions, session_secret
+from web.shown_answers import ShownAnswers
+from web.token_streams import TokenStreams
+
+
+@dataclass(frozen=True)
+class Services:
+    """Everything a handler is given besides the person."""
+
+    settings: Settings
+    database: Database
+    jobs: JobStore
+    people: PersonStore
+    ratings: RatingStore
+    health: HealthStore
+    vectors: VectorStore
+    audit: AuditStore
+    streams: TokenStreams
+    sessions: Sessions
+    shown: ShownAnswers
+    asked: Attempts
+    batches: Attempts
+
+
+def build_services(settings: Settings) -> Services:
+    """Open the database and put the services together.
+
+    Raises:
+        StorageFault: the database cannot be reached or is not at this program's version.
+    """
+    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    database = Database(settings.database)
+    database.check()
+    people = PersonStore(database)
+    secret = session_secret(settings)
+    return Services(
+        settings=settings,
+        database=database,
+        jobs=JobStore(database),
+        people=people,
+        ratings=RatingStore(database),
+        health=HealthStore(database),
+        vectors=VectorStore(database),
+        audit=AuditStore(database),
+        streams=TokenStreams(settings.redis_url),
+        sessions=Sessions(secret, hours=settings.session_hours, people=people),
+        shown=ShownAnswers(secret, hours=settings.session_hours),
+        asked=Attempts(settings.questions_a_minute),
+        batches=Attempts(settings.batches_an_hour, window_seconds=3600.0),
+    )

@@ -1,0 +1,48 @@
+"""Account: everybody can change the own password."""
+
+import gradio as gr
+
+from medx_core.errors import BadInput
+from medx_core.storage.person_store import SHORTEST_PASSWORD, Person
+from web.door import door
+from web.frame import heading, page_frame
+from web.services import Services
+
+TO_SIGN_IN = "() => { location.assign('/login'); return []; }"
+
+
+def build(services: Services) -> None:
+    """Build the page inside the blocks that are open."""
+    page_frame(services, "account")
+    with gr.Column(elem_classes="medx-page medx-narrow"):
+        heading(
+            "Change your password", "You will be signed out everywhere and sign in again with the new one."
+        )
+        with gr.Group(elem_classes="medx-form"):
+            old = gr.Textbox(label="Present password", type="password", elem_id="medx-old-password")
+            new = gr.Textbox(
+                label=f"New password, {SHORTEST_PASSWORD} characters or more",
+                type="password",
+                elem_id="medx-new-password",
+            )
+            again = gr.Textbox(label="New password once more", type="password", elem_id="medx-new-again")
+        change = gr.Button(
+            "Change password", variant="primary", elem_id="medx-change-password", scale=0, min_width=180
+        )
+
+    @door(services)
+    def change_password(person: Person, present: str, wanted: str, repeated: str) -> None:
+        if wanted != repeated:
+            raise BadInput("The new password and its repetition differ; type both again.")
+        services.people.change_password(person.name, present, wanted)
+        services.audit.append(person.name, "change password", f"person {person.name}", {})
+
+    gr.on(
+        [change.click, again.submit],
+        change_password,
+        [old, new, again],
+        None,
+        api_visibility="private",
+        show_progress="hidden",
+        concurrency_limit=4,
+    ).success(None, None, None, js=TO_SIGN_IN, api_visibility="private")

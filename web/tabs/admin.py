@@ -1,0 +1,116 @@
+"""Admin: health in plain words, people and roles, questions set aside, vectors. Every act is audited."""
+
+from typing import Any
+
+import gradio as gr
+
+from medx_core.errors import BadInput
+from medx_core.storage.person_store import Person, Role
+from medx_core.storage.vector_store import VectorStatus
+from web.admin_markup import health_html, quarantined_html, vectors_html
+from web.door import door
+from web.frame import heading, on_load, page_frame
+from web.markup import tag
+from web.services import Services
+from web.tabs.people import build_people
+
+QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": 4}
+POLL_SECONDS = 5.0
+RETRY_AT_ONCE = 1000
+
+
+def build(services: Services) -> None:
+    """Build the page inside the blocks that are open."""
+    page_frame(services, "admin")
+    with gr.Column(elem_classes="medx-page"):
+        heading("Admin")
+        _health(services)
+        build_people(services)
+        _quarantined(services)
+        _vectors(services)
+
+
+def _health(services: Services) -> None:
+    shown = gr.HTML(elem_id="medx-health")
+    timer = gr.Timer(POLL_SECONDS)
+
+    @door(services, Role.ADMIN)
+    def show_health(person: Person) -> str:  # noqa: ARG001 - a door hands the person to every handler
+        limit = services.settings.worker_seen_seconds
+        return health_html(services.health.processes(), services.health.backlog(), seen_limit=limit)
+
+    on_load(show_health, None, [shown])
+    timer.tick(show_health, None, [shown], **QUIET)
+
+
+def _quarantined(services: Services) -> None:
+    gr.HTML(tag("h2", "Questions set aside"))
+    listed = gr.HTML(elem_id="medx-quarantined")
+    with gr.Row(elem_classes="medx-inline-form"):
+        number = gr.Number(
+            None,
+            label="Number to try again",
+            precision=0,
+            minimum=1,
+            elem_id="medx-retry-number",
+            min_width=160,
+        )
+        retry = gr.Button("Try again", scale=0, min_width=120, elem_id="medx-retry")
+        retry_all = gr.Button("Try all again", scale=0, min_width=140, elem_id="medx-retry-all")
+
+    def show() -> str:
+        return quarantined_html(services.health.quarantined())
+
+    @door(services, Role.ADMIN)
+    def show_quarantined(person: Person) -> str:  # noqa: ARG001 - a door hands the person to every handler
+        return show()
+
+    @door(services, Role.ADMIN)
+    def retry_one(person: Person, item_id: float | None) -> str:
+        if not item_id:
+            raise BadInput("Give the number of a question that was set aside.")
+        services.health.retry_quarantined(int(item_id))
+        services.audit.append(person.name, "retry", f"item {int(item_id)}")
+        return show()
+
+    @door(services, Role.ADMIN)
+    def retry_every(person: Person) -> str:
+        found = services.health.quarantined(limit=RETRY_AT_ONCE)
+        for one in found:
+            services.health.retry_quarantined(one.item.id)
+        services.audit.append(person.name, "retry all", "items", {"count": len(found)})
+        return show()
+
+    on_load(show_quarantined, None, [listed])
+    retry.click(retry_one, [number], [listed], **QUIET)
+    retry_all.click(retry_every, None, [listed], **QUIET)
+
+
+def _vectors(services: Services) -> None:
+    gr.HTML(tag("h2", "Models and vectors"))
+    listed = gr.HTML(elem_id="medx-vectors")
+    with gr.Row(elem_classes="medx-inline-form"):
+        chosen = gr.Dropdown([], label="Vector to promote", elem_id="medx-vector", min_width=220)
+        promote = gr.Button("Promote", scale=0, min_width=120, elem_id="medx-promote")
+    shown = [listed, chosen]
+
+    def show() -> tuple[Any, ...]:
+        vectors = services.vectors.list()
+        idle = [vector for vector in vectors if vector.status is not VectorStatus.ACTIVE]
+        choices = [(f"{vector.name} for {vector.model}", vector.id) for vector in idle]
+        return vectors_html(vectors), gr.update(choices=choices, value=None)
+
+    @door(services, Role.ADMIN)
+    def show_vectors(person: Person) -> tuple[Any, ...]:  # noqa: ARG001 - a door hands the person to every handler
+        return show()
+
+    @door(services, Role.ADMIN)
+    def promote_vector(person: Person, vector_id: int | None) -> tuple[Any, ...]:
+        if vector_id is None:
+            raise BadInput("Choose a vector first.")
+        vector = services.vectors.promote(vector_id)
+        services.audit.append(person.name, "promote vector", f"vector {vector.name}", {"id": vector.id})
+        return show()
+
+    on_load(show_vectors, None, shown)
+    promote.click(promote_vector, [chosen], shown, **QUIET)

@@ -1,0 +1,36 @@
+"""`python -m workers --device auto`: one worker process on one device."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from medx_core.errors import MedxError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a worker; settings come from the environment, the device may be named here."""
+    parser = argparse.ArgumentParser(prog="python -m workers", description="Answer what waits in the queues.")
+    parser.add_argument(
+        "--device", default=None, help="auto, cpu or cuda:N (default: MEDX_DEVICE, else auto)"
+    )
+    parser.add_argument(
+        "--name", default="", help="a name no other worker has (default: host and a random part)"
+    )
+    given = parser.parse_args(arguments)
+    if given.device:
+        os.environ["MEDX_DEVICE"] = given.device
+    # Only now, for the application reads its settings on import.
+    try:
+        from medx_core.settings import settings
+        from workers.process import log_to_standard_error, work
+
+        log_to_standard_error()
+        return work(settings(), name=given.name)
+    except MedxError as fault:
+        print(fault, file=sys.stderr)  # noqa: T201 - the one sentence a person reads
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

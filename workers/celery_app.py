@@ -1,0 +1,60 @@
+"""The Celery application: queues, delivery rules, and nothing else.
+
+Celery carries ids and wakes workers up; it is never asked what became of a task. The database knows that, and sends
+again what the broker lost, so every delivery may come twice.
+"""
+
+from celery import Celery
+from kombu.entity import Exchange, Queue
+
+from medx_core.jobs.messages import BATCH_QUEUE, INTERACTIVE_QUEUE
+from medx_core.settings import Settings, settings
+
+NO_BROKER = "memory://"
+
+
+def build_app(chosen: Settings) -> Celery:
+    """Return a Celery application for these settings; it connects at first use."""
+    app = Celery("medx", broker=chosen.redis_url or NO_BROKER, set_as_current=False)
+    app.conf.update(
+        task_serializer="json",
+        accept_content=["json"],
+        task_ignore_result=True,
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        # Work in hand goes on while the broker is away: its outcome goes to the database, not to the broker.
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_enable_prefetch_count_reduction=False,
+        worker_prefetch_multiplier=1,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        worker_enable_remote_control=False,
+        worker_send_task_events=False,
+        broker_connection_retry=True,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_transport_options={
+            # Only cleans up after a dead worker: the database has its items sent again long before.
+            "visibility_timeout": chosen.visibility_seconds,
+            "unacked_restore_interval": 5,
+            "unacked_restore_throttle": 1,
+            "unacked_mutex_expire": 10,
+            "socket_connect_timeout": 5,
+            "socket_timeout": 30,
+            "socket_keepalive": True,
+            "health_check_interval": 25,
+        },
+        task_queues=[named_queue(INTERACTIVE_QUEUE), named_queue(BATCH_QUEUE)],
+        task_default_queue=INTERACTIVE_QUEUE,
+        task_create_missing_queues=False,
+    )
+    return app
+
+
+def named_queue(name: str) -> Queue:
+    """Return a queue with an exchange and a routing key of its own; Celery would let them share one."""
+    exchange = Exchange(name, type="direct")  # type: ignore[no-untyped-call] # kombu has no types
+    return Queue(name, exchange, routing_key=name)  # type: ignore[no-untyped-call]
+
+
+app = build_app(settings())

@@ -1,0 +1,53 @@
+"""How the worker takes messages: each queue on a channel of its own, with thread slots of its own.
+
+One consumer for both queues would let waiting batches fill every slot before a question arrives. With a channel each,
+the broker hands over at most so many batch messages, and the remaining slots stay free for people.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from celery import Celery, bootsteps
+from kombu.common import ignore_errors
+
+from medx_core.jobs.messages import BATCH_QUEUE
+from workers.celery_app import named_queue
+
+POLL_MARK_SECONDS = 1.0
+
+
+def consume_batches_apart(app: Celery, *, slots: int, on_poll: Callable[[], None]) -> None:
+    """Let workers of `app` take up to `slots` batch messages at a time, beside the queues they were started with.
+
+    `on_poll` is called each second by the very loop that looks for messages.
+    """
+
+    class BatchConsumer(bootsteps.StartStopStep):  # type: ignore[misc] # Celery has no types
+        """A second task consumer; started again with each new connection."""
+
+        requires = ("celery.worker.consumer.tasks:Tasks",)
+
+        def __init__(self, consumer: Any, **_options: Any) -> None:
+            self._tasks: Any = None
+            super().__init__(consumer)
+
+        def start(self, consumer: Any) -> None:
+            channel = consumer.connection.channel()
+            channel.basic_qos(0, slots, False)
+            self._tasks = app.amqp.TaskConsumer(
+                channel, queues=[named_queue(BATCH_QUEUE)], on_decode_error=consumer.on_decode_error
+            )
+            self._tasks.on_message = consumer.create_task_handler()
+            self._tasks.consume()
+
+        def stop(self, consumer: Any) -> None:
+            tasks, self._tasks = self._tasks, None
+            if tasks is not None:
+                ignore_errors(consumer, tasks.cancel)  # type: ignore[no-untyped-call] # kombu has no types
+
+        def register_with_event_loop(self, consumer: Any, hub: Any) -> None:
+            del consumer
+            on_poll()
+            hub.call_repeatedly(POLL_MARK_SECONDS, on_poll)
+
+    app.steps["consumer"].add(BatchConsumer)

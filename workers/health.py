@@ -1,0 +1,116 @@
+"""Tells the database that this worker lives: it made progress or polled, not merely exists."""
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any, Protocol
+
+from medx_core.errors import MedxError
+from medx_core.storage.health_store import HealthStore
+
+log = logging.getLogger(__name__)
+
+EXIT_STALLED = 70
+
+
+@dataclass(frozen=True)
+class Rhythm:
+    """How often a worker speaks, for how long a poll counts, and when a turn of the engine counts as hanging."""
+
+    beat_seconds: float
+    polled_within_seconds: float
+    stall_seconds: float
+
+    @classmethod
+    def for_seen_within(cls, seconds: float, *, stall_seconds: float) -> "Rhythm":
+        """Return a rhythm whose beats arrive well before a worker counts as away."""
+        return cls(min(2.0, seconds / 4), seconds / 2, stall_seconds)
+
+
+class Progress(Protocol):
+    """What is asked of the engine's thread."""
+
+    @property
+    def stalled_seconds(self) -> float:
+        """For how long its present turn has run."""
+        ...
+
+    @property
+    def seconds_since_progress(self) -> float:
+        """How long ago it finished a turn."""
+        ...
+
+
+class Pulse:
+    """Beats while the worker polls its queue or its engine moves; ends the process when the engine hangs."""
+
+    def __init__(
+        self,
+        health: HealthStore,
+        name: str,
+        *,
+        rhythm: Rhythm,
+        engine: Progress,
+        detail: Callable[[], Mapping[str, Any]],
+    ) -> None:
+        self._health = health
+        self._name = name
+        self._rhythm = rhythm
+        self._engine = engine
+        self._detail = detail
+        self._polled = 0.0
+        self._wake = threading.Event()
+        self._stopped = False
+        self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
+
+    def start(self) -> None:
+        """Begin to beat."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop beating and sign off."""
+        self._stopped = True
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=10)
+        try:
+            self._health.leave(self._name)
+        except MedxError as error:
+            log.warning("could not sign off: %s", error)
+
+    def polled(self) -> None:
+        """Note that the consumer looked for work just now."""
+        self._polled = monotonic()
+
+    def beat_soon(self) -> None:
+        """Beat at once, because there is news."""
+        self._wake.set()
+
+    def _run(self) -> None:
+        while not self._stopped:
+            self._end_if_stalled()
+            if self._lives():
+                self._beat()
+            self._wake.wait(self._rhythm.beat_seconds)
+            self._wake.clear()
+
+    def _lives(self) -> bool:
+        window = self._rhythm.polled_within_seconds
+        return monotonic() - self._polled < window or self._engine.seconds_since_progress < window
+
+    def _beat(self) -> None:
+        try:
+            self._health.beat(self._name, "worker", self._detail())
+        except MedxError as error:
+            log.warning("the heartbeat did not reach the database: %s", error)
+
+    def _end_if_stalled(self) -> None:
+        seconds = self._engine.stalled_seconds
+        if seconds > self._rhythm.stall_seconds:
+            log.critical(
+                "the engine has hung for %.0f seconds; this process ends, its work is leased again", seconds
+            )
+            os._exit(EXIT_STALLED)

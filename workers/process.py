@@ -1,0 +1,121 @@
+"""One worker process from start to end: the runtime around Celery's own worker."""
+
+import logging
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from celery import Celery, bootsteps
+from celery.exceptions import SecurityWarning
+from celery.worker import state
+
+from medx_core.errors import MedxError, SettingsFault
+from medx_core.job_execution.lanes import Engine
+from medx_core.jobs.messages import INTERACTIVE_QUEUE
+from medx_core.settings import Settings
+from medx_core.storage.engine import Database
+from medx_core.storage.opening import open_database
+from workers.celery_app import app
+from workers.consuming import consume_batches_apart
+from workers.runtime import LoadEngine, Runtime, install
+
+log = logging.getLogger(__name__)
+
+
+def load_engine_of(settings: Settings, database: Database) -> LoadEngine:
+    """Return what loads the engine of the settings; torch comes in only when it is called."""
+
+    def load() -> Engine:
+        from medx_core.assembly import build_engine
+
+        engine = build_engine(settings, database)
+        log.info("model %s loaded on %s", engine.model_name, engine.device)
+        return engine
+
+    return load
+
+
+def work(
+    settings: Settings,
+    *,
+    name: str = "",
+    engine_loader: Callable[[Settings, Database], LoadEngine] = load_engine_of,
+) -> int:
+    """Work until told to stop; return the exit status.
+
+    Raises:
+        SettingsFault: there is no broker.
+        StorageFault: the database cannot be used.
+    """
+    if not settings.redis_url:
+        raise SettingsFault(
+            "A worker needs a broker: set REDIS_URL, or start everything together with deploy/demo."
+        )
+    database = open_database(settings)
+    runtime = Runtime(settings, database, app, load_engine=engine_loader(settings, database), name=name)
+    install(runtime)
+    runtime.start(on_load_failure=_stop_for)
+    try:
+        return _consume(app, runtime, settings)
+    finally:
+        runtime.stop()
+
+
+def _stop_for(error: BaseException) -> None:
+    """End the worker because its model cannot be loaded; what waits is left to others."""
+    if isinstance(error, MedxError):
+        log.critical("the model cannot be loaded: %s", error)
+    else:
+        log.critical("the model cannot be loaded", exc_info=error)
+    state.should_stop = 1
+
+
+def _consume(app: Celery, runtime: Runtime, settings: Settings) -> int:
+    """Run Celery's worker in this thread until a signal ends it."""
+    __import__("workers.answer_tasks")
+    consume_batches_apart(app, slots=settings.worker_threads, on_poll=runtime.pulse.polled)
+    app.steps["worker"].add(_letting_go(runtime))
+    worker = app.Worker(
+        hostname=f"medx@{runtime.name}",
+        pool="threads",
+        concurrency=settings.interactive_threads + settings.worker_threads,
+        queues=[INTERACTIVE_QUEUE],
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+        quiet=True,
+        loglevel="INFO",
+        optimization="fair",
+    )
+    worker.start()
+    return int(worker.exitcode or 0)
+
+
+def _letting_go(runtime: Runtime) -> type:
+    class LettingGo(bootsteps.StartStopStep):  # type: ignore[misc] # Celery has no types
+        """Tells the runtime to stop before Celery waits for its tasks, which would wait for the runtime."""
+
+        requires = ("celery.worker.components:Pool",)
+
+        def start(self, _worker: Any) -> None:
+            """Nothing to do: the runtime already runs."""
+
+        def stop(self, _worker: Any) -> None:
+            log.info("stopping: finishing what people watch, handing back the rest")
+            runtime.let_go()
+
+    return LettingGo
+
+
+def log_to_standard_error() -> None:
+    """Log one line an event to standard error; questions and answers never stand in a log."""
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    # It warns of running as root for fear of pickled messages; ours are JSON alone.
+    warnings.simplefilter("ignore", SecurityWarning)
+    for chatty in ("alembic", "celery.worker.strategy", "celery.app.trace", "httpx"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)

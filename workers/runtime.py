@@ -1,0 +1,129 @@
+"""What a worker process keeps warm: database, engine, leases, token streams, publisher, pulse."""
+
+import logging
+import secrets
+import socket
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import Any
+
+from celery import Celery
+
+from medx_core.errors import SettingsFault
+from medx_core.job_execution.execution import JobExecutor
+from medx_core.job_execution.lanes import Engine
+from medx_core.job_execution.lease_keeping import LeaseKeeper, LeaseTerms
+from medx_core.job_execution.micro_batching import MicroBatcher
+from medx_core.job_execution.turns import BatchLimits
+from medx_core.settings import Settings
+from medx_core.storage.engine import Database
+from medx_core.storage.health_store import HealthStore
+from medx_core.storage.lease_store import LeaseStore
+from workers.health import Pulse, Rhythm
+from workers.publishing import Publisher, Stores
+from workers.token_streams import TokenStreams
+
+log = logging.getLogger(__name__)
+
+LoadEngine = Callable[[], Engine]
+
+
+class Runtime:
+    """The warm parts of one worker process. Made once, before Celery starts; `current()` finds it from a task."""
+
+    def __init__(
+        self, settings: Settings, database: Database, app: Celery, *, load_engine: LoadEngine, name: str = ""
+    ) -> None:
+        self.name = name or worker_name()
+        self._database = database
+        self._stopping = False
+        self.answerer: MicroBatcher[Engine] = MicroBatcher(
+            load_engine, BatchLimits(settings.max_batch_rows, settings.max_wait_seconds)
+        )
+        terms = LeaseTerms(self.name, settings.lease_seconds, settings.max_attempts)
+        leases = LeaseStore(database)
+        self._keeper = LeaseKeeper(
+            leases, terms, alive=lambda: self.answerer.stalled_seconds < settings.stall_seconds
+        )
+        self._streams = TokenStreams(settings.redis_url)
+        self.executor = JobExecutor(leases, self.answerer, self._keeper, terms, self._streams)
+        self._publisher = Publisher(app, Stores.of(database), settings, owner=self.name)
+        self.pulse = Pulse(
+            HealthStore(database),
+            self.name,
+            rhythm=Rhythm.for_seen_within(settings.worker_seen_seconds, stall_seconds=settings.stall_seconds),
+            engine=self.answerer,
+            detail=self.detail,
+        )
+
+    def start(self, *, on_load_failure: Callable[[BaseException], None]) -> None:
+        """Start all threads and begin to load the engine; `on_load_failure` is told when that fails."""
+
+        def loaded(ready: Future[Engine]) -> None:
+            error = ready.exception()
+            if error is not None:
+                on_load_failure(error)
+            self.pulse.beat_soon()
+
+        self.answerer.ready.add_done_callback(loaded)
+        for part in (self.answerer, self._keeper, self._streams, self._publisher, self.pulse):
+            part.start()
+
+    def let_go(self) -> None:
+        """Begin to stop: lease nothing more, hand back what has not begun. Returns at once."""
+        self._stopping = True
+        self.executor.stop()
+        self.answerer.begin_closing()
+        self.pulse.beat_soon()
+
+    def stop(self) -> None:
+        """Stop all threads, once no task runs any more."""
+        self.let_go()
+        for stop in (
+            self.answerer.close,
+            self._publisher.stop,
+            self._streams.stop,
+            self._keeper.stop,
+            self.pulse.stop,
+        ):
+            stop()
+        self._database.close()
+
+    def detail(self) -> Mapping[str, Any]:
+        """Return what the health page shows of this worker; `ready` means that its model is loaded."""
+        answerer = self.answerer
+        ready = answerer.ready.done() and answerer.ready.exception() is None
+        stage = "stopping" if self._stopping else "ready" if ready else "loading"
+        seen: dict[str, Any] = {
+            "ready": ready and not self._stopping,
+            "stage": stage,
+            "answered": answerer.answered_questions,
+        }
+        if ready:
+            engine = answerer.ready.result()
+            seen |= {key: str(getattr(engine, key, "")) for key in ("model_name", "weight_sha256", "device")}
+        return seen
+
+
+def worker_name() -> str:
+    """Return a name no other worker has, also after a restart under the same process id."""
+    return f"{socket.gethostname()}-{secrets.token_hex(4)}"
+
+
+_runtimes: list[Runtime] = []
+
+
+def install(runtime: Runtime) -> None:
+    """Make this the runtime of the process."""
+    _runtimes[:] = [runtime]
+
+
+def current() -> Runtime:
+    """Return the runtime of this process.
+
+    Raises:
+        SettingsFault: the process was not started as a MedX worker.
+    """
+    if not _runtimes:
+        raise SettingsFault("This process is no MedX worker; start one with `medx serve worker`.")
+    return _runtimes[0]

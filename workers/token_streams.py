@@ -1,0 +1,91 @@
+"""Sends the text of answers to whoever watches it being written, over Redis streams.
+
+Streams are a courtesy: the database gets the whole answer. So the engine's thread only puts pieces into a queue, and
+what cannot be sent is dropped.
+"""
+
+import logging
+import queue
+import threading
+
+import redis
+
+from medx_core.jobs.broker_url import redis_client_url
+from medx_core.jobs.messages import token_stream_name
+
+log = logging.getLogger(__name__)
+
+STREAM_ENTRIES = 4096
+KEEP_SECONDS = 600
+PIECES_WAITING = 10_000
+PIECES_AT_ONCE = 64
+
+Fields = dict[
+    bytes | bytearray | memoryview | str | int | float, bytes | bytearray | memoryview | str | int | float
+]
+Record = tuple[str, Fields]
+
+
+class TokenStreams:
+    """Writes token streams on a thread of its own."""
+
+    def __init__(self, broker_url: str) -> None:
+        self._client = redis.Redis.from_url(
+            redis_client_url(broker_url), socket_connect_timeout=2, socket_timeout=5
+        )
+        self._records: queue.Queue[Record | None] = queue.Queue(maxsize=PIECES_WAITING)
+        self._thread = threading.Thread(target=self._run, name="token-streams", daemon=True)
+
+    def start(self) -> None:
+        """Begin to send."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Send what waits, and end."""
+        if self._thread.is_alive():
+            self._records.put(None)
+            self._thread.join(timeout=10)
+        self._client.close()
+
+    def begin(self, item_id: int, arm: str) -> None:
+        """Announce that an answer is written from its beginning; a reader forgets what it had."""
+        self._put((token_stream_name(item_id, arm), {"restart": "1"}))
+
+    def piece(self, item_id: int, arm: str, text: str) -> None:
+        """Send a new piece of text."""
+        self._put((token_stream_name(item_id, arm), {"text": text}))
+
+    def done(self, item_id: int, arm: str) -> None:
+        """Announce that the answer is complete and stored."""
+        self._put((token_stream_name(item_id, arm), {"done": "1"}))
+
+    def _put(self, record: Record) -> None:
+        try:
+            self._records.put_nowait(record)
+        except queue.Full:
+            log.warning("token streams fall behind; a piece of text is not streamed")
+
+    def _run(self) -> None:
+        while (first := self._records.get()) is not None:
+            records = [first]
+            stop = False
+            while len(records) < PIECES_AT_ONCE and not self._records.empty():
+                following = self._records.get_nowait()
+                if following is None:
+                    stop = True
+                    break
+                records.append(following)
+            self._send(records)
+            if stop:
+                return
+
+    def _send(self, records: list[Record]) -> None:
+        try:
+            with self._client.pipeline(transaction=False) as pipe:
+                for name, fields in records:
+                    pipe.xadd(name, fields, maxlen=STREAM_ENTRIES, approximate=True)
+                for name in {name for name, _ in records}:
+                    pipe.expire(name, KEEP_SECONDS)
+                pipe.execute()
+        except (redis.RedisError, OSError) as error:
+            log.warning("token streams cannot be sent just now (%s)", type(error).__name__)
