@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _watch(parent: int, command: list[str]) -> int:
-    child = subprocess.Popen(command)  # noqa: S603 - the launcher's own fixed command
+    child = subprocess.Popen(command)
 
     def hand_on(number: int, _frame: FrameType | None) -> None:
         child.send_signal(number)

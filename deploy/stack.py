@@ -153,17 +153,9 @@ class Stack:
         self._parts[BROKER] = self._part(BROKER, broker.command)
 
     def _part(self, name: str, command: Sequence[str]) -> WatchedPart:
-        chosen = self.settings
-        environment = {
-            **os.environ,
-            "MEDX_HOME": str(chosen.home),
-            "DATABASE_URL": chosen.database_url,
-            "REDIS_URL": self.redis_url,
-            "MEDX_HOST": chosen.host,
-            "MEDX_PORT": str(chosen.port),
-            "PYTHONUNBUFFERED": "1",
-        }
-        return WatchedPart(name, command, environment, chosen.home / "logs" / f"{name}.log")
+        environment = {**os.environ, **_as_variables(self.settings), "PYTHONUNBUFFERED": "1"}
+        environment["REDIS_URL"] = self.redis_url
+        return WatchedPart(name, command, environment, self.settings.home / "logs" / f"{name}.log")
 
     def _run(self) -> None:
         try:
@@ -216,6 +208,13 @@ class Stack:
     def _worker_is_ready(self, health: HealthStore) -> bool:
         workers = health.processes(kind="worker")
         return any(worker.name == self.worker_name and worker.detail.get("ready") for worker in workers)
+
+
+def _as_variables(chosen: Settings) -> dict[str, str]:
+    """Return the settings that are not the defaults as the variables that a child process reads."""
+    own_names = {"database_url": "DATABASE_URL", "redis_url": "REDIS_URL"}
+    given = {name: str(getattr(chosen, name)) for name in chosen.model_fields_set}
+    return {own_names.get(name, f"MEDX_{name.upper()}"): value for name, value in given.items()}
 
 
 def run_until_stopped(stack: Stack, *, ready_within_seconds: float = 300.0) -> None:

@@ -33,7 +33,7 @@ class WatchedPart:
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
         wrapper = [sys.executable, "-I", "-S", str(END_WITH_PARENT), str(os.getpid())]
         with self.log_file.open("ab") as log:
-            self.process = subprocess.Popen(  # noqa: S603 - the stack's own fixed commands
+            self.process = subprocess.Popen(
                 [*wrapper, *self.command],
                 env=dict(self.environment),
                 stdin=subprocess.DEVNULL,

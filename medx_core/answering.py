@@ -21,7 +21,7 @@ from medx_core.models.prompting import (
 )
 from medx_core.models.scoring import AnswerHead, score
 from medx_core.models.shared_prefix import SharedPrefix
-from medx_core.questions import Answer, Answered, Arm, Mode, Question, Verdict
+from medx_core.questions import Answer, Answered, Arm, ArmRow, Mode, Question, Verdict
 from medx_core.routing.router import Router
 from medx_core.steering.hooks import RowSteering, plan_for_rows, steered
 from medx_core.steering.layers import hidden_size
@@ -45,15 +45,6 @@ class AnsweringLimits:
 
     max_new_tokens: int = 160
     uncertain_margin: float = 0.05
-
-
-@dataclass(frozen=True)
-class ArmRow:
-    """One arm of one question: one row of a forward pass."""
-
-    question: Question
-    route: Route
-    arm: Arm
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ penultimate layer, alpha 1.0, 200 examples a category.
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -18,6 +17,7 @@ from medx_core.clock import iso, utc_now
 from medx_core.errors import BadInput
 from medx_core.models.loading import LoadedModel
 from medx_core.models.prompting import STATEMENT_PROMPT, VerdictPrompt
+from medx_core.models.scoring import answer_word_tokens
 from medx_core.models.shared_prefix import SharedPrefix
 from medx_core.steering import diagnostics
 from medx_core.steering.contrast import ANSWER_WORD, AnswerWordStates, mean_difference
@@ -104,34 +104,23 @@ class VectorBuilder:
     def answer_word_states(
         self, statements: Sequence[LabelledStatement], on_progress: OnProgress
     ) -> AnswerWordStates:
-        """Run every statement's two traces; return the states at the appended answer word, in the order given."""
-        total = 2 * len(statements)
-        states = []
-        for index, truth in enumerate((True, False)):
-            word = self.recipe.prompt.word(truth)
-            prompts = [self._with_word(statement.text, word) for statement in statements]
-            states.append(
-                self._states(prompts, partial(_report, on_progress, index * len(statements), total))
-            )
-        gold = torch.tensor([statement.truth for statement in statements])
-        return AnswerWordStates(with_true_word=states[0], with_false_word=states[1], gold=gold)
+        """Run every statement's two traces; return the states at the appended answer word, in the order given.
 
-    def _with_word(self, text: str, word: str) -> list[int]:
-        return [
-            int(token) for token in self._model.tokenizer(self.recipe.prompt.filled(text) + word)["input_ids"]
-        ]
-
-    def _states(self, prompts: Sequence[Sequence[int]], on_count: Callable[[int], None]) -> Tensor:
-        """Return the steered layer's state at each prompt's last token, (prompts, hidden_size), float32."""
-        found = torch.empty((len(prompts), hidden_size(self._model.network)))
+        A prompt is run once and continued with either word.
+        """
+        prompts = [self._prefix.encoded(statement.text) for statement in statements]
+        words = answer_word_tokens(self._prefix)
+        found = torch.empty((2, len(prompts), hidden_size(self._model.network)))
         done = 0
         for batch in by_length(prompts):
             with recorded(self._model.network, [self._layer]) as recording:
-                self._prefix.last_states([prompts[i] for i in batch])
-            found[batch] = recording.states(self._layer)
-            done += len(batch)
-            on_count(done)
-        return found
+                self._prefix.run_continued([prompts[i] for i in batch], words)
+            _prompt, true_word, false_word = recording.states(self._layer).chunk(3)
+            found[0, batch], found[1, batch] = true_word, false_word
+            done += 2 * len(batch)
+            on_progress(done, 2 * len(prompts))
+        gold = torch.tensor([statement.truth for statement in statements])
+        return AnswerWordStates(with_true_word=found[0], with_false_word=found[1], gold=gold)
 
     def _diagnose(
         self,
@@ -167,10 +156,6 @@ class VectorBuilder:
         with steered(network, plan), recorded(network, [self._layer]) as moved:
             self._prefix.last_states(prompts)
         return plain.states(self._layer), moved.states(self._layer)
-
-
-def _report(on_progress: OnProgress, before: int, total: int, count: int) -> None:
-    on_progress(before + count, total)
 
 
 def whole_groups(statements: Sequence[LabelledStatement], most: int) -> list[LabelledStatement]:

@@ -57,7 +57,7 @@ def running_server() -> Iterator[str]:
             _wait_until_ready(server, url, folder / "log")
             yield url
         finally:
-            server.send_signal(signal.SIGINT)  # ends all connections, then stops
+            server.send_signal(signal.SIGQUIT)  # at once: nothing of it is kept
             server.wait(timeout=30)
 
 

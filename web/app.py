@@ -1,10 +1,11 @@
 """The web application: FastAPI around the Gradio pages, behind the gate."""
 
+import asyncio
 import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from fastapi import FastAPI, Request
 from fastapi.responses import RedirectResponse, Response
@@ -16,6 +17,8 @@ from web.session import PERSON_IN_SCOPE, Gate
 
 if TYPE_CHECKING:
     from gradio import Blocks
+
+T = TypeVar("T")
 
 ASSETS = Path(__file__).parent / "assets"
 
@@ -63,6 +66,23 @@ def _settle_gradio(settings: Settings) -> None:
 
 def build_pages(services: Services) -> "Blocks":
     """Return the blocks of every page, with their endpoints."""
+    return _in_a_loop(lambda: _built_pages(services))
+
+
+def _in_a_loop(build: Callable[[], T]) -> T:
+    """Build something of Gradio's while an event loop runs; outside of one it opens loops that it never closes."""
+
+    async def built() -> T:
+        return build()
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(built())
+    return build()
+
+
+def _built_pages(services: Services) -> "Blocks":
     from gradio import Blocks
 
     from web import programs
@@ -92,7 +112,7 @@ def _mount_pages(app: FastAPI, services: Services) -> None:
     with warnings.catch_warnings():
         # Gradio says so about every multi-page app, also when server-side rendering was never asked for.
         warnings.filterwarnings("ignore", message="SSR mode is not supported with multi-page apps")
-        _mount(app, services, signed_in)
+        _in_a_loop(lambda: _mount(app, services, signed_in))
 
 
 def _mount(app: FastAPI, services: Services, signed_in: Callable[[Request], str | None]) -> None:
@@ -102,7 +122,7 @@ def _mount(app: FastAPI, services: Services, signed_in: Callable[[Request], str 
 
     gr.mount_gradio_app(
         app,
-        build_pages(services),
+        _built_pages(services),
         path="/app",
         auth_dependency=signed_in,
         show_error=False,

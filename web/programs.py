@@ -13,6 +13,7 @@ from typing import Any
 import gradio as gr
 from gradio.events import api
 
+from medx_core import __version__
 from medx_core.clock import iso
 from medx_core.jobs.snapshots import ItemSnapshot, JobSnapshot
 from medx_core.questions import Mode
@@ -165,6 +166,7 @@ def answered_json(job: JobSnapshot, item: ItemSnapshot | None) -> dict[str, Any]
         "status": item.status.value if item else job.status.value,
         "reason": item.reason if item else "",
         "question": item.text if item else job.title,
+        "mode": job.mode.value,
         "route": None
         if route is None
         else {
@@ -172,10 +174,12 @@ def answered_json(job: JobSnapshot, item: ItemSnapshot | None) -> dict[str, Any]
             "probabilities": {kind.value: value for kind, value in route.probabilities.items()},
             "abstained": route.abstained,
             "source": route.source.value,
+            "red_flag": route.red_flag,
         },
         "answers": [
             stored.answer.as_json() | {"id": stored.public_id} for stored in (item.answers if item else ())
         ],
+        "medx_version": __version__,
     }
 
 

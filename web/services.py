@@ -7,6 +7,7 @@ from medx_core.storage.audit_store import AuditStore
 from medx_core.storage.engine import Database
 from medx_core.storage.health_store import HealthStore
 from medx_core.storage.job_store import JobStore
+from medx_core.storage.opening import open_database
 from medx_core.storage.person_store import PersonStore
 from medx_core.storage.rating_store import RatingStore
 from medx_core.storage.vector_store import VectorStore
@@ -41,8 +42,7 @@ def build_services(settings: Settings) -> Services:
         StorageFault: the database cannot be reached or is not at this program's version.
     """
     settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    database = Database(settings.database)
-    database.check()
+    database = open_database(settings)
     people = PersonStore(database)
     secret = session_secret(settings)
     return Services(

@@ -5,26 +5,16 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from medx_core.jobs.broker_url import redis_client_url
 from medx_core.jobs.messages import token_stream_name
 
 log = logging.getLogger(__name__)
 
 AWAY_SECONDS = 5.0
-
-
-def redis_client_url(url: str) -> str:
-    """Return the URL redis-py reads for one written in the broker's form (`redis+socket://` becomes `unix://`)."""
-    if not url.startswith("redis+socket://"):
-        return url
-    parts = urlsplit(url)
-    database = parse_qs(parts.query).get("virtual_host", ["0"])[0]
-    credentials = f":{parts.password}@" if parts.password else ""
-    return f"unix://{credentials}{unquote(parts.path)}?db={database}"
 
 
 @dataclass
@@ -41,10 +31,11 @@ class StreamedText:
         self.last = {token_stream_name(self.item_id, arm): "0-0" for arm in self.arms}
 
     def take(self, name: str, entry_id: str, fields: Mapping[str, str]) -> None:
-        """Add one stream entry."""
+        """Add one stream entry; an answer begun anew forgets what was written before."""
         arm = name.rsplit(":", 1)[-1]
         self.last[name] = entry_id
-        self.text[arm] = self.text.get(arm, "") + fields.get("text", "")
+        so_far = "" if fields.get("restart") else self.text.get(arm, "")
+        self.text[arm] = so_far + fields.get("text", "")
         if fields.get("done"):
             self.done.add(arm)
             del self.last[name]
@@ -54,7 +45,7 @@ class TokenStreams:
     """A reader for the whole web process."""
 
     def __init__(self, url: str) -> None:
-        self._url = redis_client_url(url)
+        self._url = redis_client_url(url) if url else ""
         self._away_until = 0.0
 
     @property

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from medx_core.data.routing_texts import training_texts
-from medx_core.settings import settings
+from medx_core.settings import Settings, settings
 
 app = typer.Typer(no_args_is_help=True, help="Train, show and measure the router.")
 
@@ -15,6 +15,9 @@ app = typer.Typer(no_args_is_help=True, help="Train, show and measure the router
 @app.command()
 def train(
     seed: Annotated[int, typer.Option(help="The seed of folds and fitting.")] = 1,
+    missing: Annotated[
+        bool, typer.Option("--missing", help="Train only if there is no head for this encoder.")
+    ] = False,
 ) -> None:
     """Train the router on the bundled texts and store it."""
     from medx_core.routing.encoders import load_encoder
@@ -22,6 +25,9 @@ def train(
     from medx_core.routing.training import train_embedding_router
 
     options = settings()
+    if missing and _is_trained(options):
+        print(f"The router for {options.router_encoder} is trained.")
+        return
     encoder = load_encoder(options.router_encoder)
     texts = training_texts()
     print(f"Training the router on {len(texts)} texts with {encoder.name} ...")
@@ -45,3 +51,10 @@ def show() -> None:
     head = asdict(load_head(path, encoder_sha256=sha256))
     del head["weights"], head["bias"]
     print(json.dumps({"path": str(path), **head}, indent=2))
+
+
+def _is_trained(options: Settings) -> bool:
+    from medx_core.routing.encoders import encoder_folder, folder_sha256
+    from medx_core.routing.heads import head_path
+
+    return head_path(options.routers_folder, folder_sha256(encoder_folder(options.router_encoder))).exists()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils.logging import disable_progress_bar
 
 from medx_core.errors import ModelUnavailable
 from medx_core.models.catalog import CATALOGUE, ModelSource, model_source
@@ -81,6 +82,7 @@ def _local_folder(source: ModelSource, models_folder: Path) -> Path:
 def _read(
     source: ModelSource, folder: Path, placement: Placement
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         with memory_faults_in_words(f"The model {source.name}"):
             tokenizer = AutoTokenizer.from_pretrained(

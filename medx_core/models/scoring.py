@@ -70,23 +70,31 @@ def _network_head(model: LoadedModel, states: Tensor) -> Tensor:
     return logits * scale if scale else logits
 
 
+def answer_word_tokens(prefix: SharedPrefix) -> tuple[list[int], list[int]]:
+    """Return the tokens of the TRUE and of the FALSE answer word as they follow the prompt."""
+    tokenizer, prompt = prefix.model.tokenizer, prefix.prompt
+    start = prompt.filled(PROBES[0])
+    before = tokenizer(start)["input_ids"]
+    words = [
+        [int(token) for token in tokenizer(start + prompt.word(truth))["input_ids"]]
+        for truth in (True, False)
+    ]
+    shared = common_length([before, *words])
+    return words[0][shared:], words[1][shared:]
+
+
 def answer_word_ids(prefix: SharedPrefix) -> tuple[int, int]:
-    """Return the first token of the TRUE and of the FALSE answer word as they follow the prompt.
+    """Return the first token of the TRUE and of the FALSE answer word.
 
     Raises:
         ModelUnavailable: the tokenizer gives both words the same first token.
     """
-    tokenizer, prompt = prefix.model.tokenizer, prefix.prompt
-    start = prompt.filled(PROBES[0])
-    before = tokenizer(start)["input_ids"]
-    words = [tokenizer(start + prompt.word(truth))["input_ids"] for truth in (True, False)]
-    shared = common_length([before, *words])
-    true_id, false_id = (int(word[shared]) for word in words)
-    if true_id == false_id:
+    true_word, false_word = answer_word_tokens(prefix)
+    if true_word[0] == false_word[0]:
         raise ModelUnavailable(
-            f"This model's tokenizer cannot tell the answer words {prompt.true_word!r} and {prompt.false_word!r} apart."
+            f"This model's tokenizer cannot tell the answer words {prefix.prompt.true_word!r} and {prefix.prompt.false_word!r} apart."
         )
-    return true_id, false_id
+    return true_word[0], false_word[0]
 
 
 def score(logit_difference: float) -> float:

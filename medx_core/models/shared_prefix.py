@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
+from transformers import Cache, DynamicCache
 
 from medx_core.models.batches import common_length, left_padded, position_arguments
 from medx_core.models.devices import memory_faults_in_words
@@ -52,12 +52,46 @@ class SharedPrefix:
         Raises:
             ModelUnavailable: the batch does not fit into the device's memory.
         """
-        shared = self.prefix_length
-        fits = self._cache is not None and all(self._shares(row) for row in prompts)
         with torch.inference_mode(), memory_faults_in_words("This batch of questions"):
-            if fits:
-                return self._forward([row[shared:] for row in prompts], self._expanded(len(prompts)), shared)
-            return self._forward(prompts, None, 0)
+            return self._run(prompts, keep_cache=False)[0]
+
+    def run_continued(self, prompts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]]) -> None:
+        """Run whole prompts once, then every continuation after each of them: one further pass a continuation.
+
+        Nothing is returned: recording hooks entered around this call see the passes in this order, first the
+        prompts', then one for each continuation.
+
+        Raises:
+            ModelUnavailable: the batch does not fit into the device's memory.
+        """
+        with torch.inference_mode(), memory_faults_in_words("This batch of statements"):
+            _, cache, mask = self._run(prompts, keep_cache=True)
+            for continuation in continuations:
+                self._continue(continuation, copy.deepcopy(cache), mask)
+
+    def _run(
+        self, prompts: Sequence[Sequence[int]], *, keep_cache: bool
+    ) -> tuple[Tensor, Cache | None, Tensor]:
+        shared = self.prefix_length
+        if self._cache is not None and all(self._shares(row) for row in prompts):
+            return self._forward([row[shared:] for row in prompts], self._expanded(len(prompts)), shared)
+        return self._forward(
+            prompts, DynamicCache(config=self.model.network.config) if keep_cache else None, 0
+        )
+
+    def _continue(self, continuation: Sequence[int], cache: Cache | None, mask: Tensor) -> None:
+        network = self.model.network.base_model
+        rows, device = mask.shape[0], self.model.device
+        ids = torch.tensor([list(continuation)] * rows, device=device)
+        longer = torch.cat([mask, torch.ones_like(ids)], dim=1)
+        positions = longer.cumsum(dim=1)[:, -len(continuation) :] - 1
+        network(
+            input_ids=ids,
+            attention_mask=longer,
+            past_key_values=cache,
+            use_cache=True,
+            **position_arguments(network, positions),
+        )
 
     def _shares(self, row: Sequence[int]) -> bool:
         return len(row) > self.prefix_length and list(row[: self.prefix_length]) == self._prefix_ids
@@ -69,7 +103,9 @@ class SharedPrefix:
             cache.batch_repeat_interleave(rows)
         return cache
 
-    def _forward(self, rows: Sequence[Sequence[int]], cache: DynamicCache | None, shared: int) -> Tensor:
+    def _forward(
+        self, rows: Sequence[Sequence[int]], cache: Cache | None, shared: int
+    ) -> tuple[Tensor, Cache | None, Tensor]:
         network = self.model.network.base_model
         pad_id = int(self.model.tokenizer.pad_token_id or 0)
         batch = left_padded(rows, pad_id=pad_id, device=self.model.device, prefix_length=shared)
@@ -80,8 +116,7 @@ class SharedPrefix:
             use_cache=cache is not None,
             **position_arguments(network, batch.positions),
         )
-        states: Tensor = outputs.last_hidden_state[:, -1]
-        return states
+        return outputs.last_hidden_state[:, -1], outputs.past_key_values, batch.mask
 
     def _build(self) -> None:
         whole = [self.encoded(probe) for probe in PROBES]

@@ -11,7 +11,11 @@ def open_database(settings: Settings) -> Database:
         StorageFault: the database cannot be reached, or is at another version and needs `medx db upgrade`.
     """
     database = Database(settings.database)
-    if not settings.database_url and not (settings.home / "medx.sqlite3").exists():
-        database.upgrade()
-    database.check()
+    try:
+        if not settings.database_url and not (settings.home / "medx.sqlite3").exists():
+            database.upgrade()
+        database.check()
+    except BaseException:
+        database.close()
+        raise
     return database

@@ -10,9 +10,8 @@ import sys
 import time
 from collections.abc import Sequence
 
-from medx_core.answering import ArmRow
 from medx_core.categories import Category, Route
-from medx_core.questions import Answer, Question, Verdict
+from medx_core.questions import Answer, ArmRow, Question, Verdict
 from medx_core.settings import Settings, settings
 from medx_core.storage.engine import Database
 from workers.process import log_to_standard_error, work

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import text
+from sqlalchemy import inspect, text
 
 from medx_core.clock import utc_now
 from medx_core.errors import StorageFault
@@ -18,9 +18,13 @@ from tests.databases import at_once
 
 
 def test_the_upgraded_tables_are_those_of_the_code(database):
+    database.check()
     with database.read() as session:
         context = MigrationContext.configure(session.connection(), opts={"compare_type": True})
         assert compare_metadata(context, metadata) == []
+        assert set(metadata.tables) == set(inspect(session.connection()).get_table_names()) - {
+            "alembic_version"
+        }
 
 
 def test_upgrading_again_or_from_two_processes_at_once_is_harmless(database_url):
@@ -31,13 +35,16 @@ def test_upgrading_again_or_from_two_processes_at_once_is_harmless(database_url)
         process.close()
 
 
-def test_a_database_at_another_version_is_refused_in_one_sentence(database):
+def test_a_database_at_another_version_is_refused_in_one_sentence(database_url):
+    database = Database(database_url)
+    database.upgrade()
     with database.write() as session:
         session.connection().execute(text("UPDATE alembic_version SET version_num = '0000'"))
     with pytest.raises(
         StorageFault, match="at version 0000 and this program needs 0001; run `medx db upgrade`"
     ):
         database.check()
+    database.close()
 
 
 def test_a_database_without_tables_is_refused_in_one_sentence(database_url):
@@ -52,9 +59,11 @@ def test_a_database_without_tables_is_refused_in_one_sentence(database_url):
     database.close()
 
 
-def test_the_folder_of_a_new_file_is_for_its_owner_only(sqlite_database):
-    folder = Path(sqlite_database.shown_url.removeprefix("sqlite:///")).parent
-    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+def test_the_folder_of_a_new_file_is_for_its_owner_only(tmp_path):
+    database = Database(f"sqlite:///{tmp_path / 'a' / 'home' / 'medx.sqlite3'}")
+    database.upgrade()
+    database.close()
+    assert stat.S_IMODE((tmp_path / "a" / "home").stat().st_mode) == 0o700
 
 
 def audit_row(**given):

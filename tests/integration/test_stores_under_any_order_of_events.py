@@ -18,6 +18,7 @@ from medx_core.storage.job_store import JobStore
 from medx_core.storage.lease_store import LeaseStore
 from medx_core.storage.outbox_store import OutboxStore
 from medx_core.storage.tables import AnswerTable, ItemTable, JobTable, OutboxTable
+from tests.databases import migrated_sqlite_file
 from tests.samples import answered, submission
 
 MAX_ATTEMPTS = 2
@@ -31,8 +32,9 @@ class AnyOrder(RuleBasedStateMachine):
         super().__init__()
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
         self.folder = tempfile.TemporaryDirectory()
-        self.database = Database(f"sqlite:///{Path(self.folder.name) / 'home' / 'medx.sqlite3'}")
-        self.database.upgrade()
+        file = Path(self.folder.name) / "medx.sqlite3"
+        file.write_bytes(migrated_sqlite_file())
+        self.database = Database(f"sqlite:///{file}")
         parts = (JobStore, LeaseStore, OutboxStore, HealthStore)
         self.jobs, self.leases, self.outbox, self.health = (
             part(self.database, clock=lambda: self.now) for part in parts

@@ -3,9 +3,34 @@
 import io
 import re
 from collections import Counter, defaultdict
+from difflib import SequenceMatcher
+from importlib.resources import files
+from statistics import mean
+
+import numpy as np
+import pytest
+from sklearn.feature_extraction.text import CountVectorizer
 
 from medx_core.categories import Category
 from medx_core.data.bundled_statements import EXPORT_COLUMNS, bundled_statements, split_of, write_statements
+from medx_core.data.leakage import LabelledStatement, leakage
+from medx_core.data.spellings import HARMS, URGENCIES
+
+NEGATIONS = (
+    "no",
+    "not",
+    "never",
+    "none",
+    "nor",
+    "neither",
+    "without",
+    "cannot",
+    "hardly",
+    "rarely",
+    "seldom",
+)
+HEDGES = ("may", "might", "can", "could", "often", "usually", "sometimes", "generally", "mostly", "likely")
+ABSOLUTES = ("always", "all", "every", "only", "must", "any")
 
 
 def in_groups(name):
@@ -15,8 +40,19 @@ def in_groups(name):
     return groups
 
 
+def words_of(text):
+    return re.findall(r"[\w'-]+", text.lower())
+
+
 def words(statements):
-    return Counter(word for each in statements for word in re.findall(r"[\w'-]+", each.statement.lower()))
+    return Counter(word for each in statements for word in words_of(each.statement))
+
+
+def frame(twins):
+    """What both twins say, in order, with a gap where the words were swapped."""
+    left, right = (words_of(twin.statement) for twin in twins)
+    same = SequenceMatcher(None, left, right, autojunk=False).get_matching_blocks()
+    return " _ ".join(" ".join(left[block.a : block.a + block.size]) for block in same)
 
 
 def test_every_pair_is_one_true_and_one_false_statement_of_one_kind():
@@ -42,9 +78,90 @@ def test_ids_and_statements_are_each_there_once():
 def test_each_category_has_its_pairs_with_a_source_and_an_honest_review_status():
     pairs = {pair: twins[0] for pair, twins in in_groups("pair").items()}
     counts = Counter(each.category for each in pairs.values())
-    assert all(counts[category] >= 60 for category in Category), counts
-    assert all(each.source and each.harm and each.review and each.topic for each in bundled_statements())
-    assert all(each.urgency for each in bundled_statements() if each.category is Category.TRIAGE)
+    assert all(counts[category] >= 200 for category in Category), counts
+    assert len({each.topic for each in bundled_statements()}) >= 60
+    for each in bundled_statements():
+        assert all((each.statement, each.source, each.topic)), each.id
+        assert each.harm in HARMS, each.id
+        assert each.review in {"agreed", "corrected"}, each.id
+
+
+def test_triage_has_every_urgency_and_nothing_else_has_any():
+    for category in Category:
+        found = {each.urgency for each in bundled_statements() if each.category is category}
+        assert found == (set(URGENCIES) if category is Category.TRIAGE else {""}), category
+
+
+def test_a_quad_is_two_pairs_of_one_category():
+    for quad, statements in in_groups("quad").items():
+        assert Counter(each.pair for each in statements).most_common() == [
+            (pair, 2) for pair in dict.fromkeys(each.pair for each in statements)
+        ], quad
+        assert len(statements) == 4, quad
+        assert len({each.category for each in statements}) == 1, quad
+
+
+@pytest.mark.parametrize("kind", [NEGATIONS, HEDGES, ABSOLUTES], ids=["negations", "hedges", "absolutes"])
+def test_telling_words_are_as_frequent_in_true_as_in_false_statements(kind):
+    true = words(each for each in bundled_statements() if each.answer)
+    false = words(each for each in bundled_statements() if not each.answer)
+    assert {word: true[word] for word in kind} == {word: false[word] for word in kind}
+    assert any(true[word] for word in kind)
+
+
+@pytest.mark.parametrize("category", Category)
+def test_true_and_false_statements_are_equally_long_on_average(category):
+    lengths = defaultdict(list)
+    for each in bundled_statements():
+        if each.category is category:
+            lengths[each.answer].append(len(each.statement))
+    assert mean(lengths[True]) == mean(lengths[False])
+
+
+def test_no_sentence_frame_holds_more_than_two_percent():
+    most = 0.02 * len(bundled_statements())
+    frames = Counter(frame(twins) for twins in in_groups("pair").values())
+    assert frames.most_common(1)[0][1] * 2 <= most, frames.most_common(1)
+    beginnings = Counter(" ".join(words_of(each.statement)[:4]) for each in bundled_statements())
+    assert beginnings.most_common(1)[0][1] <= most, beginnings.most_common(1)
+
+
+def test_no_two_pairs_say_nearly_the_same():
+    statements = bundled_statements()
+    held = CountVectorizer(analyzer=words_of, binary=True, dtype=np.int64).fit_transform(
+        [each.statement for each in statements]
+    )
+    shared = (held @ held.T).toarray()
+    sizes = shared.diagonal()
+    closeness = shared / (sizes[:, None] + sizes[None, :] - shared)
+    pairs = np.array([each.pair for each in statements])
+    closeness[pairs[:, None] == pairs[None, :]] = 0
+    worst = np.unravel_index(closeness.argmax(), closeness.shape)
+    assert closeness.max() < 0.8, [statements[place].id for place in worst]
+
+
+def test_readers_of_the_wording_alone_stay_at_chance():
+    figures = leakage(
+        [
+            LabelledStatement(each.statement, each.answer, each.quad, each.category)
+            for each in bundled_statements()
+        ]
+    )
+    for reader, values in figures["readers"].items():
+        assert values["accuracy"]["value"] <= 0.55, reader
+    for category, readers in figures["by_category"].items():
+        for reader, values in readers.items():
+            assert values["accuracy"]["value"] <= 0.60, (category, reader)
+    assert set(figures["by_category"]) == set(Category)
+
+
+def test_the_data_card_gives_the_counts_that_there_are():
+    card = (files("medx_core.data") / "bundled" / "README.md").read_text("utf-8")
+    counts = Counter(each.category.value for each in bundled_statements())
+    assert f"{len(bundled_statements()):,} statements" in card
+    for category, count in counts.items():
+        assert f"| {category} | {count // 2} | {count} |" in card
+    assert all(f"`{column}`" in card for column in EXPORT_COLUMNS)
 
 
 def test_the_split_keeps_quads_whole_and_holds_about_seventy_to_thirty():

@@ -47,43 +47,41 @@ def _quarantined(services: Services) -> None:
     gr.HTML(tag("h2", "Questions set aside"))
     listed = gr.HTML(elem_id="medx-quarantined")
     with gr.Row(elem_classes="medx-inline-form"):
-        number = gr.Number(
-            None,
-            label="Number to try again",
-            precision=0,
-            minimum=1,
-            elem_id="medx-retry-number",
-            min_width=160,
-        )
+        chosen = gr.Dropdown([], label="Question to try again", elem_id="medx-retry-number", min_width=220)
         retry = gr.Button("Try again", scale=0, min_width=120, elem_id="medx-retry")
-        retry_all = gr.Button("Try all again", scale=0, min_width=140, elem_id="medx-retry-all")
+        retry_all = gr.Button("Try all again", scale=0, min_width=150, elem_id="medx-retry-all")
+    shown = [listed, chosen]
 
-    def show() -> str:
-        return quarantined_html(services.health.quarantined())
+    def show() -> tuple[Any, ...]:
+        found = services.health.quarantined()
+        choices = [
+            (f"number {one.item.id}, row {one.item.row} of {one.job_title}", one.item.id) for one in found
+        ]
+        return quarantined_html(found), gr.update(choices=choices, value=None)
 
     @door(services, Role.ADMIN)
-    def show_quarantined(person: Person) -> str:  # noqa: ARG001 - a door hands the person to every handler
+    def show_quarantined(person: Person) -> tuple[Any, ...]:  # noqa: ARG001 - a door hands the person to every handler
         return show()
 
     @door(services, Role.ADMIN)
-    def retry_one(person: Person, item_id: float | None) -> str:
-        if not item_id:
-            raise BadInput("Give the number of a question that was set aside.")
-        services.health.retry_quarantined(int(item_id))
-        services.audit.append(person.name, "retry", f"item {int(item_id)}")
+    def retry_one(person: Person, item_id: int | None) -> tuple[Any, ...]:
+        if item_id is None:
+            raise BadInput("Choose a question first.")
+        services.health.retry_quarantined(item_id)
+        services.audit.append(person.name, "retry", f"item {item_id}")
         return show()
 
     @door(services, Role.ADMIN)
-    def retry_every(person: Person) -> str:
+    def retry_every(person: Person) -> tuple[Any, ...]:
         found = services.health.quarantined(limit=RETRY_AT_ONCE)
         for one in found:
             services.health.retry_quarantined(one.item.id)
         services.audit.append(person.name, "retry all", "items", {"count": len(found)})
         return show()
 
-    on_load(show_quarantined, None, [listed])
-    retry.click(retry_one, [number], [listed], **QUIET)
-    retry_all.click(retry_every, None, [listed], **QUIET)
+    on_load(show_quarantined, None, shown)
+    retry.click(retry_one, [chosen], shown, **QUIET)
+    retry_all.click(retry_every, None, shown, **QUIET)
 
 
 def _vectors(services: Services) -> None:

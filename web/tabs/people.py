@@ -82,8 +82,8 @@ def build_people(services: Services) -> None:
         chosen = gr.Dropdown([], label="Change somebody", elem_id="medx-person", min_width=180)
         other = gr.Dropdown(ROLE_CHOICES, value="clinician", label="New role", min_width=130)
         set_role = gr.Button("Set role", elem_id="medx-set-role", scale=0, min_width=110)
-        reset = gr.Button("Reset password", elem_id="medx-reset-password", scale=0, min_width=140)
-        switch = gr.Button("Disable or enable", elem_id="medx-switch", scale=0, min_width=150)
+        reset = gr.Button("Reset password", elem_id="medx-reset-password", scale=0, min_width=170)
+        switch = gr.Button("Disable or enable", elem_id="medx-switch", scale=0, min_width=175)
     part, at, shown = PeoplePart(services), door(services, Role.ADMIN), [listed, chosen, report]
     on_load(at(part.show), None, shown)
     gr.on([add.click, name.submit], at(part.add), [name, role], shown, **QUIET)

@@ -1,0 +1,1 @@
+"""What starts MedX: the demo, the embedded parts, set-up and the test command."""

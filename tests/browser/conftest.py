@@ -1,0 +1,125 @@
+"""A browser, sites to look at, and a watch over everything a page asks for."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from redis import Redis
+from redis.exceptions import RedisError
+
+from deploy.embedded_broker import prepare_broker
+from medx_core.jobs.broker_url import redis_client_url
+from tests.waiting import until
+from tests.web_site import WebSite, running_site
+from web.session import COOKIE
+
+FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+WIDE, NARROW = (1280, 900), (390, 844)
+SECONDS = 30
+
+OpenPage = Callable[..., Page]
+
+expect.set_options(timeout=SECONDS * 1000)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker("browser")
+
+
+@pytest.fixture(scope="session")
+def broker_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A broker of the tests' own, for token streams."""
+    broker = prepare_broker(tmp_path_factory.mktemp("broker"))
+    process = subprocess.Popen(broker.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        with Redis.from_url(redis_client_url(broker.url)) as redis:
+            until(lambda: _answers(redis))
+        yield broker.url
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+def _answers(redis: Redis) -> bool:
+    try:
+        return bool(redis.ping())
+    except RedisError:
+        return False
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory, broker_url: str) -> Iterator[WebSite]:
+    """One site for all tests that do not mind what others left there."""
+    home = tmp_path_factory.mktemp("web") / "home"
+    with running_site(home, redis_url=broker_url, questions_a_minute=1000) as running:
+        yield running
+
+
+@pytest.fixture
+def fresh_site(tmp_path: Path) -> Iterator[WebSite]:
+    """A site with nothing in it yet."""
+    with running_site(tmp_path / "home") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        sentence = (
+            "no Chromium on this machine; install it (Debian: apt-get install chromium) to run browser tests"
+        )
+        if os.environ.get("CI", "").lower() == "true":
+            pytest.fail(sentence)
+        pytest.skip(sentence)
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=program, args=FLAGS)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[OpenPage]:
+    """Open an address of a site as one of its people; afterwards: no fault in the page, no request to elsewhere."""
+    contexts: list[BrowserContext] = []
+    asked: list[str] = []
+    faults: list[str] = []
+    hosts: set[str] = set()
+
+    def open_as(
+        site: WebSite, name: str | None, path: str = "/app/", *, size=WIDE, dark: bool = False
+    ) -> Page:
+        context = browser.new_context(
+            viewport={"width": size[0], "height": size[1]}, color_scheme="dark" if dark else "light"
+        )
+        contexts.append(context)
+        context.on("request", lambda request: asked.append(request.url))
+        hosts.add(urlsplit(site.url).netloc)
+        page = context.new_page()
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+        if name is not None:
+            context.add_cookies([{"name": COOKIE, "value": site.cookie(name), "url": site.url}])
+        page.goto(f"{site.url}{path}")
+        if name is not None:
+            expect(page.locator("#medx-header .medx-who")).to_contain_text(name)
+        return page
+
+    yield open_as
+    for context in contexts:
+        context.close()
+    elsewhere = [
+        url for url in asked if not url.startswith(("data:", "blob:")) and urlsplit(url).netloc not in hosts
+    ]
+    assert elsewhere == []
+    assert faults == []

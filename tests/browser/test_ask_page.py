@@ -1,0 +1,132 @@
+import threading
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import NARROW, WIDE
+from tests.browser.pretend_worker import UNLIMITED, WRITTEN
+from web import wording
+
+
+def ask(page: Page, text: str, *, mode: str = "Verdict") -> None:
+    page.get_by_label("Question, or a statement").fill(text)
+    page.get_by_label(mode, exact=True).check()
+    page.locator("#medx-ask").click()
+
+
+def cards(page: Page):
+    return page.locator(".medx-card")
+
+
+@pytest.mark.parametrize("size", [WIDE, NARROW])
+def test_a_question_is_answered_in_both_arms_and_its_address_shows_it_again(site, open_page, size):
+    page = open_page(site, "asa", size=size)
+    ask(page, "Chest pain that spreads to the left arm is an emergency.")
+    expect(page.locator(".medx-card.steered .medx-verdict")).to_have_text("TRUE")
+    expect(page.locator(".medx-card.unsteered .medx-verdict")).to_have_text("FALSE")
+    expect(page.locator(".medx-route")).to_contain_text("Kind: triage")
+    expect(page.locator(".medx-score").first).to_contain_text("score for TRUE (uncalibrated)0.83")
+    expect(page.locator(".medx-card.steered .medx-provenance")).to_have_text(
+        "smollm2-135m · vector triage v3 · 0.21 s"
+    )
+    assert page.locator(".medx-card .medx-emergency").all_text_contents() == [wording.EMERGENCY] * 2
+    expect(page.get_by_text(wording.NOT_EVALUATED)).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+    page.wait_for_url("**/app/?question=*")
+    page.reload()
+    expect(page.locator(".medx-card.steered .medx-verdict")).to_have_text("TRUE")
+    expect(page.get_by_label("Question, or a statement")).to_have_value(
+        "Chest pain that spreads to the left arm is an emergency."
+    )
+
+
+def test_a_written_answer_appears_word_by_word(site, open_page):
+    site.worker.words = threading.Semaphore(0)
+    try:
+        page = open_page(site, "asa")
+        ask(page, "What helps against a cold?", mode="Written answer")
+        expect(page.locator(".medx-card.steered .medx-state")).to_have_text("Answering ...")
+        for _ in range(3):
+            site.worker.words.release()
+        expect(page.locator(".medx-card.steered .medx-text.writing")).to_have_text("Call for help ")
+        for _ in range(100):
+            site.worker.words.release()
+        expect(page.locator(".medx-card.steered .medx-text")).to_have_text(WRITTEN)
+        expect(page.locator(".medx-card.unsteered .medx-text")).to_have_text(WRITTEN)
+        expect(page.locator(".medx-text.writing")).to_have_count(0)
+    finally:
+        site.worker.words = None
+
+
+def test_a_waiting_question_can_be_cancelled(site, open_page):
+    site.worker.allow(0)
+    try:
+        page = open_page(site, "asa")
+        ask(page, "Will this be answered?")
+        expect(page.locator(".medx-state").first).to_contain_text("Waiting")
+        page.locator("#medx-cancel").click()
+        expect(page.locator(".medx-state").first).to_have_text("Cancelled before an answer was written.")
+        expect(page.locator("#medx-cancel")).to_be_hidden()
+    finally:
+        site.worker.allow(UNLIMITED)
+
+
+def test_without_a_kind_the_answer_is_plain_and_a_kind_can_be_chosen(site, open_page):
+    page = open_page(site, "asa")
+    ask(page, "Something unclear.")
+    expect(page.locator(".medx-route")).to_contain_text(wording.NO_KIND)
+    expect(page.locator(".medx-card.steered .medx-remark")).to_have_text(
+        "No kind was decided, so nothing was added."
+    )
+    page.locator("#medx-again").get_by_role("button", name="literature").click()
+    expect(page.locator(".medx-route")).to_contain_text("Kind: literature, your choice")
+    expect(page.locator(".medx-card.steered .medx-provenance")).to_contain_text("vector literature v3")
+
+
+def test_text_of_a_model_is_never_run(site, open_page):
+    hostile = "<img src=x onerror=\"document.title='taken'\"><b>bold</b> ${document.title='taken'} {{value}}"
+    page = open_page(site, "asa")
+    ask(page, hostile, mode="Written answer")
+    expect(page.locator(".medx-card.steered .medx-text")).to_have_text(hostile)
+    expect(page.locator(".medx-question")).to_have_text(hostile)
+    assert page.locator("#medx-answer img, #medx-answer b").count() == 0
+    assert page.title() == "MedX"
+
+
+def test_an_empty_question_is_answered_with_what_to_do(site, open_page):
+    page = open_page(site, "asa")
+    page.locator("#medx-ask").click()
+    expect(page.get_by_text(wording.EMPTY_QUESTION)).to_be_visible()
+
+
+def test_the_page_works_by_keyboard_alone(site, open_page):
+    page = open_page(site, "asa")
+    expect(page.get_by_label("Question, or a statement")).to_be_focused()
+    page.keyboard.type("Metformin lowers blood glucose.")
+    page.keyboard.press("Shift+Enter")
+    expect(page.locator(".medx-card.steered .medx-verdict")).to_have_text("TRUE")
+
+
+def test_an_uncertain_verdict_says_which_way_it_leans(site, open_page):
+    page = open_page(site, "asa")
+    ask(page, "Only a hunch.")
+    expect(page.locator(".medx-card.steered .medx-verdict")).to_have_text("Uncertain")
+    expect(page.locator(".medx-card.steered")).to_contain_text("Leans TRUE")
+
+
+def test_somebody_elses_question_is_not_shown(site, open_page):
+    page = open_page(site, "clio")
+    ask(page, "A question of my own.")
+    page.wait_for_url("**/app/?question=*")
+    address = page.url.removeprefix(site.url)
+    other = open_page(site, "asa", address)
+    expect(other.get_by_text(wording.NO_SUCH_JOB)).to_be_visible()
+    expect(cards(other)).to_have_count(0)
+
+
+def test_an_example_fills_the_form(site, open_page):
+    page = open_page(site, "asa")
+    text = wording.EXAMPLES[2][0]
+    page.get_by_role("button", name=text).click()
+    expect(page.get_by_label("Question, or a statement")).to_have_value(text)
+    expect(page.get_by_label("Written answer")).to_be_checked()

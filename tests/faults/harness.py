@@ -1,0 +1,106 @@
+"""A whole installation in a temporary folder, its real broker and worker process, and questions to ask of it."""
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic
+
+import psutil
+import redis
+
+from deploy.stack import BROKER, WORKER, Commands, Stack
+from medx_core.jobs.broker_url import redis_client_url
+from medx_core.jobs.snapshots import ItemSnapshot, JobSnapshot, Progress
+from medx_core.jobs.status import JobKind
+from medx_core.jobs.submission import Submission, SubmittedItem
+from medx_core.questions import Arm, Mode
+from medx_core.settings import Settings
+from medx_core.storage.engine import Database
+from medx_core.storage.job_store import JobStore
+
+BOTH = (Arm.STEERED, Arm.UNSTEERED)
+DIRECTED = Commands(worker=(sys.executable, "-m", "tests.faults.worker_process"))
+SECONDS = 90
+# Short enough that a dead worker's items are taken over within seconds.
+QUICK = {"lease_seconds": 2.0, "reconcile_every_seconds": 0.3, "publish_every_seconds": 0.05}
+
+
+def eventually(condition: Callable[[], bool], what: str, *, seconds: float = SECONDS) -> None:
+    """Wait until the condition holds; fail, saying what did not happen, after a generous while."""
+    pause, deadline = threading.Event(), monotonic() + seconds
+    while not condition():
+        assert monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
+        pause.wait(0.05)
+
+
+class Installation:
+    """The database from outside, as a page sees it."""
+
+    def __init__(self, stack: Stack, database: Database) -> None:
+        self.stack = stack
+        self.jobs = JobStore(database)
+
+    def submit(
+        self,
+        texts: list[str],
+        *,
+        kind: JobKind = JobKind.BATCH,
+        mode: Mode = Mode.VERDICT,
+        chunk_rows: int = 8,
+    ) -> str:
+        items = tuple(SubmittedItem(row=row, text=text) for row, text in enumerate(texts, start=1))
+        return self.jobs.submit(Submission(kind, mode, BOTH, items), chunk_rows=chunk_rows).public_id
+
+    def job(self, job_id: str) -> JobSnapshot:
+        return self.jobs.get(job_id)
+
+    def progress(self, job_id: str) -> Progress:
+        return self.jobs.get(job_id).progress
+
+    def items(self, job_id: str) -> list[ItemSnapshot]:
+        return list(self.jobs.every_item(job_id))
+
+    def wait_until(self, job_id: str, reached: Callable[[Progress], bool], what: str) -> Progress:
+        eventually(lambda: reached(self.progress(job_id)), what)
+        return self.progress(job_id)
+
+    def wait_finished(self, job_id: str) -> Progress:
+        return self.wait_until(
+            job_id, lambda progress: progress.finished == progress.total, "the job finishes"
+        )
+
+    def worker_log(self) -> str:
+        return (self.stack.settings.home / "logs" / "worker.log").read_text()
+
+    @contextmanager
+    def broker(self) -> Iterator[redis.Redis]:
+        client = redis.Redis.from_url(redis_client_url(self.stack.redis_url))
+        try:
+            yield client
+        finally:
+            client.close()
+
+
+@contextmanager
+def installation(home: Path, **settings: float | str) -> Iterator[Installation]:
+    """Run a broker and a worker around the directed engine; all ends with the block."""
+    chosen = Settings(home=home, **{**QUICK, **settings})  # type: ignore[arg-type] # each under its own name
+    database = Database(chosen.database)
+    database.upgrade()
+    said: list[str] = []
+    try:
+        with Stack(chosen, parts=(BROKER, WORKER), commands=DIRECTED, say=said.append) as stack:
+            stack.wait_ready(SECONDS)
+            yield Installation(stack, database)
+    finally:
+        database.close()
+
+
+def is_running(process_id: int) -> bool:
+    """Whether a process does something; a zombie that nobody reaps does nothing any more."""
+    try:
+        return psutil.Process(process_id).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

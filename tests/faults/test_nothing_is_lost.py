@@ -1,0 +1,103 @@
+"""Whatever dies, every row of a file is answered exactly once in each arm."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from medx_core.jobs.status import ItemStatus, JobStatus
+from tests.faults.harness import BOTH, Installation, eventually, installation
+from tests.faults.worker_process import KILLS
+
+
+def texts(count: int) -> list[str]:
+    return [f"statement number {number}" for number in range(count)]
+
+
+def assert_each_row_answered_once(running: Installation, job_id: str) -> None:
+    items = running.items(job_id)
+    assert [item.status for item in items] == [ItemStatus.ANSWERED] * len(items)
+    assert [tuple(stored.answer.arm for stored in item.answers) for item in items] == [BOTH] * len(items)
+    assert running.job(job_id).status is JobStatus.DONE
+
+
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows slow enough that something can happen in the middle of them."""
+    monkeypatch.setenv("FAKE_ROW_SECONDS", "0.01")
+
+
+def test_killing_the_worker_in_the_middle_of_a_file_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    with installation(tmp_path) as running:
+        job_id = running.submit(texts(120))
+        before = running.wait_until(job_id, lambda progress: progress.answered >= 20, "20 rows are answered")
+        os.kill(running.stack.process_ids["worker"], signal.SIGKILL)
+        assert before.answered < 120
+        running.wait_finished(job_id)
+        assert_each_row_answered_once(running, job_id)
+        assert max(item.attempts for item in running.items(job_id)) == 2, "the kill hit no row in hand"
+
+
+def test_a_broker_that_forgets_everything_in_the_middle_loses_nothing(tmp_path: Path) -> None:
+    with installation(tmp_path) as running:
+        job_id = running.submit(texts(160))
+        running.wait_until(job_id, lambda progress: progress.answered >= 10, "10 rows are answered")
+        with running.broker() as broker:
+            lost = broker.llen("batch")
+            broker.flushall()
+        assert lost > 0, "nothing was waiting in the broker"
+        running.wait_finished(job_id)
+        assert_each_row_answered_once(running, job_id)
+
+
+def test_killing_worker_and_broker_together_loses_nothing(tmp_path: Path) -> None:
+    with installation(tmp_path) as running:
+        job_id = running.submit(texts(80))
+        running.wait_until(job_id, lambda progress: progress.answered >= 10, "10 rows are answered")
+        with running.broker() as broker:
+            broker.flushall()
+        for part in ("broker", "worker"):
+            os.kill(running.stack.process_ids[part], signal.SIGKILL)
+        running.wait_finished(job_id)
+        assert_each_row_answered_once(running, job_id)
+
+
+def test_a_row_that_kills_its_worker_is_set_aside_and_takes_nobody_with_it(tmp_path: Path) -> None:
+    with installation(tmp_path, lease_seconds=1.0) as running:
+        rows = texts(24)
+        rows[13] = f"please {KILLS} now"
+        job_id = running.submit(rows)
+        running.wait_finished(job_id)
+        poison = running.items(job_id)[13]
+        others = [item for item in running.items(job_id) if item.row != poison.row]
+        assert poison.status is ItemStatus.QUARANTINED
+        assert poison.reason == "The worker stopped 3 times while answering this question."
+        assert {item.status for item in others} == {ItemStatus.ANSWERED}
+        assert max(item.attempts for item in others) <= 2
+
+
+def test_a_worker_told_to_stop_hands_its_rows_on_without_waiting_for_leases(tmp_path: Path) -> None:
+    with installation(tmp_path, lease_seconds=3600.0) as running:
+        job_id = running.submit(texts(120))
+        running.wait_until(job_id, lambda progress: progress.answered >= 10, "10 rows are answered")
+        os.kill(running.stack.process_ids["worker"], signal.SIGTERM)
+        running.wait_finished(job_id)
+        assert_each_row_answered_once(running, job_id)
+        assert {item.attempts for item in running.items(job_id)} == {1}
+
+
+def test_the_health_row_says_when_a_worker_is_ready_and_goes_when_it_stops(tmp_path: Path) -> None:
+    from medx_core.storage.engine import Database
+    from medx_core.storage.health_store import HealthStore
+
+    with installation(tmp_path) as running:
+        database = Database(running.stack.settings.database)
+        health = HealthStore(database)
+        [worker] = health.processes(kind="worker")
+        assert worker.detail["ready"] is True
+        assert worker.detail["model_name"] == "directed"
+        seen = worker.seen_at
+        eventually(lambda: health.processes(kind="worker")[0].seen_at > seen, "the idle worker beats again")
+    assert health.processes(kind="worker") == ()
+    database.close()

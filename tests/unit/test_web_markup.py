@@ -1,0 +1,120 @@
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medx_core.categories import Category, Route, RouteSource
+from medx_core.clock import utc_now
+from medx_core.jobs.snapshots import ItemSnapshot, JobSnapshot, Progress, StoredAnswer
+from medx_core.jobs.status import ItemStatus, JobKind, JobStatus
+from medx_core.questions import Answer, Arm, Mode, Verdict
+from web import wording
+from web.batch_markup import job_html, rows_html
+from web.following import QuestionView
+from web.markup import escape, question_html
+
+BOTH = (Arm.STEERED, Arm.UNSTEERED)
+ANSWER = Answer(
+    Arm.STEERED, "tiny", "ab" * 32, "p1", 0.2, Verdict.TRUE, Verdict.TRUE, 0.8, vector="triage v1"
+)
+
+
+def item(*answers: Answer, route: Route | None = None, **given) -> ItemSnapshot:
+    stored = tuple(StoredAnswer(f"a{at}", answer, utc_now()) for at, answer in enumerate(answers))
+    values = {"id": 1, "row": 1, "given_id": "", "text": "A question.", "status": ItemStatus.ANSWERED} | given
+    return ItemSnapshot(**values, route=route, answers=stored)
+
+
+def view(shown: ItemSnapshot, **given) -> QuestionView:
+    job = JobSnapshot(
+        "job",
+        JobKind.QUESTION,
+        JobStatus.DONE,
+        Mode.VERDICT,
+        BOTH,
+        "title",
+        Progress(1, answered=1),
+        utc_now(),
+    )
+    return QuestionView(job, shown, **given)
+
+
+@pytest.mark.parametrize("route", [Route(Category.TRIAGE), Route(Category.LITERATURE, red_flag=True)])
+def test_triage_and_red_flag_answers_carry_the_emergency_line_in_both_arms(route):
+    html = question_html(view(item(ANSWER, replace(ANSWER, arm=Arm.UNSTEERED), route=route)))
+    assert html.count(wording.EMERGENCY) == 2
+    assert wording.EMERGENCY in rows_html([item(ANSWER, route=route)], BOTH)
+
+
+def test_other_answers_carry_no_emergency_line():
+    assert wording.EMERGENCY not in question_html(view(item(ANSWER, route=Route(Category.LITERATURE))))
+
+
+def test_a_score_is_called_a_probability_only_when_calibrated():
+    assert "uncalibrated" in question_html(view(item(ANSWER)))
+    calibrated = question_html(view(item(replace(ANSWER, calibrated=True))))
+    assert "probability of TRUE" in calibrated
+    assert "uncalibrated" not in calibrated
+
+
+def test_an_uncertain_verdict_names_the_side_it_leans_to():
+    html = question_html(
+        view(item(replace(ANSWER, verdict=Verdict.UNCERTAIN, raw_verdict=Verdict.FALSE, score=0.48)))
+    )
+    assert "Uncertain" in html
+    assert "Leans FALSE" in html
+
+
+def test_an_abstained_route_says_so_and_shows_why_steering_was_left_out():
+    unsteered = replace(ANSWER, vector=None, note="No kind was decided, so nothing was added.")
+    html = question_html(view(item(unsteered, route=Route(None, dict.fromkeys(Category, 1 / 3)))))
+    assert wording.NO_KIND in html
+    assert unsteered.note in html
+
+
+def test_a_kind_that_the_user_chose_is_said_to_be_so():
+    html = question_html(view(item(ANSWER, route=Route(Category.TRIAGE, source=RouteSource.USER))))
+    assert "Kind: triage, your choice" in html
+
+
+def test_a_question_that_was_set_aside_says_why_and_what_to_do():
+    html = question_html(view(item(status=ItemStatus.QUARANTINED, reason="It is too long.")))
+    assert "It is too long. Ask again" in html
+
+
+@pytest.mark.parametrize(
+    ("ahead", "seen", "words"),
+    [
+        (0, True, "Waiting for the model"),
+        (1, True, "1 question ahead"),
+        (7, True, "7 questions ahead"),
+        (3, False, "No worker"),
+    ],
+)
+def test_a_waiting_question_says_where_it_stands(ahead, seen, words):
+    html = question_html(view(item(status=ItemStatus.QUEUED), ahead=ahead, worker_seen=seen))
+    assert words in html
+
+
+@given(st.text())
+def test_text_of_others_opens_no_tag_and_no_placeholder(text):
+    assert not set("<>\"'@") & set(escape(text))
+
+
+def test_model_text_is_shown_as_text():
+    hostile = "<img src=x onerror=alert(1)> **bold** ${1+1} {{value}}"
+    shown = question_html(view(item(replace(ANSWER, verdict=None, score=None, text=hostile), text=hostile)))
+    assert "<img" not in shown
+    assert shown.count("&lt;img src=x onerror=alert(1)&gt; **bold** ${1+1} {{value}}") == 2
+
+
+def test_a_cancelled_job_says_so_and_counts_what_became_of_its_rows():
+    progress = Progress(10, answered=6, quarantined=1, cancelled=3)
+    job = JobSnapshot(
+        "j", JobKind.BATCH, JobStatus.CANCELLED, Mode.VERDICT, BOTH, "f.csv", progress, utc_now()
+    )
+    html = job_html(job, (), utc_now())
+    assert "10 of 10" in html
+    assert "answered 6 · set aside 1 · cancelled 3" in html
+    assert "Accuracy" not in html
