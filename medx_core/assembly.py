@@ -3,7 +3,7 @@
 from medx_core.answering import AnsweringEngine, AnsweringLimits
 from medx_core.models.devices import choose_placement, use_threads
 from medx_core.models.loading import LoadedModel, load_model
-from medx_core.routing.embedding_router import load_router
+from medx_core.routing.loading import load_router
 from medx_core.routing.router import Router
 from medx_core.settings import Settings
 from medx_core.storage.engine import Database

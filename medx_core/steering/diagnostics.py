@@ -26,14 +26,18 @@ def halves_cosine(states: AnswerWordStates, *, groups: Sequence[str], seed: int)
     return cosine(mean_difference(states.part(first)), mean_difference(states.part(~first)))
 
 
-def shuffled_cosine(states: AnswerWordStates, *, seed: int) -> float:
-    """Return the cosine with the vector that shuffled labels give.
+def shuffled_cosine(states: AnswerWordStates, *, seed: int, draws: int = 20) -> float:
+    """Return the mean cosine with the vectors that shuffled labels give.
 
-    A high value means that the direction holds the answer words or the class prior, not what is true.
+    A high value means that the direction holds the answer words or the class prior, not what is true. One draw alone
+    says nothing: chance makes it point along or against the real direction.
     """
-    order = torch.randperm(len(states.gold), generator=torch.Generator().manual_seed(seed))
-    shuffled = AnswerWordStates(states.with_true_word, states.with_false_word, states.gold[order])
-    return cosine(mean_difference(states), mean_difference(shuffled))
+    generator = torch.Generator().manual_seed(seed)
+    real, found = mean_difference(states), 0.0
+    for _ in range(draws):
+        gold = states.gold[torch.randperm(len(states.gold), generator=generator)]
+        found += cosine(real, mean_difference(AnswerWordStates(states.with_true_word, states.with_false_word, gold)))
+    return found / draws
 
 
 def separation(states: AnswerWordStates, direction: Tensor) -> float:

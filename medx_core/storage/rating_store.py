@@ -2,83 +2,27 @@
 
 import hashlib
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, func, or_, select
 
-from medx_core.categories import Category
 from medx_core.clock import utc_now
 from medx_core.errors import BadInput, NotFound
 from medx_core.questions import Mode, Verdict
 from medx_core.review.rating_form import FORM_VERSION, RatingForm, form_from, problems
+from medx_core.review.ratings import BLIND_VIEW, BlindedAnswer, EarlierRating, NewRating, StoredRating
 from medx_core.storage.engine import Database
 from medx_core.storage.item_reading import category_of
 from medx_core.storage.job_tables import AnswerTable, ItemTable, JobTable
 from medx_core.storage.people_tables import RatingHistoryTable, RatingTable
 
+__all__ = ["BLIND_VIEW", "BlindedAnswer", "EarlierRating", "NewRating", "RatingStore", "StoredRating"]
+
 RATERS_AN_ANSWER = 2
-BLIND_VIEW = ("question", "mode", "verdict", "text", "category")
 # Above every `shuffle`, and prime: multiplying by a rater's own factor modulo this is another order for each rater.
 _ORDER_PRIME = 2_147_483_659
-
-
-@dataclass(frozen=True)
-class BlindedAnswer:
-    """What a rater sees: no arm, model, vector, score or other rater's view. `category` decides on the urgency field."""
-
-    answer_id: str
-    question: str
-    mode: Mode
-    verdict: Verdict | None
-    text: str | None
-    category: Category | None
-    red_flag: bool = False
-
-    @property
-    def is_triage(self) -> bool:
-        """Whether the form asks about urgency."""
-        return self.category is Category.TRIAGE
-
-
-@dataclass(frozen=True)
-class NewRating:
-    """A filled-in form. `seconds` runs from showing the answer to saving; `seen` names what the rater could see."""
-
-    answer_id: str
-    rater_id: int
-    form: RatingForm
-    seconds: float
-    seen: tuple[str, ...] = BLIND_VIEW
-
-
-@dataclass(frozen=True)
-class StoredRating:
-    """One rating as it stands; `version` rises with each change."""
-
-    public_id: str
-    answer: BlindedAnswer
-    rater_id: int
-    form: RatingForm
-    form_version: int
-    seconds: float
-    seen: tuple[str, ...]
-    version: int
-    created_at: datetime
-    changed_at: datetime
-
-
-@dataclass(frozen=True)
-class EarlierRating:
-    """A rating as it stood before a change."""
-
-    version: int
-    form: RatingForm
-    seconds: float
-    written_at: datetime
-    replaced_at: datetime
 
 
 class RatingStore:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from redis import Redis
 
-from medx_core.categories import Category, Route
+from medx_core.categories import Category, Route, RouteSource
+from medx_core.jobs.broker_url import redis_client_url
 from medx_core.jobs.messages import token_stream_name
 from medx_core.jobs.snapshots import LeasedItem
 from medx_core.questions import Answer, Answered, Arm, Mode, Question, Verdict
@@ -20,6 +21,7 @@ from medx_core.storage.outbox_store import OutboxStore
 
 NAME = "pretend"
 WRITTEN = "Call for help at once. Sit down and rest until somebody comes. Do not drive yourself."
+TOO_LONG = "The question is too long for this device; shorten it."
 UNLIMITED = 10**9
 
 
@@ -74,15 +76,8 @@ class PretendWorker:
 
     def _answer(self, leases: LeaseStore, leased: LeasedItem) -> None:
         if "unanswerable" in leased.text:
-            for _ in range(3):
-                again = leases.lease([leased.id], owner=NAME, seconds=60, max_attempts=3)
-                leases.fail(
-                    again[0] if again else leased,
-                    owner=NAME,
-                    reason="The question is too long for this device.",
-                    max_attempts=1,
-                )
-                return
+            leases.fail(leased, owner=NAME, reason=TOO_LONG, max_attempts=1)
+            return
         if leased.mode is Mode.TEXT:
             for arm in leased.arms:
                 self._stream(leased.id, arm)
@@ -91,7 +86,7 @@ class PretendWorker:
     def _stream(self, item_id: int, arm: Arm) -> None:
         if not self.redis_url:
             return
-        with Redis.from_url(self.redis_url) as redis:
+        with Redis.from_url(redis_client_url(self.redis_url)) as redis:
             name = token_stream_name(item_id, arm.value)
             for word in WRITTEN.split(" "):
                 if self.words is not None:
@@ -102,9 +97,11 @@ class PretendWorker:
 
 
 def answered(leased: LeasedItem) -> Answered:
-    route = (leased.category and Route(leased.category, _probabilities(leased.category))) or routed(
-        leased.text
-    )
+    """What the worker stores: a chosen category wins, and every arm has an answer."""
+    route = routed(leased.text)
+    if leased.category is not None:
+        source = RouteSource.FILE if leased.category_from_file else RouteSource.USER
+        route = Route(leased.category, route.probabilities, source)
     answers = tuple(_answer(leased, arm, route) for arm in leased.arms)
     return Answered(Question(leased.text, leased.mode, arms=leased.arms), route, answers)
 

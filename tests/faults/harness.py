@@ -24,7 +24,12 @@ BOTH = (Arm.STEERED, Arm.UNSTEERED)
 DIRECTED = Commands(worker=(sys.executable, "-m", "tests.faults.worker_process"))
 SECONDS = 90
 # Short enough that a dead worker's items are taken over within seconds.
-QUICK = {"lease_seconds": 2.0, "reconcile_every_seconds": 0.3, "publish_every_seconds": 0.05}
+QUICK = {
+    "lease_seconds": 2.0,
+    "reconcile_every_seconds": 0.3,
+    "publish_every_seconds": 0.05,
+    "resend_after_seconds": 1.0,
+}
 
 
 def eventually(condition: Callable[[], bool], what: str, *, seconds: float = SECONDS) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from medx_core.jobs.status import ItemStatus, JobStatus
+from medx_core.storage.engine import Database
+from medx_core.storage.health_store import HealthStore
 from tests.faults.harness import BOTH, Installation, eventually, installation
 from tests.faults.worker_process import KILLS
 
@@ -88,9 +90,6 @@ def test_a_worker_told_to_stop_hands_its_rows_on_without_waiting_for_leases(tmp_
 
 
 def test_the_health_row_says_when_a_worker_is_ready_and_goes_when_it_stops(tmp_path: Path) -> None:
-    from medx_core.storage.engine import Database
-    from medx_core.storage.health_store import HealthStore
-
     with installation(tmp_path) as running:
         database = Database(running.stack.settings.database)
         health = HealthStore(database)

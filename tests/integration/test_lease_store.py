@@ -92,6 +92,15 @@ def test_the_same_worker_cannot_store_under_an_older_fence(jobs, leases, clock):
     leases.finish(newer, owner="a", answered=answered(newer))
 
 
+def test_a_lease_is_good_in_the_hands_of_its_owner_only(jobs, leases):
+    _, ids = submitted(jobs)
+    (leased,) = take(leases, ids, "a")
+    assert leases.renew([leased], owner="b", seconds=30) == frozenset()
+    with pytest.raises(LeaseLost):
+        leases.finish(leased, owner="b", answered=answered(leased))
+    assert jobs.item(ids[0]).answers == ()
+
+
 def test_a_lease_that_ran_out_stores_nothing_until_it_is_renewed(jobs, leases, clock):
     _, ids = submitted(jobs)
     (leased,) = take(leases, ids, "a")

@@ -1,0 +1,100 @@
+"""Labelled questions to measure a router with: `question, category` and, if there is one, `source`."""
+
+import csv
+import hashlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from medx_core.categories import Category
+from medx_core.data.decoding import decoded
+from medx_core.data.problems import FileRefused, shortened
+from medx_core.data.spellings import read_category
+
+ALIASES = {
+    "question": ("question", "statement", "text"),
+    "category": ("category", "task"),
+    "source": ("source",),
+}
+NONE_SPELLINGS = frozenset({"none", "out-of-scope", "other"})
+
+
+@dataclass(frozen=True)
+class LabelledQuestion:
+    """One question with the category it belongs to, None if to none of the three, and where it comes from."""
+
+    text: str
+    category: Category | None
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class RoutingFile:
+    """A file of labelled questions and the hash of its bytes."""
+
+    questions: tuple[LabelledQuestion, ...]
+    sha256: str
+
+
+def read_routing_file(path: Path) -> RoutingFile:
+    """Read a CSV or TSV file; `text` and `task` are taken for `question` and `category`.
+
+    Raises:
+        FileRefused: it cannot be read, a column is missing, or a row has no question or no known category.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise FileRefused(f"The file {path.name} cannot be opened ({error.strerror}).") from error
+    text = decoded(content).text
+    header = text.split("\n", 1)[0]
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count))
+    columns = _columns(reader.fieldnames or ())
+    try:
+        questions = tuple(
+            _question(number, {name: row.get(key) or "" for name, key in columns.items()})
+            for number, row in enumerate(reader, start=1)
+        )
+    except csv.Error as error:
+        raise FileRefused(f"The file {path.name} is no sound CSV ({error}).") from error
+    if not questions:
+        raise FileRefused(f"The file {path.name} has no rows; write one question and its category a line.")
+    return RoutingFile(questions, hashlib.sha256(content).hexdigest())
+
+
+def _columns(header: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    plain = {name.strip().lower(): name for name in header}
+    for column, aliases in ALIASES.items():
+        name = next((plain[alias] for alias in aliases if alias in plain), None)
+        if name is not None:
+            found[column] = name
+        elif column != "source":
+            raise FileRefused(f"The file has no '{column}' column; name the columns in the first line.")
+    return found
+
+
+def _question(number: int, cells: dict[str, str]) -> LabelledQuestion:
+    text, label = cells["question"].strip(), cells["category"].strip()
+    if not text:
+        raise FileRefused(
+            "The question is empty; fill it in or remove the row.", row=number, column="question"
+        )
+    return LabelledQuestion(text, _category(number, label), cells.get("source", "").strip())
+
+
+def _category(number: int, label: str) -> Category | None:
+    if label.lower() in NONE_SPELLINGS:
+        return None
+    try:
+        category = read_category(label)
+    except ValueError:
+        category = None
+    if category is None:
+        raise FileRefused(
+            f"Row {number}: '{shortened(label)}' is no category; use triage, literature, patient-facing or none.",
+            row=number,
+            column="category",
+        )
+    return category

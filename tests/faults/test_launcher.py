@@ -1,0 +1,107 @@
+"""The launcher leaves nothing behind, however it ends."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from deploy.embedded_broker import LONGEST_SOCKET_PATH, prepare_broker
+from deploy.stack import Commands, Stack, StackFault
+from medx_core.settings import CHECKOUT, Settings
+from medx_core.storage.engine import Database
+from medx_core.storage.health_store import HealthStore
+from tests.faults.harness import eventually, is_running
+
+LAUNCHER = """
+import sys
+from deploy.stack import Stack, run_until_stopped
+from medx_core.settings import settings
+from tests.faults.harness import DIRECTED
+run_until_stopped(Stack(settings(), parts=("broker", "worker"), commands=DIRECTED))
+"""
+
+
+@contextmanager
+def launched(home: Path) -> Iterator[tuple["subprocess.Popen[str]", list[int]]]:
+    """A launcher of broker and worker in a process of its own, and the ids of the processes it started."""
+    database = Database(f"sqlite:///{home / 'medx.sqlite3'}")
+    database.upgrade()
+    environment = {**os.environ, "MEDX_HOME": str(home), "DATABASE_URL": "", "REDIS_URL": ""}
+    with subprocess.Popen(
+        [sys.executable, "-c", LAUNCHER], cwd=CHECKOUT, env=environment, stdout=subprocess.PIPE, text=True
+    ) as launcher:
+        try:
+            health = HealthStore(database)
+            eventually(
+                lambda: any(worker.detail.get("ready") for worker in health.processes(kind="worker")),
+                "the worker is ready",
+            )
+            yield launcher, [child.pid for child in psutil.Process(launcher.pid).children(recursive=True)]
+        finally:
+            launcher.kill()
+            database.close()
+
+
+def test_killing_the_launcher_ends_every_process_it_started(tmp_path: Path) -> None:
+    with launched(tmp_path) as (launcher, children):
+        assert len(children) == 2
+        launcher.kill()
+        for child in children:
+            eventually(lambda child=child: not is_running(child), f"process {child} ends")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_stops_everything_in_good_order(tmp_path: Path, number: signal.Signals) -> None:
+    with launched(tmp_path) as (launcher, children):
+        launcher.send_signal(number)
+        assert launcher.wait(60) == 0
+        assert not any(is_running(child) for child in children)
+        said = launcher.stdout.read() if launcher.stdout else ""
+    assert said.endswith("MedX has stopped.\n")
+    assert "did not stop in time" not in said
+
+
+def test_a_taken_port_is_refused_in_one_sentence_before_anything_starts(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        stack = Stack(Settings(home=tmp_path, port=port))
+        with pytest.raises(StackFault, match=rf"^Port {port} on 127\.0\.0\.1 cannot be used .* MEDX_PORT"):
+            stack.start()
+    assert stack.process_ids == {}
+
+
+def test_a_part_that_keeps_dying_is_given_up_with_its_last_words(tmp_path: Path) -> None:
+    chosen = Settings(home=tmp_path)
+    Database(chosen.database).upgrade()
+    dies = (sys.executable, "-c", "raise SystemExit('there is no model')")
+    said: list[str] = []
+    with (
+        Stack(chosen, parts=("worker",), commands=Commands(worker=dies), say=said.append) as stack,
+        pytest.raises(StackFault, match=r"(?s)The worker keeps stopping.*there is no model"),
+    ):
+        stack.wait_ready(90)
+    assert len(said) == 4
+
+
+def test_the_brokers_password_is_new_each_time_and_for_its_owner_alone(tmp_path: Path) -> None:
+    first, second = (prepare_broker(tmp_path / "broker") for _ in range(2))
+    assert first.url != second.url
+    assert (tmp_path / "broker" / "broker.conf").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "broker").stat().st_mode & 0o777 == 0o700
+    password = second.url.split(":")[2].split("@")[0]
+    assert not any(password in part for part in second.command)
+
+
+def test_a_folder_too_deep_for_a_socket_gets_a_local_port(tmp_path: Path) -> None:
+    deep = tmp_path / ("d" * LONGEST_SOCKET_PATH)
+    assert prepare_broker(deep).url.startswith("redis://:")
+    assert "127.0.0.1" in prepare_broker(deep).url

@@ -1,0 +1,1 @@
+"""What must hold on CUDA; run by deploy/gpu-check."""

@@ -1,0 +1,99 @@
+"""Vectors from the bundled statements on the real model, published, used and found again."""
+
+import pytest
+import torch
+
+from medx_core.categories import Category
+from medx_core.cli.vectors import bundled
+from medx_core.errors import BadInput, VectorRefused
+from medx_core.steering.layers import penultimate_layer
+from medx_core.storage.vector_store import VectorStatus, VectorStore
+from medx_core.vector_building import LabelledStatement, VectorBuilder, VectorRecipe, whole_groups
+from medx_core.vector_registry import VectorRegistry
+
+pytestmark = pytest.mark.weights
+EXAMPLES = 12
+
+
+@pytest.fixture(scope="module")
+def builder(real_model):
+    return VectorBuilder(real_model, VectorRecipe(examples=EXAMPLES))
+
+
+@pytest.fixture(scope="module")
+def vector(builder):
+    train, held_out = bundled(Category.TRIAGE)
+    return builder.build(Category.TRIAGE, train, held_out[:8], version="")
+
+
+def test_a_vector_is_the_mean_of_correct_minus_incorrect_traces_read_one_by_one(builder, vector, real_model):
+    """The batched, shared-prompt reading equals running each trace whole and alone."""
+    chosen = whole_groups(bundled(Category.TRIAGE)[0], EXAMPLES)
+    sums = {True: [], False: []}
+    for statement in chosen:
+        states = {}
+        for truth in (True, False):
+            text = builder.recipe.prompt.filled(statement.text) + builder.recipe.prompt.word(truth)
+            ids = torch.tensor([real_model.tokenizer(text)["input_ids"]])
+            with torch.inference_mode():
+                hidden = real_model.network(ids, output_hidden_states=True, use_cache=False).hidden_states
+            states[truth] = hidden[-2][0, -1]
+        sums[statement.truth].append(states[statement.truth] - states[not statement.truth])
+    expected = (torch.stack(sums[True]).mean(dim=0) + torch.stack(sums[False]).mean(dim=0)) / 2
+    torch.testing.assert_close(vector.direction, expected, atol=5e-3, rtol=1e-3)
+
+
+def test_it_carries_its_provenance_and_diagnostics(vector, real_model):
+    assert vector.layer == penultimate_layer(real_model.network) == 28
+    assert (vector.alpha, vector.strategy, vector.reading) == (1.0, "mean_difference", "answer_word")
+    assert vector.pairs == EXAMPLES
+    assert vector.norm > 0
+    shift = vector.diagnostics["shift"]["mean_shift"]
+    assert shift == pytest.approx(vector.norm, rel=1e-2), "steering moves the states by exactly the vector"
+    assert vector.diagnostics["validation_gain"] is None
+
+
+def test_building_twice_gives_the_same_vector(builder, vector):
+    train, held_out = bundled(Category.TRIAGE)
+    again = builder.build(Category.TRIAGE, train, held_out[:8], version="")
+    assert torch.equal(again.direction, vector.direction)
+    assert again.data_sha256 == vector.data_sha256
+
+
+def test_the_first_version_is_active_and_a_later_one_waits(database, tmp_path, vector):
+    registry = VectorRegistry(VectorStore(database), tmp_path)
+    first = registry.publish(vector)
+    assert (first.name, first.status) == ("triage v1", VectorStatus.ACTIVE)
+    from dataclasses import replace
+
+    second = registry.publish(replace(vector, direction=vector.direction * 2))
+    assert (second.name, second.status) == ("triage v2", VectorStatus.CANDIDATE)
+    active = registry.active(vector.model_sha256)
+    assert active[Category.TRIAGE].version == "triage v1"
+    assert torch.equal(active[Category.TRIAGE].direction, vector.direction)
+    registry.store.promote(second.id)
+    assert registry.active(vector.model_sha256)[Category.TRIAGE].version == "triage v2"
+
+
+def test_a_file_that_was_changed_afterwards_is_refused(database, tmp_path, vector):
+    from dataclasses import replace
+
+    from medx_core.steering.vector_files import save_vector
+
+    registry = VectorRegistry(VectorStore(database), tmp_path)
+    record = registry.publish(vector)
+    save_vector(replace(vector, direction=vector.direction * -1), tmp_path / record.file)
+    with pytest.raises(VectorRefused, match="was changed after triage v1 was registered"):
+        registry.active(vector.model_sha256)
+
+
+def test_nothing_to_build_from_is_said(builder):
+    with pytest.raises(BadInput, match="no statements of the category triage"):
+        builder.build(Category.TRIAGE, [], [], version="")
+    with pytest.raises(VectorRefused, match="both TRUE and FALSE"):
+        builder.build(Category.TRIAGE, [LabelledStatement("a b", truth=True, group="g")], [], version="")
+
+
+def test_whole_groups_are_taken_up_to_the_limit():
+    statements = [LabelledStatement(str(i), truth=True, group=str(i // 4)) for i in range(12)]
+    assert [statement.text for statement in whole_groups(statements, 9)] == [str(i) for i in range(8)]

@@ -1,0 +1,82 @@
+"""Language models for tests: tiny random ones built in milliseconds, and the real small one where it was pulled."""
+
+import os
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers.trainers import WordLevelTrainer
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+
+from medx_core.models.devices import Placement, choose_placement
+from medx_core.models.loading import LoadedModel, load_model, prepared
+from medx_core.models.prompting import QUESTION_PROMPT, STATEMENT_PROMPT
+from medx_core.models.pulling import is_pulled
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+REAL = "smollm2-135m"
+WIDTH = 32
+SMALL = {"hidden_size": WIDTH, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4,
+         "num_key_value_heads": 2, "head_dim": 8, "vocab_size": 300, "max_position_embeddings": 512, "pad_token_id": 0,
+         "bos_token_id": 1, "eos_token_id": 2}  # fmt: skip
+ARCHITECTURES = {
+    "llama": SMALL,
+    "mistral": SMALL,
+    "qwen2": SMALL,
+    "qwen3": SMALL,
+    "gemma2": {**SMALL, "query_pre_attn_scalar": 8},
+    "gemma3_text": {**SMALL, "query_pre_attn_scalar": 8},
+    "phi3": SMALL,
+    "gpt2": {"n_embd": WIDTH, "n_layer": 3, "n_head": 4, "vocab_size": 300, "n_positions": 512, "pad_token_id": 0,
+             "bos_token_id": 1, "eos_token_id": 2},
+    "gpt_neox": SMALL,
+    "opt": {**SMALL, "ffn_dim": 48, "word_embed_proj_dim": WIDTH},
+    "biogpt": SMALL,
+    "mixtral": {**SMALL, "num_local_experts": 4, "num_experts_per_tok": 2},
+}  # fmt: skip
+
+
+def tiny_network(architecture: str, seed: int = 0) -> PreTrainedModel:
+    """A three-layer network of that architecture with random weights."""
+    torch.manual_seed(seed)
+    config = AutoConfig.for_model(architecture, **ARCHITECTURES[architecture])
+    return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+
+
+@lru_cache(maxsize=1)
+def word_tokenizer() -> PreTrainedTokenizerFast:
+    """A tokenizer of whole words that knows the prompts' words; spaces belong to the word that follows."""
+    tokenizer = Tokenizer(models.WordLevel(unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", behavior="merged_with_next")
+    text = [STATEMENT_PROMPT.filled("x") + " Yes", QUESTION_PROMPT.filled("x") + " No"]
+    trainer = WordLevelTrainer(special_tokens=["<pad>", "<s>", "</s>", "<unk>"], vocab_size=300)
+    tokenizer.train_from_iterator(text, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    )
+
+
+def tiny_model(architecture: str = "llama", placement: Placement | None = None) -> LoadedModel:
+    """A tiny random model, ready to be asked."""
+    chosen = placement or choose_placement("cpu")
+    network = tiny_network(architecture).to(device=chosen.device, dtype=chosen.dtype)
+    tokenizer = word_tokenizer()
+    prepared(network, tokenizer)
+    return LoadedModel(f"tiny-{architecture}", network, tokenizer, chosen, weight_sha256="0" * 64)
+
+
+def models_folder() -> Path:
+    """Where `deploy/test` puts the real small model."""
+    return Path(os.environ.get("MEDX_TEST_MODELS", CHECKOUT / "var" / "models"))
+
+
+@pytest.fixture(scope="session")
+def real_model() -> LoadedModel:
+    """SmolLM2-135M on the CPU."""
+    if not is_pulled(models_folder(), REAL):
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{REAL} must be on the disk in CI; deploy/test pulls it.")
+        pytest.skip(f"{REAL} is not on this disk; deploy/test pulls it.")
+    return load_model(REAL, models_folder=models_folder(), placement=choose_placement("cpu"))

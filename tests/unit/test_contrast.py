@@ -1,0 +1,63 @@
+"""The mean difference is what it is defined to be, and its diagnostics say what they promise."""
+
+import pytest
+import torch
+
+from medx_core.errors import VectorRefused
+from medx_core.steering.contrast import AnswerWordStates, mean_difference
+from medx_core.steering.diagnostics import halves_cosine, separation, shift_of_distribution, shuffled_cosine
+
+
+def states(rows: int, *, signal: float, share_true: float = 0.5, seed: int = 0) -> AnswerWordStates:
+    """States in which the answer word sits on axis 0, and right minus wrong on axis 1 with size `signal`."""
+    generator = torch.Generator().manual_seed(seed)
+    gold = torch.arange(rows) < round(rows * share_true)
+    noise = 0.1 * torch.randn((2, rows, 8), generator=generator)
+    true_word, false_word = noise[0], noise[1]
+    true_word[:, 0] += 5
+    false_word[:, 0] -= 5
+    true_word[gold, 1] += signal
+    false_word[~gold, 1] += signal
+    return AnswerWordStates(true_word, false_word, gold)
+
+
+def test_the_share_of_true_statements_does_not_leak_the_answer_word_into_the_vector():
+    vector = mean_difference(states(400, signal=1.0, share_true=0.9))
+    assert vector[1].item() == pytest.approx(1.0, abs=0.05)
+    assert vector[0].item() == pytest.approx(0.0, abs=0.05), (
+        "a plain average would hold 8 here: the class prior"
+    )
+
+
+def test_statements_of_one_kind_make_no_vector():
+    with pytest.raises(VectorRefused, match="both TRUE and FALSE"):
+        mean_difference(states(10, signal=1.0, share_true=1.0))
+
+
+def test_a_real_direction_is_stable_and_differs_from_shuffled_labels():
+    found = states(200, signal=1.0)
+    assert halves_cosine(found, groups=[str(i // 2) for i in range(200)], seed=1) > 0.9
+    assert abs(shuffled_cosine(found, seed=1, draws=40)) < 0.5
+
+
+def test_noise_has_no_stable_direction():
+    found = states(200, signal=0.0)
+    assert abs(halves_cosine(found, groups=[str(i) for i in range(200)], seed=1)) < 0.9
+
+
+def test_separation_is_in_standard_deviations():
+    generator = torch.Generator().manual_seed(3)
+    gold = torch.tensor([True, False] * 500)
+    base = torch.randn((1000, 4), generator=generator)
+    other = torch.randn((1000, 4), generator=generator)
+    moved = base + torch.tensor([2.0, 0, 0, 0])
+    found = AnswerWordStates(
+        torch.where(gold[:, None], moved, other), torch.where(gold[:, None], other, moved), gold
+    )
+    assert separation(found, torch.tensor([3.0, 0, 0, 0])) == pytest.approx(2.0, abs=0.15)
+
+
+def test_the_shift_of_the_distribution_is_the_distance_of_the_means():
+    before = torch.randn((50, 4), generator=torch.Generator().manual_seed(1))
+    after = before + torch.tensor([0.0, 3.0, 4.0, 0.0])
+    assert shift_of_distribution(before, after)["mean_shift"] == pytest.approx(5.0, rel=1e-5)

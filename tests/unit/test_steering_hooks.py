@@ -1,0 +1,115 @@
+"""Steering shifts what it says by what it says, and nothing else, in every architecture."""
+
+import pytest
+import torch
+
+from medx_core.errors import VectorRefused
+from medx_core.steering.hooks import (
+    ConstantShift,
+    Positions,
+    RowSteering,
+    SteeringPlan,
+    SteeringStep,
+    plan_for_rows,
+    steered,
+)
+from medx_core.steering.layers import decoder_layers, hidden_size, penultimate_layer
+from medx_core.steering.recording import recorded
+from tests.language_models import ARCHITECTURES, WIDTH, tiny_network
+
+IDS = torch.tensor([[5, 6, 7, 8], [9, 10, 11, 12]])
+
+
+def hooks_left(network) -> int:
+    return sum(len(module._forward_hooks) for module in network.modules())
+
+
+def states_at(network, layer, plan=None):
+    with (
+        torch.inference_mode(),
+        steered(network, plan or SteeringPlan()),
+        recorded(network, [layer]) as recording,
+    ):
+        logits = network(input_ids=IDS, use_cache=False).logits
+    return recording.states(layer), logits
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_row_is_shifted_by_exactly_its_vector_and_its_neighbour_not_at_all(architecture):
+    network = tiny_network(architecture).eval()
+    layer = penultimate_layer(network)
+    vector = torch.linspace(-1, 1, WIDTH)
+    plan = plan_for_rows([RowSteering(layer, vector, 2.0), None], width=hidden_size(network))
+
+    before, plain_logits = states_at(network, layer)
+    after, steered_logits = states_at(network, layer, plan)
+
+    torch.testing.assert_close(after[0] - before[0], 2.0 * vector, atol=1e-5, rtol=1e-5)
+    assert torch.equal(after[1], before[1])
+    assert torch.equal(steered_logits[1], plain_logits[1])
+    assert not torch.equal(steered_logits[0, -1], plain_logits[0, -1])
+    assert torch.equal(steered_logits[0, :-1], plain_logits[0, :-1]), (
+        "earlier prompt tokens stay as they were"
+    )
+    assert hooks_left(network) == 0
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_penultimate_layer_is_the_one_before_the_last(architecture):
+    network = tiny_network(architecture)
+    assert len(decoder_layers(network)) == 3
+    assert penultimate_layer(network) == 1
+
+
+def test_rows_of_one_batch_may_be_steered_at_different_layers():
+    network = tiny_network("llama").eval()
+    vector = torch.ones(WIDTH)
+    plan = plan_for_rows([RowSteering(0, vector, 1.0), RowSteering(2, vector, -1.0)], width=WIDTH)
+    first, _ = states_at(network, 0, plan)
+    plain, _ = states_at(network, 0)
+    torch.testing.assert_close(first[0] - plain[0], vector)
+    assert torch.equal(first[1], plain[1])
+    last, _ = states_at(network, 2, plan)
+    plain_last, _ = states_at(network, 2)
+    torch.testing.assert_close(last[1] - plain_last[1], -vector)
+
+
+def test_all_positions_shifts_every_token():
+    network = tiny_network("llama").eval()
+    shift = ConstantShift(torch.ones((1, WIDTH)))
+    plan = SteeringPlan((SteeringStep(1, shift, Positions.ALL),))
+    _, logits = states_at(network, 1, plan)
+    _, plain = states_at(network, 1)
+    assert not torch.equal(logits[0, 0], plain[0, 0])
+
+
+def test_the_shift_takes_the_number_type_of_the_states():
+    network = tiny_network("llama").eval().to(torch.bfloat16)
+    plan = plan_for_rows([RowSteering(1, torch.ones(WIDTH), 1.0)] * 2, width=WIDTH)
+    _, logits = states_at(network, 1, plan)
+    assert logits.dtype is torch.bfloat16
+
+
+def test_a_plan_that_does_not_fit_leaves_no_hook_behind():
+    network = tiny_network("llama").eval()
+    vector = torch.ones(WIDTH)
+    plan = plan_for_rows([RowSteering(1, vector, 1.0), RowSteering(7, vector, 1.0)], width=WIDTH)
+    with (
+        pytest.raises(VectorRefused, match="Layer 7 does not exist: .* layers 0 to 2"),
+        steered(network, plan),
+    ):
+        pass
+    assert hooks_left(network) == 0
+
+
+def test_an_error_inside_the_block_leaves_no_hook_behind():
+    network = tiny_network("llama").eval()
+    plan = plan_for_rows([RowSteering(1, torch.ones(WIDTH), 1.0)] * 3, width=WIDTH)
+    with pytest.raises(VectorRefused, match="A steering plan for 3 rows .* met a batch"):
+        states_at(network, 1, plan)
+    assert hooks_left(network) == 0
+
+
+def test_a_vector_of_another_width_is_refused():
+    with pytest.raises(VectorRefused, match=r"shape \(8,\) does not fit a model of hidden size 32"):
+        plan_for_rows([RowSteering(1, torch.ones(8), 1.0)], width=WIDTH)

@@ -1,0 +1,100 @@
+"""A vector file gives back what was put in, and refuses what does not fit."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from medx_core.categories import Category
+from medx_core.errors import VectorRefused
+from medx_core.steering.vector_files import SteeringVector, load_vector, save_vector
+
+VECTOR = SteeringVector(
+    category=Category.TRIAGE,
+    direction=torch.linspace(-1, 1, 16),
+    layer=28,
+    model="smollm2-135m",
+    model_sha256="ab" * 32,
+    strategy="mean_difference",
+    alpha=0.1 + 0.2,
+    reading="answer_word",
+    pairs=200,
+    data_sha256="cd" * 32,
+    prompt_version="p-1",
+    created_at="2026-01-01T00:00:00+00:00",
+    version="triage v1",
+    diagnostics={"norm": 1.0 / 3.0, "shift": {"mean_shift": 2.0}},
+)
+
+
+def test_a_vector_comes_back_as_it_was_saved(tmp_path):
+    file = tmp_path / "deep" / "v.safetensors"
+    save_vector(VECTOR, file)
+    loaded = load_vector(file, model_sha256=VECTOR.model_sha256)
+    assert torch.equal(loaded.direction, VECTOR.direction)
+    assert replace(loaded, direction=VECTOR.direction) == VECTOR
+    assert [path.name for path in file.parent.iterdir()] == ["v.safetensors"], "no draft is left behind"
+
+
+def test_a_vector_made_for_other_weights_is_refused(tmp_path):
+    save_vector(VECTOR, tmp_path / "v")
+    with pytest.raises(VectorRefused, match="made for other weights"):
+        load_vector(tmp_path / "v", model_sha256="ef" * 32)
+
+
+@pytest.mark.parametrize(
+    ("direction", "words"),
+    [
+        (torch.zeros(4), "zero vector"),
+        (torch.tensor([1.0, math.nan]), "not finite"),
+        (torch.tensor([1.0, math.inf]), "not finite"),
+        (torch.ones(2, 2), "not one direction"),
+    ],
+)
+def test_an_unusable_direction_is_neither_saved_nor_loaded(tmp_path, direction, words):
+    with pytest.raises(VectorRefused, match=words):
+        save_vector(replace(VECTOR, direction=direction), tmp_path / "v")
+    assert list(tmp_path.iterdir()) == []
+    save_vector(VECTOR, tmp_path / "good")
+    metadata = _metadata(tmp_path / "good")
+    save_file({"direction": direction}, tmp_path / "bad", metadata=metadata)
+    with pytest.raises(VectorRefused, match=words):
+        load_vector(tmp_path / "bad")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("format", "other", "no MedX steering vector"),
+        ("convention", "1-based", "counts layers in another way"),
+        ("layer", "many", "lacks part of its provenance"),
+        ("category", "surgery", "lacks part of its provenance"),
+    ],
+)
+def test_a_file_of_another_making_is_refused(tmp_path, key, value, words):
+    save_vector(VECTOR, tmp_path / "good")
+    save_file(
+        {"direction": torch.ones(4)}, tmp_path / "bad", metadata={**_metadata(tmp_path / "good"), key: value}
+    )
+    with pytest.raises(VectorRefused, match=words):
+        load_vector(tmp_path / "bad")
+
+
+def test_a_pickle_is_refused_unopened(tmp_path):
+    torch.save({"direction": torch.ones(4)}, tmp_path / "v.pt")
+    with pytest.raises(VectorRefused, match="not a readable safetensors file"):
+        load_vector(tmp_path / "v.pt")
+
+
+def test_a_missing_file_says_how_to_build_one(tmp_path):
+    with pytest.raises(VectorRefused, match="medx vectors build"):
+        load_vector(tmp_path / "none")
+
+
+def _metadata(file):
+    from safetensors import safe_open
+
+    with safe_open(file, framework="pt") as stored:
+        return dict(stored.metadata())
