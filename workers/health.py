@@ -61,7 +61,7 @@ class Pulse:
         self._rhythm = rhythm
         self._engine = engine
         self._detail = detail
-        self._polled = 0.0
+        self._polled = float("-inf")
         self._wake = threading.Event()
         self._stopped = False
         self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)

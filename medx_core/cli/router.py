@@ -1,36 +1,166 @@
-"""`medx router`: train, show and measure the router."""
+"""`medx router`: train, show, measure and explain the router."""
 
 import json
 from dataclasses import asdict
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from medx_core.data.routing_texts import training_texts
+from medx_core import __version__
+from medx_core.data.routing_files import read_routing_file
+from medx_core.data.routing_texts import held_out_texts, training_texts
+from medx_core.errors import BadInput, RouterUnavailable
 from medx_core.settings import Settings, settings
 
-app = typer.Typer(no_args_is_help=True, help="Train, show and measure the router.")
+if TYPE_CHECKING:
+    from medx_core.routing.encoder_training import EpochReport
+    from medx_core.routing.evaluation import Labelled
+
+app = typer.Typer(no_args_is_help=True, help="Train, show, measure and explain the router.")
+
+RouterName = Annotated[
+    str,
+    typer.Option(
+        "--router",
+        help="`rules`, an encoder, or a fine-tuned router's folder; MEDX_ROUTER_ENCODER if not given.",
+    ),
+]
 
 
 @app.command()
 def train(
-    seed: Annotated[int, typer.Option(help="The seed of folds and fitting.")] = 1,
+    seed: Annotated[int, typer.Option(help="The seed of folds, order and fitting.")] = 1,
     missing: Annotated[
-        bool, typer.Option("--missing", help="Train only if there is no head for this encoder.")
+        bool,
+        typer.Option("--missing", help="Train only if there is no head for this encoder and these texts."),
     ] = False,
+    encoder: Annotated[
+        str,
+        typer.Option("--encoder", help="Fine-tune this encoder (folder or hub id) as a classifier instead."),
+    ] = "",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="With --encoder: the folder to write.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="With --encoder: cpu or cuda:N.")] = "cpu",
+    max_epochs: Annotated[int, typer.Option(min=1, help="With --encoder: the most epochs.")] = 8,
 ) -> None:
     """Train the router on the bundled texts and store it."""
+    options = settings()
+    if encoder:
+        slug = Path(encoder).name.replace("/", "-")
+        folder = output or options.routers_folder / f"encoder-{slug}"
+        _fine_tune(encoder, folder, seed=seed, device=device, max_epochs=max_epochs)
+    elif missing and _is_trained(options):
+        print(f"The router for {options.router_encoder} is trained.")
+    else:
+        _train_head(options, seed)
+
+
+@app.command()
+def show() -> None:
+    """Print what is known about the trained router, as JSON."""
+    from medx_core.routing.encoder_router import EncoderRouter
+    from medx_core.routing.loading import load_router
+
+    options = settings()
+    router = load_router(options.router_encoder, options.routers_folder)
+    known: dict[str, Any] = {"router": router.name, "threshold": router.threshold}
+    if isinstance(router, EncoderRouter):
+        known |= asdict(router.provenance)
+    elif head := getattr(router, "head", None):
+        fields = ("temperature", "encoder", "encoder_sha256", "data_sha256", "texts", "seed", "created_at")
+        known |= {name: getattr(head, name) for name in fields} | {"figures": dict(head.figures)}
+    print(json.dumps(known, indent=2))
+
+
+@app.command()
+def evaluate(
+    data: Annotated[Path, typer.Option("--data", help="CSV: question, category and, if known, source.")],
+    json_out: Annotated[
+        str, typer.Option("--json", help="The file for the figures; - is standard output.")
+    ] = "-",
+    router: RouterName = "",
+    leave_one_source_out: Annotated[
+        bool, typer.Option(help="Also train without each source in turn and measure on it (minutes).")
+    ] = False,
+) -> None:
+    """Measure a router on labelled questions; rows of category `none` count as out of scope."""
+    from medx_core.routing import evaluation, leave_one_out
+    from medx_core.routing.encoders import load_encoder
+    from medx_core.routing.loading import load_router
+
+    options = settings()
+    file = read_routing_file(data)
+    labelled = _labelled(file.questions)
+    loaded = load_router(
+        router or options.router_encoder, options.routers_folder, threshold=options.route_threshold
+    )
+    figures = {
+        "medx_version": __version__,
+        "data_sha256": file.sha256,
+        **evaluation.evaluate(loaded, labelled),
+    }
+    if leave_one_source_out:
+        encoder = load_encoder(router or options.router_encoder)
+        figures["leave_one_source_out"] = leave_one_out.leave_one_source_out(
+            encoder, training_texts(), labelled
+        )
+    text = json.dumps(figures, indent=2, ensure_ascii=False)
+    if json_out == "-":
+        print(text)
+    else:
+        _write(Path(json_out), text)
+
+
+@app.command()
+def explain(
+    text: Annotated[str, typer.Argument(help="The question.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+) -> None:
+    """Show a question's route, the training texts nearest to it and the words that weighed most."""
+    from medx_core.routing.embedding_router import load_embedding_router
+    from medx_core.routing.explanation import explain as explained
+    from medx_core.routing.red_flags import red_flags
+
+    options = settings()
+    router = load_embedding_router(
+        options.router_encoder, options.routers_folder, threshold=options.route_threshold
+    )
+    route = router.route([text])[0]
+    reasons = explained(router, text, training_texts())
+    answer = {
+        "question": text,
+        "category": route.category.value if route.category else None,
+        "abstained": route.abstained,
+        "probabilities": {category.value: share for category, share in route.probabilities.items()},
+        "in_scope": float(router.scores([text])[1][0]),
+        "threshold": router.threshold,
+        "red_flags": list(red_flags(text)),
+        "nearest": [
+            {
+                "question": near.text,
+                "category": near.category.value if near.category else "none",
+                "likeness": near.likeness,
+            }
+            for near in reasons.nearest
+        ],
+        "words": {label: list(words) for label, words in reasons.words.items()},
+    }
+    if as_json:
+        print(json.dumps(answer, ensure_ascii=False))
+    else:
+        _show(answer)
+
+
+def _train_head(options: Settings, seed: int) -> None:
     from medx_core.routing.encoders import load_encoder
     from medx_core.routing.heads import head_path, save_head
     from medx_core.routing.training import train_embedding_router
 
-    options = settings()
-    if missing and _is_trained(options):
-        print(f"The router for {options.router_encoder} is trained.")
-        return
     encoder = load_encoder(options.router_encoder)
     texts = training_texts()
-    print(f"Training the router on {len(texts)} texts with {encoder.name} ...")
+    print(f"Training the router on {len(texts)} texts with {encoder.name} (under a minute) ...", flush=True)
     head = train_embedding_router(texts, encoder, seed=seed)
     path = head_path(options.routers_folder, encoder.sha256)
     save_head(head, path)
@@ -39,22 +169,76 @@ def train(
     )
 
 
-@app.command()
-def show() -> None:
-    """Print what is known about the trained router, as JSON."""
-    from medx_core.routing.encoders import encoder_folder, folder_sha256
-    from medx_core.routing.heads import head_path, load_head
+def _fine_tune(encoder: str, folder: Path, *, seed: int, device: str, max_epochs: int) -> None:
+    from medx_core.routing.encoder_router import save_encoder_router
+    from medx_core.routing.encoder_training import FineTuning, train_encoder_router
 
-    options = settings()
-    sha256 = folder_sha256(encoder_folder(options.router_encoder))
-    path = head_path(options.routers_folder, sha256)
-    head = asdict(load_head(path, encoder_sha256=sha256))
-    del head["weights"], head["bias"]
-    print(json.dumps({"path": str(path), **head}, indent=2))
+    texts = training_texts()
+    print(f"Fine-tuning {encoder} on {len(texts)} texts (minutes on a CPU) ...", flush=True)
+    router = train_encoder_router(
+        texts, encoder, settings=FineTuning(seed=seed, device=device, max_epochs=max_epochs), progress=_say
+    )
+    save_encoder_router(folder, router.network, router.tokenizer, router.provenance)
+    accuracy = router.provenance.figures["accuracy_kept_aside"]
+    print(f"Stored in {folder}. Accuracy on texts kept aside: {accuracy:.3f}")
+    print(f"To use it, set MEDX_ROUTER_ENCODER={folder}")
+
+
+def _say(report: "EpochReport") -> None:
+    print(
+        f"  epoch {report.epoch} of {report.max_epochs} at most: loss {report.loss:.3f}, accuracy {report.accuracy:.3f}",
+        flush=True,
+    )
 
 
 def _is_trained(options: Settings) -> bool:
-    from medx_core.routing.encoders import encoder_folder, folder_sha256
-    from medx_core.routing.heads import head_path
+    from medx_core.routing.embedding_router import load_embedding_router
+    from medx_core.routing.encoder_router import is_encoder_router
+    from medx_core.routing.loading import RULES
+    from medx_core.routing.router import texts_sha256
 
-    return head_path(options.routers_folder, folder_sha256(encoder_folder(options.router_encoder))).exists()
+    name = options.router_encoder
+    if name == RULES or is_encoder_router(Path(name).expanduser()):
+        return True
+    try:
+        router = load_embedding_router(name, options.routers_folder)
+    except RouterUnavailable:
+        return False
+    return router.head.data_sha256 == texts_sha256(training_texts())
+
+
+def _labelled(questions: Any) -> "Labelled":
+    from medx_core.routing.evaluation import Labelled
+
+    inside = [question for question in questions if question.category is not None]
+    if not inside:
+        raise BadInput("The file holds no question of the three categories; there is nothing to measure.")
+    outside = [question.text for question in questions if question.category is None]
+    return Labelled(
+        texts=tuple(question.text for question in inside),
+        categories=tuple(question.category for question in inside),
+        sources=tuple(question.source for question in inside),
+        out_of_scope=tuple(outside or (text.text for text in held_out_texts())),
+    )
+
+
+def _show(answer: dict[str, Any]) -> None:
+    print(f"Category: {answer['category'] or 'none (abstained)'}")
+    for name, share in answer["probabilities"].items():
+        print(f"  {name}: {share:.3f}")
+    print(f"In scope: {answer['in_scope']:.3f} (abstains below {answer['threshold']:.3f})")
+    if answer["red_flags"]:
+        print(f"Red flags: {', '.join(answer['red_flags'])}")
+    print("Nearest training texts:")
+    for near in answer["nearest"]:
+        print(f"  {near['likeness']:.2f} {near['category']}: {near['question'][:120]}")
+    print("Words that spoke for")
+    for label, words in answer["words"].items():
+        print(f"  {label}: {', '.join(words) or '-'}")
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"The figures cannot be written to {path}: {error.strerror}.") from error

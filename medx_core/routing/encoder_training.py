@@ -31,8 +31,8 @@ from medx_core.routing.encoder_router import (
 )
 from medx_core.routing.encoders import encoder_folder, first_line, folder_sha256, quiet_loading
 from medx_core.routing.heads import LABELS
-from medx_core.routing.router import Floats, LabelledText
-from medx_core.routing.training import OWN_TEXTS_LOST, Labels, label_indices, texts_sha256
+from medx_core.routing.router import Floats, LabelledText, texts_sha256
+from medx_core.routing.training import OWN_TEXTS_LOST, Labels, label_indices
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ class _Learner:
         wanted = torch.as_tensor(self._labels[batch], device=self._network.device)
         loss = torch.nn.functional.cross_entropy(self._network(**padded).logits, wanted, weight=self._weights)
         self._optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         torch.nn.utils.clip_grad_norm_(self._network.parameters(), 1.0)
         self._optimizer.step()
         self._schedule.step()

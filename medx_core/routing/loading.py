@@ -11,9 +11,9 @@ RULES = "rules"
 
 
 def load_router(
-    name: str, routers_folder: Path, *, device: str = "cpu", threshold: float = 0.0
+    encoder_name: str, routers_folder: Path, *, device: str = "cpu", threshold: float = 0.0
 ) -> ScoringRouter:
-    """Load the router that `name` means.
+    """Load the router that `encoder_name` means.
 
     `rules` is the baseline of keywords, a folder made by `medx router train --encoder` is a fine-tuned classifier, and
     anything else is a sentence encoder (the wheel's name, a folder, a hub id) with the head trained for it. A
@@ -22,9 +22,9 @@ def load_router(
     Raises:
         RouterUnavailable: it cannot be loaded, or was not trained yet.
     """
-    if name == RULES:
+    if encoder_name == RULES:
         return RulesRouter()
-    folder = Path(name).expanduser()
+    folder = Path(encoder_name).expanduser()
     if is_encoder_router(folder):
         return load_encoder_router(folder, device=device, threshold=threshold)
-    return load_embedding_router(name, routers_folder, device=device, threshold=threshold)
+    return load_embedding_router(encoder_name, routers_folder, device=device, threshold=threshold)

@@ -1,5 +1,7 @@
 """The one interface of all routers, and how probabilities become a `Route`."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Protocol
@@ -75,3 +77,9 @@ def routes_from(
         )
         for text, row, scope in zip(texts, probabilities, in_scope, strict=True)
     )
+
+
+def texts_sha256(texts: Sequence[LabelledText]) -> str:
+    """Return the hash of texts and labels, whatever their order."""
+    rows = sorted((text.text, str(text.category or NONE)) for text in texts)
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()

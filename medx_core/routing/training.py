@@ -3,8 +3,6 @@
 Temperature, threshold and figures come from held-out folds, never from the texts a fold was trained on.
 """
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,7 +18,7 @@ from medx_core.routing.calibration import expected_calibration_error, fitted_tem
 from medx_core.routing.embedding_router import NONE_ROW, in_scope_scores, part_logits, softmax
 from medx_core.routing.encoders import Encoder
 from medx_core.routing.heads import LABELS, LinearPart, RouterHead
-from medx_core.routing.router import NONE, Floats, LabelledText
+from medx_core.routing.router import NONE, Floats, LabelledText, texts_sha256
 from medx_core.routing.wording import learn_wording
 
 FOLDS = 5
@@ -85,12 +83,6 @@ def label_indices(texts: Sequence[LabelledText]) -> Labels:
             f"Training the router needs {FOLDS} texts or more of {LABELS[int(counts.argmin())]}; there are {counts.min()}."
         )
     return labels
-
-
-def texts_sha256(texts: Sequence[LabelledText]) -> str:
-    """Return the hash of texts and labels, whatever their order."""
-    rows = sorted((text.text, str(text.category or NONE)) for text in texts)
-    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
 def _figures(scaled: Floats, labels: Labels) -> dict[str, float]:

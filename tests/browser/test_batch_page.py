@@ -84,7 +84,7 @@ def test_a_refused_file_is_explained_and_cannot_be_run(site, open_page, tmp_path
     path.write_text("name,age\nx,1\n")
     page = open_page(site, "asa", "/app/batch")
     check(page, path)
-    expect(page.locator(".medx-check .medx-fault")).to_contain_text("question or statement")
+    expect(page.locator(".medx-check .medx-fault")).to_contain_text("no 'question' or 'statement' column")
     expect(page.locator("#medx-run")).to_be_disabled()
 
 

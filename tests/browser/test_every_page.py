@@ -86,8 +86,3 @@ def test_an_administrator_adds_somebody_who_then_changes_the_first_password(fres
     assert fresh_site.services.people.authenticate("noor", "a longer horse") is not None
     acts = [entry.action for entry in fresh_site.services.audit.entries()]
     assert {"add person", "sign in", "change password"} <= set(acts)
-
-
-def test_health_is_told_in_plain_words(site, open_page):
-    page = open_page(site, "ada", "/app/admin")
-    expect(page.locator("#medx-health")).to_contain_text("A worker is at work, last seen")

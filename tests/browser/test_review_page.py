@@ -1,6 +1,9 @@
+from dataclasses import replace
+
 import pytest
 from playwright.sync_api import expect
 
+from medx_core.jobs.submission import SubmittedItem
 from medx_core.questions import Mode
 from medx_core.review.rating_form import Extent, Harm, Urgency
 from tests.browser.conftest import NARROW
@@ -16,9 +19,6 @@ def site(fresh_site):
 
 
 def answer_all(site, *, rows: int, text: str, mode: Mode = Mode.VERDICT) -> None:
-    from dataclasses import replace
-
-    from medx_core.jobs.submission import SubmittedItem
 
     items = tuple(SubmittedItem(row=row, text=text) for row in range(1, rows + 1))
     job = site.services.jobs.submit(replace(submission(mode=mode), items=items), chunk_rows=32)
@@ -29,7 +29,7 @@ def test_an_answer_is_rated_by_keyboard_alone(site, open_page):
     page = open_page(site, "clio", "/app/review")
     expect(page.locator(".medx-field.current")).to_contain_text("Harm")
     first = page.locator(".medx-blinded").get_attribute("data-answer")
-    for key in "31132121":
+    for key in "32113213":
         page.keyboard.press(key)
     page.keyboard.press("Enter")
     expect(page.locator("#medx-review-progress")).to_contain_text("1 rated by you · 1 left")

@@ -1,5 +1,7 @@
 """The outbox: what was committed reaches the broker, whatever is lost on the way."""
 
+from functools import partial
+
 import pytest
 
 from medx_core.jobs.messages import BATCH_QUEUE, INTERACTIVE_QUEUE
@@ -7,6 +9,7 @@ from medx_core.jobs.status import ItemStatus, JobKind, JobStatus
 from medx_core.storage.job_store import JobStore
 from medx_core.storage.lease_store import LeaseStore
 from medx_core.storage.outbox_store import OutboxStore
+from tests.databases import at_once
 from tests.samples import answered, submission
 
 
@@ -98,6 +101,20 @@ def test_what_the_broker_lost_is_sent_again_once(jobs, leases, outbox, clock):
     assert send_all(outbox) == [ids[2:]]
     assert resend() == 0  # sent just now
     assert jobs.item(question[0]).status is ItemStatus.QUEUED
+
+
+def test_two_processes_that_resend_at_once_send_each_item_once(jobs, outbox, clock):
+    for _ in range(5):
+        submitted(jobs, rows=8)
+        send_all(outbox)
+        clock.advance(60)
+        resend = partial(
+            outbox.resend_stale, older_than_seconds=30, queue=BATCH_QUEUE, chunk_rows=32, limit=1000
+        )
+        counts = at_once(resend, resend, resend)
+        waiting = sum(job.progress.queued for job in jobs.recent())
+        assert sum(counts) == waiting
+        assert sum(map(len, send_all(outbox))) == waiting
 
 
 def test_resending_takes_the_oldest_up_to_its_limit(jobs, outbox, clock):

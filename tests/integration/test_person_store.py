@@ -78,9 +78,12 @@ def test_the_only_administrator_can_be_neither_disabled_nor_demoted(people):
     for act in (partial(people.disable, "Ann"), partial(people.set_role, "Ann", Role.ASKER)):
         with pytest.raises(NotAllowed, match="only administrator"):
             act()
-    people.set_role("Bob", Role.ADMIN)
-    results = at_once(partial(people.disable, "Ann"), partial(people.disable, "Bob"))
-    assert sum(isinstance(result, NotAllowed) for result in results) == 1
+    for _ in range(8):
+        people.enable("Ann")
+        people.enable("Bob")
+        people.set_role("Bob", Role.ADMIN)
+        results = at_once(partial(people.disable, "Ann"), partial(people.disable, "Bob"))
+        assert sum(isinstance(result, NotAllowed) for result in results) == 1
 
 
 def test_an_unknown_name_is_said(people):

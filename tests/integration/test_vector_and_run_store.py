@@ -80,6 +80,13 @@ def test_promotion_can_be_rolled_back_step_by_step(vectors):
     assert vectors.active(MODEL)[Category.TRIAGE].id == first.id
 
 
+def test_an_earlier_version_can_be_promoted_again(vectors):
+    first, second = (vectors.register(replace(PAPER, file_sha256=f"0{n}" * 32)) for n in range(2))
+    for chosen in (second, first, second):
+        vectors.promote(chosen.id)
+        assert vectors.active(MODEL)[Category.TRIAGE].id == chosen.id
+
+
 def test_promoting_the_one_in_use_or_twice_at_once_leaves_one_in_use(vectors):
     first, second, third = (vectors.register(replace(PAPER, file_sha256=f"0{n}" * 32)) for n in range(3))
     assert vectors.promote(first.id) == first

@@ -1,0 +1,73 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medx_core.routing.red_flags import RULES, has_red_flag, red_flags
+
+EMERGENCIES = {
+    "chest pain with arm, jaw, sweat or breathlessness": "Tight chest since breakfast and it goes into my left arm",
+    "heart attack named": "I think my husband is having a heart attack",
+    "face droops": "mum's face is drooping on one side",
+    "speech lost or slurred of a sudden": "suddenly he cannot speak properly and his arm is weak",
+    "weak or numb on one side": "my left arm went numb all of a sudden",
+    "sight lost of a sudden": "I suddenly lost the vision in one eye",
+    "thunderclap headache": "worst headache of my life, came like a bang",
+    "anaphylaxis": "after the peanut my tongue is swelling",
+    "not breathing or fighting for breath": "she is not breathing",
+    "choking": "the toddler is choking on a grape",
+    "unconscious or cannot be woken": "Dad won’t wake up",
+    "seizure": "my son is having a seizure for ten minutes",
+    "rash that does not fade": "spots that don't fade under a glass",
+    "fever with a stiff neck or confusion": "fever of 39 and a stiff neck",
+    "young baby with fever": "our 6 week old has a temperature of 38.4",
+    "young baby unwell": "newborn is floppy and not feeding",
+    "bleeding that is heavy or does not stop": "I cut my hand and the blood is spurting",
+    "blood vomited or black stool with faintness": "he is throwing up blood",
+    "thoughts of suicide or self-harm": "i dont want to be here anymore, i want to die",
+    "overdose or poisoning": "my daughter took a whole pack of paracetamol",
+    "severe pain in pregnancy, or the baby moves less": "I am 34 weeks pregnant and the baby has stopped moving",
+    "suspected sepsis": "his skin is mottled and I think it could be sepsis",
+    "cauda equina": "bad back pain and I cannot pee since this morning",
+    "testicle painful of a sudden": "sudden severe pain in my testicle",
+    "head injury with danger signs": "she hit her head and has been vomiting since",
+    "diabetic emergency": "my diabetic wife won't wake up properly",
+    "major injury": "my friend was stabbed",
+}
+
+HARMLESS = [
+    "What causes Marfan syndrome?",
+    "Should I see someone about a ganglion on my wrist?",
+    "How do I store my insulin pens?",
+    "Does aspirin reduce mortality in patients with unstable angina?",
+    "Chest pain radiating to the arm predicts myocardial infarction in women: a cohort study",
+    "Early epinephrine in cardiac arrest is associated with survival.",
+    "Suicidal ideation in adolescents after isotretinoin: a meta-analysis",
+    "Seizure recurrence after withdrawal of antiepileptic drugs in children",
+    "hey how's it going",
+    "",
+]
+
+
+def test_every_rule_has_an_example_and_a_source():
+    assert {rule.name for rule in RULES} == set(EMERGENCIES)
+    assert all(rule.source for rule in RULES)
+
+
+@pytest.mark.parametrize(("rule", "text"), EMERGENCIES.items())
+def test_a_sign_of_an_emergency_fires_its_rule(rule, text):
+    assert rule in red_flags(text)
+
+
+@pytest.mark.parametrize("text", HARMLESS)
+def test_harmless_texts_and_pure_research_fire_none(text):
+    assert red_flags(text) == ()
+
+
+def test_a_person_in_danger_is_seen_through_the_language_of_research():
+    assert has_red_flag("Which evidence is there for aspirin? My husband has chest pain and is sweating.")
+
+
+@given(st.text(max_size=3_000))
+def test_any_text_is_read_whatever_its_letter_case(text):
+    assert has_red_flag("won't wake up. my dad. " + text) is True
+    assert isinstance(has_red_flag(text), bool)
