@@ -36,7 +36,9 @@ def shuffled_cosine(states: AnswerWordStates, *, seed: int, draws: int = 20) -> 
     real, found = mean_difference(states), 0.0
     for _ in range(draws):
         gold = states.gold[torch.randperm(len(states.gold), generator=generator)]
-        found += cosine(real, mean_difference(AnswerWordStates(states.with_true_word, states.with_false_word, gold)))
+        found += cosine(
+            real, mean_difference(AnswerWordStates(states.with_true_word, states.with_false_word, gold))
+        )
     return found / draws
 
 

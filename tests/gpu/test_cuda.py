@@ -35,7 +35,10 @@ def differences(model, batch: int) -> torch.Tensor:
     prefix = SharedPrefix(model, STATEMENT_PROMPT)
     head = AnswerHead(prefix)
     prompts = [prefix.encoded(text) for text in STATEMENTS]
-    parts = [head.logit_differences(prefix.last_states(prompts[i : i + batch])) for i in range(0, len(prompts), batch)]
+    parts = [
+        head.logit_differences(prefix.last_states(prompts[i : i + batch]))
+        for i in range(0, len(prompts), batch)
+    ]
     return torch.cat(parts)
 
 

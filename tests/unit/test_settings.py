@@ -18,7 +18,9 @@ def test_every_setting_stands_in_the_example_with_its_default():
     assert set(shown) == set(names.values())
     for name, variable in names.items():
         if name != "home" and shown[variable]:
-            assert getattr(Settings(**{name: shown[variable]}), name) == Settings.model_fields[name].default, variable
+            assert (
+                getattr(Settings(**{name: shown[variable]}), name) == Settings.model_fields[name].default
+            ), variable
 
 
 def test_a_value_that_cannot_be_used_is_named(monkeypatch):

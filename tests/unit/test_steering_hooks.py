@@ -95,7 +95,7 @@ def test_a_plan_that_does_not_fit_leaves_no_hook_behind():
     vector = torch.ones(WIDTH)
     plan = plan_for_rows([RowSteering(1, vector, 1.0), RowSteering(7, vector, 1.0)], width=WIDTH)
     with (
-        pytest.raises(VectorRefused, match="Layer 7 does not exist: .* layers 0 to 2"),
+        pytest.raises(VectorRefused, match=r"Layer 7 does not exist: .* layers 0 to 2"),
         steered(network, plan),
     ):
         pass
@@ -105,7 +105,7 @@ def test_a_plan_that_does_not_fit_leaves_no_hook_behind():
 def test_an_error_inside_the_block_leaves_no_hook_behind():
     network = tiny_network("llama").eval()
     plan = plan_for_rows([RowSteering(1, torch.ones(WIDTH), 1.0)] * 3, width=WIDTH)
-    with pytest.raises(VectorRefused, match="A steering plan for 3 rows .* met a batch"):
+    with pytest.raises(VectorRefused, match=r"A steering plan for 3 rows .* met a batch"):
         states_at(network, 1, plan)
     assert hooks_left(network) == 0
 
