@@ -15,6 +15,6 @@ def answer_items(task: Any, request: dict[str, Any]) -> None:
     """Answer the items of one message; while this worker stops, the message goes back to the broker."""
     lane = Lane.INTERACTIVE if task.request.delivery_info["routing_key"] == INTERACTIVE_QUEUE else Lane.BATCH
     try:
-        current().executor.run(AnswerRequest.model_validate(request), lane=lane)
+        current().run(AnswerRequest.model_validate(request), lane=lane)
     except Interrupted as stopping:
         raise Reject(str(stopping), requeue=True) from stopping

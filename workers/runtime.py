@@ -4,17 +4,18 @@ import logging
 import secrets
 import socket
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Any
 
 from celery import Celery
 
 from medx_core.errors import SettingsFault
 from medx_core.job_execution.execution import JobExecutor
-from medx_core.job_execution.lanes import Engine
+from medx_core.job_execution.lanes import Engine, Interrupted, Lane
 from medx_core.job_execution.lease_keeping import LeaseKeeper, LeaseTerms
 from medx_core.job_execution.micro_batching import MicroBatcher
 from medx_core.job_execution.turns import BatchLimits
+from medx_core.jobs.messages import AnswerRequest
 from medx_core.settings import Settings
 from medx_core.storage.engine import Database
 from medx_core.storage.health_store import HealthStore
@@ -24,6 +25,8 @@ from workers.publishing import Publisher, Stores
 from workers.token_streams import TokenStreams
 
 log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 0.2
 
 LoadEngine = Callable[[], Engine]
 
@@ -46,7 +49,7 @@ class Runtime:
             leases, terms, alive=lambda: self.answerer.stalled_seconds < settings.stall_seconds
         )
         self._streams = TokenStreams(settings.redis_url)
-        self.executor = JobExecutor(leases, self.answerer, self._keeper, terms, self._streams)
+        self._executor = JobExecutor(leases, self.answerer, self._keeper, terms, self._streams)
         self._publisher = Publisher(app, Stores.of(database), settings, owner=self.name)
         self.pulse = Pulse(
             HealthStore(database),
@@ -69,10 +72,23 @@ class Runtime:
         for part in (self.answerer, self._keeper, self._streams, self._publisher, self.pulse):
             part.start()
 
+    def run(self, request: AnswerRequest, *, lane: Lane) -> None:
+        """Answer the items of a request, once the engine is there: before that, nothing is leased.
+
+        Raises:
+            Interrupted: this process stops, or its model cannot be loaded; the items are left to others.
+        """
+        while not wait([self.answerer.ready], timeout=LOOK_SECONDS).done:
+            if self._stopping:
+                raise Interrupted("This worker stops before it has its model.")
+        if self.answerer.ready.exception() is not None:
+            raise Interrupted("This worker has no model.")
+        self._executor.run(request, lane=lane)
+
     def let_go(self) -> None:
         """Begin to stop: lease nothing more, hand back what has not begun. Returns at once."""
         self._stopping = True
-        self.executor.stop()
+        self._executor.stop()
         self.answerer.begin_closing()
         self.pulse.beat_soon()
 

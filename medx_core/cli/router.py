@@ -192,19 +192,20 @@ def _say(report: "EpochReport") -> None:
 
 
 def _is_trained(options: Settings) -> bool:
-    from medx_core.routing.embedding_router import load_embedding_router
-    from medx_core.routing.encoder_router import is_encoder_router
-    from medx_core.routing.loading import RULES
+    from medx_core.routing.encoder_files import encoder_folder, folder_sha256, is_encoder_router
+    from medx_core.routing.heads import head_path, load_head
     from medx_core.routing.router import texts_sha256
+    from medx_core.routing.rules_router import RULES
 
     name = options.router_encoder
     if name == RULES or is_encoder_router(Path(name).expanduser()):
         return True
+    sha256 = folder_sha256(encoder_folder(name))
     try:
-        router = load_embedding_router(name, options.routers_folder)
+        head = load_head(head_path(options.routers_folder, sha256), encoder_sha256=sha256)
     except RouterUnavailable:
         return False
-    return router.head.data_sha256 == texts_sha256(training_texts())
+    return head.data_sha256 == texts_sha256(training_texts())
 
 
 def _labelled(questions: Any) -> "Labelled":

@@ -60,7 +60,7 @@ class MicroBatcher(Generic[AnyEngine]):
             self._closing = True
             self._changed.notify_all()
 
-    def close(self, *, timeout_seconds: float = 30.0) -> None:
+    def close(self, *, timeout_seconds: float = 15.0) -> None:
         """Stop, and wait until the engine's thread has ended."""
         self.begin_closing()
         if self._thread.is_alive():

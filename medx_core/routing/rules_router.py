@@ -8,6 +8,8 @@ import numpy as np
 from medx_core.categories import Route
 from medx_core.routing.router import Floats, routes_from
 
+RULES = "rules"
+
 _TRIAGE = re.compile(
     r"\b(?:emergency|urgent(?:ly)?|a&e|er|ed|999|911|111|ambulance|hospital|triage|esi|see (?:a|the|my) (?:doctor|gp)|seen|wait|"
     r"how soon|same[- ]day|walk[- ]in|right away|call|go in|appointment|self[- ]care|referral|acuity|level of care)\b",
@@ -30,7 +32,7 @@ _PATTERNS = (_TRIAGE, _LITERATURE, _PATIENT)
 class RulesRouter:
     """Counts keywords; the most counted category wins, patient-facing where nothing is found. It never abstains."""
 
-    name = "rules"
+    name = RULES
     threshold = 0.0
 
     def route(self, texts: Sequence[str]) -> tuple[Route, ...]:

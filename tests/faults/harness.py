@@ -89,14 +89,16 @@ class Installation:
 
 
 @contextmanager
-def installation(home: Path, **settings: float | str) -> Iterator[Installation]:
-    """Run a broker and a worker around the directed engine; all ends with the block."""
+def installation(
+    home: Path, *, commands: Commands = DIRECTED, **settings: float | str
+) -> Iterator[Installation]:
+    """Run a broker and a worker, around the directed engine unless told otherwise; all ends with the block."""
     chosen = Settings(home=home, **{**QUICK, **settings})  # type: ignore[arg-type] # each under its own name
     database = Database(chosen.database)
     database.upgrade()
     said: list[str] = []
     try:
-        with Stack(chosen, parts=(BROKER, WORKER), commands=DIRECTED, say=said.append) as stack:
+        with Stack(chosen, parts=(BROKER, WORKER), commands=commands, say=said.append) as stack:
             stack.wait_ready(SECONDS)
             yield Installation(stack, database)
     finally:

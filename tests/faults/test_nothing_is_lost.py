@@ -10,7 +10,7 @@ from medx_core.jobs.status import ItemStatus, JobStatus
 from medx_core.storage.engine import Database
 from medx_core.storage.health_store import HealthStore
 from tests.faults.harness import BOTH, Installation, eventually, installation
-from tests.faults.worker_process import KILLS
+from tests.faults.worker_process import KILLS, NO_MODEL
 
 
 def texts(count: int) -> list[str]:
@@ -84,6 +84,21 @@ def test_a_worker_told_to_stop_hands_its_rows_on_without_waiting_for_leases(tmp_
         job_id = running.submit(texts(120))
         running.wait_until(job_id, lambda progress: progress.answered >= 10, "10 rows are answered")
         os.kill(running.stack.process_ids["worker"], signal.SIGTERM)
+        running.wait_finished(job_id)
+        assert_each_row_answered_once(running, job_id)
+        assert {item.attempts for item in running.items(job_id)} == {1}
+
+
+def test_a_worker_without_its_model_ends_and_costs_no_question_an_attempt(tmp_path: Path) -> None:
+    with installation(tmp_path) as running:
+        (tmp_path / NO_MODEL).touch()
+        os.kill(running.stack.process_ids["worker"], signal.SIGKILL)
+        job_id = running.submit(texts(8))
+        eventually(
+            lambda: "the model cannot be loaded: The model is not on" in running.worker_log(),
+            "the worker says why it ends",
+        )
+        (tmp_path / NO_MODEL).unlink()
         running.wait_finished(job_id)
         assert_each_row_answered_once(running, job_id)
         assert {item.attempts for item in running.items(job_id)} == {1}

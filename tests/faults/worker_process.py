@@ -1,7 +1,7 @@
 """A worker process as it really is, around an engine that tests can direct by what the questions say.
 
 Every row costs `FAKE_ROW_SECONDS`. The words `kill the worker` in a question kill the process at once, `break` makes
-the pass fail.
+the pass fail. While there is a file `no-model` in its home, the worker finds no model.
 """
 
 import os
@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 
 from medx_core.categories import Category, Route
+from medx_core.errors import ModelUnavailable
 from medx_core.questions import Answer, ArmRow, Question, Verdict
 from medx_core.settings import Settings, settings
 from medx_core.storage.engine import Database
@@ -19,6 +20,7 @@ from workers.runtime import LoadEngine
 
 KILLS = "kill the worker"
 BREAKS = "break"
+NO_MODEL = "no-model"
 
 
 class DirectedWriting:
@@ -98,9 +100,15 @@ def answer_to(row: ArmRow, *, score: float | None = None, text: str | None = Non
     )
 
 
-def load_directed(_settings: Settings, _database: Database) -> LoadEngine:
+def load_directed(settings: Settings, _database: Database) -> LoadEngine:
     seconds = float(os.environ.get("FAKE_ROW_SECONDS", "0"))
-    return lambda: DirectedEngine(seconds)
+
+    def load() -> DirectedEngine:
+        if (settings.home / NO_MODEL).exists():
+            raise ModelUnavailable("The model is not on this machine yet.")
+        return DirectedEngine(seconds)
+
+    return load
 
 
 def main() -> int:
