@@ -3,11 +3,11 @@
 import os
 import secrets
 import shutil
-import socket
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from deploy.ports import free_port
 from medx_core.errors import QueueUnavailable
 
 # What a sockaddr_un holds, with its closing zero byte.
@@ -62,13 +62,6 @@ def prepare_broker(folder: Path) -> EmbeddedBroker:
         CONFIGURATION.format(port=port, password=password, socket_lines=socket_lines, folder=folder.resolve())
     )
     return EmbeddedBroker((server, str(file.resolve())), url)
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    """Return a port nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
 
 
 def _server() -> str:

@@ -24,10 +24,11 @@ def main(arguments: list[str]) -> int:
         if os.getppid() != parent:  # it died before the kernel was told
             return 1
         os.execv(command[0], command)  # noqa: S606 - the launcher's own fixed command
-    return _watch(parent, command)
+    return watch_over(parent, command)
 
 
-def _watch(parent: int, command: list[str]) -> int:
+def watch_over(parent: int, command: list[str]) -> int:
+    """Run the command, hand signals on to it, and end it when `parent` is no longer our parent."""
     child = subprocess.Popen(command)
 
     def hand_on(number: int, _frame: FrameType | None) -> None:

@@ -9,7 +9,6 @@ import json
 import os
 import secrets
 import shutil
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ import httpx
 from gradio_client import Client, handle_file
 
 from deploy.demo import first_admin, prepare
+from deploy.ports import free_port
 from deploy.stack import Stack
 from medx_core.data.bundled_statements import bundled_statements
 from medx_core.errors import MedxError
@@ -86,7 +86,7 @@ def faults_of(report: dict[str, Any]) -> list[str]:
 
 
 def _drive(home: Path, seconds: dict[str, float]) -> dict[str, Any]:
-    chosen = Settings(home=home, port=_free_port())
+    chosen = Settings(home=home, port=free_port())
     _share_models(settings().models_folder, home / "models")
     _timed(seconds, "prepare", lambda: prepare(chosen))
     admin = first_admin(chosen)
@@ -118,7 +118,7 @@ def _run_batch(client: Client, home: Path) -> dict[str, Any]:
         if monotonic() > deadline:
             raise MedxError(f"The batch was not finished after {BATCH_SECONDS:.0f} s: {status}.")
         between.wait(LOOK_SECONDS)
-    return {"rows": status["total"], "answered": status["answered"], "job": job}
+    return {"rows": status["rows"], "answered": status["answered"], "job": job}
 
 
 def _rate(client: Client, chosen: Settings) -> dict[str, Any]:
@@ -177,9 +177,3 @@ def _link(source: str, target: str) -> None:
         os.link(source, target)
     except OSError:
         shutil.copy2(source, target)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -21,6 +21,8 @@ from types import TracebackType
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from deploy.embedded_broker import prepare_broker
+from deploy.faults import StackFault
+from deploy.ports import refuse_taken_port
 from deploy.watched_part import WatchedPart
 from medx_core.errors import MedxError
 from medx_core.settings import Settings, settings
@@ -32,10 +34,6 @@ ALL_PARTS = (BROKER, WORKER, WEB)
 LOOK_SECONDS = 0.1
 # How long each part may take to end in good order; the worker finishes answers that people watch.
 STOP_SECONDS = {WEB: 8.0, WORKER: 20.0, BROKER: 5.0}
-
-
-class StackFault(MedxError):
-    """A part of the stack cannot be started or kept running."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,7 @@ class Stack:
             QueueUnavailable: there is no broker for this machine.
         """
         if WEB in self._wanted:
-            self._refuse_taken_port()
+            refuse_taken_port(self.settings.host, self.settings.port)
         if BROKER in self._wanted:
             self._prepare_broker()
         for name, command in (
@@ -186,17 +184,6 @@ class Stack:
             self._parts[name].ask_to_stop()
             if not self._parts[name].stop(within_seconds=STOP_SECONDS[name]):
                 self._say(f"The {name} did not stop in time and was ended.")
-
-    def _refuse_taken_port(self) -> None:
-        host, port = self.settings.host, self.settings.port
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, port))
-            except OSError as error:
-                raise StackFault(
-                    f"Port {port} on {host} cannot be used ({error.strerror}); stop what runs there, or set MEDX_PORT to another."
-                ) from error
 
     def _page_answers(self) -> bool:
         try:

@@ -48,7 +48,7 @@ class Settings(BaseSettings):
     chunk_rows: int = Field(32, ge=1)
     lease_seconds: float = Field(30.0, gt=0)
     max_attempts: int = Field(3, ge=1)
-    publish_every_seconds: float = Field(0.1, gt=0)
+    publish_every_seconds: float = Field(0.05, gt=0)
     reconcile_every_seconds: float = Field(2.0, gt=0)
     resend_after_seconds: float = Field(5.0, gt=0)
     visibility_seconds: int = Field(3600, ge=1)

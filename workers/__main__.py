@@ -18,6 +18,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--name", default="", help="a name no other worker has (default: host and a random part)"
     )
     given = parser.parse_args(arguments)
+    # Page, worker and tests share few cores: a waiting thread must not spin. Read when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if given.device:
         os.environ["MEDX_DEVICE"] = given.device
     # Only now, for the application reads its settings on import.

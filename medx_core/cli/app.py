@@ -1,6 +1,7 @@
 """The whole command line, and the one place where a fault becomes a sentence and an exit code."""
 
 import logging
+import os
 import sys
 
 import typer
@@ -36,6 +37,8 @@ def version() -> None:
 
 def main() -> None:
     """Run one command; a fault becomes one sentence on standard error and an exit code that is not 0."""
+    # Two model processes on few cores stand in each other's way if a waiting thread spins; read when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         app()

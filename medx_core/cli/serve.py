@@ -17,10 +17,13 @@ def web() -> None:
 
 @app.command()
 def worker(
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda:N; one worker takes one device.")] = "auto",
+    device: Annotated[
+        str,
+        typer.Option(help="auto, cpu or cuda:N; one worker takes one device.", show_default="MEDX_DEVICE"),
+    ] = "",
 ) -> None:
     """Answer what waits in the queues, on one device. Needs REDIS_URL."""
-    _become("workers", "--device", device)
+    _become("workers", *(["--device", device] if device else []))
 
 
 def _become(package: str, *arguments: str) -> NoReturn:

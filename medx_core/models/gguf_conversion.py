@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+from transformers.utils.logging import disable_progress_bar
 
 
 def convert_gguf(gguf: Path, built: Path) -> None:
@@ -11,6 +12,7 @@ def convert_gguf(gguf: Path, built: Path) -> None:
 
     The weights are those of the GGUF file after dequantisation, bit for bit.
     """
+    disable_progress_bar()  # type: ignore[no-untyped-call]
     folder, name = str(gguf.parent), gguf.name
     tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=name, clean_up_tokenization_spaces=False)
     model = AutoModelForCausalLM.from_pretrained(

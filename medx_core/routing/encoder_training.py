@@ -35,6 +35,9 @@ from medx_core.routing.heads import LABELS
 from medx_core.routing.router import Floats, LabelledText, texts_sha256
 from medx_core.routing.training import OWN_TEXTS_LOST, Labels, label_indices
 
+BATCHES_A_PILE = 16
+"""Texts are shuffled, and sorted by length within piles of so many batches."""
+
 
 @dataclass(frozen=True)
 class FineTuning:
@@ -180,10 +183,18 @@ class _Learner:
     def learn_one_epoch(self) -> None:
         """Go through all texts once, in an order of its own."""
         self._network.train(mode=True)
-        order = self._random.permutation(len(self._token_ids))
-        for batch in np.array_split(order, self._steps_an_epoch):
+        for batch in self._batches():
             self._learn(batch)
         self._network.train(mode=False)
+
+    def _batches(self) -> list[Labels]:
+        """Return the epoch's batches in random order, each of texts of like length, which saves most of the padding."""
+        order = self._random.permutation(len(self._token_ids))
+        lengths = np.array([len(self._token_ids[index]) for index in order])
+        piles = np.array_split(np.arange(len(order)), -(-self._steps_an_epoch // BATCHES_A_PILE))
+        sorted_piles = np.concatenate([pile[np.argsort(lengths[pile], kind="stable")] for pile in piles])
+        batches = np.array_split(order[sorted_piles], self._steps_an_epoch)
+        return [batches[place] for place in self._random.permutation(len(batches))]
 
     def _learn(self, batch: Labels) -> None:
         rows = {"input_ids": [self._token_ids[index] for index in batch]}

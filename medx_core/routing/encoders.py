@@ -127,6 +127,7 @@ def load_encoder(name: str = WHEEL_ENCODER, *, device: str = "cpu") -> SentenceE
         RouterUnavailable: it is not there, or is no sentence encoder that MedX can read.
     """
     folder = encoder_folder(name)
+    sha256 = folder_sha256(folder)
     first_token = pools_first_token(folder)
     try:
         with quiet_loading():
@@ -149,16 +150,18 @@ def load_encoder(name: str = WHEEL_ENCODER, *, device: str = "cpu") -> SentenceE
         ) from error
     network.train(mode=False)
     network.requires_grad_(requires_grad=False)
-    return SentenceEncoder(name, folder_sha256(folder), network, tokenizer, first_token, torch.device(device))
+    return SentenceEncoder(name, sha256, network, tokenizer, first_token, torch.device(device))
 
 
 @contextmanager
 def quiet_loading() -> Iterator[None]:
-    """Switch off the bars that transformers draws while loading, and put them back as they were."""
-    shown = transformers_logging.is_progress_bar_enabled()
+    """Keep transformers from drawing bars and reporting on fresh layers while loading; then put it back as it was."""
+    shown, verbosity = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
     try:
         yield
     finally:
+        transformers_logging.set_verbosity(verbosity)
         if shown:
             transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]  # transformers leaves it untyped

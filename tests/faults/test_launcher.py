@@ -13,7 +13,8 @@ import psutil
 import pytest
 
 from deploy.embedded_broker import LONGEST_SOCKET_PATH, prepare_broker
-from deploy.stack import Commands, Stack, StackFault
+from deploy.faults import StackFault
+from deploy.stack import Commands, Stack
 from medx_core.settings import CHECKOUT, Settings
 from medx_core.storage.engine import Database
 from medx_core.storage.health_store import HealthStore
@@ -52,6 +53,18 @@ def launched(home: Path) -> Iterator[tuple["subprocess.Popen[str]", list[int]]]:
 def test_killing_the_launcher_ends_every_process_it_started(tmp_path: Path) -> None:
     with launched(tmp_path) as (launcher, children):
         assert len(children) == 2
+        launcher.kill()
+        for child in children:
+            eventually(lambda child=child: not is_running(child), f"process {child} ends")
+
+
+def test_where_the_kernel_cannot_tell_a_watcher_ends_the_command_of_a_dead_launcher() -> None:
+    watcher = "import os; from deploy.end_with_parent import watch_over; watch_over(os.getppid(), ['sleep', '1000'])"
+    launcher_code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {watcher!r}])"
+    with subprocess.Popen([sys.executable, "-c", launcher_code], cwd=CHECKOUT) as launcher:
+        process = psutil.Process(launcher.pid)
+        eventually(lambda: len(process.children(recursive=True)) == 2, "watcher and command run")
+        children = [child.pid for child in process.children(recursive=True)]
         launcher.kill()
         for child in children:
             eventually(lambda child=child: not is_running(child), f"process {child} ends")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from medx_core.jobs.status import ItemStatus, JobStatus
+from medx_core.jobs.status import ItemStatus, JobKind, JobStatus
 from medx_core.storage.engine import Database
 from medx_core.storage.health_store import HealthStore
 from tests.faults.harness import BOTH, Installation, eventually, installation
@@ -51,6 +51,19 @@ def test_a_broker_that_forgets_everything_in_the_middle_loses_nothing(tmp_path: 
         assert lost > 0, "nothing was waiting in the broker"
         running.wait_finished(job_id)
         assert_each_row_answered_once(running, job_id)
+
+
+def test_killing_the_broker_alone_is_survived_by_the_worker(tmp_path: Path) -> None:
+    with installation(tmp_path) as running:
+        worker = running.stack.process_ids["worker"]
+        job_id = running.submit(texts(120))
+        running.wait_until(job_id, lambda progress: progress.answered >= 10, "10 rows are answered")
+        os.kill(running.stack.process_ids["broker"], signal.SIGKILL)
+        asked = running.submit(["asked while it was away"], kind=JobKind.QUESTION)
+        running.wait_finished(asked)
+        running.wait_finished(job_id)
+        assert_each_row_answered_once(running, job_id)
+        assert running.stack.process_ids["worker"] == worker
 
 
 def test_killing_worker_and_broker_together_loses_nothing(tmp_path: Path) -> None:

@@ -1,10 +1,16 @@
 """The kill test once more around the real engine: a tiny language model with random weights, a real router."""
 
+import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
+import pytest
+
 from deploy.stack import Commands
+from medx_core.data.result_files import read_results
 from medx_core.data.routing_texts import training_texts
 from medx_core.jobs.status import ItemStatus, JobKind
 from medx_core.questions import Mode
@@ -13,6 +19,16 @@ from medx_core.routing.heads import head_path, save_head
 from medx_core.routing.training import train_embedding_router
 from tests.faults.harness import BOTH, installation
 from tests.language_models import tiny_network, word_tokenizer
+
+MEDX = str(Path(sys.executable).with_name("medx"))
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with a tiny model and a router."""
+    folder = tmp_path_factory.mktemp("home")
+    prepare(folder)
+    return folder
 
 
 def prepare(home: Path) -> Path:
@@ -26,11 +42,10 @@ def prepare(home: Path) -> Path:
     return folder
 
 
-def test_killing_a_real_worker_in_the_middle_of_a_file_loses_and_doubles_nothing(tmp_path: Path) -> None:
-    model = prepare(tmp_path)
+def test_killing_a_real_worker_in_the_middle_of_a_file_loses_and_doubles_nothing(home: Path) -> None:
     texts = [f"Statement {number}: the patient is well." for number in range(120)]
     with installation(
-        tmp_path, commands=Commands(), model=str(model), worker_threads=2, threads=1
+        home, commands=Commands(), model=str(home / "tiny"), worker_threads=2, threads=1
     ) as running:
         job_id = running.submit(texts)
         before = running.wait_until(job_id, lambda progress: progress.answered >= 16, "16 rows are answered")
@@ -47,3 +62,30 @@ def test_killing_a_real_worker_in_the_middle_of_a_file_loses_and_doubles_nothing
         assert [stored.answer.tokens is not None for stored in question.answers] == [True, True]
         assert question.route is not None
         assert sum(question.route.probabilities.values()) > 0.99
+
+
+def test_without_a_worker_the_batch_command_answers_in_its_own_process(home: Path, tmp_path: Path) -> None:
+    source, out = tmp_path / "in.csv", tmp_path / "out.csv"
+    source.write_text("question,answer\n" + "\n".join(f"Statement {row}.,TRUE" for row in range(40)))
+    environment = {
+        **os.environ,
+        "MEDX_HOME": str(home),
+        "MEDX_MODEL": str(home / "tiny"),
+        "MEDX_THREADS": "1",
+        "DATABASE_URL": "",
+        "REDIS_URL": "",
+    }
+    done = subprocess.run(
+        [MEDX, "batch", str(source), "-o", str(out), "--json"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=180,
+    )
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert (summary["through"], summary["answered"]) == ("in this process", 40)
+    results = read_results(out)
+    assert [row.row for row in results] == [row for row in range(1, 41) for _ in BOTH]
+    assert {row.model for row in results} == {"tiny"}

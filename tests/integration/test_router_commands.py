@@ -1,0 +1,79 @@
+"""`medx router` from training to explaining, with all bundled texts and the real encoder."""
+
+import csv
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from medx_core.cli.router import app
+from medx_core.data.routing_texts import training_texts
+from medx_core.settings import settings
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as environment:
+        folder = tmp_path_factory.mktemp("home")
+        environment.setenv("MEDX_HOME", str(folder))
+        environment.delenv("MEDX_ROUTER_ENCODER", raising=False)
+        settings.cache_clear()
+        yield folder
+    settings.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def trained(home):
+    return _run("train").output
+
+
+@pytest.fixture(scope="module")
+def questions(home):
+    path = home / "questions.csv"
+    with path.open("w", encoding="utf-8", newline="") as out:
+        rows = csv.writer(out)
+        rows.writerow(["question", "category", "source"])
+        rows.writerow(["Is this worth a trip to the walk-in centre tonight?", "triage", "one"])
+        rows.writerow(["Is periodontitis associated with stroke in cohort studies?", "literature", "two"])
+        rows.writerow(["Which foods should I leave out with gallstones?", "patient-facing", "two"])
+    return path
+
+
+def _run(*arguments):
+    result = CliRunner().invoke(app, list(arguments))
+    assert result.exception is None, result.output
+    return result
+
+
+def test_training_stores_a_head_and_is_not_repeated_while_the_texts_are_the_same(home, trained):
+    heads = list((home / "routers").glob("*.safetensors"))
+    assert len(heads) == 1
+    assert str(heads[0]) in trained
+    written = heads[0].stat().st_mtime_ns
+    assert "is trained" in _run("train", "--missing").output
+    assert heads[0].stat().st_mtime_ns == written
+    assert json.loads(_run("show").output)["texts"] == len(training_texts())
+
+
+def test_evaluating_reads_the_held_out_texts_as_out_of_scope(trained, questions, home):
+    out = home / "figures.json"
+    _run("evaluate", "--data", str(questions), "--json", str(out))
+    figures = json.loads(out.read_text(encoding="utf-8"))
+    assert figures["accuracy"] == 1.0
+    assert figures["by_source"] == {"one": {"n": 1, "accuracy": 1.0}, "two": {"n": 2, "accuracy": 1.0}}
+    assert figures["out_of_scope"]["n"] == 80
+    assert figures["out_of_scope"]["auroc"] > 0.9
+
+
+def test_the_baseline_is_measured_with_the_same_command(home, questions):
+    figures = json.loads(_run("evaluate", "--data", str(questions), "--router", "rules").output)
+    assert figures["router"] == "rules"
+    assert figures["n"] == 3
+
+
+def test_explaining_names_the_route_its_neighbours_and_its_red_flags(trained):
+    found = json.loads(_run("explain", "My 5 week old has a fever of 38.5, go in now?", "--json").output)
+    assert found["category"] == "triage"
+    assert found["red_flags"] == ["young baby with fever"]
+    assert found["nearest"][0]["category"] == "triage"
+    assert len(found["nearest"]) == 5

@@ -1,0 +1,103 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medx_core.categories import Category
+from medx_core.routing.calibration import expected_calibration_error, fitted_temperature
+from medx_core.routing.evaluation import Labelled, Scored, auroc, evaluate, figures
+from medx_core.routing.router import CATEGORIES, routes_from
+from medx_core.routing.rules_router import RulesRouter
+from medx_core.routing.wording import learn_wording
+
+SURE_TRIAGE, SURE_LITERATURE = [0.9, 0.05, 0.05], [0.05, 0.9, 0.05]
+
+
+def _scored(rows, in_scope, outside=()):
+    return Scored(np.array(rows, np.float32), np.array(in_scope, np.float32), np.array(outside, np.float32))
+
+
+def test_the_figures_of_three_questions_are_those_counted_by_hand():
+    data = Labelled(
+        texts=("a", "b", "c"),
+        categories=(Category.TRIAGE, Category.TRIAGE, Category.LITERATURE),
+        sources=("one", "one", "two"),
+    )
+    found = figures(
+        _scored([SURE_TRIAGE, SURE_LITERATURE, SURE_LITERATURE], [0.9, 0.2, 0.8], [0.1, 0.5]),
+        data,
+        threshold=0.4,
+    )
+    assert found["accuracy"] == pytest.approx(2 / 3)
+    assert found["macro_f1"] == pytest.approx(2 / 3)
+    assert found["confusion"]["matrix"] == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
+    assert found["by_source"] == {"one": {"n": 2, "accuracy": 0.5}, "two": {"n": 1, "accuracy": 1.0}}
+    assert found["ece"] == pytest.approx(0.9 - 2 / 3, abs=1e-6)
+    assert found["abstained"] == pytest.approx(1 / 3)
+    assert found["out_of_scope"] == {"n": 2, "auroc": pytest.approx(5 / 6), "abstained": 0.5}
+    assert [mistake["question"] for mistake in found["confident_mistakes"]] == ["b"]
+
+
+def test_auroc_counts_a_tie_as_half():
+    assert auroc(np.array([0.5], np.float32), np.array([0.5, 0.1], np.float32)) == pytest.approx(0.75)
+    assert auroc(np.array([], np.float32), np.array([0.5], np.float32)) is None
+
+
+def test_the_temperature_undoes_a_known_over_confidence():
+    random = np.random.default_rng(1)
+    honest = random.normal(size=(4_000, 3)) * 2
+    shares = np.exp(honest) / np.exp(honest).sum(axis=1, keepdims=True)
+    labels = np.array([random.choice(3, p=row) for row in shares])
+    assert fitted_temperature((honest * 3).astype(np.float32), labels) == pytest.approx(3.0, rel=0.15)
+    assert expected_calibration_error(shares.astype(np.float32), labels) < 0.03
+
+
+def test_below_the_threshold_a_route_has_no_category_and_keeps_its_probabilities():
+    scored = _scored([SURE_TRIAGE, SURE_TRIAGE], [0.4, 0.39])
+    sure, unsure = routes_from(
+        ["a", "b"], scored.probabilities, scored.in_scope, threshold=np.float32(0.4), router="r"
+    )
+    assert sure.category is Category.TRIAGE
+    assert unsure.abstained
+    assert unsure.probabilities[Category.TRIAGE] == pytest.approx(0.9)
+
+
+def test_a_red_flag_is_kept_when_the_router_abstains():
+    scored = _scored([SURE_TRIAGE], [0.0])
+    route = routes_from(
+        ["he is not breathing"], scored.probabilities, scored.in_scope, threshold=0.5, router="r"
+    )[0]
+    assert route.abstained
+    assert route.needs_emergency_line
+
+
+def test_rules_know_the_plainest_question_of_each_kind():
+    data = Labelled(
+        texts=(
+            "Should I go to A&E or wait to see my GP?",
+            "Is statin use associated with lower mortality in randomised trials?",
+            "What are the side effects of my tablets?",
+        ),
+        categories=CATEGORIES,
+        sources=("", "", ""),
+        out_of_scope=("pigeon",),
+    )
+    found = evaluate(RulesRouter(), data)
+    assert found["accuracy"] == 1.0
+    assert found["by_source"] == {}
+
+
+@given(st.lists(st.text(max_size=200), max_size=5))
+def test_wording_gives_rows_of_length_one_or_zero_for_any_text(texts):
+    wording = learn_wording(["how soon should I go", "how soon is it", "what is it"])
+    features = wording.features(texts)
+    lengths = np.sqrt(features.multiply(features).sum(axis=1))
+    assert features.shape == (len(texts), len(wording.terms))
+    assert all(length == pytest.approx(1.0, abs=1e-5) or length == 0 for length in np.ravel(lengths))
+
+
+@given(st.lists(st.text(max_size=300), max_size=4))
+def test_rules_route_any_text(texts):
+    routes = RulesRouter().route(texts)
+    assert len(routes) == len(texts)
+    assert all(sum(route.probabilities.values()) == pytest.approx(1.0) for route in routes)
