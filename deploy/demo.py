@@ -1,10 +1,12 @@
 """The demo behind `deploy/demo`: prepares what is missing, starts all parts, and stops them together."""
 
 import argparse
+import hashlib
 import os
 import secrets
 import subprocess
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
@@ -13,13 +15,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from deploy.stack import Stack, run_until_stopped
 from medx_core.errors import MedxError
-from medx_core.models.catalog import CATALOGUE
+from medx_core.models.catalog import CATALOGUE, model_source
+from medx_core.models.weight_hash import weight_sha256
 from medx_core.settings import Settings, settings
 from medx_core.storage.opening import open_database
 from medx_core.storage.person_store import PersonStore, Role
 
 MEDX = str(Path(sys.executable).with_name("medx"))
 FIRST_ADMIN = "admin"
+PREPARED = "prepared"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,36 +34,65 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     given = parser.parse_args(arguments)
     try:
-        if given.smoke:
-            # gradio_client is only needed here, and slow to import.
-            from deploy.smoke import run_smoke
-
-            return run_smoke(Path(given.smoke))
-        prepare(settings())
-        first_admin(settings())
-        run_until_stopped(Stack(settings()))
+        return _smoke(Path(given.smoke)) if given.smoke else _run()
     except MedxError as fault:
         print(f"MedX: {fault}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         print("\nInterrupted; run the same command again to go on.", file=sys.stderr)
-        return 130
+    except Exception:  # noqa: BLE001 - the outermost door: the traceback goes to the log
+        print(
+            f"MedX: an unexpected fault stopped this; the details are in {_logged_fault()}.", file=sys.stderr
+        )
+    return 1
+
+
+def _run() -> int:
+    prepare(settings())
+    first_admin(settings())
+    run_until_stopped(Stack(settings()))
     return 0
+
+
+def _smoke(out: Path) -> int:
+    # gradio_client is only needed here, and slow to import.
+    from deploy.smoke import run_smoke
+
+    return run_smoke(out)
 
 
 def prepare(chosen: Settings) -> None:
     """Fetch the model, train the router and build the vectors, each only where it is missing.
 
+    What was prepared is remembered by the weights' hash, so that a second start does not load the model to find out.
+
     Raises:
         MedxError: one of these steps failed; its own sentence was printed above.
     """
+    open_database(chosen).close()
+    if _prepared(chosen):
+        return
     if chosen.model in CATALOGUE:
         _medx("models", "pull", chosen.model, home=chosen.home)
-    open_database(chosen).close()
     began = monotonic()
     _medx("router", "train", "--missing", home=chosen.home)
     _medx("vectors", "build", "--missing", home=chosen.home)
-    print(f"Model, router and vectors are ready ({monotonic() - began:.0f} s).", flush=True)
+    (chosen.home / PREPARED).write_text(_what_is_prepared(chosen), encoding="utf-8")
+    print(f"Router and vectors are ready ({monotonic() - began:.0f} s).", flush=True)
+
+
+def _prepared(chosen: Settings) -> bool:
+    mark = chosen.home / PREPARED
+    return mark.is_file() and mark.read_text(encoding="utf-8") == _what_is_prepared(chosen)
+
+
+def _what_is_prepared(chosen: Settings) -> str:
+    """Name the weights, the encoder and the database that router and vectors were made for."""
+    source = model_source(chosen.model, chosen.models_folder)
+    folder = Path(source.location)
+    known = source.is_folder and any(folder.glob("*.safetensors"))
+    weights = weight_sha256(folder, memory_folder=chosen.models_folder) if known else source.location
+    where = hashlib.sha256(chosen.database.encode()).hexdigest()  # the address may hold a password
+    return f"{weights} {chosen.router_encoder} {where}\n"
 
 
 def first_admin(chosen: Settings) -> tuple[str, str] | None:
@@ -75,6 +108,14 @@ def first_admin(chosen: Settings) -> tuple[str, str] | None:
         database.close()
     print(f"\n  First administrator: {FIRST_ADMIN}\n  Password, shown only now: {password}\n", flush=True)
     return FIRST_ADMIN, password
+
+
+def _logged_fault() -> Path:
+    file = settings().home / "logs" / "demo.log"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a", encoding="utf-8") as log:
+        traceback.print_exc(file=log)
+    return file
 
 
 def _medx(*arguments: str, home: Path) -> None:
