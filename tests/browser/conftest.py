@@ -127,5 +127,5 @@ def open_page(browser: Browser) -> Iterator[OpenPage]:
 
 def _note(faults: list[str], fault: str) -> None:
     # Leaving a page ends what it still listens to; the browser may report that, and it is no fault.
-    if "AbortError" not in fault:
+    if not any(sign in fault for sign in ("AbortError", "Connection errored out")):
         faults.append(fault)

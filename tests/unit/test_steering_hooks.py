@@ -46,7 +46,8 @@ def test_a_row_is_shifted_by_exactly_its_vector_and_its_neighbour_not_at_all(arc
 
     torch.testing.assert_close(after[0] - before[0], 2.0 * vector, atol=1e-5, rtol=1e-5)
     assert torch.equal(after[1], before[1])
-    assert torch.equal(steered_logits[1], plain_logits[1])
+    # A mixture of experts groups tokens by expert over the whole batch, so its sums may differ in the last digit.
+    torch.testing.assert_close(steered_logits[1], plain_logits[1], atol=1e-6, rtol=1e-5)
     assert not torch.equal(steered_logits[0, -1], plain_logits[0, -1])
     assert torch.equal(steered_logits[0, :-1], plain_logits[0, :-1]), (
         "earlier prompt tokens stay as they were"
