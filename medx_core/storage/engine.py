@@ -1,9 +1,11 @@
 """The connection to the database: read and write transactions, the same on SQLite and PostgreSQL."""
 
+import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
@@ -18,6 +20,7 @@ BUSY_SECONDS = 15
 # Every connection that may upgrade asks for this lock first; the number only has to be the same everywhere.
 UPGRADE_LOCK = 7_301_001
 WRITES = "medx_writes"
+WAL_AGAIN_SECONDS = 0.01
 
 
 class Database:
@@ -164,10 +167,28 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # the driver begins nothing by itself; _begin_sqlite does
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
-    cursor.execute("PRAGMA journal_mode = WAL")
+    _switch_to_wal(cursor)
     cursor.execute("PRAGMA synchronous = NORMAL")
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
+
+
+def _switch_to_wal(cursor: sqlite3.Cursor) -> None:
+    """Let readers and a writer work side by side.
+
+    Several processes that open a new file at once want the same exclusive lock; SQLite refuses all but one of them at
+    once, whatever its busy timeout says, so the others ask again.
+    """
+    deadline = monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or monotonic() > deadline:
+                raise
+            threading.Event().wait(WAL_AGAIN_SECONDS)
+        else:
+            return
 
 
 def _begin_sqlite(connection: Connection) -> None:
