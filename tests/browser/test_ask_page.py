@@ -78,6 +78,9 @@ def test_without_a_kind_the_answer_is_plain_and_a_kind_can_be_chosen(site, open_
     expect(page.locator(".medx-card.steered .medx-remark")).to_have_text(
         "No kind was decided, so nothing was added."
     )
+    # The list of questions is refreshed last: once it shows this one, the page has come to rest.
+    page.get_by_text("Recent questions").click()
+    expect(page.locator("#medx-recent")).to_contain_text("Something unclear.")
     page.locator("#medx-again").get_by_role("button", name="literature").click()
     expect(page.locator(".medx-route")).to_contain_text("Kind: literature, your choice")
     expect(page.locator(".medx-card.steered .medx-provenance")).to_contain_text("vector literature v3")
