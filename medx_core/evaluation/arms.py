@@ -1,0 +1,61 @@
+"""The values an evaluation passes around: the test items, and what each arm made of them.
+
+Scores are logit(TRUE word) - logit(FALSE word) in float32, so that an arm answers TRUE where its score is 0 or more;
+arms that move the threshold shift their scores. Nothing here knows where the scores came from.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medx_core.data.labelled_statements import LabelledStatement
+
+Values = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class ArmScores:
+    """One arm's answers to the test items, in their order.
+
+    `scores` is (items,); `answer_words` (items,) says where the next token was an answer word at all, None for arms
+    without a language model.
+    """
+
+    name: str
+    scores: Values
+    answer_words: Flags | None = None
+
+
+@dataclass(frozen=True)
+class ControlDraws:
+    """Repeated draws of one control, for example twenty random directions: `scores` is (draws, items).
+
+    `of` names the arm that it is the control of: same strategy, layer, strength, token and number of examples.
+    """
+
+    name: str
+    of: str
+    scores: Values
+    answer_words: Flags | None = None
+
+
+@dataclass(frozen=True)
+class TestItems:
+    """The test statements with what is counted by: arrays of one value an item."""
+
+    statements: Sequence[LabelledStatement]
+    gold: Flags = field(init=False)
+    groups: NDArray[np.intp] = field(init=False)
+
+    __test__ = False  # the name starts with Test: tell pytest that this is none
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "gold", np.array([one.answer for one in self.statements], dtype=bool))
+        named = [one.group for one in self.statements]
+        object.__setattr__(self, "groups", np.unique(named, return_inverse=True)[1])
+
+    def __len__(self) -> int:
+        return len(self.statements)

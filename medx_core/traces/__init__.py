@@ -1,0 +1,1 @@
+"""Running statements through a model to read, or change, what happens inside it."""
