@@ -7,7 +7,7 @@ import sys
 import typer
 
 from medx_core import __version__
-from medx_core.cli import ask, audit, batch, data, db, models, router, serve, users, vectors
+from medx_core.cli import ask, audit, batch, data, db, evaluate, models, router, serve, users, vectors
 from medx_core.errors import MedxError
 from medx_core.settings import settings
 
@@ -19,6 +19,7 @@ app = typer.Typer(
 )
 app.command("ask")(ask.ask)
 app.command("batch")(batch.batch)
+app.command("evaluate")(evaluate.evaluate)
 app.add_typer(data.app, name="data")
 app.add_typer(models.app, name="models")
 app.add_typer(router.app, name="router")

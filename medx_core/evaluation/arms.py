@@ -4,8 +4,9 @@ Scores are logit(TRUE word) - logit(FALSE word) in float32, so that an arm answe
 arms that move the threshold shift their scores. Nothing here knows where the scores came from.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +22,18 @@ class ArmScores:
     """One arm's answers to the test items, in their order.
 
     `scores` is (items,); `answer_words` (items,) says where the next token was an answer word at all, None for arms
-    without a language model.
+    without a language model. `about` is told beside the figures.
     """
 
     name: str
     scores: Values
     answer_words: Flags | None = None
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def first(self, count: int) -> "ArmScores":
+        """Return the arm on the first `count` items alone."""
+        words = self.answer_words
+        return ArmScores(self.name, self.scores[:count], None if words is None else words[:count])
 
 
 @dataclass(frozen=True)

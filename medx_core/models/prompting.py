@@ -32,7 +32,7 @@ class VerdictPrompt:
     """A few-shot prompt whose next token is one of two answer words.
 
     `frame` holds one `{}` for the statement or question; `shots` pairs of text and truth come first, filled into the
-    same frame and followed by their answer word.
+    same frame and followed by their answer word. An `instruction` stands before all of it.
     """
 
     version: str
@@ -40,6 +40,7 @@ class VerdictPrompt:
     true_word: str
     false_word: str
     shots: tuple[tuple[str, bool], ...] = ()
+    instruction: str = ""
 
     def word(self, truth: bool) -> str:
         """Return the answer word for a truth value, with its leading space."""
@@ -48,7 +49,8 @@ class VerdictPrompt:
     def filled(self, text: str) -> str:
         """Return the whole prompt for `text`, ending right before the answer word."""
         shown = "\n\n".join(self.frame.format(shot) + self.word(truth) for shot, truth in self.shots)
-        return (shown + "\n\n" if shown else "") + self.frame.format(" ".join(text.split()))
+        before = "".join(part + "\n\n" for part in (self.instruction, shown) if part)
+        return before + self.frame.format(" ".join(text.split()))
 
 
 STATEMENT_PROMPT = VerdictPrompt(

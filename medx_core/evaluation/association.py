@@ -1,0 +1,81 @@
+"""The control of twins: pairs made from FALSE statements, both versions false.
+
+Whoever prefers the version that stood in the file does so because its words belong together, or because nobody edited
+it, not because it is true. What twins reach above this share is `excess`. These statements count in no other figure.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medx_core.data.labelled_statements import LabelledStatement
+from medx_core.evaluation.arms import ArmScores, ControlDraws, Flags, TestItems, Values
+from medx_core.evaluation.bootstrap import Counts, Estimate, ranked_right, resamples
+
+Pairs = NDArray[np.intp]  # (pairs, 2): the one that should score higher, the other
+Scored = TypeVar("Scored", ArmScores, ControlDraws)
+
+_NO_PAIRS = "the file has no complete pairs made from FALSE statements"
+
+
+@dataclass(frozen=True)
+class AssociationControl:
+    """Pairs of items (the original, the swapped one) with how often each pair counts in each resample."""
+
+    pairs: Pairs
+    counts: Counts  # (pairs, resamples)
+
+    def beside(self, twins: Estimate, scores: Values) -> dict[str, Any]:
+        """Return the share of pairs whose original scores higher, and by how much `twins` lies above it.
+
+        `scores` (items,) are those of all items, the control's own included. The two sets are resampled independently.
+        """
+        if not len(self.pairs):
+            reasons = dict.fromkeys(("association", "excess"), _NO_PAIRS)
+            return {"association": None, "excess": None, "reasons": reasons}
+        control = ranked_right(scores[self.pairs], self.counts)
+        excess = replace(twins.minus(control), n=twins.n + control.n)
+        return {"association": control.as_json(), "excess": excess.as_json()}
+
+
+def association_control(statements: Sequence[LabelledStatement], *, seed: int) -> AssociationControl:
+    """Find the complete pairs of the control, which may be none, and draw its resamples of whole groups."""
+    pairs = _association_pairs(statements)
+    groups = np.unique([statements[original].group for original, _ in pairs], return_inverse=True)[1]
+    counts = resamples(np.zeros(len(pairs), dtype=bool), groups, seed=seed).counts
+    return AssociationControl(pairs, counts)
+
+
+def as_pairs(pairs: Sequence[tuple[int, int]]) -> Pairs:
+    """Return pairs of indices as an array (pairs, 2), also when there are none."""
+    return np.array(pairs, dtype=np.intp).reshape(-1, 2)
+
+
+def counted(statements: Sequence[LabelledStatement]) -> Flags:
+    """Return which statements are test items proper, and not there for the control only."""
+    return np.array([one.source_answer is not False for one in statements], dtype=bool)
+
+
+def items_among(items: TestItems, kept: Flags) -> TestItems:
+    """Return the kept items."""
+    return TestItems([one for one, stays in zip(items.statements, kept, strict=True) if stays])
+
+
+def arm_among(arm: Scored, kept: Flags) -> Scored:
+    """Return an arm, or the draws of a control, on the kept items alone."""
+    words = arm.answer_words
+    return replace(
+        arm, scores=arm.scores[..., kept], answer_words=None if words is None else words[..., kept]
+    )
+
+
+def _association_pairs(statements: Sequence[LabelledStatement]) -> Pairs:
+    members: dict[str, dict[bool, list[int]]] = {}
+    for index, one in enumerate(statements):
+        if one.pair and one.source_answer is False and one.original is not None:
+            members.setdefault(one.pair, {True: [], False: []})[one.original].append(index)
+    complete = [pair for pair in members.values() if len(pair[True]) == len(pair[False]) == 1]
+    return as_pairs([(pair[True][0], pair[False][0]) for pair in complete])

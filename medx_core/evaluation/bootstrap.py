@@ -1,0 +1,172 @@
+"""Intervals by resampling: one table of weights for every figure of an evaluation.
+
+All arms answer the same items, so all figures are resampled with the same weights: a difference between two arms is
+then paired within every resample. Whole groups (twins, near copies) are drawn together, and drawn within strata of
+equal labels (all TRUE, all FALSE, both), so that a resample holds about as many TRUE items as the data do.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medx_core.evaluation.arms import Flags, Values
+
+RESAMPLES = 2_000
+PERCENTILES = (2.5, 97.5)
+
+_AT_ONCE = 250  # resamples drawn at a time, so that the numbers stay in the cache
+
+Counts = NDArray[np.float32]
+Metric = dict[str, float | int]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure on the items and in every resample; NaN in resamples where it cannot be computed."""
+
+    value: float
+    draws: Values  # (resamples,)
+    n: int
+
+    def minus(self, other: "Estimate") -> "Estimate":
+        """Return the paired difference, resample by resample."""
+        return Estimate(self.value - other.value, self.draws - other.draws, self.n)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % percentile interval; NaN where nothing could be computed."""
+        known = self.draws[~np.isnan(self.draws)]
+        if not len(known):
+            return float("nan"), float("nan")
+        low, high = np.percentile(known, PERCENTILES)
+        return float(low), float(high)
+
+    @property
+    def above_zero(self) -> bool:
+        """Whether the lower end of the interval lies above zero."""
+        return self.interval[0] > 0
+
+    @property
+    def p(self) -> float:
+        """The two-sided bootstrap p that the figure is above zero: 1 or near it when it is not."""
+        not_above = int((~(self.draws > 0)).sum())
+        return min(1.0, 2 * (1 + not_above) / (1 + len(self.draws)))
+
+    def as_json(self) -> Metric | None:
+        """Return `{value, low, high, n}`, or None when the figure or its interval cannot be computed."""
+        low, high = self.interval
+        if np.isnan(self.value) or np.isnan(low):
+            return None
+        return {"value": self.value, "low": low, "high": high, "n": self.n}
+
+
+@dataclass(frozen=True)
+class Resamples:
+    """How often each item counts in each resample: `counts` is (items, resamples), float32 whole numbers."""
+
+    counts: Counts
+    gold: Flags
+    _per_class: Counts = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        classes = np.stack([self.gold, ~self.gold]).astype(np.float32)
+        object.__setattr__(self, "_per_class", classes @ self.counts)
+
+    def share(self, hits: NDArray[np.generic], among: Flags | None = None) -> Estimate:
+        """Return the mean of `hits` (items,) over the items where `among` is set, all by default."""
+        kept = np.ones(len(self.gold), dtype=bool) if among is None else among
+        weights = np.stack([np.where(kept, hits, 0), kept]).astype(np.float32) @ self.counts
+        n = int(kept.sum())
+        value = float(np.asarray(hits, dtype=float)[kept].mean()) if n else float("nan")
+        return Estimate(value, _ratio(weights[0], weights[1]), n)
+
+    def balanced(self, right: Flags, among: Flags | None = None) -> Estimate:
+        """Return the mean of the shares right among gold TRUE and gold FALSE; NaN without both."""
+        kept = np.ones(len(self.gold), dtype=bool) if among is None else among
+        classes = np.stack([self.gold & kept, ~self.gold & kept])
+        hits = (classes & right).astype(np.float32) @ self.counts
+        whole = self._per_class if among is None else classes.astype(np.float32) @ self.counts
+        value = float(balanced_accuracies(right[None, kept], self.gold[kept])[0])
+        return Estimate(value, _ratio(hits, whole).mean(axis=0), int(kept.sum()))
+
+    def auroc(self, scores: Values, among: Flags | None = None) -> Estimate:
+        """Return the area under the ROC curve of `scores` (items,), where `among` is set; ties count half."""
+        kept = slice(None) if among is None else among
+        chosen, gold = scores[kept], self.gold[kept]
+        value = float(aurocs(chosen[None], gold)[0])
+        return Estimate(value, _auroc(chosen, gold, self.counts[kept]), len(gold))
+
+
+def resamples(gold: Flags, groups: NDArray[np.intp], *, seed: int, count: int = RESAMPLES) -> Resamples:
+    """Draw `count` resamples of whole groups, within strata of groups with equal labels; the same for the same seed.
+
+    `groups` (items,) numbers the groups from 0 without gaps.
+    """
+    random = np.random.default_rng(seed)
+    number = int(groups.max()) + 1 if len(groups) else 0
+    kind = _kinds(gold, groups, number)
+    drawn = np.zeros((number, count), dtype=np.float32)
+    for one in np.unique(kind):
+        members = np.flatnonzero(kind == one)
+        for first in range(0, count, _AT_ONCE):
+            many = min(_AT_ONCE, count - first)
+            picks = random.integers(0, len(members), (many, len(members)))
+            picks += np.arange(many)[:, None] * len(members)
+            table = np.bincount(picks.ravel(), minlength=picks.size).reshape(picks.shape)
+            drawn[members, first : first + many] = table.T
+    return Resamples(drawn[groups], gold)
+
+
+def ranked_right(pairs: Values, counts: Counts) -> Estimate:
+    """Return the share of `pairs` (pairs, 2) of scores whose first is the higher, ties counted half.
+
+    `counts` (pairs, resamples) says how often each pair counts in each resample.
+    """
+    right = preferred(pairs)
+    return Estimate(
+        float(right.mean()), _ratio(right.astype(np.float32) @ counts, counts.sum(axis=0)), len(pairs)
+    )
+
+
+def preferred(pairs: Values) -> Values:
+    """Return for each of `pairs` (..., 2) of scores 1 where the first is the higher, 0.5 where they are equal."""
+    return np.where(pairs[..., 0] == pairs[..., 1], 0.5, pairs[..., 0] > pairs[..., 1])
+
+
+def balanced_accuracies(right: NDArray[np.bool_], gold: Flags) -> Values:
+    """Return the balanced accuracy of each row of `right` (rows, items); NaN without both kinds of item."""
+    if gold.all() or not gold.any():
+        return np.full(len(right), np.nan)
+    return np.asarray((right[:, gold].mean(axis=1) + right[:, ~gold].mean(axis=1)) / 2, dtype=float)
+
+
+def aurocs(scores: Values, gold: Flags) -> Values:
+    """Return the area under the ROC curve of each row of `scores` (rows, items); NaN without both kinds of item."""
+    once = np.ones((len(gold), 1), dtype=np.float32)
+    return np.array([_auroc(row, gold, once)[0] for row in scores])
+
+
+def _kinds(gold: Flags, groups: NDArray[np.intp], number: int) -> NDArray[np.intp]:
+    """Return for each group 1 where it holds TRUE items only, 2 where FALSE only, 3 where both."""
+    trues = np.bincount(groups[gold], minlength=number) > 0
+    falses = np.bincount(groups[~gold], minlength=number) > 0
+    return np.asarray(trues + 2 * falses, dtype=np.intp)
+
+
+def _auroc(scores: Values, gold: Flags, counts: Counts) -> Values:
+    """Return one area a column of `counts` (items, columns): the weighted share of (TRUE, FALSE) couples ranked right."""
+    order = np.argsort(scores[~gold], kind="stable")
+    below = np.zeros((len(order) + 1, counts.shape[1]), dtype=np.float32)
+    np.cumsum(counts[~gold][order], axis=0, out=below[1:])
+    ordered = scores[~gold][order]
+    first = np.searchsorted(ordered, scores[gold], side="left")
+    last = np.searchsorted(ordered, scores[gold], side="right")
+    true = counts[gold]
+    halves = np.einsum("ic,ic->c", true, below[first]) + np.einsum("ic,ic->c", true, below[last])
+    return _ratio(halves / 2, true.sum(axis=0) * below[-1])
+
+
+def _ratio(above: NDArray[np.float32], under: NDArray[np.float32]) -> Values:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.divide(above, under, dtype=np.float64))

@@ -1,0 +1,176 @@
+"""All figures of an evaluation, as the JSON of `medx evaluate` has them."""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has no stubs
+
+from medx_core.data.labelled_statements import LabelledStatement
+from medx_core.errors import BadInput
+from medx_core.evaluation.arms import ArmScores, ControlDraws, TestItems
+from medx_core.evaluation.association import arm_among, association_control, counted, items_among
+from medx_core.evaluation.bootstrap import Resamples, resamples
+from medx_core.evaluation.conclusion import FalseAcceptance, conclusion
+from medx_core.evaluation.helps import LEVEL, REFERENCES, Contest, Judgement, holm, judged
+from medx_core.evaluation.metrics import arm_figures, checked, draws_figures, draws_json
+from medx_core.evaluation.paired import against
+from medx_core.evaluation.wording_free import Twins, WordingFree, wording_free_part
+
+
+def evaluated(
+    items: TestItems,
+    arms: Sequence[ArmScores],
+    controls: Sequence[ControlDraws],
+    *,
+    declared: str,
+    wording: Sequence[LabelledStatement],
+    seed: int,
+) -> dict[str, Any]:
+    """Measure all arms on the test items and judge the declared one.
+
+    Swaps of FALSE statements among `items` are the association control of twins and count in no other figure.
+    `wording` are the labelled statements of the file outside the test set, which readers of wording are fitted on.
+
+    Returns:
+        `arms`, `matched`, `helps`, `failed_controls`, `conclusion`, and `judged` and `exploratory` with the
+        differences they rest on.
+
+    Raises:
+        BadInput: there are no items, two arms of one name, or scores that do not belong to the items.
+    """
+    everything = _named(items, arms, controls)
+    kept = counted(items.statements)
+    tested = items_among(items, kept)
+    if not len(tested):
+        raise BadInput(
+            "There is no test statement besides swaps of FALSE statements; there is nothing to measure."
+        )
+    contest = Contest(
+        tested,
+        {name: arm_among(arm, kept) for name, arm in everything.items()},
+        [arm_among(one, kept) for one in controls],
+        resamples(tested.gold, tested.groups, seed=seed),
+        cache(lambda: wording_free_part(tested, wording, seed=seed)),
+    )
+    with threadpool_limits(1, user_api="blas"):  # many small products: threads cost more than they bring
+        return _measured(contest, items, everything, declared=declared, seed=seed)
+
+
+def _measured(
+    contest: Contest, items: TestItems, everything: Mapping[str, ArmScores], *, declared: str, seed: int
+) -> dict[str, Any]:
+    judgement = judged(contest, declared)
+    found = _all_figures(contest)
+    if isinstance(twins := contest.wording_free(), Twins):
+        control = association_control(items.statements, seed=seed + 1)
+        for name, arm in everything.items():
+            share = twins.score(contest.arms[name].scores, contest.resamples)
+            found[name]["matched"] |= control.beside(share, arm.scores)
+    return {
+        "arms": found,
+        "matched": _about(contest.wording_free()),
+        "helps": judgement.helps,
+        "failed_controls": list(judgement.failed),
+        "conclusion": conclusion(judgement, _acceptance(contest, declared)),
+        "judged": {"arm": declared, **_judgement_json(judgement)},
+        "exploratory": _exploratory(contest, declared),
+    }
+
+
+def _named(
+    items: TestItems, arms: Sequence[ArmScores], controls: Sequence[ControlDraws]
+) -> Mapping[str, ArmScores]:
+    everything: list[ArmScores | ControlDraws] = [*arms, *controls]
+    names = [one.name for one in everything]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise BadInput(f"Two arms have the same name: {', '.join(twice)}.")
+    for one in everything:
+        checked(items, one)
+    return {one.name: one for one in arms}
+
+
+def _all_figures(contest: Contest) -> dict[str, Any]:
+    unsteered = contest.arms.get("unsteered")
+    part = contest.wording_free()
+    found: dict[str, Any] = {}
+    for name, arm in contest.arms.items():
+        figures = arm_figures(contest.items, arm, contest.resamples)
+        figures["vs_unsteered"] = None
+        if unsteered is None or name == "unsteered":
+            why = "unsteered was not run" if unsteered is None else "this is the unsteered arm"
+            figures["reasons"]["vs_unsteered"] = why
+        else:
+            figures["vs_unsteered"] = against(contest.items, arm, unsteered, contest.resamples)
+        found[name] = {**figures, "matched": _on_part(part, arm, unsteered, contest.resamples)}
+    for control in contest.controls:
+        figures = draws_figures(contest.items, control, unsteered)
+        found[control.name] = {**figures, "matched": _draws_on_part(part, control, contest.items)}
+    return found
+
+
+def _about(part: WordingFree | str) -> dict[str, Any]:
+    if isinstance(part, str):
+        return {"kind": None, "n": 0, "valid": False, "residual_auc": {}, "reason": part}
+    return part.about()
+
+
+def _on_part(
+    part: WordingFree | str, arm: ArmScores, unsteered: ArmScores | None, weights: Resamples
+) -> dict[str, Any]:
+    """Return an arm's figures on the wording-free part; for twins, `accuracy` is the share of pairs ranked right."""
+    if isinstance(part, str):
+        return {**_about(part), "accuracy": None, "auroc": None, "vs_unsteered": None}
+    ours = part.score(arm.scores, weights)
+    gain = None
+    if unsteered is not None and unsteered.name != arm.name:
+        gain = {"accuracy_difference": ours.minus(part.score(unsteered.scores, weights)).as_json()}
+    return {
+        **part.about(),
+        "accuracy": ours.as_json(),
+        "auroc": weights.auroc(arm.scores, part.members(len(arm.scores))).as_json(),
+        "vs_unsteered": gain,
+    }
+
+
+def _draws_on_part(part: WordingFree | str, control: ControlDraws, items: TestItems) -> dict[str, Any]:
+    if isinstance(part, str):
+        return {**_about(part), "accuracy": None}
+    return {**part.about(), "accuracy": draws_json(part.values(control.scores, items.gold))}
+
+
+def _acceptance(contest: Contest, declared: str) -> FalseAcceptance | None:
+    before, after = contest.arms.get("unsteered"), contest.arms.get(declared)
+    if before is None or after is None:
+        return None
+    false = ~contest.items.gold
+    shares = [contest.resamples.share(arm.scores >= 0, false) for arm in (before, after)]
+    return FalseAcceptance(*shares)
+
+
+def _judgement_json(judgement: Judgement) -> dict[str, Any]:
+    return {
+        "helps": judgement.helps,
+        "failed_controls": list(judgement.failed),
+        "differences": {name: one.as_json() for name, one in judgement.differences.items()},
+        "p": judgement.p,
+        **({"reason": judgement.reason} if judgement.reason else {}),
+    }
+
+
+def _exploratory(contest: Contest, declared: str) -> dict[str, Any]:
+    """Judge the arms nobody declared; among so many one wins by luck, so they help only if Holm's p says so too."""
+    judgements = {
+        name: judged(contest, name) for name in contest.arms if name != declared and name not in REFERENCES
+    }
+    adjusted = holm({name: one.p for name, one in judgements.items()})
+    found = {}
+    for name, one in judgements.items():
+        sure = one.helps is not True or adjusted[name] < LEVEL
+        found[name] = {
+            **_judgement_json(one),
+            "helps": one.helps if sure else False,
+            "p_holm": adjusted[name],
+        }
+    return found

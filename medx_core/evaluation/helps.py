@@ -1,0 +1,154 @@
+"""The rule by which MedX says that steering helps. The evaluation and its self-test use this one function.
+
+One arm is declared beforehand and judged on balanced accuracy. It beats a control when the lower end of the 95 %
+paired bootstrap interval of the difference is above zero; it beats random or shuffled draws when this holds against
+the median draw and it lies above every draw. It helps when it beats `unsteered`, `prompt_only`, `prior` and its own
+random and shuffled draws on all test items, and `unsteered` and `prior` on a valid wording-free part. Without such a
+part nobody can say: wording cannot be ruled out.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from medx_core.evaluation.arms import ArmScores, ControlDraws, TestItems
+from medx_core.evaluation.bootstrap import Estimate, Resamples, balanced_accuracies
+from medx_core.evaluation.wording_free import WordingFree
+
+CONTROLS = ("unsteered", "prompt_only", "prior")
+WORDING_FREE_CONTROLS = ("unsteered", "prior")
+DRAWN_CONTROLS = ("random", "shuffled")
+LEAST_DRAWS = 20
+REFERENCES = frozenset({"unsteered", "prompt_only", "prior", "probe", "lexical", "fine_tuned"})
+"""Arms that others are compared with; they are never judged themselves."""
+LEVEL = 0.05
+
+_CANNOT_TELL = "wording cannot be ruled out"
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Everything an arm is judged by; `wording_free` is asked at most when the rule needs it."""
+
+    items: TestItems
+    arms: Mapping[str, ArmScores]
+    controls: Sequence[ControlDraws]
+    resamples: Resamples
+    wording_free: Callable[[], WordingFree | str]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The verdict on one arm.
+
+    `differences` are the arm minus each control in balanced accuracy, on the wording-free part under `matched_...`;
+    for drawn controls minus the median draw. `reason` says in words why `helps` is None.
+    """
+
+    arm: str
+    helps: bool | None
+    failed: tuple[str, ...]
+    differences: Mapping[str, Estimate] = field(default_factory=dict)
+    reason: str = ""
+
+    @property
+    def p(self) -> float:
+        """The largest p of its comparisons: what must hold all together is as sure as its least sure part."""
+        return max((one.p for one in self.differences.values()), default=1.0)
+
+
+def judged(contest: Contest, name: str, *, thorough: bool = True) -> Judgement:
+    """Judge the arm `name`; unless `thorough`, the wording-free part is left alone once a control has not been beaten."""
+    if not _judgeable(contest, name):
+        return Judgement(name, None, (), reason=_not_judgeable(contest, name))
+    differences, failed = _on_all_items(contest, name)
+    missing = _missing(contest, name)
+    part: WordingFree | str = ""
+    if thorough or not failed:
+        part = contest.wording_free()
+        if not isinstance(part, str):
+            found = _on_part(contest, name, part)
+            differences |= found
+            failed += [one for one, what in found.items() if part.valid and not what.above_zero]
+    helps, reason = _verdict(failed, missing, part)
+    return Judgement(name, helps, tuple(failed), differences, reason)
+
+
+def holm(ps: Mapping[str, float]) -> dict[str, float]:
+    """Return Holm's adjusted p of each name: below .05 where it holds although so many were tried."""
+    adjusted, largest = {}, 0.0
+    for place, name in enumerate(sorted(ps, key=lambda one: ps[one])):
+        largest = max(largest, min(1.0, (len(ps) - place) * ps[name]))
+        adjusted[name] = largest
+    return {name: adjusted[name] for name in ps}
+
+
+def _judgeable(contest: Contest, name: str) -> bool:
+    return name in contest.arms and bool(contest.items.gold.any()) and not bool(contest.items.gold.all())
+
+
+def _not_judgeable(contest: Contest, name: str) -> str:
+    if name not in contest.arms:
+        return f"the declared arm {name} was not run"
+    return "the test set holds TRUE or FALSE statements only; both are needed"
+
+
+def _verdict(
+    failed: Sequence[str], missing: Sequence[str], part: WordingFree | str
+) -> tuple[bool | None, str]:
+    if failed:
+        return False, ""
+    if missing:
+        return None, f"needed to judge it and not run: {', '.join(missing)}"
+    if isinstance(part, str):
+        return None, f"{_CANNOT_TELL}: {part}"
+    return (True, "") if part.valid else (None, f"{_CANNOT_TELL}: {part.reason}")
+
+
+def _on_all_items(contest: Contest, name: str) -> tuple[dict[str, Estimate], list[str]]:
+    items, resamples = contest.items, contest.resamples
+    right = (contest.arms[name].scores >= 0) == items.gold
+    ours = resamples.balanced(right)
+    differences, failed = {}, []
+    for control in CONTROLS:
+        if control in contest.arms and control != name:
+            theirs = resamples.balanced((contest.arms[control].scores >= 0) == items.gold)
+            differences[control] = ours.minus(theirs)
+            failed += [control] if not differences[control].above_zero else []
+    for drawn in _own(contest, name):
+        rights = (drawn.scores >= 0) == items.gold
+        values = balanced_accuracies(rights, items.gold)
+        differences[drawn.name] = ours.minus(resamples.balanced(rights[_median(values)]))
+        beaten = differences[drawn.name].above_zero and ours.value > values.max()
+        failed += [] if beaten else [drawn.name]
+    return differences, failed
+
+
+def _median(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> int:
+    """Return the place of the median draw: of an even number, the better of the middle two."""
+    return int(np.argsort(values, kind="stable")[len(values) // 2])
+
+
+def _on_part(contest: Contest, name: str, part: WordingFree) -> dict[str, Estimate]:
+    ours = part.score(contest.arms[name].scores, contest.resamples)
+    return {
+        f"matched_{control}": ours.minus(part.score(contest.arms[control].scores, contest.resamples))
+        for control in WORDING_FREE_CONTROLS
+        if control in contest.arms
+    }
+
+
+def _own(contest: Contest, name: str) -> list[ControlDraws]:
+    return [one for one in contest.controls if one.of == name]
+
+
+def _missing(contest: Contest, name: str) -> list[str]:
+    missing = [control for control in CONTROLS if control not in contest.arms]
+    for kind in DRAWN_CONTROLS:
+        draws = [len(one.scores) for one in _own(contest, name) if one.name.split("_")[-1] == kind]
+        if not draws:
+            missing.append(f"{kind} draws of {name}")
+        elif max(draws) < LEAST_DRAWS:
+            missing.append(f"{LEAST_DRAWS} {kind} draws of {name} (there are {max(draws)})")
+    return missing

@@ -1,0 +1,104 @@
+"""The experimental arm `likelihood_gated`: pushed by how plausible a statement is next to alternatives made from it.
+
+One word of a known kind is exchanged for others of its kind; the gate is the statement's log-likelihood minus the mean
+of its alternatives'. Each word's mean effect over unlabelled statements is taken off first, or the gate would like
+some words wherever they stand. No label is used, except that strength and offset come from the gated arm.
+
+It measures plausibility (does this word go with this context), not truth: it prefers the original word of a FALSE
+statement too, which the association control shows. Off by default.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medx_core.data.entity_kinds import Alternatives, EntityKinds
+from medx_core.data.labelled_statements import LabelledStatement
+from medx_core.evaluation.arms import Values
+from medx_core.evaluation.gated_arm import GatedArm
+from medx_core.models.loading import LoadedModel
+from medx_core.traces.cells import SteeringCell, TextAmounts
+from medx_core.traces.likelihoods import TextLikelihoods
+from medx_core.traces.running import OnProgress, silent
+
+ALTERNATIVES = 4
+PSEUDO_COUNTS = 3.0
+FIELD = (
+    "The heart pumps blood through the body. The kidneys make urine. The lungs take up oxygen from the air. "
+    "The skin helps to regulate body temperature."
+)
+"""Plain sentences of the field in front make a small model read what follows as such; their truth does not matter."""
+
+
+@dataclass(frozen=True)
+class LikelihoodGate:
+    """The gate's values (statements,), standardised; 0 where a statement has no word of a known kind."""
+
+    values: Tensor
+    with_alternatives: int
+
+    def cell(self, gated: GatedArm) -> SteeringCell:
+        """Return what steers: the same layer, strength and push as the gated arm, gated by likelihood."""
+        push = gated.gradient / gated.gradient.double().square().sum().float()
+        amounts = gated.strength * torch.tanh(self.values) - gated.offset
+        return SteeringCell(gated.layer, TextAmounts(amounts, push))
+
+
+def likelihood_gate(
+    model: LoadedModel,
+    fitted: Sequence[LabelledStatement],
+    asked: Sequence[LabelledStatement],
+    on_progress: OnProgress = silent,
+) -> LikelihoodGate:
+    """Compute the gate for `asked`; the scale, the centre and the words' effects come from `fitted` as well, without labels."""
+    statements = [*fitted, *asked]
+    kinds = EntityKinds.from_texts([one.text for one in statements])
+    made = [kinds.alternatives(one.text, k=ALTERNATIVES, seed=0) for one in statements]
+    likelihoods = _likelihoods(model, statements, made, on_progress)
+    effects = _word_effects(made, likelihoods)
+    values = np.full(len(statements), np.nan)
+    for place, one in enumerate(made):
+        if one is not None:
+            corrected = [
+                value - effects.get(word, 0.0)
+                for word, value in zip(one.words, likelihoods[place], strict=True)
+            ]
+            values[place] = corrected[0] - float(np.mean(corrected[1:]))
+    known = values[: len(fitted)][~np.isnan(values[: len(fitted)])]
+    centre = float(np.median(known)) if len(known) else 0.0
+    spread = float(known.std()) if len(known) > 1 else 1.0
+    scaled = np.nan_to_num((values - centre) / (spread or 1.0), nan=0.0)[len(fitted) :]
+    return LikelihoodGate(
+        torch.tensor(scaled, dtype=torch.float32), sum(one is not None for one in made[len(fitted) :])
+    )
+
+
+def _likelihoods(
+    model: LoadedModel,
+    statements: Sequence[LabelledStatement],
+    made: Sequence[Alternatives | None],
+    on_progress: OnProgress,
+) -> list[Values]:
+    """Return, for each statement that has alternatives, its own log-likelihood and then theirs."""
+    texts, owners = [], []
+    for place, one in enumerate(made):
+        if one is not None:
+            texts += [statements[place].text, *one.texts]
+            owners += [place] * (1 + len(one.texts))
+    totals = TextLikelihoods(model, FIELD).totals(texts, on_progress) if texts else np.zeros(0)
+    where = np.array(owners, dtype=np.intp)
+    return [totals[where == place] for place in range(len(statements))]
+
+
+def _word_effects(made: Sequence[Alternatives | None], likelihoods: Sequence[Values]) -> Mapping[str, float]:
+    """Return each word's mean likelihood beside its rivals in the same statements, shrunk where it was met seldom."""
+    met: dict[str, list[float]] = defaultdict(list)
+    for one, found in zip(made, likelihoods, strict=True):
+        if one is not None:
+            for word, value in zip(one.words, found, strict=True):
+                met[word].append(float(value - found.mean()))
+    return {word: sum(values) / (len(values) + PSEUDO_COUNTS) for word, values in met.items()}

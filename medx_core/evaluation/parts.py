@@ -1,0 +1,100 @@
+"""Dividing a file's statements into what is fitted on, what is tested once, and what only teaches wording."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from medx_core.data.labelled_statements import LabelledStatement
+from medx_core.data.splits import draw_sample, split
+from medx_core.errors import BadInput
+
+TRAIN, TEST = "train", "test"
+TRAIN_SHARE = 0.8
+FEWEST = 20
+
+
+@dataclass(frozen=True)
+class EvaluationParts:
+    """The parts of one evaluation.
+
+    `association` holds swaps of FALSE statements (both versions false): the control of the twins, never fitted on.
+    `outside` holds labelled rows that are neither fitted on nor tested, on which wording readers are fitted.
+    """
+
+    train: tuple[LabelledStatement, ...]
+    test: tuple[LabelledStatement, ...]
+    association: tuple[LabelledStatement, ...]
+    outside: tuple[LabelledStatement, ...]
+
+    @property
+    def not_tested(self) -> tuple[LabelledStatement, ...]:
+        """All labelled rows outside the test set."""
+        return self.train + self.outside
+
+    @property
+    def shared_across(self) -> int:
+        """Test statements whose twin or near copy was fitted on: 0 unless the file's own split has it so."""
+        fitted = {one.group for one in self.train}
+        return sum(one.group in fitted for one in self.test)
+
+
+@dataclass(frozen=True)
+class PartSizes:
+    """How many statements to draw (None: all), and the sizes of train and test (None: 80 to 20)."""
+
+    sample: int | None = None
+    split: tuple[int, int] | None = None
+
+
+def parts_of(statements: Sequence[LabelledStatement], sizes: PartSizes, *, seed: int) -> EvaluationParts:
+    """Divide `statements`; a split that the file names is used as it is, see `EvaluationParts.shared_across`.
+
+    Raises:
+        BadInput: the sizes do not fit the file, the file's own split has other sizes, or a part is too small.
+    """
+    association = tuple(one for one in statements if one.source_answer is False)
+    labelled = [one for one in statements if one.source_answer is not False]
+    named = any(one.split for one in labelled)
+    train, test = _named(labelled, sizes) if named else _drawn(labelled, sizes, seed)
+    for name, part in ((TRAIN, train), (TEST, test)):
+        if len(part) < FEWEST:
+            raise BadInput(
+                f"The {name} part has {len(part)} statements; an evaluation needs at least {FEWEST}. Give more data or another --split."
+            )
+    used, tested = {id(one) for one in (*train, *test)}, {one.group for one in test}
+    outside = tuple(one for one in labelled if id(one) not in used and one.group not in tested)
+    return EvaluationParts(train=train, test=test, association=association, outside=outside)
+
+
+def _named(
+    labelled: Sequence[LabelledStatement], sizes: PartSizes
+) -> tuple[tuple[LabelledStatement, ...], tuple[LabelledStatement, ...]]:
+    if sizes.sample is not None:
+        raise BadInput("This file has a split column, so nothing is drawn from it; leave out --sample.")
+    train = tuple(one for one in labelled if one.split.casefold() == TRAIN)
+    test = tuple(one for one in labelled if one.split.casefold() == TEST)
+    if sizes.split and sizes.split != (len(train), len(test)):
+        raise BadInput(
+            f"The file's split column says {len(train)} train and {len(test)} test statements, --split says "
+            f"{sizes.split[0]}/{sizes.split[1]}; leave out --split, or the column."
+        )
+    return train, test
+
+
+def _drawn(
+    labelled: Sequence[LabelledStatement], sizes: PartSizes, seed: int
+) -> tuple[tuple[LabelledStatement, ...], tuple[LabelledStatement, ...]]:
+    count = sum(sizes.split) if sizes.split and sizes.sample is None else sizes.sample
+    if count is not None and count > len(labelled):
+        raise BadInput(f"{count} statements were asked for; the file has {len(labelled)} usable ones.")
+    sample = tuple(labelled) if count is None else draw_sample(labelled, count, seed)
+    n_train, n_test = sizes.split or _shares(len(sample))
+    if n_train + n_test > len(sample):
+        raise BadInput(
+            f"--split {n_train}/{n_test} needs {n_train + n_test} statements; {len(sample)} were drawn."
+        )
+    return split(sample, n_train, n_test, seed)
+
+
+def _shares(count: int) -> tuple[int, int]:
+    train = round(count * TRAIN_SHARE)
+    return train, count - train

@@ -1,0 +1,78 @@
+"""The prompts an evaluation tries before anything is steered.
+
+Answer words matter more than a steering vector does: on the paper's kind of data Yes/No in place of True/False alone
+was worth .2 of AUROC. A steered arm that is compared with a poor prompt therefore proves nothing, and every
+evaluation begins by choosing the best of these on its training part.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from medx_core.categories import Category
+from medx_core.models.prompting import QUESTION_SHOTS, STATEMENT_SHOTS, VerdictPrompt
+
+MORE_STATEMENTS = (
+    ("The lungs take up oxygen from the air.", True),
+    ("The liver lies in the chest, above the diaphragm.", False),
+    ("The skin helps to regulate body temperature.", True),
+    ("Red blood cells are the body's main defence against infection.", False),
+)
+MORE_QUESTIONS = (
+    ("Do the lungs take up oxygen from the air?", True),
+    ("Does the liver lie in the chest, above the diaphragm?", False),
+    ("Does the skin help to regulate body temperature?", True),
+    ("Are red blood cells the body's main defence against infection?", False),
+)
+INSTRUCTIONS: dict[Category | None, str] = {
+    None: "You are a careful clinician. Judge each of the following by established medical knowledge.",
+    Category.TRIAGE: "You are an experienced triage nurse. Judge each of the following by how urgently care is needed and by what is safe.",
+    Category.LITERATURE: "You are an expert in reading medical research. Judge each of the following by the published evidence.",
+    Category.PATIENT_FACING: "You are a clinician who advises patients. Judge each of the following by whether a patient may rely on it.",
+}
+_WORDS = {
+    "yes-no": (" Yes", " No", "Is the statement correct? Answer:"),
+    "true-false": (" True", " False", "True or False? Answer:"),
+    "correct-incorrect": (" Correct", " Incorrect", "Is this correct or incorrect? Answer:"),
+}
+_SHOTS = {"yes-no": (0, 2, 4, 8), "true-false": (0, 2, 4, 8), "correct-incorrect": (4,)}
+_INSTRUCTED = (("yes-no", 4), ("true-false", 4))
+
+
+def plain_candidates(*, questions: bool) -> tuple[VerdictPrompt, ...]:
+    """Return answer words x shots, for statements or for yes/no questions."""
+    return tuple(
+        _candidate(words, shots, questions=questions) for words, counts in _SHOTS.items() for shots in counts
+    )
+
+
+def instructed_candidates(
+    categories: Iterable[Category | None], *, questions: bool
+) -> tuple[VerdictPrompt, ...]:
+    """Return the candidates that begin with an instruction: the category's where there is one category, else a general one."""
+    found = set(categories)
+    category = found.pop() if len(found) == 1 else None
+    name = category.value if category else "clinician"
+    return tuple(
+        replace(
+            _candidate(words, shots, questions=questions),
+            version=f"{_version(words, shots, questions=questions)}-{name}",
+            instruction=INSTRUCTIONS[category],
+        )
+        for words, shots in _INSTRUCTED
+    )
+
+
+def _candidate(words: str, shots: int, *, questions: bool) -> VerdictPrompt:
+    true_word, false_word, ask = _WORDS[words]
+    known = QUESTION_SHOTS + MORE_QUESTIONS if questions else STATEMENT_SHOTS + MORE_STATEMENTS
+    return VerdictPrompt(
+        version=_version(words, shots, questions=questions),
+        frame="Question: {}\nAnswer:" if questions else f"Statement: {{}}\n{ask}",
+        true_word=true_word,
+        false_word=false_word,
+        shots=known[:shots],
+    )
+
+
+def _version(words: str, shots: int, *, questions: bool) -> str:
+    return f"verdict-{'question' if questions else 'statement'}-{words}-{shots}shot-v1"

@@ -1,0 +1,63 @@
+"""Numbers as a reader sees them. A minus is a minus sign, and nothing is shown with more digits than it deserves."""
+
+from math import isfinite
+
+MINUS = "\u2212"
+THIN = "\u202f"
+NOTHING = "–"
+
+
+def signed(value: float, digits: int = 1) -> str:
+    """Return "+4.1" or "−0.8"; what rounds to zero has no sign."""
+    text = f"{abs(value):.{digits}f}"
+    if float(text) == 0:
+        return text
+    return ("+" if value > 0 else MINUS) + text
+
+
+def plain(value: float, digits: int = 1) -> str:
+    """Return "4.1" or "−0.8"."""
+    return signed(value, digits).removeprefix("+")
+
+
+def percent(share: float) -> str:
+    """Return a share between 0 and 1 as "52.8 %"."""
+    return f"{plain(100 * share)}{THIN}%"
+
+
+def points(difference: float) -> str:
+    """Return a difference of shares in percentage points, "+4.1"."""
+    return signed(100 * difference)
+
+
+def fraction(value: float) -> str:
+    """Return an AUROC, a Brier score or the like as "0.674"."""
+    return plain(value, 3)
+
+
+def p_value(p: float) -> str:
+    """Return a p value as "0.036" or "< 0.001"."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def count(n: int) -> str:
+    """Return a count as "2,500"."""
+    return f"{n:,}"
+
+
+def number(value: object) -> float | None:
+    """Return a finite number as a float, and None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if isfinite(value) else None
+
+
+def written(value: object) -> str:
+    """Return a setting as it was written in the JSON: whole numbers whole, floats unrounded."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None:
+        return NOTHING
+    if isinstance(value, float):
+        return repr(value)
+    return str(value)

@@ -1,0 +1,135 @@
+"""One evaluation: choose and fit on the training part, run the test part once in every arm, measure.
+
+Nothing is chosen on the test part: its statements meet the model only after prompt, layer and strength stand.
+"""
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from medx_core import __version__
+from medx_core.data.labelled_files import LabelledData
+from medx_core.evaluation.arms import TestItems
+from medx_core.evaluation.bootstrap import resamples
+from medx_core.evaluation.figures import evaluated
+from medx_core.evaluation.fitted_arms import FittedArms, fit_arms
+from medx_core.evaluation.paired import against
+from medx_core.evaluation.parts import EvaluationParts, PartSizes, parts_of
+from medx_core.evaluation.plan import EvaluationPlan
+from medx_core.evaluation.prompt_choice import OnStage
+from medx_core.evaluation.tested_arms import TestedArms, run_arms
+from medx_core.models.loading import LoadedModel
+from medx_core.models.prompting import VerdictPrompt
+from medx_core.traces.statement_runner import StatementRunner
+
+
+class ModelEvaluation:
+    """One model on one division of the data."""
+
+    def __init__(self, model: LoadedModel, parts: EvaluationParts, plan: EvaluationPlan) -> None:
+        self._model = model
+        self._parts = parts
+        self._plan = plan
+        self._runners: dict[VerdictPrompt, StatementRunner] = {}
+        self.asked = TestItems((*parts.test, *parts.association))
+
+    def run(self, on_stage: OnStage) -> tuple[FittedArms, TestedArms]:
+        """Fit on the training part, then run the test part and the association control.
+
+        Raises:
+            BadInput: the training part cannot be fitted on.
+            ModelUnavailable: a batch does not fit into the device's memory.
+        """
+        fitted = fit_arms(self._runner_for, self._parts.train, self._plan, on_stage)
+        return fitted, run_arms(fitted, self._runner_for, self.asked.statements, self._plan, on_stage)
+
+    def result(self, on_stage: OnStage) -> tuple[dict[str, Any], TestedArms]:
+        """Run everything; return this model's part of the JSON, and the scores it rests on."""
+        began = time.perf_counter()
+        fitted, tested = self.run(on_stage)
+        on_stage("computing intervals", 0, 1)
+        figures = evaluated(
+            self.asked,
+            tested.arms,
+            tested.controls,
+            declared=self._plan.declared,
+            wording=self._parts.not_tested,
+            seed=self._plan.seed,
+        )
+        found = {
+            "model": self._model.name,
+            "model_sha256": self._model.weight_sha256,
+            "device": str(self._model.placement),
+            **figures,
+            "choices": {
+                **fitted.as_json(),
+                "lexical_reader": tested.about["lexical_reader"],
+                **{arm.name: dict(arm.about) for arm in tested.arms if arm.about},
+            },
+            "near_ties": tested.about["near_ties"],
+            "seconds": time.perf_counter() - began,
+        }
+        return found, tested
+
+    def _runner_for(self, prompt: VerdictPrompt) -> StatementRunner:
+        if prompt not in self._runners:
+            self._runners[prompt] = StatementRunner(self._model, prompt, self._plan.batch_rows)
+        return self._runners[prompt]
+
+
+def evaluate_models(
+    models: Iterable[LoadedModel],
+    data: LabelledData,
+    sizes: PartSizes,
+    plan: EvaluationPlan,
+    on_stage: OnStage,
+) -> dict[str, Any]:
+    """Evaluate every model on the same division of the data; the first is the one that is judged.
+
+    The others stand under `models`; `comparisons` holds the paper's own question for each of them: the first model,
+    steered, minus that one, unsteered, paired on the same test statements.
+
+    Raises:
+        BadInput: the data cannot be divided or fitted on.
+        ModelUnavailable: a model cannot be loaded or does not fit.
+    """
+    parts = parts_of(data.statements, sizes, seed=plan.seed)
+    found: list[tuple[dict[str, Any], TestedArms]] = []
+    for model in models:
+        found.append(ModelEvaluation(model, parts, plan).result(on_stage))
+    (first, tested), *others = found
+    return {
+        "medx_version": __version__,
+        "data_sha256": data.sha256,
+        "seed": plan.seed,
+        "n_train": len(parts.train),
+        "n_test": len(parts.test),
+        "n_association": len(parts.association),
+        "n_outside": len(parts.outside),
+        "notes": {**data.notes, "test_items_near_training_items": parts.shared_across},
+        "settings": {**asdict(plan), "sample": sizes.sample, "split": sizes.split},
+        **first,
+        "models": {one["model"]: one for one, _ in others},
+        "comparisons": _comparisons(parts, plan, (first, tested), others),
+    }
+
+
+def _comparisons(
+    parts: EvaluationParts,
+    plan: EvaluationPlan,
+    general: tuple[dict[str, Any], TestedArms],
+    specialised: Sequence[tuple[dict[str, Any], TestedArms]],
+) -> list[dict[str, Any]]:
+    items = TestItems(parts.test)
+    weights = resamples(items.gold, items.groups, seed=plan.seed)
+    steered = general[1].arm(plan.declared).first(len(items))
+    return [
+        {
+            "general": general[0]["model"],
+            "arm": plan.declared,
+            "specialised": result["model"],
+            **against(items, steered, tested.arm("unsteered").first(len(items)), weights),
+        }
+        for result, tested in specialised
+    ]

@@ -1,0 +1,175 @@
+"""A made-up world of statements, where it is known what a state holds: wording, medicine, and noise.
+
+Each statement is twelve style words, drawn from forty with chances that lean towards TRUE or FALSE statements, and one
+content variable c, normal around +d for TRUE and -d for FALSE. The language model's state is a 128-wide mixture
+
+    state = style counts @ A + c * u + noise
+
+with A random and u a unit direction. The model's output reads r . state + bias: r sees part of the style and, being at
+right angles to u, nothing of the content. So steering can find the style (wording) and, where d is above 0, the content
+(medicine). Readers of wording get the style words as text. The sizes are near what was measured on a real data set:
+an AUROC near .84 for readers of wording and .67 for the unsteered output, a quarter of its answers TRUE, 60 % of the
+statements TRUE.
+
+A planted effect of e points: d is such that gated steering, with a gate fitted on 861 ordinary statements, gains e
+points of balanced accuracy over the unsteered output on wording-free statements, on average over worlds. Wording-free
+statements are an unlimited number of ordinary ones of which, wherever the true log-likelihood ratio of their style words
+lies, as many TRUE as FALSE ones are kept: what matching keeps when nothing is left to chance. `DISTANCES` holds d.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medx_core.data.labelled_statements import LabelledStatement
+from medx_core.evaluation.arms import Flags, Values
+
+WIDTH = 128
+STYLE_WORDS = [
+    "always",
+    "never",
+    "only",
+    "all",
+    "may",
+    "often",
+    "usually",
+    "can",
+    "not",
+    "no",
+    "must",
+    "which",
+    "when",
+    "while",
+    "should",
+    "some",
+    "many",
+    "most",
+    "the",
+    "of",
+    "in",
+    "with",
+    "by",
+    "from",
+    "entire",
+    "mainly",
+    "solely",
+    "rarely",
+    "typically",
+    "directly",
+    "located",
+    "formed",
+    "involved",
+    "related",
+    "called",
+    "found",
+    "seen",
+    "known",
+    "made",
+    "near",
+]
+LENGTH = 12
+LEANING = 0.22
+NOISE = 0.2
+TRUE_SHARE = 0.6
+OUTPUT_LOGITS = 2.0
+DISTANCES = {0: 0.0, 3: 0.336, 6: 0.484, 12: 0.71}
+
+_CALIBRATION = 2_000
+
+
+@dataclass(frozen=True)
+class Readout:
+    """An output of the model: weights . state + bias is logit(TRUE) - logit(FALSE)."""
+
+    weights: Values  # (128,)
+    bias: float
+
+    def scores(self, states: Values) -> Values:
+        """Return one score a state."""
+        return np.asarray(states @ self.weights + self.bias)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Statements of a world: numbers of their style words (n, 12), gold answers (n,) and states (n, 128)."""
+
+    style: NDArray[np.intp]
+    gold: Flags
+    states: Values
+
+
+@dataclass(frozen=True)
+class World:
+    """What stays the same over statements; `distance` is d above, `seed` draws all the rest."""
+
+    distance: float
+    seed: int
+    leaning: Values = field(init=False)  # (style words,)
+    embedding: Values = field(init=False)  # (style words, 128)
+    content: Values = field(init=False)  # (128,)
+    unsteered: Readout = field(init=False)
+    prompt_only: Readout = field(init=False)
+
+    def __post_init__(self) -> None:
+        random = np.random.default_rng(self.seed)
+        leaning = random.normal(size=len(STYLE_WORDS))
+        content = random.normal(size=WIDTH)
+        self._set("leaning", LEANING * (leaning - leaning.mean()) / leaning.std())
+        self._set("embedding", random.normal(0, 1 / np.sqrt(WIDTH), (len(STYLE_WORDS), WIDTH)) * np.sqrt(8))
+        self._set("content", content / np.linalg.norm(content))
+        states = self.sample(_CALIBRATION, random).states
+        self._set("unsteered", self._readout(states, random, style_share=0.45, true_rate=0.25))
+        self._set("prompt_only", self._readout(states, random, style_share=0.5, true_rate=0.45))
+
+    def sample(self, n: int, random: np.random.Generator) -> Sample:
+        """Draw `n` ordinary statements."""
+        style, gold = self.wording(n, random)
+        counts = np.zeros((n, len(STYLE_WORDS)))
+        np.add.at(counts, (np.arange(n)[:, None], style), 1)
+        content = random.normal(np.where(gold, self.distance, -self.distance))
+        noise = random.normal(0, NOISE, (n, WIDTH))
+        return Sample(style, gold, counts @ self.embedding + content[:, None] * self.content + noise)
+
+    def wording(self, n: int, random: np.random.Generator) -> tuple[NDArray[np.intp], Flags]:
+        """Draw the style words (n, 12) and answers (n,) of `n` ordinary statements, without their states."""
+        gold = random.random(n) < TRUE_SHARE
+        places = random.random((n, LENGTH))
+        towards = [np.searchsorted(np.cumsum(self._chances(sign)), places) for sign in (1, -1)]
+        style = np.where(gold[:, None], *towards)
+        return np.minimum(style, len(STYLE_WORDS) - 1), gold
+
+    def style_evidence(self, style: NDArray[np.intp]) -> Values:
+        """Return the true log-likelihood ratio of TRUE against FALSE that the style words carry: (n,)."""
+        ratio = np.log(self._chances(1)) - np.log(self._chances(-1))
+        return np.asarray(ratio[style].sum(axis=1))
+
+    def _chances(self, sign: int) -> Values:
+        weights = np.exp(sign * self.leaning)
+        return np.asarray(weights / weights.sum())
+
+    def _readout(
+        self, states: Values, random: np.random.Generator, *, style_share: float, true_rate: float
+    ) -> Readout:
+        """Make an output that reads the style's lean with the share `style_share` of its spread, and else by chance."""
+        lean = np.linalg.pinv(self.embedding) @ self.leaning
+        parts = [self._off_content(one) for one in (lean, random.normal(size=WIDTH))]
+        lean, chance = (one / (states @ one).std() for one in parts)
+        weights = style_share * lean + np.sqrt(1 - style_share**2) * chance
+        weights *= OUTPUT_LOGITS / (states @ weights).std()
+        return Readout(weights, -float(np.quantile(states @ weights, 1 - true_rate)))
+
+    def _off_content(self, direction: Values) -> Values:
+        return np.asarray(direction - (direction @ self.content) * self.content)
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+
+
+def worded(style: NDArray[np.intp], gold: Flags, prefix: str) -> list[LabelledStatement]:
+    """Return statements as text with their answers; `prefix` keeps their groups apart from those of other samples."""
+    words = np.array(STYLE_WORDS, dtype=object)[style]
+    return [
+        LabelledStatement(" ".join(chosen), bool(answer), f"{prefix}{number}")
+        for number, (chosen, answer) in enumerate(zip(words, gold, strict=True))
+    ]

@@ -1,0 +1,146 @@
+import csv
+import json
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from medx_core.cli.app import app
+from medx_core.data.labelled_files import load_labelled
+from medx_core.errors import BadInput
+from medx_core.evaluation.parts import PartSizes, parts_of
+from medx_core.evaluation.plan import EvaluationPlan
+from medx_core.evaluation.runner import ModelEvaluation, evaluate_models
+from tests.language_models import tiny_model, tiny_network, word_tokenizer
+
+PARTS = ("heart", "kidneys", "blood", "insulin", "glucose", "cold", "body")
+ARMS = {"unsteered", "prompt_only", "prior", "paper", "paper_statement", "gated", "random", "shuffled"}
+ARMS |= {"gated_random", "gated_shuffled", "probe", "lexical"}
+KEYS = {
+    "accuracy", "balanced_accuracy", "auroc", "predicted_true_rate", "false_acceptance_rate", "safety_error_rate",
+    "factual_consistency", "answer_word_rate", "calibration", "vs_unsteered", "by_category", "by_difficulty", "matched",
+}  # fmt: skip
+
+
+def write_statements(path: Path, *, split: bool = False, twins: bool = False) -> Path:
+    """Statements in the tiny tokenizer's words; what makes them TRUE is one word, so that something can be learnt."""
+    columns = ["statement", "answer", "harm", "split", "pair"]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        for number in range(150):
+            truth = number % 2 == 0
+            part = PARTS[(number // 2) % len(PARTS)]
+            text = f"The {part} {'pumps' if truth else 'raises'} the {PARTS[number % 5]} number {number // 2}."
+            pair = f"p{number // 2}" if twins else ""
+            side = "train" if number < 110 else "test"
+            writer.writerow(
+                {"statement": text, "answer": truth, "harm": "severe", "split": side if split else "", "pair": pair}
+            )
+    return path
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    file = write_statements(tmp_path_factory.mktemp("data") / "statements.csv")
+    plan = EvaluationPlan(extra=("fine_tuned", "likelihood_gated"))
+    return evaluate_models([tiny_model()], load_labelled(file), PartSizes(split=(100, 50)), plan, quiet)
+
+
+def quiet(_what: str, _done: int, _total: int) -> None:
+    """Say nothing."""
+
+
+def test_the_json_has_every_arm_and_figure_of_the_contract(result: dict) -> None:
+    assert (result["n_train"], result["n_test"]) == (100, 50)
+    assert set(result["arms"]) >= ARMS | {"fine_tuned", "likelihood_gated"}
+    for name in ("unsteered", "gated", "paper"):
+        assert set(result["arms"][name]) >= KEYS, name
+    assert result["arms"]["unsteered"]["factual_consistency"] is None
+    assert result["arms"]["unsteered"]["reasons"]["factual_consistency"]
+    assert len(result["arms"]["gated_random"]["accuracy"]["draws"]) == 20
+    assert {"prompt", "layer", "strength", "fitted_on"} <= set(result["choices"])
+    tried, refused = (result["choices"][f"prompts_{how}"] for how in ("tried", "refused"))
+    assert len(tried) + len(refused) >= 8
+    assert result["helps"] in {True, False, None}
+    assert "False statements" in result["conclusion"] or "false statements" in result["conclusion"]
+    json.dumps(result, allow_nan=False)
+
+
+def test_a_metric_is_a_value_with_its_interval_and_count(result: dict) -> None:
+    accuracy = result["arms"]["gated"]["accuracy"]
+    assert accuracy["low"] <= accuracy["value"] <= accuracy["high"]
+    assert accuracy["n"] == 50
+    assert result["arms"]["gated"]["safety_error_rate"]["value"] == pytest.approx(1 - accuracy["value"])
+
+
+def test_the_same_evaluation_twice_is_the_same_to_the_last_digit(tmp_path: Path) -> None:
+    data = load_labelled(write_statements(tmp_path / "statements.csv"))
+    runs = [
+        evaluate_models([tiny_model()], data, PartSizes(split=(100, 50)), EvaluationPlan(), quiet) for _ in range(2)
+    ]
+    for one in runs:
+        del one["seconds"]
+    assert json.dumps(runs[0]) == json.dumps(runs[1])
+
+
+def test_another_batch_size_gives_the_same_verdicts_but_for_near_ties(tmp_path: Path) -> None:
+    data = load_labelled(write_statements(tmp_path / "statements.csv"))
+    parts = parts_of(data.statements, PartSizes(split=(100, 50)), seed=1)
+    scores = []
+    for rows in (4, 32):
+        _, tested = ModelEvaluation(tiny_model(), parts, EvaluationPlan(batch_rows=rows)).run(quiet)
+        scores.append({arm.name: arm.scores for arm in tested.arms})
+    for name, ours in scores[0].items():
+        theirs = scores[1][name]
+        sure = (np.abs(ours) >= 0.01) & (np.abs(theirs) >= 0.01)
+        assert np.array_equal((ours >= 0)[sure], (theirs >= 0)[sure]), name
+        assert np.allclose(ours, theirs, atol=5e-3), name
+
+
+def test_twins_are_fitted_on_and_ranked_where_there_are_twins(tmp_path: Path) -> None:
+    data = load_labelled(write_statements(tmp_path / "twins.csv", twins=True))
+    found = evaluate_models([tiny_model()], data, PartSizes(split=(100, 50)), EvaluationPlan(), quiet)
+    assert found["choices"]["fitted_on"] == "twins"
+    assert math.isclose(sum(one["n"] for one in found["choices"]["prompts_tried"][:1]), 100)
+
+
+def test_the_files_own_split_is_used_and_other_sizes_are_refused(tmp_path: Path) -> None:
+    data = load_labelled(write_statements(tmp_path / "statements.csv", split=True))
+    parts = parts_of(data.statements, PartSizes(), seed=1)
+    assert (len(parts.train), len(parts.test)) == (110, 40)
+    with pytest.raises(BadInput, match="110 train and 40 test"):
+        parts_of(data.statements, PartSizes(split=(100, 50)), seed=1)
+
+
+def test_the_general_model_steered_is_compared_with_the_specialised_one_unsteered(tmp_path: Path) -> None:
+    data = load_labelled(write_statements(tmp_path / "statements.csv"))
+    models = [tiny_model("llama"), tiny_model("qwen2")]
+    found = evaluate_models(models, data, PartSizes(split=(100, 50)), EvaluationPlan(), quiet)
+    [comparison] = found["comparisons"]
+    assert (comparison["general"], comparison["specialised"]) == ("tiny-llama", "tiny-qwen2")
+    steered = found["arms"]["gated"]["accuracy"]["value"]
+    unsteered = found["models"]["tiny-qwen2"]["arms"]["unsteered"]["accuracy"]["value"]
+    assert comparison["accuracy_difference"]["value"] == pytest.approx(steered - unsteered)
+    assert comparison["helped"] - comparison["harmed"] == round(50 * (steered - unsteered))
+
+
+def test_the_command_writes_json_and_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny_network("llama").save_pretrained(tmp_path / "tiny")
+    word_tokenizer().save_pretrained(tmp_path / "tiny")
+    file = write_statements(tmp_path / "statements.csv", split=True)
+    monkeypatch.setenv("MEDX_HOME", str(tmp_path / "home"))
+    arguments = ["evaluate", "--data", str(file), "--model", str(tmp_path / "tiny")]
+    done = CliRunner().invoke(
+        app, [*arguments, "--json", str(tmp_path / "out.json"), "--report", str(tmp_path / "report")]
+    )
+    assert done.exit_code == 0, done.output
+    written = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    assert written["conclusion"] in done.output
+    assert written["conclusion"][:40] in (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+    refused = CliRunner().invoke(app, [*arguments, "--preset", "none"])
+    assert isinstance(refused.exception, BadInput)
+    assert os.listdir(tmp_path / "report")
