@@ -11,9 +11,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from transformers.utils.logging import disable_progress_bar
 
 from medx_core.errors import ModelUnavailable
-from medx_core.models.catalog import CATALOGUE, ModelSource, model_source
+from medx_core.models.catalog import ModelSource, model_source
 from medx_core.models.devices import Placement, memory_faults_in_words
-from medx_core.models.pulling import is_pulled
+from medx_core.models.pulling import refuse_missing
 from medx_core.models.weight_hash import weight_sha256
 
 HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
@@ -63,10 +63,7 @@ def prepared(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> No
 
 
 def _local_folder(source: ModelSource, models_folder: Path) -> Path:
-    if source.name in CATALOGUE and not is_pulled(models_folder, source.name):
-        raise ModelUnavailable(
-            f"The model {source.name} is not on this machine yet; run `medx models pull {source.name}`."
-        )
+    refuse_missing(source.name, models_folder)
     if source.is_folder:
         return Path(source.location)
     from huggingface_hub import snapshot_download

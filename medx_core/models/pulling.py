@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from medx_core.errors import ModelUnavailable
-from medx_core.models.catalog import CataloguedModel
+from medx_core.models.catalog import CATALOGUE, CataloguedModel
 
 Say = Callable[[str], None]
 """Shows one line of progress to whoever waits."""
@@ -28,6 +28,16 @@ log = logging.getLogger(__name__)
 def is_pulled(models_folder: Path, name: str) -> bool:
     """Return whether a whole converted model of that name lies in `models_folder`."""
     return (models_folder / name / MARKER).is_file()
+
+
+def refuse_missing(name: str, models_folder: Path) -> None:
+    """Say that a catalogued model was never pulled; asked before torch is imported, which takes seconds.
+
+    Raises:
+        ModelUnavailable: the model of that name is in the catalogue and not in `models_folder`.
+    """
+    if name in CATALOGUE and not is_pulled(models_folder, name):
+        raise ModelUnavailable(f"The model {name} is not on this machine yet; run `medx models pull {name}`.")
 
 
 def pull(entry: CataloguedModel, models_folder: Path, *, say: Say) -> Path:

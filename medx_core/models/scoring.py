@@ -13,6 +13,8 @@ from medx_core.models.batches import common_length
 from medx_core.models.loading import LoadedModel
 from medx_core.models.shared_prefix import PROBES, SharedPrefix
 
+LOGITS_AT_ONCE = 1 << 24  # 64 MB in float32
+
 
 class AnswerHead:
     """Logits of the answer words TRUE and FALSE of one prompt."""
@@ -25,11 +27,24 @@ class AnswerHead:
     def logit_differences(self, states: Tensor) -> Tensor:
         """Return logit(TRUE word) - logit(FALSE word) for final states (rows, hidden_size): (rows,), float32, CPU."""
         with torch.inference_mode():
-            if self._plain:
-                logits = self._rows_in_float32(states)
-            else:
-                logits = _network_head(self._model, states)[:, [self.true_id, self.false_id]].float()
-            return (logits[:, 0] - logits[:, 1]).cpu()
+            return self.differences(states).cpu()
+
+    def differences(self, states: Tensor) -> Tensor:
+        """Return the same on the states' device, and so that a gradient may be taken through it."""
+        if self._plain:
+            logits = self._rows_in_float32(states)
+        else:
+            logits = network_logits(self._model, states)[:, [self.true_id, self.false_id]].float()
+        return logits[:, 0] - logits[:, 1]
+
+    def answer_words(self, states: Tensor) -> Tensor:
+        """Return where the likeliest of all tokens is one of the two answer words: (rows,), bool, CPU."""
+        rows = max(1, LOGITS_AT_ONCE // self._model.network.config.get_text_config().vocab_size)
+        with torch.inference_mode():
+            likeliest = torch.cat(
+                [network_logits(self._model, some).argmax(dim=-1) for some in torch.split(states, rows)]
+            )
+            return ((likeliest == self.true_id) | (likeliest == self.false_id)).cpu()
 
     def _rows_in_float32(self, states: Tensor) -> Tensor:
         weight, bias = output_rows(self._model, [self.true_id, self.false_id])
@@ -61,7 +76,8 @@ def output_rows(model: LoadedModel, tokens: list[int]) -> tuple[Tensor, Tensor |
     return head.get_parameter("weight")[tokens].float(), None if bias is None else bias[tokens].float()
 
 
-def _network_head(model: LoadedModel, states: Tensor) -> Tensor:
+def network_logits(model: LoadedModel, states: Tensor) -> Tensor:
+    """Return the logits of all tokens for final states (..., hidden_size), as the network itself makes them."""
     logits: Tensor = output_matrix(model)(states)
     cap = getattr(model.network.config.get_text_config(), "final_logit_softcapping", None)
     if cap:

@@ -7,18 +7,32 @@ last prompt token and what follows it (see `steering.hooks`).
 
 import copy
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from transformers import Cache, DynamicCache
 
-from medx_core.models.batches import common_length, left_padded, position_arguments
+from medx_core.models.batches import PaddedBatch, common_length, left_padded, position_arguments
 from medx_core.models.devices import memory_faults_in_words
 from medx_core.models.loading import LoadedModel
 from medx_core.models.prompting import VerdictPrompt
 
 PROBES = ("Water is wet.", "All 7 birds can swim under the sea ice?")
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 1e-2}
+
+
+@dataclass(frozen=True)
+class KeptPass:
+    """One forward pass over a batch of prompts, with what later passes can go on from.
+
+    `states` are the network's final states (rows, tokens, hidden_size) of the tokens after the shared beginning,
+    `batch` the ids, mask and positions that went in, `cache` the keys and values of everything up to the last token.
+    """
+
+    states: Tensor
+    batch: PaddedBatch
+    cache: Cache | None
 
 
 class SharedPrefix:
@@ -53,7 +67,7 @@ class SharedPrefix:
             ModelUnavailable: the batch does not fit into the device's memory.
         """
         with torch.inference_mode(), memory_faults_in_words("This batch of questions"):
-            return self._run(prompts, keep_cache=False)[0]
+            return self._run(prompts, keep_cache=False).states[:, -1]
 
     def run_continued(self, prompts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]]) -> None:
         """Run whole prompts once, then every continuation after each of them: one further pass a continuation.
@@ -65,19 +79,35 @@ class SharedPrefix:
             ModelUnavailable: the batch does not fit into the device's memory.
         """
         with torch.inference_mode(), memory_faults_in_words("This batch of statements"):
-            _, cache, mask = self._run(prompts, keep_cache=True)
+            done = self._run(prompts, keep_cache=True)
             for continuation in continuations:
-                self._continue(continuation, copy.deepcopy(cache), mask)
+                self._continue(continuation, copy.deepcopy(done.cache), done.batch.mask)
 
-    def _run(
-        self, prompts: Sequence[Sequence[int]], *, keep_cache: bool
-    ) -> tuple[Tensor, Cache | None, Tensor]:
+    def kept_pass(self, prompts: Sequence[Sequence[int]], *, whole: bool = False) -> KeptPass:
+        """Run whole prompts in one batch and keep the cache; whether gradients are recorded is the caller's choice.
+
+        The cache may be cropped afterwards, also where a layer only sees a window. `whole` runs the common beginning
+        with every row too: for steering that acts on all tokens of a pass.
+
+        Raises:
+            ModelUnavailable: the batch does not fit into the device's memory.
+        """
+        with memory_faults_in_words("This batch of statements"):
+            return self._run(prompts, keep_cache=True, whole=whole)
+
+    def _run(self, prompts: Sequence[Sequence[int]], *, keep_cache: bool, whole: bool = False) -> KeptPass:
         shared = self.prefix_length
-        if self._cache is not None and all(self._shares(row) for row in prompts):
-            return self._forward([row[shared:] for row in prompts], self._expanded(len(prompts)), shared)
-        return self._forward(
-            prompts, DynamicCache(config=self.model.network.config) if keep_cache else None, 0
-        )
+        if not whole and self._cache is not None and all(self._shares(row) for row in prompts):
+            cache = self._expanded(len(prompts))
+            if keep_cache:
+                cache.activate_past_recording()  # type: ignore[no-untyped-call]
+            return self._forward([row[shared:] for row in prompts], cache, shared)
+        return self._forward(prompts, self._empty_cache() if keep_cache else None, 0)
+
+    def _empty_cache(self) -> DynamicCache:
+        cache = DynamicCache(config=self.model.network.config)
+        cache.activate_past_recording()  # type: ignore[no-untyped-call]
+        return cache
 
     def _continue(self, continuation: Sequence[int], cache: Cache | None, mask: Tensor) -> None:
         network = self.model.network.base_model
@@ -103,9 +133,7 @@ class SharedPrefix:
             cache.batch_repeat_interleave(rows)
         return cache
 
-    def _forward(
-        self, rows: Sequence[Sequence[int]], cache: Cache | None, shared: int
-    ) -> tuple[Tensor, Cache | None, Tensor]:
+    def _forward(self, rows: Sequence[Sequence[int]], cache: Cache | None, shared: int) -> KeptPass:
         network = self.model.network.base_model
         pad_id = int(self.model.tokenizer.pad_token_id or 0)
         batch = left_padded(rows, pad_id=pad_id, device=self.model.device, prefix_length=shared)
@@ -116,7 +144,7 @@ class SharedPrefix:
             use_cache=cache is not None,
             **position_arguments(network, batch.positions),
         )
-        return outputs.last_hidden_state[:, -1], outputs.past_key_values, batch.mask
+        return KeptPass(outputs.last_hidden_state, batch, outputs.past_key_values)
 
     def _build(self) -> None:
         whole = [self.encoded(probe) for probe in PROBES]

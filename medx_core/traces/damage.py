@@ -1,0 +1,114 @@
+"""What steering does to free text: whether the model still writes, in figures beside any gain.
+
+Two signs: ordinary text becomes less likely (perplexity), and written answers begin to repeat themselves.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from medx_core.models.generation import GreedyWriting
+from medx_core.models.loading import LoadedModel
+from medx_core.models.prompting import text_prompt_ids
+from medx_core.steering.hooks import Positions, SteeringPlan, steered
+from medx_core.traces.likelihoods import TextLikelihoods
+from medx_core.traces.running import by_length
+
+RUN = 4  # words; shorter runs repeat in good text too
+NEW_TOKENS = 64
+WRITING_ROWS = 16
+
+
+@dataclass(frozen=True)
+class Damage:
+    """Perplexity of given texts, and the mean share of repeated four-word runs in written answers, without and with."""
+
+    perplexity_before: float
+    perplexity_after: float
+    repetition_before: float
+    repetition_after: float
+    texts: int
+    questions: int
+
+    @property
+    def perplexity_ratio(self) -> float:
+        """How many times more surprising ordinary text has become: 1 is no damage."""
+        return self.perplexity_after / self.perplexity_before
+
+    def as_json(self) -> dict[str, float]:
+        """Return the figures by name."""
+        return {
+            "perplexity_before": self.perplexity_before,
+            "perplexity_after": self.perplexity_after,
+            "perplexity_ratio": self.perplexity_ratio,
+            "repetition_before": self.repetition_before,
+            "repetition_after": self.repetition_after,
+            "texts": self.texts,
+            "questions": self.questions,
+        }
+
+
+def damage(
+    model: LoadedModel,
+    plan: SteeringPlan,
+    *,
+    texts: Sequence[str],
+    questions: Sequence[str],
+    new_tokens: int = NEW_TOKENS,
+) -> Damage:
+    """Measure `plan`, which must treat all rows alike, on ordinary `texts` and on answers written to `questions`.
+
+    Raises:
+        VectorRefused: the plan does not fit the model.
+        ModelUnavailable: a batch does not fit into the device's memory.
+    """
+    nothing = SteeringPlan()
+    return Damage(
+        perplexity_before=perplexity(model, texts, nothing),
+        perplexity_after=perplexity(model, texts, plan),
+        repetition_before=mean_repetition(greedy_texts(model, questions, nothing, new_tokens=new_tokens)),
+        repetition_after=mean_repetition(greedy_texts(model, questions, plan, new_tokens=new_tokens)),
+        texts=len(texts),
+        questions=len(questions),
+    )
+
+
+def perplexity(model: LoadedModel, texts: Sequence[str], plan: SteeringPlan) -> float:
+    """Return the perplexity of given texts under steering.
+
+    Here every token is a token that a next one is read from, as it would be while writing: steps that steer each
+    written token (`Positions.LAST`) act on all of them. A step of the last prompt token alone has no part in it.
+    """
+    everywhere = tuple(replace(step, positions=Positions.ALL) for step in plan.after_the_prompt.steps)
+    likelihoods = TextLikelihoods(model)
+    with steered(model.network, SteeringPlan(everywhere)):
+        return likelihoods.perplexity(texts)
+
+
+def greedy_texts(
+    model: LoadedModel, questions: Sequence[str], plan: SteeringPlan, *, new_tokens: int = NEW_TOKENS
+) -> list[str]:
+    """Write an answer to each question, greedily, under steering; in the order of the questions."""
+    prompts = [text_prompt_ids(model.tokenizer, question) for question in questions]
+    found = [""] * len(prompts)
+    for batch in by_length(prompts, WRITING_ROWS):
+        writing = GreedyWriting(model, [prompts[i] for i in batch], max_new_tokens=new_tokens)
+        first = True
+        while not writing.finished:
+            with steered(model.network, plan if first else plan.after_the_prompt):
+                writing.step()
+            first = False
+        for index, row in zip(batch, writing.rows, strict=True):
+            found[index] = row.text
+    return found
+
+
+def repetition(text: str) -> float:
+    """Return the share of runs of four words that were there before in the same text: 0 none, towards 1 a loop."""
+    words = text.split()
+    runs = [tuple(words[i : i + RUN]) for i in range(len(words) - RUN + 1)]
+    return 1 - len(set(runs)) / len(runs) if runs else 0.0
+
+
+def mean_repetition(texts: Sequence[str]) -> float:
+    """Return the mean of `repetition` over texts, 0 where there are none."""
+    return sum(map(repetition, texts)) / len(texts) if texts else 0.0

@@ -1,0 +1,156 @@
+"""Fine-tuning with LoRA: what steering claims to replace, as a reference.
+
+The same training statements, the answer words of the chosen prompt without its examples, low-rank adapters on every
+linear layer (Hu et al., LoRA, arXiv 2106.09685) through peft. The adapters are taken off again on every way out: the
+model is left as it was.
+"""
+
+import inspect
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import Tensor, nn
+from torch.nn import functional
+
+from medx_core.data.labelled_statements import LabelledStatement
+from medx_core.models.batches import left_padded, position_arguments
+from medx_core.models.devices import memory_faults_in_words
+from medx_core.models.loading import LoadedModel
+from medx_core.models.prompting import VerdictPrompt
+from medx_core.models.scoring import answer_word_ids
+from medx_core.models.shared_prefix import SharedPrefix
+
+
+@dataclass(frozen=True)
+class FineTuningRecipe:
+    """How the adapters are trained; the seed decides their first values and the order of statements."""
+
+    rank: int = 8
+    epochs: int = 2
+    learning_rate: float = 2e-4
+    batch_rows: int = 16
+    seed: int = 1
+
+
+@dataclass(frozen=True)
+class FineTuned:
+    """Scores (texts,) of the adapted model, logit(TRUE word) - logit(FALSE word), and what training took."""
+
+    scores: Tensor
+    seconds: float
+    trained_parameters: int
+    prompt_version: str
+
+    def as_json(self) -> dict[str, float | int | str]:
+        """Return what training took."""
+        return {
+            "training_seconds": self.seconds,
+            "trained_parameters": self.trained_parameters,
+            "prompt": self.prompt_version,
+        }
+
+
+def fine_tuned_scores(
+    model: LoadedModel,
+    prompt: VerdictPrompt,
+    train: Sequence[LabelledStatement],
+    texts: Sequence[str],
+    recipe: FineTuningRecipe | None = None,
+) -> FineTuned:
+    """Train adapters on `train`, score `texts` with them, take them off.
+
+    Raises:
+        ModelUnavailable: the device's memory does not suffice, or the answer words cannot be told apart.
+    """
+    chosen = recipe or FineTuningRecipe()
+    short = replace(prompt, version=f"{prompt.version}-0shot-lora", shots=(), instruction="")
+    reader = _AnswerReader(model, short)
+    began = time.perf_counter()
+    with memory_faults_in_words("Fine-tuning"), _adapted(model, chosen) as adapted:
+        _train(adapted, reader, train, chosen)
+        seconds = time.perf_counter() - began
+        scores = _scores(adapted, reader, texts, chosen.batch_rows)
+        count = sum(one.numel() for one in adapted.parameters() if one.requires_grad)
+    return FineTuned(scores, seconds, count, short.version)
+
+
+@contextmanager
+def _adapted(model: LoadedModel, recipe: FineTuningRecipe) -> Iterator[nn.Module]:
+    """Put adapters on the network; afterwards, also after an error, its own weights stand alone, frozen again."""
+    config = LoraConfig(
+        r=recipe.rank, lora_alpha=2 * recipe.rank, target_modules="all-linear", task_type="CAUSAL_LM"
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(recipe.seed)
+        adapted = get_peft_model(model.network, config)
+        try:
+            yield adapted
+        finally:
+            adapted.unload()
+            model.network.train(mode=False)
+            model.network.requires_grad_(requires_grad=False)
+
+
+class _AnswerReader:
+    """Turns texts into batches and a network's output into logit differences, with gradients."""
+
+    def __init__(self, model: LoadedModel, prompt: VerdictPrompt) -> None:
+        prefix = SharedPrefix(model, prompt)
+        self._encode = prefix.encoded
+        self._words = list(answer_word_ids(prefix))
+        self._model = model
+
+    def differences(self, network: nn.Module, texts: Sequence[str]) -> Tensor:
+        """Return logit(TRUE word) - logit(FALSE word) of each text: (texts,), float32."""
+        batch = left_padded(
+            [self._encode(text) for text in texts],
+            pad_id=int(self._model.tokenizer.pad_token_id or 0),
+            device=self._model.device,
+        )
+        own = self._model.network
+        only_last = (
+            {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(own.forward).parameters else {}
+        )
+        output = network(
+            input_ids=batch.ids,
+            attention_mask=batch.mask,
+            use_cache=False,
+            **position_arguments(own, batch.positions),
+            **only_last,
+        )
+        logits = output.logits[:, -1, self._words].float()
+        difference: Tensor = logits[:, 0] - logits[:, 1]
+        return difference
+
+
+def _train(
+    network: nn.Module, reader: _AnswerReader, train: Sequence[LabelledStatement], recipe: FineTuningRecipe
+) -> None:
+    trained = [one for one in network.parameters() if one.requires_grad]
+    optimiser = torch.optim.AdamW(trained, lr=recipe.learning_rate)
+    network.train()
+    for _ in range(recipe.epochs):
+        order = torch.randperm(len(train)).tolist()
+        for start in range(0, len(order), recipe.batch_rows):
+            part = [train[i] for i in order[start : start + recipe.batch_rows]]
+            differences = reader.differences(network, [one.text for one in part])
+            gold = torch.tensor([float(one.answer) for one in part], device=differences.device)
+            loss = functional.binary_cross_entropy_with_logits(differences, gold)
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+
+
+def _scores(network: nn.Module, reader: _AnswerReader, texts: Sequence[str], rows: int) -> Tensor:
+    network.eval()
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+    found = torch.empty(len(texts))
+    with torch.inference_mode():
+        for start in range(0, len(order), rows):
+            part = order[start : start + rows]
+            found[part] = reader.differences(network, [texts[i] for i in part]).cpu()
+    return found

@@ -1,0 +1,82 @@
+"""Running many texts in batches: which texts go together, and keeping finished batches for a run that is interrupted.
+
+Texts of like length share a batch, so that little is spent on padding; results come back in the order of the texts.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+BATCH_ROWS = 32
+
+OnProgress = Callable[[int, int], None]
+"""Told how many texts are done, of how many."""
+
+Arrays = dict[str, NDArray[np.generic]]
+"""What one batch gave: arrays by name, rows first."""
+
+
+def silent(_done: int, _total: int) -> None:
+    """Tell nobody."""
+
+
+def by_length(rows: Sequence[Sequence[int]], batch_rows: int = BATCH_ROWS) -> Iterator[list[int]]:
+    """Yield batches of indices, rows of like length together; the same for the same rows every time."""
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+    for start in range(0, len(order), batch_rows):
+        yield order[start : start + batch_rows]
+
+
+@dataclass(frozen=True)
+class FinishedBatches:
+    """Batches of one long run on disk, so that the run goes on where it was interrupted.
+
+    One file a batch, named by a hash of everything that decides what is in it; a file is there whole or not at all.
+    """
+
+    folder: Path
+
+    def kept(self, key: str, compute: Callable[[], Arrays]) -> Arrays:
+        """Return the batch called `key`: from disk, else computed and written there."""
+        path = self.folder / f"{key}.safetensors"
+        try:
+            return dict(load_file(path))
+        except (FileNotFoundError, SafetensorError):
+            found = compute()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        fresh = path.with_suffix(".new")
+        save_file({name: np.ascontiguousarray(values) for name, values in found.items()}, fresh)
+        fresh.replace(path)
+        return found
+
+    def forget(self) -> None:
+        """Remove every batch; called when the run is finished."""
+        for path in self.folder.glob("*.safetensors"):
+            path.unlink()
+        if self.folder.is_dir() and not any(self.folder.iterdir()):
+            self.folder.rmdir()
+
+
+def batch_key(*parts: object) -> str:
+    """Return a name for a batch out of whatever decides its content."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(repr(part).encode() + b"\0")
+    return digest.hexdigest()[:32]
+
+
+def in_order(parts: Sequence[tuple[Sequence[int], Mapping[str, NDArray[np.generic]]]], count: int) -> Arrays:
+    """Put the batches' arrays together, each row at the place of its text."""
+    found: Arrays = {}
+    for indices, arrays in parts:
+        for name, values in arrays.items():
+            if name not in found:
+                found[name] = np.empty((count, *values.shape[1:]), dtype=values.dtype)
+            found[name][list(indices)] = values
+    return found

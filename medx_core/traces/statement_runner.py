@@ -1,0 +1,234 @@
+"""Running statements through one model with one prompt: their scores, their states, and what steering makes of them.
+
+Everything is batched, deterministic, and in the order of the texts. A steered run costs one pass over the prompts for
+all its cells together, plus the layers above each steered layer on a single token (see `traces.resuming`).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from medx_core.models.devices import memory_faults_in_words
+from medx_core.models.loading import LoadedModel
+from medx_core.models.prompting import VerdictPrompt
+from medx_core.models.scoring import AnswerHead
+from medx_core.models.shared_prefix import PROBES, TOLERANCE, SharedPrefix
+from medx_core.steering.hooks import SteeringPlan, SteeringStep, steered
+from medx_core.steering.layers import hidden_size
+from medx_core.steering.recording import recorded
+from medx_core.traces.cells import SteeringCell
+from medx_core.traces.resuming import can_resume, prompt_batch, resumable_steps
+from medx_core.traces.running import (
+    BATCH_ROWS,
+    Arrays,
+    FinishedBatches,
+    OnProgress,
+    batch_key,
+    by_length,
+    in_order,
+    silent,
+)
+
+__all__ = ["RecordedStates", "RunScores", "StatementRunner", "SteeringCell"]
+
+
+@dataclass(frozen=True)
+class RunScores:
+    """One run over n texts: `scores` (n,) is logit(TRUE word) - logit(FALSE word), a text is judged TRUE at 0 or more.
+
+    `answer_words` (n,) says where the likeliest next token of all is one of the two answer words; None where the
+    caller did not ask.
+    """
+
+    scores: NDArray[np.float64]
+    answer_words: NDArray[np.bool_] | None
+
+
+@dataclass(frozen=True)
+class RecordedStates:
+    """The last prompt token's states after some layers, (n, hidden_size) each in float32 on the CPU, and the scores."""
+
+    states: dict[int, Tensor]
+    scores: NDArray[np.float64]
+    answer_words: NDArray[np.bool_] | None
+
+
+class StatementRunner:
+    """One model with one verdict prompt.
+
+    With `finished`, batches that are done are kept on disk and read back when the same run is started again; steered
+    runs are kept only where the caller names the cells (`name`), since a shift may be any function.
+
+    Raises:
+        ModelUnavailable: the model's tokenizer cannot tell the prompt's answer words apart.
+    """
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        prompt: VerdictPrompt,
+        batch_rows: int = BATCH_ROWS,
+        *,
+        finished: FinishedBatches | None = None,
+    ) -> None:
+        self.model = model
+        self.prompt = prompt
+        self.batch_rows = batch_rows
+        self.prefix = SharedPrefix(model, prompt)
+        self.head = AnswerHead(self.prefix)
+        self._finished = finished
+
+    @property
+    def width(self) -> int:
+        """The width of the residual stream."""
+        return hidden_size(self.model.network)
+
+    @cached_property
+    def resumes(self) -> bool:
+        """Whether steered runs may go on from cached states; found out once, on two probes of unequal length."""
+        probes = [self.prefix.encoded(probe) for probe in PROBES]
+        return can_resume(self.prefix, probes, TOLERANCE[self.model.placement.dtype])
+
+    def scores(
+        self, texts: Sequence[str], on_progress: OnProgress = silent, *, with_answer_words: bool = True
+    ) -> RunScores:
+        """Score every text, unsteered.
+
+        Raises:
+            ModelUnavailable: a batch does not fit into the device's memory.
+        """
+
+        def run(prompts: list[list[int]], _rows: list[int]) -> Arrays:
+            return self._read(self.prefix.last_states(prompts), with_answer_words)
+
+        found = self.per_batch(texts, run, on_progress, ("scores", with_answer_words))
+        return _run_scores(found)
+
+    def recorded(
+        self,
+        texts: Sequence[str],
+        layers: Sequence[int],
+        on_progress: OnProgress = silent,
+        *,
+        with_answer_words: bool = True,
+    ) -> RecordedStates:
+        """Score every text and keep its last prompt token's state after each of `layers`, in the same pass.
+
+        Raises:
+            VectorRefused: a layer does not exist.
+            ModelUnavailable: a batch does not fit into the device's memory.
+        """
+
+        def run(prompts: list[list[int]], _rows: list[int]) -> Arrays:
+            with recorded(self.model.network, layers) as recording:
+                found = self._read(self.prefix.last_states(prompts), with_answer_words)
+            for layer in layers:
+                found[f"layer {layer}"] = recording.states(layer).numpy()
+            return found
+
+        found = self.per_batch(texts, run, on_progress, ("recorded", tuple(layers), with_answer_words))
+        states = {layer: torch.from_numpy(found[f"layer {layer}"]) for layer in layers}
+        scores = _run_scores(found)
+        return RecordedStates(states, scores.scores, scores.answer_words)
+
+    def steered(
+        self,
+        texts: Sequence[str],
+        cells: Sequence[SteeringCell],
+        on_progress: OnProgress = silent,
+        *,
+        with_answer_words: bool = True,
+        name: str = "",
+        resumed: bool = True,
+    ) -> list[RunScores]:
+        """Score every text under each of `cells`; one pass over the prompts serves them all.
+
+        Where this network cannot go on from cached states, or a cell steers more than the last token, that cell
+        runs whole prompts under hooks: the same figures, later; so does everything when `resumed` is off. `name` must
+        tell these cells from all others.
+
+        Raises:
+            VectorRefused: a layer does not exist, or a shift does not fit.
+            ModelUnavailable: a batch does not fit into the device's memory.
+        """
+        if not cells:
+            return []
+
+        def run(prompts: list[list[int]], rows: list[int]) -> Arrays:
+            plans = [cell.steps_for(rows) for cell in cells]
+            finals = self._steered_finals(prompts, plans, resumed=resumed)
+            read = self._read(torch.cat(finals), with_answer_words)
+            return {key: values.reshape(len(cells), len(rows)).T for key, values in read.items()}
+
+        key = ("steered", name, len(cells), with_answer_words) if name else None
+        found = self.per_batch(texts, run, on_progress, key)
+        return [
+            _run_scores({key: values[:, at] for key, values in found.items()}) for at in range(len(cells))
+        ]
+
+    def _steered_finals(
+        self, prompts: list[list[int]], plans: Sequence[tuple[SteeringStep, ...]], *, resumed: bool
+    ) -> list[Tensor]:
+        """Return final states (rows, hidden_size) of one batch under each plan."""
+        can = [resumed and self.resumes and resumable_steps(steps) for steps in plans]
+        lowest = sorted({steps[0].layer for steps, possible in zip(plans, can, strict=True) if possible})
+        with torch.no_grad(), memory_faults_in_words("This batch of statements"):
+            batch = prompt_batch(self.prefix, prompts, lowest) if lowest else None
+            return [
+                batch.steered(steps) if batch is not None and possible else self._whole(prompts, steps)
+                for steps, possible in zip(plans, can, strict=True)
+            ]
+
+    def _whole(self, prompts: list[list[int]], steps: tuple[SteeringStep, ...]) -> Tensor:
+        # Steering of all tokens must reach the common beginning too, so that is not taken from the cache then.
+        with steered(self.model.network, SteeringPlan(steps)):
+            return (
+                self.prefix.last_states(prompts)
+                if resumable_steps(steps)
+                else self.prefix.kept_pass(prompts, whole=True).states[:, -1]
+            )
+
+    def _read(self, finals: Tensor, with_answer_words: bool) -> Arrays:
+        found: Arrays = {"scores": self.head.logit_differences(finals).double().numpy()}
+        if with_answer_words:
+            found["answer_words"] = self.head.answer_words(finals).numpy()
+        return found
+
+    def per_batch(
+        self,
+        texts: Sequence[str],
+        run: Callable[[list[list[int]], list[int]], Arrays],
+        on_progress: OnProgress,
+        key: tuple[object, ...] | None,
+    ) -> Arrays:
+        """Let `run` make arrays of one batch after the other, given its prompts and its texts' indices; put them together.
+
+        `key` names what `run` does, for batches kept on disk; None where it cannot be named.
+        """
+        prompts = [self.prefix.encoded(text) for text in texts]
+        parts: list[tuple[Sequence[int], Arrays]] = []
+        done = 0
+        for rows in by_length(prompts, self.batch_rows):
+            chosen = [prompts[i] for i in rows]
+            if self._finished is None or key is None:
+                arrays = run(chosen, rows)
+            else:
+                where = batch_key(
+                    self.model.weight_sha256, str(self.model.placement), self.prompt, chosen, key
+                )
+                arrays = self._finished.kept(where, lambda chosen=chosen, rows=rows: run(chosen, rows))  # type: ignore[misc]
+            parts.append((rows, arrays))
+            done += len(rows)
+            on_progress(done, len(texts))
+        return in_order(parts, len(texts))
+
+
+def _run_scores(found: Arrays) -> RunScores:
+    words = found.get("answer_words")
+    scores = found.get("scores", np.zeros(0))
+    return RunScores(scores.astype(np.float64), None if words is None else words.astype(np.bool_))
