@@ -4,12 +4,15 @@ None of them says that a vector helps: that takes an evaluation with controls. T
 seriously at all.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from medx_core.steering.contrast import AnswerWordStates, mean_difference
+from medx_core.steering.contrast import Traces, mean_of_contrast
+
+T = TypeVar("T", bound=Traces)
 
 
 def cosine(left: Tensor, right: Tensor) -> float:
@@ -17,35 +20,41 @@ def cosine(left: Tensor, right: Tensor) -> float:
     return float(torch.nn.functional.cosine_similarity(left.float(), right.float(), dim=0))
 
 
-def halves_cosine(states: AnswerWordStates, *, groups: Sequence[str], seed: int) -> float:
+def halves_cosine(
+    traces: T, *, groups: Sequence[str], seed: int, fit: Callable[[T], Tensor] | None = None
+) -> float:
     """Return the cosine between vectors from two random halves of the data, twins kept together.
 
-    Near 1: the direction is stable. Stable is not medical: see `shuffled_cosine`.
+    Near 1: the direction is stable. Stable is not medical: see `shuffled_cosine`. `fit` makes the direction, the
+    mean difference by default.
     """
+    read = fit or _mean_difference
     first = _random_half(groups, seed)
-    return cosine(mean_difference(states.part(first)), mean_difference(states.part(~first)))
+    return cosine(read(traces.part(first)), read(traces.part(~first)))
 
 
-def shuffled_cosine(states: AnswerWordStates, *, seed: int, draws: int = 20) -> float:
+def shuffled_cosine(
+    traces: T, *, seed: int, draws: int = 20, fit: Callable[[T], Tensor] | None = None
+) -> float:
     """Return the mean cosine with the vectors that shuffled labels give.
 
     A high value means that the direction holds the answer words or the class prior, not what is true. One draw alone
     says nothing: chance makes it point along or against the real direction.
     """
+    read = fit or _mean_difference
     generator = torch.Generator().manual_seed(seed)
-    real, found = mean_difference(states), 0.0
+    real, found = read(traces), 0.0
     for _ in range(draws):
-        gold = states.gold[torch.randperm(len(states.gold), generator=generator)]
-        found += cosine(
-            real, mean_difference(AnswerWordStates(states.with_true_word, states.with_false_word, gold))
-        )
+        gold = traces.gold[torch.randperm(len(traces.gold), generator=generator)]
+        found += cosine(real, read(traces.relabelled(gold)))
     return found / draws
 
 
-def separation(states: AnswerWordStates, direction: Tensor) -> float:
+def separation(traces: Traces, direction: Tensor) -> float:
     """Return how far correct and incorrect traces lie apart along the direction, in pooled standard deviations."""
     unit = direction / direction.norm()
-    correct, incorrect = states.correct @ unit, states.incorrect @ unit
+    contrast = traces.contrast
+    correct, incorrect = contrast.correct @ unit, contrast.incorrect @ unit
     pooled = ((correct.var() + incorrect.var()) / 2).sqrt().clamp(min=1e-12)
     return float((correct.mean() - incorrect.mean()) / pooled)
 
@@ -69,6 +78,10 @@ def shift_of_distribution(before: Tensor, after: Tensor) -> dict[str, float]:
 def cosines_between(directions: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
     """Return the cosine of every pair of named directions."""
     return {a: {b: cosine(left, right) for b, right in directions.items()} for a, left in directions.items()}
+
+
+def _mean_difference(traces: Traces) -> Tensor:
+    return mean_of_contrast(traces.contrast)
 
 
 def _random_half(groups: Sequence[str], seed: int) -> Tensor:

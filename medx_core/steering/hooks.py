@@ -5,13 +5,15 @@ amount, an unsteered row by zero, which leaves it exactly as it was.
 
 Where in the text: the state of the last prompt token and of every token written after it (`Positions.LAST`), that is
 each state a next token is read from. Earlier prompt tokens stay untouched, so that prompts may share a cached
-beginning. `Positions.ALL` shifts every token of a pass.
+beginning. `Positions.LAST_PROMPT` shifts the last prompt token alone: the first answer token is read from it, and the
+rest is written by the model as it is. `Positions.ALL` shifts every token of a pass.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import count
 from typing import Protocol
 
 import torch
@@ -26,6 +28,7 @@ class Positions(StrEnum):
     """Which tokens of a forward pass are shifted."""
 
     LAST = "last"
+    LAST_PROMPT = "last-prompt"
     ALL = "all"
 
 
@@ -63,44 +66,18 @@ class SteeringPlan:
 
     steps: tuple[SteeringStep, ...] = field(default_factory=tuple)
 
-
-@dataclass(frozen=True)
-class RowSteering:
-    """One row's vector (hidden_size,) with its layer and strength."""
-
-    layer: int
-    vector: Tensor
-    strength: float
-
-
-def plan_for_rows(rows: Sequence[RowSteering | None], *, width: int) -> SteeringPlan:
-    """Make one plan for a batch whose rows are steered differently; None leaves a row as it is.
-
-    Raises:
-        VectorRefused: a vector's length is not `width`, the model's hidden size.
-    """
-    layers = sorted({row.layer for row in rows if row})
-    steps = []
-    for layer in layers:
-        shifts = torch.zeros((len(rows), width), dtype=torch.float32)
-        for index, row in enumerate(rows):
-            if row and row.layer == layer:
-                shifts[index] = _checked(row.vector, width) * row.strength
-        steps.append(SteeringStep(layer=layer, shift=ConstantShift(shifts)))
-    return SteeringPlan(tuple(steps))
-
-
-def _checked(vector: Tensor, width: int) -> Tensor:
-    if tuple(vector.shape) != (width,):
-        raise VectorRefused(
-            f"A steering vector of shape {tuple(vector.shape)} does not fit a model of hidden size {width}."
-        )
-    return vector.detach().float().cpu()
+    @property
+    def after_the_prompt(self) -> "SteeringPlan":
+        """What still acts once the prompt has been read: the plan for every later token."""
+        kept = tuple(step for step in self.steps if step.positions is not Positions.LAST_PROMPT)
+        return SteeringPlan(kept)
 
 
 @contextmanager
 def steered(network: PreTrainedModel, plan: SteeringPlan) -> Iterator[None]:
     """Steer every forward pass inside the block; afterwards, also after an error, no hook is left.
+
+    Steps of `Positions.LAST_PROMPT` act on the first pass inside the block only: the one that reads the prompt.
 
     Raises:
         VectorRefused: the plan names a layer the network does not have.
@@ -113,16 +90,20 @@ def steered(network: PreTrainedModel, plan: SteeringPlan) -> Iterator[None]:
 
 
 def _hook(step: SteeringStep, width: int) -> Callable[[nn.Module, tuple[object, ...], object], object]:
+    passes = count()
+
     def shift_output(_layer: nn.Module, _inputs: tuple[object, ...], output: object) -> object:
+        if next(passes) and step.positions is Positions.LAST_PROMPT:
+            return output
         hidden = hidden_of(output)
-        states = hidden[:, -1:] if step.positions is Positions.LAST else hidden
+        states = hidden if step.positions is Positions.ALL else hidden[:, -1:]
         shift = step.shift(states)
         if shift.shape[-1] != width or shift.shape[0] not in (1, hidden.shape[0]):
             raise VectorRefused(
                 f"A steering plan for {shift.shape[0]} rows of width {shift.shape[-1]} met a batch of shape {tuple(hidden.shape)}."
             )
         moved = states + shift
-        if step.positions is Positions.LAST:
+        if step.positions is not Positions.ALL:
             moved = torch.cat([hidden[:, :-1], moved], dim=1)
         return with_hidden(output, moved)
 

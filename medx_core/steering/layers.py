@@ -61,6 +61,11 @@ def hidden_size(network: PreTrainedModel) -> int:
     return int(network.config.get_text_config().hidden_size)
 
 
+def model_type(network: PreTrainedModel) -> str:
+    """Return the name of the network's architecture, as its configuration gives it ("llama")."""
+    return str(network.config.get_text_config().model_type)
+
+
 def hidden_of(output: object) -> Tensor:
     """Return the hidden states (rows, tokens, hidden_size) inside a layer's output: a tensor, or a tuple led by one."""
     hidden = output[0] if isinstance(output, tuple) else output

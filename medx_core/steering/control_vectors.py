@@ -1,0 +1,166 @@
+"""Control vectors in GGUF: the exchange format of llama.cpp and repeng.
+
+A file holds `general.architecture = controlvector`, `controlvector.model_hint`, `controlvector.layer_count` and one
+float32 tensor `direction.N` a layer. N counts as MedX does: `direction.N` is added to the output of the decoder layer
+with the 0-based index N (llama.cpp stores it at place N - 1 of a buffer that begins with layer 1, and reads it from
+there for its layer N; repeng names its tensors by the same index). Layer 0 cannot be written down in this format.
+
+Such a vector is added to every token of a text, with a strength chosen by its user; MedX adds it where `Positions`
+says. Only constant strategies can be exchanged. Exported directions are already multiplied by alpha: strength 1 there
+is this vector here.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from gguf import GGUFReader, GGUFWriter, ReaderTensor
+from gguf.constants import GGMLQuantizationType
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from medx_core.categories import Category
+from medx_core.clock import iso, utc_now
+from medx_core.errors import VectorRefused
+from medx_core.steering.layers import hidden_size, layer_at, model_type
+from medx_core.steering.steering_vector import SteeringVector, check_direction, check_vector
+from medx_core.steering.strategies.registry import IMPORTED
+
+ARCHITECTURE = "controlvector"
+HINT = "controlvector.model_hint"
+LAYER_COUNT = "controlvector.layer_count"
+TENSOR = "direction."
+BROKEN = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, OSError, MemoryError)
+"""What the gguf library raises where a header makes no sense."""
+PLAIN_TYPES = (GGMLQuantizationType.F32, GGMLQuantizationType.F16)
+
+
+@dataclass(frozen=True)
+class ControlVector:
+    """What a control-vector file holds: directions by 0-based decoder layer, and the kind of model it says it is for."""
+
+    directions: dict[int, Tensor]
+    model_hint: str
+
+
+def export_control_vector(vector: SteeringVector, path: Path, *, model_hint: str = "") -> None:
+    """Write `vector` as a control vector; `model_hint` names the architecture ("llama") where the vector does not.
+
+    Raises:
+        VectorRefused: its strategy depends on the state, it steers layer 0, or its architecture is not known; none of
+            these fits the format.
+    """
+    if not vector.is_constant:
+        raise VectorRefused(
+            f"A {vector.strategy} vector depends on the state it steers, so it cannot be a GGUF control vector; export a constant one."
+        )
+    if 0 in vector.directions:
+        raise VectorRefused("A GGUF control vector cannot steer layer 0; build a vector for a higher layer.")
+    hint = model_hint or vector.model_type
+    if not hint:
+        raise VectorRefused(
+            "This vector does not say for which architecture it is; name it, for example --model-hint llama."
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(path.name + ".new")
+    writer = GGUFWriter(fresh, ARCHITECTURE)
+    writer.add_string(HINT, hint)
+    writer.add_uint32(LAYER_COUNT, len(vector.directions))
+    for layer, direction in vector.directions.items():
+        writer.add_tensor(f"{TENSOR}{layer}", (direction.float() * vector.alpha).contiguous().numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    fresh.replace(path)
+
+
+def read_control_vector(path: Path) -> ControlVector:
+    """Read a control vector that llama.cpp, repeng or MedX wrote.
+
+    Raises:
+        VectorRefused: the file is missing or no control vector, or holds a tensor that is no usable direction.
+    """
+    architecture, hint, tensors = _content(path)
+    if architecture != ARCHITECTURE:
+        raise VectorRefused(f"{path.name} is a GGUF file, but no control vector.")
+    directions = {
+        _layer(tensor.name, path.name): _direction(tensor.tensor_type, tensor.data, path.name)
+        for tensor in tensors
+    }
+    if len({direction.shape for direction in directions.values()}) != 1:
+        raise VectorRefused(f"{path.name} holds no directions, or directions of different lengths.")
+    return ControlVector(dict(sorted(directions.items())), hint)
+
+
+def imported_vector(
+    path: Path, network: PreTrainedModel, *, category: Category, alpha: float, names: tuple[str, str]
+) -> SteeringVector:
+    """Read a control vector as a steering vector of `network`, whose name and weight hash are `names`.
+
+    Raises:
+        VectorRefused: the file is no control vector, or is of another hidden size or layer count.
+    """
+    found = read_control_vector(path)
+    _check_fit(found, path.name, network)
+    top = max(found.directions)
+    vector = SteeringVector(
+        category=category,
+        direction=found.directions[top],
+        layer=top,
+        model=names[0],
+        model_sha256=names[1],
+        strategy=IMPORTED,
+        alpha=alpha,
+        reading="",
+        pairs=0,
+        data_sha256="",
+        prompt_version="",
+        created_at=iso(utc_now()) or "",
+        # Programs name architectures differently (mistral is llama to llama.cpp), so a hint refuses nothing.
+        diagnostics={"norm": float(found.directions[top].norm()), "model_hint": found.model_hint},
+        model_type=model_type(network),
+        further={layer: one for layer, one in found.directions.items() if layer != top},
+    )
+    check_vector(vector, path.name)
+    return vector
+
+
+def _check_fit(found: ControlVector, name: str, network: PreTrainedModel) -> None:
+    length, width = len(next(iter(found.directions.values()))), hidden_size(network)
+    if length != width:
+        raise VectorRefused(
+            f"{name} holds directions of {length} values; this model's hidden size is {width}."
+        )
+    layer_at(network, max(found.directions))
+
+
+def _content(path: Path) -> tuple[str, str, list[ReaderTensor]]:
+    """Return what a file says about itself (architecture, model hint) and its tensors."""
+    if not path.is_file():
+        raise VectorRefused(f"There is no control vector at {path}.")
+    try:
+        reader = GGUFReader(path)
+        fields = [reader.get_field(key) for key in ("general.architecture", HINT)]
+        words = ["" if field is None else str(field.contents()) for field in fields]
+    except BROKEN as error:
+        raise VectorRefused(f"{path.name} is not a readable GGUF file.") from error
+    return words[0], words[1], list(reader.tensors)
+
+
+def _layer(tensor_name: str, file_name: str) -> int:
+    number = tensor_name.removeprefix(TENSOR)
+    if not tensor_name.startswith(TENSOR) or not number.isdecimal() or int(number) == 0:
+        raise VectorRefused(f"{file_name} holds a tensor {tensor_name!r}, which no control vector has.")
+    return int(number)
+
+
+def _direction(
+    kind: GGMLQuantizationType, data: "np.ndarray[tuple[int, ...], np.dtype[np.float32]]", name: str
+) -> Tensor:
+    if kind not in PLAIN_TYPES:
+        raise VectorRefused(f"{name} holds quantised directions ({kind.name}); only plain numbers are read.")
+    direction = torch.from_numpy(np.array(data, dtype=np.float32))
+    check_direction(direction, name)
+    return direction
