@@ -20,7 +20,8 @@ class FileRow:
     """One question of a file. `number` counts the file's records from 1 without its header.
 
     `answer` is the gold answer if there is a readable one; `harm` and `urgency` are "" where nothing is known.
-    `carried` holds the columns MedX does not know, as they stood, in their order.
+    `carried` holds the columns MedX does not know, as they stood, in their order. `repaired` says that the text came
+    with wrongly encoded characters, which were put right.
     """
 
     number: int
@@ -34,6 +35,7 @@ class FileRow:
     split: str = ""
     pair: str = ""
     carried: dict[str, str] = field(default_factory=dict)
+    repaired: bool = False
 
     def along(self) -> dict[str, str]:
         """Return all that a result repeats beside its own columns: the known extras that hold something, then carried."""
@@ -67,8 +69,9 @@ class RowReader:
         if problem:
             return problem
         number, cells = record.number, record.cells
-        text = self._repaired(number, self._table.text_column, cells.get(self._table.text_column, ""))
-        text = text.strip().strip(_INVISIBLE).strip()
+        cell = cells.get(self._table.text_column, "")
+        sound = self._repaired(number, self._table.text_column, cell)
+        text = sound.strip().strip(_INVISIBLE).strip()
         problem = self._unaskable(number, text)
         if problem:
             return problem
@@ -84,6 +87,7 @@ class RowReader:
             split=cells.get("split", "").strip(),
             pair=cells.get("pair", "").strip(),
             carried={name: cells[name] for name in self._others if name in cells},
+            repaired=sound != cell,
         )
         self._note_repeats(row)
         self._note_content(row, cells)

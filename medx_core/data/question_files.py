@@ -74,7 +74,7 @@ def read_question_file(path: Path, *, limits: FileLimits) -> QuestionFile:
         sha256 = hashlib.sha256(content).hexdigest()
         text = decoded(content)
         table = _table(path.suffix.lower(), text.text, limits)
-        return _understood(table, text, limits, name=path.name, sha256=sha256)
+        return understood(table, text, limits, name=path.name, sha256=sha256)
     except FileRefused as refusal:
         return QuestionFile(name=path.name, problems=(refusal.problem,), sha256=sha256, refused=True)
 
@@ -112,7 +112,12 @@ def _table(ending: str, text: str, limits: FileLimits) -> Table:
     return read_delimited(text, max_rows=limits.rows, tabs_only=ending == ".tsv")
 
 
-def _understood(table: Table, text: Decoded, limits: FileLimits, *, name: str, sha256: str) -> QuestionFile:
+def understood(table: Table, text: Decoded, limits: FileLimits, *, name: str, sha256: str) -> QuestionFile:
+    """Return the rows of a table that was read elsewhere, by the same rules as those of a file.
+
+    Raises:
+        FileRefused: no row can be taken.
+    """
     notices = Notices()
     if text.notice:
         notices.add("read in another encoding", None, None, text.notice)

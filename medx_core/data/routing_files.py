@@ -1,4 +1,4 @@
-"""Labelled questions to measure a router with: `question, category` and, if there is one, `source`."""
+"""Labelled questions to measure or train a router with: `question, category` and, if there is one, `source`."""
 
 import csv
 import hashlib
@@ -10,7 +10,9 @@ from pathlib import Path
 from medx_core.categories import Category
 from medx_core.data.decoding import decoded
 from medx_core.data.problems import FileRefused, shortened
+from medx_core.data.route_overrides import OVERRIDE_COLUMNS
 from medx_core.data.spellings import read_category
+from medx_core.data.spreadsheet_cells import unguarded
 
 ALIASES = {
     "question": ("question", "statement", "text"),
@@ -51,9 +53,10 @@ def read_routing_file(path: Path) -> RoutingFile:
     header = text.split("\n", 1)[0]
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count))
     columns = _columns(reader.fieldnames or ())
+    restore = unguarded if set(OVERRIDE_COLUMNS) <= set(reader.fieldnames or ()) else str
     try:
         questions = tuple(
-            _question(number, {name: row.get(key) or "" for name, key in columns.items()})
+            _question(number, {name: restore(row.get(key) or "") for name, key in columns.items()})
             for number, row in enumerate(reader, start=1)
         )
     except csv.Error as error:

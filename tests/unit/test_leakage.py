@@ -1,15 +1,11 @@
 """What wording gives away is found where it is planted and not found where it is not."""
 
-from pathlib import Path
-
 import numpy as np
-import pytest
 
 from medx_core.categories import Category
-from medx_core.data.leakage import LabelledStatement, labelled_statements, leakage
-from medx_core.data.limits import FileLimits
-from medx_core.data.question_files import read_question_file
-from medx_core.errors import BadInput
+from medx_core.data.labelled_statements import LabelledStatement
+from medx_core.data.leakage import leakage
+from medx_core.data.wording_readers import WORDING_READERS, surface_cues
 
 DRUGS = ("aspirin", "insulin", "heparin", "warfarin", "morphine", "digoxin", "lithium", "codeine")
 
@@ -53,22 +49,16 @@ def test_too_few_statements_are_said_in_words():
     assert "at least" in words["reasons"]["auroc"]
 
 
-def read(folder: Path, content: str):
-    path = folder / "data.csv"
-    path.write_text(content)
-    return labelled_statements(read_question_file(path, limits=FileLimits()))
+def test_a_reader_can_be_fitted_on_some_rows_and_asked_about_others():
+    rows = statements(" only.")
+    texts, answers = [row.text for row in rows], [row.answer for row in rows]
+    for name, build in WORDING_READERS.items():
+        reader = build().fit(texts[:60], answers[:60])
+        scores = reader.predict_proba(texts[60:])[:, 1]
+        assert ((scores > 0.5) == answers[60:]).all(), name
 
 
-def test_quads_go_before_pairs_and_pairs_before_wording(tmp_path):
-    rows = read(
-        tmp_path, "statement,answer,pair,Quad\na,1,p,q\nb,0,p2,q\nc,1,p,\nd,0,p,\ne,1,,\nE ,0,,\nf,,,\n"
-    )
-    groups = [row.group for row in rows]
-    assert groups[0] == groups[1] != groups[2] == groups[3] != groups[4] == groups[5]
-
-
-def test_data_without_answers_are_refused(tmp_path):
-    with pytest.raises(BadInput, match="answer"):
-        read(tmp_path, "statement\nx\n")
-    with pytest.raises(BadInput, match="no 'question' or 'statement'"):
-        read(tmp_path, "text\nx\n")
+def test_surface_cues_see_length_negation_and_numbers_but_no_content_word():
+    one, same, other = surface_cues(["Not 2 ribs.", "Not 9 legs.", "All 2 ribs."])
+    assert (one == same).all()
+    assert (one != other).any()

@@ -7,16 +7,18 @@ from medx_core.errors import VectorRefused
 from medx_core.steering.hooks import (
     ConstantShift,
     Positions,
-    RowSteering,
     SteeringPlan,
     SteeringStep,
-    plan_for_rows,
     steered,
 )
 from medx_core.steering.layers import decoder_layers, hidden_size, penultimate_layer
 from medx_core.steering.recording import recorded
+from medx_core.steering.row_plans import RowShift, RowSteering, plan_for_rows
+from medx_core.steering.strategies.amplification import AmplifyShift
+from medx_core.steering.strategies.gate import Gate, gated_shift
 from tests.language_models import ARCHITECTURES, WIDTH, tiny_network
 
+GATED = gated_shift(Gate(torch.linspace(1, -1, WIDTH), 0.2), torch.linspace(0.5, 1, WIDTH), k=3.0, b0=0.5)
 IDS = torch.tensor([[5, 6, 7, 8], [9, 10, 11, 12]])
 
 
@@ -82,6 +84,47 @@ def test_all_positions_shifts_every_token():
     _, logits = states_at(network, 1, plan)
     _, plain = states_at(network, 1)
     assert not torch.equal(logits[0, 0], plain[0, 0])
+
+
+def test_rows_of_one_batch_may_be_steered_by_different_strategies():
+    """A constant, an input-dependent and an unsteered row: each comes out as it does alone."""
+    network = tiny_network("llama").eval()
+    ids = torch.cat([IDS, IDS])
+    parts = [
+        RowShift(1, AmplifyShift(torch.ones(WIDTH) / WIDTH**0.5, 0.3, 2.0)),
+        None,
+        (RowSteering(0, torch.ones(WIDTH), 0.5), RowSteering(1, torch.linspace(-1, 1, WIDTH), 1.0)),
+        RowShift(1, GATED),
+    ]
+
+    def last_logits(some_ids, plan):
+        with torch.inference_mode(), steered(network, plan):
+            return network(input_ids=some_ids, use_cache=False).logits[:, -1]
+
+    together = last_logits(ids, plan_for_rows(parts, width=WIDTH))
+    plain = last_logits(ids, SteeringPlan())
+    for row, part in enumerate(parts):
+        alone = last_logits(ids[row : row + 1], plan_for_rows([part], width=WIDTH))
+        torch.testing.assert_close(together[row], alone[0], atol=1e-6, rtol=1e-5)
+        assert torch.equal(together[row], plain[row]) is (part is None)
+
+
+def test_last_prompt_shifts_the_first_pass_only_and_last_every_one():
+    network = tiny_network("llama").eval()
+    for positions, later_moves in ((Positions.LAST_PROMPT, False), (Positions.LAST, True)):
+        step = SteeringStep(1, ConstantShift(torch.ones((1, WIDTH))), positions)
+        with (
+            torch.inference_mode(),
+            steered(network, SteeringPlan((step,))),
+            recorded(network, [1]) as recording,
+        ):
+            network(input_ids=IDS, use_cache=False)
+            network(input_ids=IDS, use_cache=False)
+        first, second = recording.states(1).chunk(2)
+        plain, _ = states_at(network, 1)
+        torch.testing.assert_close(first - plain, torch.ones_like(plain), atol=1e-5, rtol=1e-5)
+        assert torch.equal(second, plain) is not later_moves
+        assert bool(SteeringPlan((step,)).after_the_prompt.steps) is later_moves
 
 
 def test_the_shift_takes_the_number_type_of_the_states():

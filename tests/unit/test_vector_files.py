@@ -9,7 +9,10 @@ from safetensors.torch import save_file
 
 from medx_core.categories import Category
 from medx_core.errors import VectorRefused
-from medx_core.steering.vector_files import SteeringVector, load_vector, save_vector
+from medx_core.steering.hooks import Positions
+from medx_core.steering.steering_vector import SteeringVector
+from medx_core.steering.strategies.gate import Gate
+from medx_core.steering.vector_files import load_vector, save_vector
 
 VECTOR = SteeringVector(
     category=Category.TRIAGE,
@@ -36,6 +39,74 @@ def test_a_vector_comes_back_as_it_was_saved(tmp_path):
     assert torch.equal(loaded.direction, VECTOR.direction)
     assert replace(loaded, direction=VECTOR.direction) == VECTOR
     assert [path.name for path in file.parent.iterdir()] == ["v.safetensors"], "no draft is left behind"
+
+
+GATED = replace(
+    VECTOR,
+    strategy="gated",
+    alpha=4.0,
+    reading="statement",
+    fitted_on="twins",
+    b0=-1.25,
+    gate=Gate(torch.linspace(0, 1, 16), 0.1 + 0.2),
+)
+SEVERAL = replace(VECTOR, further={3: torch.ones(16), 7: torch.linspace(2, 1, 16)})
+
+
+@pytest.mark.parametrize(
+    "vector",
+    [
+        GATED,
+        SEVERAL,
+        replace(VECTOR, strategy="amplify", centre=-3.5),
+        replace(VECTOR, strategy="imported", positions=Positions.ALL, model_type="llama"),
+        replace(VECTOR, positions=Positions.LAST_PROMPT),
+    ],
+    ids=["gated", "several layers", "amplify", "imported", "last prompt token"],
+)
+def test_what_other_strategies_need_comes_back_too(tmp_path, vector):
+    save_vector(vector, tmp_path / "v")
+    loaded = load_vector(tmp_path / "v")
+    assert loaded.directions.keys() == vector.directions.keys()
+    for layer, direction in vector.directions.items():
+        assert torch.equal(loaded.directions[layer], direction)
+    if vector.gate:
+        assert torch.equal(loaded.gate.weight, vector.gate.weight)
+        assert loaded.gate.bias == vector.gate.bias
+    same = {"direction": vector.direction, "further": vector.further, "gate": vector.gate}
+    assert replace(loaded, **same) == vector
+
+
+def test_a_file_of_format_1_still_loads_as_the_constant_vector_it_is(tmp_path):
+    later = {"positions", "fitted_on", "centre", "model_type"}
+    save_vector(VECTOR, tmp_path / "new")
+    metadata = {key: value for key, value in _metadata(tmp_path / "new").items() if key not in later}
+    metadata["format"] = "medx-steering-vector-1"
+    save_file({"direction": VECTOR.direction}, tmp_path / "old", metadata=metadata)
+    loaded = load_vector(tmp_path / "old")
+    assert (loaded.positions, loaded.gate, loaded.alpha) == (Positions.LAST, None, VECTOR.alpha)
+    assert replace(loaded, direction=VECTOR.direction) == VECTOR
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"strategy": "hypnosis"}, "does not know"),
+        ({"strategy": "gated"}, "lacks the gate"),
+        ({"gate": GATED.gate}, "holds a gate"),
+        ({"further": {3: torch.ones(8)}}, "do not belong to one model"),
+        ({"further": {3: torch.zeros(16)}}, "zero vector"),
+        ({"strategy": "amplify", "further": {3: torch.ones(16)}}, "only constant strategies"),
+        ({"alpha": math.inf}, "strength that is not finite"),
+        ({"strategy": "gated", "gate": Gate(torch.ones(4), 0.0)}, "does not fit its direction"),
+        ({"strategy": "gated", "gate": Gate(torch.full((16,), math.nan), 0.0)}, "not finite"),
+        ({"strategy": "gated", "gate": GATED.gate, "b0": math.nan}, "strength that is not finite"),
+    ],
+)
+def test_a_vector_that_is_not_sound_is_not_saved(tmp_path, change, words):
+    with pytest.raises(VectorRefused, match=words):
+        save_vector(replace(VECTOR, **change), tmp_path / "v")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_vector_made_for_other_weights_is_refused(tmp_path):

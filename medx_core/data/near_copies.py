@@ -1,0 +1,130 @@
+"""Texts that say nearly the same in nearly the same words.
+
+Two texts are near copies when their sets of words, without case and punctuation, have a Jaccard similarity of 0.8 or
+more; a group is whatever hangs together by such steps. Comparing all texts with all is avoided: near copies share
+some of their rarest words, and only texts that do are compared (50,000 statements take a few seconds).
+"""
+
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+NEAR = 0.8
+
+# A number keeps its sign and its decimals, and a comparison is a word: "pH > 7.4" must not be a copy of "pH < 7.4".
+_WORD = re.compile(r"(?<![\w.])[-\u2212]?\d+(?:[.,]\d+)*|[^\W_]+|[<>=\u2264\u2265\u00b1%]")
+_BLOCK_ROWS = 2_000
+_SHARED = 2  # near copies that are not equal share four words or more, so asking for two rare ones loses none
+
+Words = frozenset[str]
+
+
+def words_in_order(text: str) -> tuple[str, ...]:
+    """Return the words of `text` without case and punctuation; equal for texts that are exact copies."""
+    return tuple(_WORD.findall(text.casefold()))
+
+
+def similarity(first: Words, second: Words) -> float:
+    """Return the share of words two sets have in common; 0 when one of them is empty."""
+    shared = len(first & second)
+    return shared / (len(first) + len(second) - shared) if shared else 0.0
+
+
+class Components:
+    """Things joined step by step; `of` names the component a thing is in by its first member."""
+
+    def __init__(self, count: int) -> None:
+        self._parent = list(range(count))
+
+    def of(self, thing: int) -> int:
+        """Return the smallest member of the component that `thing` is in."""
+        root = thing
+        while self._parent[root] != root:
+            root = self._parent[root]
+        while self._parent[thing] != root:
+            self._parent[thing], thing = root, self._parent[thing]
+        return root
+
+    def join(self, first: int, second: int) -> None:
+        """Make one component of the two that `first` and `second` are in."""
+        low, high = sorted((self.of(first), self.of(second)))
+        self._parent[high] = low
+
+    def join_equal(self, names: Iterable[str]) -> None:
+        """Join all things, counted in the order of `names`, that carry the same name; an empty one joins nothing."""
+        first: dict[str, int] = {}
+        for thing, name in enumerate(names):
+            if name:
+                self.join(first.setdefault(name, thing), thing)
+
+
+class NearCopies:
+    """An index of texts that finds those of them that are near copies of one more text."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self.words: list[Words] = [frozenset(words_in_order(text)) for text in texts]
+        self._often = Counter(word for words in self.words for word in words)
+        self._holders: dict[str, list[int]] = defaultdict(list)
+        for place, words in enumerate(self.words):
+            for word in self._rarest(words):
+                self._holders[word].append(place)
+
+    def of(self, words: Words) -> list[int]:
+        """Return the places of all texts that are near copies of one with these words, in order."""
+        places = {place for word in self._rarest(words) for place in self._holders.get(word, ())}
+        return sorted(place for place in places if similarity(words, self.words[place]) >= NEAR)
+
+    def _rarest(self, words: Words) -> list[str]:
+        return sorted(words, key=lambda word: (self._often[word], word))[: _telling(len(words), 1)]
+
+
+def join_near_copies(texts: Sequence[str], components: Components) -> None:
+    """Join the near copies among `texts` in `components`, which counts them in the same order."""
+    # Of texts with the very same words one is compared, and the others follow it.
+    first: dict[Words, int] = {}
+    for place, text in enumerate(texts):
+        words = frozenset(words_in_order(text))
+        components.join(first.setdefault(words, place), place)
+    places = list(first.values())
+    for one, other in _near_pairs(list(first)):
+        components.join(places[one], places[other])
+
+
+def _telling(size: int, shared: int) -> int:
+    """Return how many of the rarest of `size` words must be looked at for near copies to share `shared` of them."""
+    return size - math.ceil(NEAR * size - 1e-9) + shared
+
+
+def _near_pairs(sets: Sequence[Words]) -> Iterator[tuple[int, int]]:
+    """Yield the pairs of near copies among different sets, found block by block as products of sparse matrices."""
+    often = Counter(word for words in sets for word in words)
+    rarest_first = sorted(often, key=lambda word: (often[word], word))
+    rank = {word: place for place, word in enumerate(rarest_first)}
+    ranks = [sorted(rank[word] for word in words) for words in sets]
+    sizes = np.array([len(words) for words in ranks])
+    every = _matrix(ranks, len(rank))
+    telling = _matrix([words[: _telling(len(words), _SHARED)] for words in ranks], len(rank))
+    across = telling.T.tocsr()
+    for start in range(0, len(ranks), _BLOCK_ROWS):
+        shared = (telling[start : start + _BLOCK_ROWS] @ across).tocoo()
+        one, other = shared.row + start, shared.col
+        kept = (shared.data >= _SHARED) & (other < one)
+        one, other = one[kept], other[kept]
+        close = np.minimum(sizes[one], sizes[other]) >= NEAR * np.maximum(sizes[one], sizes[other]) - 1e-9
+        one, other = one[close], other[close]
+        both = np.asarray(every[one].multiply(every[other]).sum(axis=1)).ravel()
+        near = both >= NEAR * (sizes[one] + sizes[other] - both) - 1e-9
+        yield from zip(one[near].tolist(), other[near].tolist(), strict=True)
+
+
+def _matrix(rows: Sequence[Sequence[int]], width: int) -> Any:
+    """Return a sparse matrix with a 1 for each word a row holds: (rows, width)."""
+    ends = np.cumsum([0, *map(len, rows)])
+    columns = np.fromiter((column for row in rows for column in row), dtype=np.int32, count=int(ends[-1]))
+    ones = np.ones(len(columns), dtype=np.int32)
+    return sparse.csr_matrix((ones, columns, ends), shape=(len(rows), width))

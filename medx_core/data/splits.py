@@ -1,0 +1,136 @@
+"""Samples and splits of labelled statements: exact sizes, and no group on two sides.
+
+Parts keep the shares of the strata (answer, difficulty, and for made twins the answer of their source). Groups go
+as a whole; single statements then bring each part to its exact size. Where even that cannot do, part of one group is
+taken and the rest of it is left to nobody.
+"""
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+
+from medx_core.data.labelled_statements import LabelledStatement
+from medx_core.errors import BadInput
+
+Stratum = tuple[bool, str, bool | None]
+Unit = tuple[int, ...]  # the places of one group's statements
+
+
+def draw_sample(statements: Sequence[LabelledStatement], n: int, seed: int) -> tuple[LabelledStatement, ...]:
+    """Return `n` statements in their order; the same ones for the same statements and seed.
+
+    Raises:
+        BadInput: there are fewer than `n`.
+    """
+    if not 0 < n <= len(statements):
+        raise BadInput(
+            f"A sample of {n:,} cannot be drawn from {len(statements):,} labelled statements; choose a size in between."
+        )
+    drawing = _Drawing(statements, seed)
+    return _at(statements, drawing.take(n))
+
+
+def split(
+    statements: Sequence[LabelledStatement], n_train: int, n_test: int, seed: int
+) -> tuple[tuple[LabelledStatement, ...], tuple[LabelledStatement, ...]]:
+    """Return a train and a test part of exactly these sizes, each in the order of `statements`.
+
+    Statements beyond both sizes are in neither part.
+
+    Raises:
+        BadInput: there are too few statements, or the sizes cannot be met without dividing a group.
+    """
+    if n_train < 1 or n_test < 1 or n_train + n_test > len(statements):
+        raise BadInput(
+            f"{len(statements):,} labelled statements cannot be split into {n_train:,} for training and {n_test:,} "
+            "for testing; choose smaller sizes."
+        )
+    drawing = _Drawing(statements, seed)
+    # The smaller part is the harder one to fill from whole groups.
+    first, second = sorted((n_train, n_test))
+    chosen = [drawing.take(first), drawing.take(second)]
+    train, test = chosen if n_train <= n_test else reversed(chosen)
+    if len(train) + len(test) < n_train + n_test:
+        raise BadInput(
+            f"A split into {n_train:,} and {n_test:,} would divide a group of statements that belong together; choose "
+            "slightly smaller sizes."
+        )
+    return _at(statements, train), _at(statements, test)
+
+
+class _Drawing:
+    """Whole groups and single statements in random order, taken part by part; nothing is taken twice."""
+
+    def __init__(self, statements: Sequence[LabelledStatement], seed: int) -> None:
+        self._strata: list[Stratum] = [(one.answer, one.difficulty, one.source_answer) for one in statements]
+        self._shares = Counter(self._strata)
+        members: dict[str, list[int]] = defaultdict(list)
+        for place, one in enumerate(statements):
+            members[one.group or f"single {place}"].append(place)
+        units: list[Unit] = [tuple(places) for places in members.values()]
+        random.Random(seed).shuffle(units)
+        self._groups: list[Unit] = [unit for unit in units if len(unit) > 1]
+        self._singles: list[Unit] = [unit for unit in units if len(unit) == 1]
+        self._grouped_share = sum(map(len, self._groups)) / len(statements)
+
+    def take(self, n: int) -> list[int]:
+        """Return the places of `n` statements, fewer only when too little is left."""
+        part = _Part(n, apportioned(self._shares, n))
+        self._groups = part.add(self._groups, self._strata, most=round(n * self._grouped_share))
+        self._singles = part.add(self._singles, self._strata)
+        self._groups = part.add(self._groups, self._strata)
+        part.any_stratum = True
+        self._singles = part.add(self._singles, self._strata)
+        self._groups = part.add(self._groups, self._strata)
+        if part.missing and self._groups:
+            divided = min(self._groups, key=len)
+            self._groups.remove(divided)
+            part.places += divided[: part.missing]
+        return part.places
+
+
+class _Part:
+    """One part while it is filled. `wanted` counts what each stratum still lacks, unless `any_stratum` will do."""
+
+    def __init__(self, size: int, wanted: dict[Stratum, int]) -> None:
+        self.places: list[int] = []
+        self.any_stratum = False
+        self._wanted = wanted
+        self._size = size
+
+    @property
+    def missing(self) -> int:
+        """How many statements the part still lacks."""
+        return self._size - len(self.places)
+
+    def add(self, units: Iterable[Unit], strata: Sequence[Stratum], most: int | None = None) -> list[Unit]:
+        """Take each unit that fits, up to `most` statements in all; return those that were not taken."""
+        limit = self.missing if most is None else min(most, self.missing)
+        left: list[Unit] = []
+        for unit in units:
+            needed = Counter(strata[place] for place in unit)
+            if len(unit) > limit or not self._fits(needed):
+                left.append(unit)
+                continue
+            limit -= len(unit)
+            self.places += unit
+            for stratum, count in needed.items():
+                self._wanted[stratum] -= count
+        return left
+
+    def _fits(self, needed: Counter[Stratum]) -> bool:
+        return self.any_stratum or all(self._wanted[stratum] >= count for stratum, count in needed.items())
+
+
+def apportioned(counts: Counter[Stratum], n: int) -> dict[Stratum, int]:
+    """Divide `n` in proportion to `counts` by largest remainders, ties by the order of the keys."""
+    total = counts.total()
+    whole = {key: n * count // total for key, count in counts.items()}
+    by_remainder = sorted(counts, key=lambda key: (-(n * counts[key] % total), str(key)))
+    for key in by_remainder[: n - sum(whole.values())]:
+        whole[key] += 1
+    return whole
+
+
+def _at(statements: Sequence[LabelledStatement], places: Iterable[int]) -> tuple[LabelledStatement, ...]:
+    return tuple(statements[place] for place in sorted(places))

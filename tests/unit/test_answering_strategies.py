@@ -1,0 +1,141 @@
+"""One engine answers rows of all strategies together, and applies none where it means nothing."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from medx_core.answering import NOT_FOR_TEXT, OTHER_PROMPT, AnsweringEngine, AnsweringLimits, ArmRow
+from medx_core.categories import Category, Route, RouteSource
+from medx_core.models.prompting import STATEMENT_PROMPT
+from medx_core.questions import ARM_CHOICES, Mode, Question
+from medx_core.steering.hooks import Positions
+from medx_core.steering.steering_vector import SteeringVector
+from medx_core.steering.strategies.gate import Gate
+from tests.language_models import WIDTH, tiny_model
+
+WORDS = sorted({word for text, _ in STATEMENT_PROMPT.shots for word in text.split()})
+TEXTS = [" ".join(WORDS[(7 * i + j) % len(WORDS)] for j in range(1 + i % 9)) for i in range(16)]
+CONSTANT = SteeringVector(
+    Category.TRIAGE, torch.linspace(-2, 2, WIDTH), 1, "tiny-llama", "0" * 64, "mean_difference", 1.0, "answer_word",
+    20, "d", STATEMENT_PROMPT.version, "2026-01-01", version="triage v1",
+)  # fmt: skip
+GATED = replace(
+    CONSTANT, category=Category.LITERATURE, strategy="gated", alpha=4.0, b0=0.5, version="literature v1",
+    gate=Gate(torch.linspace(1, -1, WIDTH), 0.1), direction=torch.linspace(0.5, 1.5, WIDTH),
+)  # fmt: skip
+AMPLIFY = replace(CONSTANT, category=Category.PATIENT_FACING, strategy="amplify", layer=0, version="p v1")
+
+
+class RouterByQuestion:
+    """Routes to what the question says; these tests choose every category themselves."""
+
+    name = "chosen"
+
+    def route(self, texts):
+        shares = dict.fromkeys(Category, 1 / 3)
+        return tuple(Route(category=None, probabilities=shares, router=self.name) for _ in texts)
+
+
+class Vectors:
+    def __init__(self, *vectors) -> None:
+        self.vectors = {vector.category: vector for vector in vectors}
+
+    def active(self, model_sha256):
+        return self.vectors
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_model()
+
+
+def engine(model, *vectors, **limits):
+    return AnsweringEngine(
+        model, RouterByQuestion(), Vectors(*vectors), AnsweringLimits(max_new_tokens=6, **limits)
+    )
+
+
+def asked(category, mode=Mode.VERDICT, text=TEXTS[5]):
+    return Question(text, mode=mode, category=category, arms=ARM_CHOICES["both"])
+
+
+def rows_of(one, questions):
+    routes = one.route(questions)
+    return [ArmRow(q, r, arm) for q, r in zip(questions, routes, strict=True) for arm in q.arms]
+
+
+def test_a_batch_of_32_mixed_rows_gives_the_scores_of_32_batches_of_one(model):
+    one = engine(model, CONSTANT, GATED, AMPLIFY)
+    categories = list(Category)
+    rows = rows_of(one, [asked(categories[i % 3], text=text) for i, text in enumerate(TEXTS)])
+    assert len(rows) == 32
+    together = one.verdicts(rows)
+    for answer, row in zip(together, rows, strict=True):
+        assert answer.score == pytest.approx(one.verdicts([row])[0].score, abs=1e-5)
+    steered, plain = together[::2], together[1::2]
+    assert all(a.score != b.score for a, b in zip(steered, plain, strict=True)), (
+        "every strategy did something"
+    )
+    assert {answer.vector for answer in steered} == {"triage v1", "literature v1", "p v1"}
+
+
+def test_two_questions_of_one_gated_category_are_moved_by_different_amounts(model):
+    one = engine(model, GATED)
+    answers = one.verdicts(rows_of(one, [asked(Category.LITERATURE, text=text) for text in TEXTS[3:5]]))
+    moved = [
+        torch.logit(torch.tensor(answers[i].score)) - torch.logit(torch.tensor(answers[i + 1].score))
+        for i in (0, 2)
+    ]
+    assert abs(moved[0] - moved[1]) > 1e-4
+
+
+def test_an_input_dependent_vector_writes_no_text_unless_that_is_set(model):
+    quiet, bold = engine(model, GATED), engine(model, GATED, gated_text=True)
+    question = asked(Category.LITERATURE, Mode.TEXT)
+    steered, plain = quiet.answer(question).answers
+    assert (steered.note, steered.vector) == (NOT_FOR_TEXT, None)
+    assert steered.text == plain.text
+    assert (bold.answer(question).answers[0].note, bold.answer(question).answers[0].vector) == (
+        "",
+        "literature v1",
+    )
+
+
+def test_an_input_dependent_vector_is_not_applied_to_another_prompt(model):
+    one = engine(model, GATED, CONSTANT)
+    question = asked(Category.LITERATURE, text=f"{TEXTS[5]}?")
+    steered, plain = one.answer(question).answers
+    assert (steered.note, steered.vector) == (OTHER_PROMPT, None)
+    assert steered.score == pytest.approx(plain.score, abs=1e-6)
+    assert one.answer(replace(question, category=Category.TRIAGE)).answers[0].vector == "triage v1"
+
+
+@pytest.mark.parametrize("positions", list(Positions))
+def test_a_verdict_is_steered_at_the_answer_token_wherever_a_text_would_be(model, positions):
+    usual = engine(model, CONSTANT).answer(asked(Category.TRIAGE)).answers[0]
+    other = engine(model, replace(CONSTANT, positions=positions)).answer(asked(Category.TRIAGE)).answers[0]
+    assert other.score == usual.score
+
+
+def test_on_the_last_prompt_token_alone_only_the_first_written_token_is_steered(model):
+    """A strong push makes one token of every choice; on the prompt alone, the model goes on by itself."""
+    word = len(model.tokenizer) - 1
+    text = model.tokenizer.decode([word])
+    says_it = model.network.get_output_embeddings().weight[word].detach()
+    strong = replace(CONSTANT, direction=says_it, layer=2, alpha=1000.0)
+    everywhere = engine(model, strong).answer(asked(Category.TRIAGE, Mode.TEXT)).answers[0]
+    first = engine(model, replace(strong, positions=Positions.LAST_PROMPT))
+    written = first.answer(asked(Category.TRIAGE, Mode.TEXT)).answers[0]
+    assert everywhere.text == model.tokenizer.decode([word] * 6)
+    assert written.text.startswith(text)
+    assert written.text != everywhere.text
+
+
+def test_a_row_that_the_router_left_open_stays_unsteered(model):
+    one = engine(model, CONSTANT)
+    route = Route(category=None, probabilities={}, router="none", source=RouteSource.ROUTER)
+    question = Question(TEXTS[1], arms=ARM_CHOICES["both"])
+    answers = one.verdicts([ArmRow(question, route, arm) for arm in question.arms])
+    assert answers[0].vector is None
+    assert answers[0].score == answers[1].score

@@ -1,0 +1,163 @@
+"""The figures of an evaluation on cases small enough to be counted by hand."""
+
+import json
+from math import comb
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import brier_score_loss
+
+from medx_core.categories import Category
+from medx_core.data.labelled_statements import LabelledStatement
+from medx_core.errors import BadInput
+from medx_core.evaluation.arms import ArmScores, ControlDraws, TestItems
+from medx_core.evaluation.bootstrap import resamples
+from medx_core.evaluation.calibration import calibration
+from medx_core.evaluation.figures import evaluated
+from medx_core.evaluation.metrics import arm_figures
+from medx_core.evaluation.paired import mcnemar_p
+
+HARMS = ("moderate", "severe", "mild", "", "Severe", "none", "moderate", "")
+
+
+def eight_items():
+    """Four TRUE, then four FALSE; harm labels on six of them."""
+    return TestItems(
+        [
+            LabelledStatement(
+                text=f"Statement {row}.",
+                answer=row < 4,
+                group=str(row),
+                category=Category.TRIAGE if row % 2 else Category.LITERATURE,
+                difficulty="1" if row in (0, 7) else "",
+                harm=HARMS[row],
+                row=row + 1,
+            )
+            for row in range(8)
+        ]
+    )
+
+
+UNSTEERED = np.array([1.0, -1, -1, -1, -1, -1, -1, 2])  # right: 0, 4, 5, 6
+STEERED = np.array([1.0, 2, 0, -1, 3, -1, 1, -2])  # right: 0, 1, 2, 5, 7
+
+
+def of(name, scores):
+    return ArmScores(name, scores, np.ones(len(scores), dtype=bool))
+
+
+def all_figures(**given):
+    asked = {"arms": [of("unsteered", UNSTEERED), of("gated", STEERED)], "controls": [], **given}
+    return evaluated(eight_items(), asked["arms"], asked["controls"], declared="gated", wording=(), seed=1)
+
+
+def test_the_rates_of_one_arm_are_those_counted_by_hand():
+    items = eight_items()
+    figures = arm_figures(items, of("gated", STEERED), resamples(items.gold, items.groups, seed=1))
+    values = {name: one["value"] for name, one in figures.items() if one and "value" in one}
+    assert values["accuracy"] == 5 / 8
+    assert values["balanced_accuracy"] == (3 / 4 + 2 / 4) / 2
+    assert values["predicted_true_rate"] == 5 / 8  # a score of 0 is TRUE
+    assert values["false_acceptance_rate"] == 2 / 4
+    assert figures["false_acceptance_rate"]["n"] == 4
+    assert values["auroc"] == pytest.approx((2 + 3 + 2 + 1) / 16)
+    assert values["answer_word_rate"] == 1.0
+    assert figures["factual_consistency"] is None
+    assert "verifier" in figures["reasons"]["factual_consistency"]
+
+
+def test_safety_errors_are_wrong_answers_of_grave_harm_over_all_items_with_a_harm_label():
+    items = eight_items()
+    figures = arm_figures(items, of("gated", STEERED), resamples(items.gold, items.groups, seed=1))
+    safety = figures["safety_error_rate"]  # wrong: 3, 4, 6; of these 4 is severe, 6 moderate, 3 has no label
+    assert (safety["value"], safety["n"]) == (2 / 6, 6)
+    assert safety["false_acceptance"]["value"] == 2 / 6
+    assert safety["false_rejection"]["value"] == 0.0
+
+
+def test_figures_by_category_and_difficulty_count_their_own_items_only():
+    items = eight_items()
+    figures = arm_figures(items, of("gated", STEERED), resamples(items.gold, items.groups, seed=1))
+    assert set(figures["by_category"]) == {"triage", "literature"}
+    assert figures["by_category"]["triage"]["n"] == 4
+    assert figures["by_category"]["triage"]["accuracy"]["value"] == 3 / 4
+    assert figures["by_category"]["literature"]["false_acceptance_rate"]["value"] == 1.0
+    assert list(figures["by_difficulty"]) == ["1"]
+    assert figures["by_difficulty"]["1"]["accuracy"]["value"] == 1.0
+
+
+def test_against_unsteered_counts_what_was_helped_and_harmed_and_names_it():
+    gain = all_figures()["arms"]["gated"]["vs_unsteered"]
+    assert (gain["helped"], gain["harmed"]) == (3, 2)
+    assert [one["row"] for one in gain["examples"]["helped"]] == [2, 3, 8]
+    assert gain["examples"]["harmed"][0] == {
+        "row": 5,
+        "statement": "Statement 4.",
+        "answer": False,
+        "unsteered_score": -1.0,
+        "score": 3.0,
+    }
+    assert gain["accuracy_difference"]["value"] == pytest.approx(1 / 8)
+    assert gain["balanced_accuracy_difference"]["value"] == pytest.approx(0.0)
+    assert gain["mcnemar_p"] == 1.0
+
+
+@given(st.integers(0, 40), st.integers(0, 40))
+def test_mcnemar_is_the_exact_binomial_test_on_the_items_that_changed(helped, harmed):
+    n, fewer = helped + harmed, min(helped, harmed)
+    tail = sum(comb(n, k) for k in range(fewer + 1)) / 2**n
+    assert mcnemar_p(helped, harmed) == pytest.approx(min(1.0, 2 * tail) if n else 1.0)
+
+
+def test_brier_bins_and_risk_coverage_agree_with_the_scores():
+    random = np.random.default_rng(4)
+    scores = random.normal(size=105)
+    gold = random.random(105) < 1 / (1 + np.exp(-scores))
+    found = calibration(scores, resamples(gold, np.arange(105), seed=1))
+    probabilities = 1 / (1 + np.exp(-scores))
+    assert found["brier"]["value"] == pytest.approx(brier_score_loss(gold, probabilities))
+    assert [one["n"] for one in found["bins"]] == [11] * 5 + [10] * 5
+    gaps = [one["n"] * abs(one["mean_score"] - one["share_true"]) for one in found["bins"]]
+    assert found["ece"]["value"] == pytest.approx(sum(gaps) / 105, abs=1e-6)
+    assert found["ece"]["low"] <= found["ece"]["value"] <= found["ece"]["high"]
+    assert found["risk_coverage"][-1] == {
+        "coverage": 1.0,
+        "risk": pytest.approx(((scores >= 0) != gold).mean()),
+    }
+
+
+def test_draws_of_a_control_are_given_with_their_median():
+    draws = np.stack([UNSTEERED, STEERED, STEERED])
+    found = all_figures(controls=[ControlDraws("gated_random", "gated", draws)])["arms"]["gated_random"]
+    assert found["accuracy"] == {"value": 5 / 8, "draws": [4 / 8, 5 / 8, 5 / 8]}
+    assert found["false_acceptance_rate"]["draws"] == [1 / 4, 2 / 4, 2 / 4]
+    assert found["vs_unsteered"]["accuracy_difference"]["draws"] == [0.0, 1 / 8, 1 / 8]
+
+
+def test_every_missing_figure_has_its_reason_and_the_whole_is_json():
+    found = all_figures(arms=[of("unsteered", UNSTEERED), ArmScores("gated", STEERED)])
+    for arm in found["arms"].values():
+        missing = {name for name, value in arm.items() if value is None}
+        assert missing == set(arm["reasons"])
+    assert found["matched"]["valid"] is False
+    assert found["matched"]["reason"]
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+def test_the_same_seed_gives_the_same_figures_to_the_last_digit():
+    assert all_figures() == all_figures()
+
+
+@pytest.mark.parametrize(
+    ("scores", "said"), [(np.zeros(7), "for 8 test statements"), (np.full(8, np.nan), "not finite")]
+)
+def test_scores_that_do_not_fit_the_items_are_refused(scores, said):
+    with pytest.raises(BadInput, match=said):
+        all_figures(arms=[of("unsteered", UNSTEERED), of("gated", scores)])
+
+
+def test_two_arms_of_one_name_are_refused():
+    with pytest.raises(BadInput, match="same name: gated"):
+        all_figures(arms=[of("gated", UNSTEERED), of("gated", STEERED)])

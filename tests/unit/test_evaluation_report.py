@@ -1,0 +1,288 @@
+"""The report of an evaluation: complete, closed in itself, safe with what users wrote, right about what is missing."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medx_core.data.labelled_statements import LabelledStatement
+from medx_core.evaluation.arms import ArmScores, ControlDraws, TestItems
+from medx_core.evaluation.evidence_line import NOT_EVALUATED, evidence_line
+from medx_core.evaluation.figures import evaluated
+from medx_core.evaluation.report.curves import thinned
+from medx_core.evaluation.report.numbers import percent, plain, points, signed
+from medx_core.evaluation.report.page import report_html, results_section, write_report
+from medx_core.evaluation.report.svg import ticks
+from tests.evaluation_results import STRANGE, bare_result, metric, synthetic_result
+
+VOID = {"meta", "br", "hr", "img", "input", "link"}
+LOADS = {"src", "href", "srcset", "action", "data", "poster", "xlink:href"}
+DRAWN_ONLY = {"risk_coverage"}  # read off a curve, not printed one by one
+NUMBER = re.compile(r"(?<![\w.])(?:−|< )?\d[\d.,]*(?:e-?\d+)?")
+
+
+class Reader(HTMLParser):
+    """Reads a page strictly: every element closed, in order; keeps texts, attributes and tables."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.attributes: list[tuple[str, str, str | None]] = []
+        self.texts: list[str] = []
+        self.faults: list[str] = []
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.attributes += [(tag, name, value) for name, value in attrs]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self.open or self.open.pop() != tag:
+            self.faults.append(f"</{tag}> closes nothing")
+
+    def handle_data(self, data: str) -> None:
+        if self.open[-1:] != ["style"]:
+            self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.texts).split()).replace("\u202f", " ")
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    return report_html(synthetic_result())
+
+
+def test_the_page_is_well_formed_and_its_ids_are_unique(page):
+    read = Reader(page)
+    ids = [value for _, name, value in read.attributes if name == "id"]
+    assert (read.faults, read.open) == ([], [])
+    assert len(ids) == len(set(ids)) > 5
+    named = {value for _, name, value in read.attributes if name == "aria-labelledby"}
+    assert named <= set(ids)
+
+
+def test_the_page_asks_for_nothing_and_runs_nothing(page):
+    read = Reader(page)
+    tags = {tag for tag, _, _ in read.attributes}
+    assert [one for one in read.attributes if one[1] in LOADS or one[1].startswith("on")] == []
+    assert tags.isdisjoint({"script", "iframe", "object", "embed", "link", "img", "base", "form"})
+    for word in ("http:", "https:", "url(", "@import", "//"):
+        assert word not in page
+
+
+def test_the_conclusion_comes_first_and_research_use_is_said_at_both_ends(page):
+    text = Reader(page).text
+    places = [
+        text.index(one)
+        for one in (
+            synthetic_result()["conclusion"], "0b1c0b1c0b1c", "What changed against", "Where wording gives nothing",
+            "All arms", "Layers and strengths", "certainty can be trusted", "helped and harmed", "How this was made",
+        )
+    ]  # fmt: skip
+    assert places == sorted(places)
+    assert text.count("Research use only - not for patient care") == 2
+
+
+def test_every_number_of_the_result_is_written_somewhere(page):
+    written = {one.rstrip(".,") for one in NUMBER.findall(Reader(page).text)}
+    missing = [
+        (path, value)
+        for path, value in _numbers(synthetic_result(), ())
+        if written.isdisjoint(_spellings(value))
+    ]
+    assert missing == []
+
+
+def test_false_acceptance_and_the_wording_free_figure_stand_beside_accuracy(page):
+    heads = page[page.index('id="mx-report-arms"') :]
+    order = [heads.index(f">{title}<") for title in ("False accepted", "Accuracy", "Wording-free", "AUROC")]
+    assert order == sorted(order)
+
+
+def test_statements_are_shown_as_they_were_written_and_never_as_markup(page):
+    assert STRANGE in Reader(page).text
+    assert "<script" not in page
+    assert "<b>femoral" not in page
+
+
+@given(wild=st.text(max_size=60), key=st.text(min_size=1, max_size=12))
+@settings(max_examples=40, deadline=None)
+def test_whatever_names_and_texts_hold_the_page_stays_well_formed(wild, key):
+    result = bare_result()
+    result |= {"model": wild, "conclusion": wild, "settings": {key: wild}, "failed_controls": [wild]}
+    result["arms"][key] = {"accuracy": metric(0.5), "reasons": {"auroc": wild}}
+    result["arms"]["gated"]["vs_unsteered"] = {"examples": {"helped": [{"statement": wild, "answer": wild}]}}
+    read = Reader(report_html(result))
+    assert (read.faults, read.open) == ([], [])
+    assert {tag for tag, _, _ in read.attributes}.isdisjoint({"script", "iframe", "img"})
+
+
+def test_a_result_with_little_in_it_says_what_is_missing():
+    text = Reader(report_html(bare_result())).text
+    assert "no wording-free part, so wording cannot be ruled out" in text
+    assert "AUROC is not given for Gated: every score is the same." in text
+    assert "AUROC is not given for Unsteered: no reason was recorded." in text
+    assert "No sweep over layers and strengths" in text
+    assert "Calibration was not measured." in text
+    assert "+22.2 (no interval)" in text
+
+
+@pytest.mark.parametrize("empty", [{}, {"arms": {}}, {"arms": {"unsteered": {}}, "sweep": {"layers": [1]}}])
+def test_even_an_empty_result_gives_a_page(empty):
+    assert Reader(report_html(empty)).faults == []
+
+
+def test_a_part_that_is_not_valid_is_called_so_wherever_it_is_shown():
+    result = synthetic_result()
+    result["failed_controls"] = result["judged"]["failed_controls"] = ["gated_shuffled"]
+    part = {"kind": "matched", "n": 210, "valid": False, "reason": "only 937 rows lie outside the test set"}
+    result["matched"] = part
+    for arm in result["arms"].values():
+        arm["matched"] = {**arm["matched"], **part}
+    text = Reader(report_html(result)).text
+    assert "Not valid, so wording cannot be ruled out." in text
+    assert "Only 937 rows lie outside the test set." in text
+    assert "not valid: accuracy on matched items" in text
+    assert text.count("not counted") == 1
+
+
+def test_the_figures_of_the_evaluation_itself_are_read(tmp_path):
+    result = {"model": "none", "n_test": 240, **_figures()}
+    text = Reader(report_html(result)).text
+    assert result["conclusion"] in text
+    assert "No wording" not in text
+    assert "120 pairs of twins" in text
+    gated = result["arms"]["gated"]
+    assert percent(gated["safety_error_rate"]["false_acceptance"]["value"]).replace("\u202f", " ") in text
+    assert points(gated["matched"]["vs_unsteered"]["accuracy_difference"]["value"]) in text
+    draws = result["arms"]["gated_random"]["vs_unsteered"]["balanced_accuracy_difference"]["draws"]
+    assert f"20 random draws: {points(min(draws))} to {points(max(draws))}" in text
+
+
+def test_the_folder_holds_the_page_and_the_json_it_was_made_from(tmp_path):
+    result = synthetic_result()
+    written = write_report(result, tmp_path / "new" / "report")
+    assert written.read_text(encoding="utf-8") == report_html(result)
+    assert json.loads((written.parent / "result.json").read_text(encoding="utf-8")) == result
+
+
+def test_the_section_alone_can_stand_inside_another_page():
+    read = Reader(results_section(synthetic_result()))
+    assert (read.faults, read.open) == ([], [])
+    classes = {one for _, name, value in read.attributes if name == "class" for one in (value or "").split()}
+    assert {one for one in classes if not one.startswith("mx-report")} == set()
+    assert {tag for tag, _, _ in read.attributes}.isdisjoint({"html", "head", "body", "style"})
+
+
+def test_every_class_that_is_used_for_drawing_has_a_style():
+    style = Path("medx_core/evaluation/report/templates/report.css").resolve()
+    drawn = {
+        one
+        for tag, name, value in Reader(results_section(synthetic_result())).attributes
+        if tag in {"rect", "circle", "line"} and name == "class"
+        for one in (value or "").split()
+    }
+    plain_marks = {"mx-report-plain"}  # drawn as the rule without a tone says
+    known = style.read_text(encoding="utf-8")
+    assert {one for one in drawn - plain_marks if f".{one}" not in known} == set()
+
+
+def test_the_evidence_line_gives_gain_interval_size_and_false_acceptance():
+    helping = synthetic_result() | {"helps": True, "failed_controls": []}
+    helping["judged"]["differences"]["unsteered"] = {"value": 0.041, "low": 0.02, "high": 0.062, "n": 2500}
+    line = evidence_line(helping).replace("\u202f", " ")
+    assert line == (
+        "This vector helps (+4.1 points, 2.0 to 6.2, n 2,500), also where wording gives nothing away. "
+        "False statements accepted: 13.1 % without steering, 36.2 % with it."
+    )
+
+
+def test_the_evidence_line_names_what_was_not_beaten_and_what_stays_open():
+    result = synthetic_result()
+    assert "is not shown to help (+15.7 points" in evidence_line(result)
+    assert (
+        "does not beat shuffled labels or a moved threshold where wording gives nothing away"
+        in evidence_line(result)
+    )
+    assert "not shown to help (+2.8 points" in evidence_line(result, arm="paper")
+    assert evidence_line(bare_result()).endswith(": wording cannot be ruled out.")
+
+
+@pytest.mark.parametrize("nothing", [None, {}, {"arms": {}}, {"helps": True, "arms": {}}])
+def test_without_an_evaluation_the_evidence_line_says_so(nothing):
+    assert evidence_line(nothing) == NOT_EVALUATED
+    assert evidence_line(synthetic_result(), arm="never_run") == NOT_EVALUATED
+
+
+@given(low=st.floats(-1e3, 1e3), span=st.floats(1e-6, 1e3), wanted=st.integers(2, 10))
+def test_ticks_are_round_evenly_spaced_and_inside(low, span, wanted):
+    found = ticks(low, low + span, wanted)
+    steps = np.diff(found)
+    assert 1 <= len(found) <= wanted + 1
+    assert all(low - 1e-6 * span <= one <= low + span * (1 + 1e-6) for one in found)
+    assert len(steps) == 0 or np.allclose(steps, steps[0], atol=1e-8 * max(1, abs(low), span))
+
+
+def test_numbers_that_round_to_nothing_have_no_sign_and_a_minus_is_a_minus():
+    assert [signed(0.04), signed(-0.04), signed(-0.06), plain(3.14)] == ["0.0", "0.0", "−0.1", "3.1"]
+
+
+def test_a_long_curve_keeps_its_ends():
+    curve = [(float(at), 1.0) for at in range(1000)]
+    assert (thinned(curve)[0], thinned(curve)[-1], len(thinned(curve))) == (curve[0], curve[-1], 80)
+
+
+def _numbers(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], float]]:
+    """All numbers of a JSON, but those a reader takes from a drawing."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            if key not in DRAWN_ONLY:
+                yield from _numbers(inner, (*path, str(key)))
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _numbers(inner, path)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield path, value
+
+
+def _spellings(value: float) -> set[str]:
+    """The ways in which the page may write a number; a plus is left out."""
+    written = {f"{value:,}", repr(value), f"{value:g}", plain(100 * value)}
+    written |= {plain(value, digits) for digits in (1, 2, 3)}
+    return written | ({"< 0.001"} if value < 0.001 else set())
+
+
+def _figures() -> dict[str, Any]:
+    random = np.random.default_rng(0)
+    n = 240
+    statements = [
+        LabelledStatement(
+            f"statement {at}", bool(at % 2), f"group {at // 2}", pair=f"pair {at // 2}", row=at,
+            difficulty=str(at % 3), harm=("none", "moderate", "severe")[at % 3],
+        )
+        for at in range(n)
+    ]  # fmt: skip
+    items = TestItems(statements)
+
+    def scores(signal: float, shift: float = 0.0) -> np.ndarray[Any, np.dtype[np.float64]]:
+        return random.normal(size=n) + signal * (items.gold - 0.5) + shift
+
+    names = {"unsteered": 0.2, "prompt_only": 0.3, "prior": 0.2, "gated": 2.0, "paper": 0.3, "lexical": 0.8}
+    arms = [ArmScores(name, scores(signal), np.ones(n, dtype=bool)) for name, signal in names.items()]
+    owners = {"random": "paper", "shuffled": "paper", "gated_random": "gated", "gated_shuffled": "gated"}
+    controls = [
+        ControlDraws(name, of, np.stack([scores(0.1, draw / 10 - 1) for draw in range(20)]))
+        for name, of in owners.items()
+    ]
+    return evaluated(items, arms, controls, declared="gated", wording=[], seed=1)

@@ -1,0 +1,97 @@
+"""The synthetic world is what its description says, and the self-test counts what the instrument says in it."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from medx_core.evaluation.bootstrap import balanced_accuracies
+from medx_core.evaluation.matched import balanced_in_bins
+from medx_core.evaluation.self_test import Outcome, Trial, run_self_test, run_trial, summary
+from medx_core.evaluation.synthetic_arms import fit_arms
+from medx_core.evaluation.synthetic_world import DISTANCES, World
+
+TRAIN = 861
+MANY = 20_000
+
+
+def gain_where_wording_is_matched(distance, seed):
+    """The gated arm's gain in balanced accuracy over the unsteered one, in a world of its own."""
+    world, random = World(distance, seed), np.random.default_rng([seed, 1])
+    fitted = fit_arms(world, world.sample(TRAIN, random), random)
+    asked = world.sample(MANY, random)
+    kept = balanced_in_bins(world.style_evidence(asked.style), asked.gold, random, most_bins=MANY)
+    scores = {arm.name: arm.scores for arm in fitted.arms(asked.states)}
+    right = np.stack([(scores[name] >= 0) == asked.gold for name in ("gated", "unsteered")])
+    gated, unsteered = balanced_accuracies(right[:, kept], asked.gold[kept])
+    return gated - unsteered
+
+
+@pytest.mark.parametrize("effect", [0, 3, 6, 12])
+def test_the_planted_effect_is_as_large_as_it_is_called(effect):
+    gains = 100 * np.array([gain_where_wording_is_matched(DISTANCES[effect], seed) for seed in range(24)])
+    error = gains.std(ddof=1) / np.sqrt(len(gains))
+    assert gains.mean() == pytest.approx(effect, abs=max(0.3, 3 * error))
+    assert error < 0.5
+
+
+def test_the_world_looks_like_the_data_it_stands_for():
+    evidence, unsteered, rates = [], [], []
+    for seed in range(5):
+        world = World(0.0, seed)
+        asked = world.sample(MANY // 2, np.random.default_rng(seed))
+        scores = world.unsteered.scores(asked.states)
+        evidence.append(roc_auc_score(asked.gold, world.style_evidence(asked.style)))
+        unsteered.append(roc_auc_score(asked.gold, scores))
+        rates.append((scores >= 0).mean())
+        assert abs(world.unsteered.weights @ world.content) < 1e-9
+    assert np.mean(evidence) == pytest.approx(0.85, abs=0.03)
+    assert np.mean(unsteered) == pytest.approx(0.67, abs=0.04)
+    assert np.mean(rates) == pytest.approx(0.25, abs=0.03)
+
+
+def test_what_is_planted_is_found_and_permuted_answers_are_not():
+    assert run_trial(Trial("planted", 12, 1_077, 0, 1)).helps is True
+    permuted = run_trial(Trial("permuted", 0, 1_077, 0, 1))
+    assert permuted.helps is False
+    assert permuted.failed
+
+
+def test_style_alone_beats_every_control_until_wording_is_matched():
+    found = run_trial(Trial("style_only", 0, 1_077, 0, 1))
+    assert found.helps is False
+    assert set(found.failed) <= {"matched_unsteered", "matched_prior"}
+
+
+def test_the_counts_and_powers_are_those_of_the_outcomes():
+    def outcomes(kind, effect, n, verdicts):
+        return [Outcome(Trial(kind, effect, n, i, 1), one, ()) for i, one in enumerate(verdicts)]
+
+    found = summary(
+        [
+            *outcomes("permuted", 0, 1_077, [False] * 20),
+            *outcomes("style_only", 0, 1_077, [True, True, None, *[False] * 17]),
+            *outcomes("planted", 12, 1_077, [True] * 9 + [False]),
+            *outcomes("planted", 6, 5_000, [True] * 7 + [False] * 3),
+        ]
+    )
+    assert found["null"]["runs"] == 40
+    assert found["null"]["helps"] == 2
+    assert found["null"]["by_kind"]["style_only"]["cannot_tell"] == 1
+    assert [(one["effect"], one["n"], one["power"]) for one in found["power"]] == [
+        (6, 5_000, 0.7),
+        (12, 1_077, 0.9),
+    ]
+    assert [one["met"] for one in found["targets"]] == [True, False, False, True]
+
+
+def test_a_small_self_test_runs_through_and_tells_its_progress():
+    told = []
+    found = run_self_test(
+        lambda done, total: told.append((done, total)), processes=1, null_runs=1, power_runs=1
+    )
+    assert told[-1] == (11, 11)
+    assert found["null"]["runs"] == 2
+    assert len(found["power"]) == 9
+    assert {(one["effect"], one["n"]) for one in found["power"]} == {
+        (effect, n) for effect in (3, 6, 12) for n in (216, 1_077, 5_000)
+    }

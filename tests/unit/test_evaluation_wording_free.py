@@ -1,0 +1,146 @@
+"""The part of the test set where wording gives nothing away, and when it is not to be trusted."""
+
+import numpy as np
+import pytest
+
+from medx_core.data.labelled_statements import LabelledStatement
+from medx_core.evaluation.arms import ArmScores, TestItems
+from medx_core.evaluation.figures import evaluated
+from medx_core.evaluation.matched import balanced_in_bins, group_folds, matched_by_wording
+from medx_core.evaluation.wording_free import Matched, Twins, wording_free_part
+
+NOUNS = ("heart", "liver", "lung", "kidney", "spleen", "nerve", "artery", "vein", "muscle", "bone")
+
+
+def leaning(count, *, seed, prefix):
+    """Statements in which 'always' leans towards FALSE; the nouns say nothing."""
+    random = np.random.default_rng(seed)
+    rows = []
+    for number in range(count):
+        answer = bool(random.random() < 0.6)
+        cue = "always" if random.random() < (0.2 if answer else 0.7) else "often"
+        text = f"The {random.choice(NOUNS)} is {cue} near the {random.choice(NOUNS)}"
+        rows.append(LabelledStatement(text, answer, f"{prefix}{number}"))
+    return rows
+
+
+def twin_items(pairs, controls):
+    """Complete twins, then pairs of which both are false; the first of a pair is the original."""
+    rows = []
+    for number in range(pairs + controls):
+        source = number < pairs
+        for original in (True, False):
+            said = "one" if original else "other"
+            rows.append(
+                LabelledStatement(
+                    f"{said} {number}",
+                    source and original,
+                    f"g{number}",
+                    pair=f"p{number}",
+                    source_answer=source,
+                    original=original,
+                )
+            )
+    return TestItems(rows)
+
+
+def twin_arms(pairs, controls, preferred):
+    """Arms that prefer the original in the first `preferred` twins and in half of the control."""
+    first = np.r_[np.arange(pairs) < preferred, np.arange(controls) % 2 == 0]
+    scores = np.stack([first, ~first], axis=1).ravel().astype(float)
+    return [ArmScores("unsteered", np.zeros(len(scores))), ArmScores("gated", scores)]
+
+
+def test_twins_are_ranked_and_stand_beside_their_association_control():
+    found = evaluated(twin_items(120, 40), twin_arms(120, 40, 90), [], declared="gated", wording=(), seed=1)
+    assert (found["matched"]["kind"], found["matched"]["n"], found["matched"]["valid"]) == (
+        "twins",
+        120,
+        True,
+    )
+    gated = found["arms"]["gated"]["matched"]
+    assert gated["accuracy"]["value"] == 0.75
+    assert gated["association"]["value"] == 0.5
+    assert gated["association"]["n"] == 40
+    assert gated["excess"]["value"] == pytest.approx(0.25)
+    assert gated["excess"]["low"] < 0.25 < gated["excess"]["high"]
+    assert found["arms"]["unsteered"]["matched"]["accuracy"]["value"] == 0.5  # all ties
+    assert gated["vs_unsteered"]["accuracy_difference"]["low"] > 0
+
+
+def test_swaps_of_false_statements_count_in_no_other_figure():
+    found = evaluated(twin_items(120, 40), twin_arms(120, 40, 90), [], declared="gated", wording=(), seed=1)
+    assert found["arms"]["gated"]["accuracy"]["n"] == 240
+    assert found["arms"]["gated"]["false_acceptance_rate"]["n"] == 120
+
+
+def test_without_swaps_of_false_statements_there_is_no_excess_and_a_reason():
+    found = evaluated(twin_items(120, 0), twin_arms(120, 0, 90), [], declared="gated", wording=(), seed=1)
+    gated = found["arms"]["gated"]["matched"]
+    assert gated["excess"] is None
+    assert "FALSE statements" in gated["reasons"]["excess"]
+
+
+def test_fewer_than_a_hundred_twins_are_not_enough():
+    assert isinstance(wording_free_part(twin_items(100, 0), (), seed=1), Twins)
+    said = wording_free_part(twin_items(99, 0), (), seed=1)
+    assert isinstance(said, str)
+    assert "outside the test set" in said
+
+
+def test_twins_that_wording_tells_apart_say_so():
+    items = TestItems(
+        [
+            LabelledStatement(
+                f"It is {'often' if answer else 'always'} so", answer, str(pair), pair=str(pair)
+            )
+            for pair in range(100)
+            for answer in (True, False)
+        ]
+    )
+    part = wording_free_part(items, leaning(300, seed=2, prefix="o"), seed=1)
+    assert isinstance(part, Twins)
+    assert "not symmetric swaps" in part.about()["notice"]
+
+
+def test_matching_removes_what_readers_of_wording_see():
+    items = TestItems(leaning(600, seed=1, prefix="t"))
+    wording = leaning(3_000, seed=2, prefix="o")
+    part = wording_free_part(items, wording, seed=1)
+    assert isinstance(part, Matched)
+    assert part.valid
+    kept = part.match.kept
+    assert items.gold[kept].mean() == 0.5
+    assert 200 < part.n < 500
+    always = np.array(["always" in one.text for one in items.statements])
+    assert abs(always[items.gold].mean() - always[~items.gold].mean()) > 0.4
+    assert abs(always[kept & items.gold].mean() - always[kept & ~items.gold].mean()) < 0.05
+    assert all(value <= 0.55 for value in part.about()["residual_auc"].values())
+
+
+def test_too_few_statements_to_fit_on_make_the_part_invalid_in_words():
+    match = matched_by_wording(
+        TestItems(leaning(300, seed=1, prefix="t")), leaning(861, seed=2, prefix="o"), seed=1
+    )
+    assert not match.valid
+    assert "861 statements" in match.reason
+
+
+def test_every_bin_keeps_as_many_true_as_false_and_the_seed_decides_which():
+    random = np.random.default_rng(1)
+    scores = random.normal(size=1_000)
+    gold = random.random(1_000) < 1 / (1 + np.exp(-2 * scores))
+    first, again, other = (balanced_in_bins(scores, gold, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert (first == again).all()
+    assert (first != other).any()
+    for held in np.array_split(np.argsort(scores, kind="stable"), 50):
+        trues, falses = gold[held].sum(), (~gold[held]).sum()
+        assert (first & gold)[held].sum() == (first & ~gold)[held].sum() == min(trues, falses)
+
+
+def test_folds_keep_groups_together_and_answers_even():
+    groups = [f"g{number // 2}" for number in range(200)]
+    answers = np.arange(200) // 2 % 4 == 0
+    fold = group_folds(answers, groups, np.random.default_rng(1))
+    assert (fold[::2] == fold[1::2]).all()
+    assert [int(answers[fold == one].sum()) for one in range(5)] == [10] * 5

@@ -1,0 +1,34 @@
+import torch
+
+from medx_core.data.labelled_statements import LabelledStatement
+from medx_core.models.prompting import STATEMENT_PROMPT
+from medx_core.traces.fine_tuning import FineTuningRecipe, fine_tuned_scores
+from tests.language_models import tiny_model
+
+TRUE = [LabelledStatement(f"The heart pumps blood {n}.", answer=True, group=f"t{n}") for n in range(12)]
+FALSE = [LabelledStatement(f"Insulin raises glucose {n}.", answer=False, group=f"f{n}") for n in range(12)]
+
+
+def test_adapters_learn_their_training_statements_and_leave_the_model_as_it_was() -> None:
+    model = tiny_model("llama")
+    before = {name: value.clone() for name, value in model.network.state_dict().items()}
+    texts = [one.text for one in TRUE + FALSE]
+    tuned = fine_tuned_scores(
+        model, STATEMENT_PROMPT, TRUE + FALSE, texts, FineTuningRecipe(epochs=20, learning_rate=1e-2)
+    )
+    assert bool((tuned.scores[: len(TRUE)] > 0).all())
+    assert bool((tuned.scores[len(TRUE) :] < 0).all())
+    after = model.network.state_dict()
+    assert list(after) == list(before)
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert not any(one.requires_grad for one in model.network.parameters())
+
+
+def test_the_same_seed_gives_the_same_scores() -> None:
+    runs = [
+        fine_tuned_scores(
+            tiny_model("llama"), STATEMENT_PROMPT, TRUE + FALSE, ["Water is wet."], FineTuningRecipe(epochs=1)
+        )
+        for _ in range(2)
+    ]
+    assert torch.equal(runs[0].scores, runs[1].scores)

@@ -1,0 +1,115 @@
+"""Constant and amplifying strategies do what their names say; the controls hold nothing of the labels."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medx_core.errors import VectorRefused
+from medx_core.steering.contrast import AnswerWordStates, ContrastStates, PromptStates
+from medx_core.steering.strategies.amplification import amplify
+from medx_core.steering.strategies.direction import ConstantDirection, mean_difference, pca
+from medx_core.steering.strategies.random_direction import random_direction
+from medx_core.steering.strategies.shuffled import shuffled
+
+WIDTH = 12
+
+
+def contrast(paired=True, rows=60):
+    """Correct lies above incorrect along axis 2 by amounts around 1; both share what the statements are about."""
+    generator = torch.Generator().manual_seed(4)
+    shared = torch.randn((rows, WIDTH), generator=generator) if paired else torch.zeros((rows, WIDTH))
+    noise = 0.05 * torch.randn((2, rows, WIDTH), generator=generator)
+    amount = 1 + 0.3 * torch.randn(rows, generator=generator)
+    correct, incorrect = shared + noise[0], shared + noise[1]
+    correct[:, 2] += amount
+    return ContrastStates(correct, incorrect if paired else incorrect[: rows // 2], "answer_word", paired)
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_the_first_component_points_from_incorrect_to_correct_and_is_as_long_as_the_mean_difference(paired):
+    states = contrast(paired)
+    found = pca(states)
+    assert found.norm == pytest.approx(mean_difference(states).norm, rel=1e-5)
+    assert found.direction[2] > 0.95 * found.norm
+    turned = ContrastStates(states.incorrect, states.correct, "answer_word", paired)
+    torch.testing.assert_close(pca(turned).direction, -found.direction, atol=1e-4, rtol=1e-3)
+
+
+def test_a_constant_direction_is_added_strength_times_to_every_state():
+    found = ConstantDirection(torch.arange(1.0, WIDTH + 1))
+    states = torch.randn((3, 2, WIDTH))
+    moved = states + found.shift(2.0)(states)
+    torch.testing.assert_close(moved - states, (2 * found.direction).expand_as(states), atol=1e-5, rtol=1e-5)
+
+
+def test_amplifying_by_one_doubles_the_distance_from_the_middle_and_touches_nothing_else():
+    states = contrast(paired=False)
+    found = amplify(states)
+    batch = states.correct[:5, None, :]
+    moved = batch + found.shift(1.0)(batch)
+    before, after = batch @ found.unit - found.centre, moved @ found.unit - found.centre
+    torch.testing.assert_close(after, 2 * before, atol=1e-5, rtol=1e-5)
+    rest = (moved - batch) - ((moved - batch) @ found.unit)[..., None] * found.unit
+    assert rest.abs().max() < 1e-6
+
+
+def test_a_random_direction_has_the_length_asked_for_and_depends_on_the_seed_alone():
+    drawn = [random_direction(400, 7.5, seed=seed).direction for seed in (1, 1, 2)]
+    assert float(drawn[0].norm()) == pytest.approx(7.5, rel=1e-5)
+    assert torch.equal(drawn[0], drawn[1])
+    assert abs(torch.nn.functional.cosine_similarity(drawn[0], drawn[2], dim=0)) < 0.2
+
+
+@pytest.mark.parametrize("norm", [0.0, float("nan")])
+def test_a_direction_that_steers_nothing_is_refused(norm):
+    with pytest.raises(VectorRefused, match="would steer nothing"):
+        random_direction(4, norm, seed=1)
+
+
+def test_a_reading_without_one_of_its_sides_is_refused():
+    states = torch.ones((4, WIDTH))
+    with pytest.raises(VectorRefused, match="found no correct or no incorrect traces"):
+        _ = PromptStates(states, torch.ones(4, dtype=torch.bool)).contrast
+
+
+def test_relabelling_swaps_the_sides_of_exactly_the_relabelled_statements():
+    generator = torch.Generator().manual_seed(1)
+    states = AnswerWordStates(
+        torch.randn((4, 3), generator=generator),
+        torch.randn((4, 3), generator=generator),
+        torch.tensor([True, True, False, False]),
+    )
+    other = states.relabelled(torch.tensor([True, False, False, True]))
+    assert torch.equal(other.contrast.correct[[0, 2]], states.contrast.correct[[0, 2]])
+    assert torch.equal(other.contrast.correct[[1, 3]], states.contrast.incorrect[[1, 3]])
+
+
+labelled = st.lists(st.tuples(st.booleans(), st.integers(0, 9)), min_size=1, max_size=60)
+
+
+@given(rows=labelled, seed=st.integers(0, 99))
+def test_shuffling_keeps_how_many_are_true_and_what_balanced_groups_hold(rows, seed):
+    labels = np.array([label for label, _ in rows])
+    groups = np.array([group for _, group in rows])
+    found = shuffled(labels, groups, seed)
+    assert found.sum() == labels.sum()
+    for group in set(groups.tolist()):
+        inside = groups == group
+        if 2 * labels[inside].sum() == inside.sum():
+            assert found[inside].sum() == labels[inside].sum()
+    assert np.array_equal(found, shuffled(labels, groups, seed))
+
+
+def test_shuffled_twins_keep_one_true_statement_each_and_half_of_them_are_swapped():
+    labels = np.tile([True, False], 500)
+    found = shuffled(labels, [str(i // 2) for i in range(1000)], seed=3)
+    assert (found.reshape(-1, 2).sum(axis=1) == 1).all()
+    assert 0.4 < (found != labels).mean() < 0.6
+
+
+def test_near_copies_of_one_answer_lose_it():
+    labels = np.repeat([True, False], 300)
+    found = shuffled(labels, [str(i // 3) for i in range(600)], seed=3)
+    assert 0.4 < (found == labels).mean() < 0.6

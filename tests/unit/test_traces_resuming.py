@@ -1,0 +1,208 @@
+"""Going on from cached states gives what a whole pass under hooks gives, in every architecture, and leaves no trace."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from medx_core.errors import VectorRefused
+from medx_core.models.loading import LoadedModel, prepared
+from medx_core.models.prompting import STATEMENT_PROMPT
+from medx_core.steering.hooks import ConstantShift, Positions, SteeringPlan, SteeringStep, steered
+from medx_core.steering.layers import decoder_layers
+from medx_core.traces.answer_gradient import answer_gradient
+from medx_core.traces.cells import SteeringCell, TextAmounts
+from medx_core.traces.resuming import prompt_batch
+from medx_core.traces.statement_runner import StatementRunner
+from tests.language_models import ARCHITECTURES, WIDTH, tiny_model
+
+TEXTS = [
+    "The heart pumps blood.",
+    "Insulin raises glucose in the blood and the kidneys make urine in the body.",
+    "Is",
+    "The kidneys are an effective treatment for the common cold.",
+] * 10
+VECTOR = torch.linspace(-1, 1, WIDTH)
+
+
+def constant(strength: float) -> ConstantShift:
+    return ConstantShift(strength * VECTOR[None])
+
+
+def gate(states: torch.Tensor) -> torch.Tensor:
+    return torch.tanh(states @ VECTOR.to(states))[..., None] * VECTOR.to(states)
+
+
+def whole_passes(runner: StatementRunner, texts: list[str], *steps: SteeringStep) -> np.ndarray:
+    """Every text alone, as a whole prompt, under hooks."""
+    found = []
+    for text in texts:
+        with steered(runner.model.network, SteeringPlan(steps)):
+            state = runner.prefix.last_states([runner.prefix.encoded(text)])
+        found.append(runner.head.logit_differences(state).item())
+    return np.array(found)
+
+
+def own_forwards(network) -> int:
+    return sum("forward" in module.__dict__ for module in network.modules())
+
+
+def hooks_left(network) -> int:
+    return sum(len(module._forward_hooks) for module in network.modules())
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def runner(request):
+    return StatementRunner(tiny_model(request.param), STATEMENT_PROMPT)
+
+
+def test_steered_scores_are_those_of_whole_passes_under_hooks(runner):
+    cells = [SteeringCell(layer, constant(a)) for layer in range(3) for a in (0.5, -2.0)]
+    cells.append(SteeringCell(1, gate))
+    cells.append(SteeringCell.of([SteeringStep(2, gate), SteeringStep(0, constant(1.0))]))
+    plain = runner.scores(TEXTS).scores
+    found = runner.steered(TEXTS, cells)
+    assert runner.resumes
+    for cell, run in zip(cells, found, strict=True):
+        expected = whole_passes(runner, TEXTS, *cell.steps)
+        np.testing.assert_allclose(run.scores, expected, atol=2e-4)
+        assert np.abs(run.scores - plain).max() > 1e-3, "the cell must have steered"
+
+
+def test_a_batch_of_one_gives_what_a_batch_of_32_gives(runner):
+    alone = StatementRunner(runner.model, STATEMENT_PROMPT, batch_rows=1)
+    cells = [SteeringCell(0, gate), SteeringCell(1, constant(1.0))]
+    for one, many in zip(alone.steered(TEXTS[:6], cells), runner.steered(TEXTS[:6], cells), strict=True):
+        np.testing.assert_allclose(one.scores, many.scores, atol=2e-4)
+        np.testing.assert_array_equal(one.answer_words, many.answer_words)
+    left, right = alone.recorded(TEXTS[:6], [0, 2]), runner.recorded(TEXTS[:6], [0, 2])
+    torch.testing.assert_close(left.states[0], right.states[0], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(left.states[2], right.states[2], atol=1e-4, rtol=1e-4)
+
+
+def test_the_gradient_is_that_of_a_whole_pass(runner):
+    found = answer_gradient(runner, TEXTS[:5], 1)
+    expected = torch.zeros(WIDTH)
+    for text in TEXTS[:5]:
+        ids = torch.tensor([runner.prefix.encoded(text)])
+        shift = torch.zeros(1, WIDTH, requires_grad=True)
+        step = SteeringStep(1, lambda _states, shift=shift: shift[:, None])
+        with torch.enable_grad(), steered(runner.model.network, SteeringPlan((step,))):
+            logits = runner.model.network(input_ids=ids, use_cache=False).logits[0, -1]
+            difference = logits[runner.head.true_id] - logits[runner.head.false_id]
+            expected += torch.autograd.grad(difference, shift)[0][0] / 5
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-3)
+    assert found.norm() > 1e-3
+
+
+def test_nothing_is_left_behind_after_an_error(runner):
+    network = runner.model.network
+
+    def break_off(_states):
+        raise ZeroDivisionError
+
+    assert runner.resumes
+    plain = runner.scores(TEXTS[:4]).scores
+    batch = prompt_batch(runner.prefix, [runner.prefix.encoded(text) for text in TEXTS[:4]], [0])
+    before = batch.steered([SteeringStep(0, constant(1.0))])
+    with pytest.raises(ZeroDivisionError):
+        batch.steered([SteeringStep(0, constant(1.0)), SteeringStep(2, break_off)])
+    assert own_forwards(network) == 0
+    assert hooks_left(network) == 0
+    assert torch.equal(batch.steered([SteeringStep(0, constant(1.0))]), before), "the cache is as it was"
+    np.testing.assert_array_equal(runner.scores(TEXTS[:4]).scores, plain)
+
+
+def test_results_come_in_the_order_of_the_texts_and_are_the_same_every_time():
+    runner = StatementRunner(tiny_model(), STATEMENT_PROMPT, batch_rows=8)
+    first, again = runner.scores(TEXTS), runner.scores(TEXTS)
+    np.testing.assert_array_equal(first.scores, again.scores)
+    backwards = runner.scores(TEXTS[::-1])
+    np.testing.assert_allclose(backwards.scores[::-1], first.scores, atol=1e-4)
+    assert first.scores.std() > 1e-3
+
+
+def test_answer_words_are_where_the_likeliest_token_of_all_is_one_of_them():
+    runner = StatementRunner(tiny_model(), STATEMENT_PROMPT)
+    step = SteeringStep(2, constant(0.0))
+    found = runner.steered(TEXTS[:4], [SteeringCell(2, step.shift)])[0].answer_words
+    for text, said in zip(TEXTS[:4], found, strict=True):
+        with torch.inference_mode():
+            logits = runner.model.network(input_ids=torch.tensor([runner.prefix.encoded(text)])).logits[0, -1]
+        assert said == (int(logits.argmax()) in (runner.head.true_id, runner.head.false_id))
+    assert runner.scores(TEXTS[:4], with_answer_words=False).answer_words is None
+
+
+def test_a_shift_by_text_reaches_its_own_text_whatever_the_batches_are():
+    runner = StatementRunner(tiny_model(), STATEMENT_PROMPT, batch_rows=3)
+    amounts = torch.arange(8, dtype=torch.float32) - 3
+    found = runner.steered(TEXTS[:8], [SteeringCell(1, TextAmounts(amounts, VECTOR))])[0].scores
+    for index in range(8):
+        alone = runner.steered([TEXTS[index]], [SteeringCell(1, constant(float(amounts[index])))])
+        assert found[index] == pytest.approx(alone[0].scores[0], abs=2e-4)
+
+
+def test_steering_every_token_reaches_the_common_beginning_too():
+    runner = StatementRunner(tiny_model(), STATEMENT_PROMPT)
+    step = SteeringStep(1, constant(1.0), Positions.ALL)
+    found = runner.steered(TEXTS[:2], [SteeringCell.of([step])])[0].scores
+    for text, score in zip(TEXTS[:2], found, strict=True):
+        with torch.inference_mode(), steered(runner.model.network, SteeringPlan((step,))):
+            logits = runner.model.network(
+                input_ids=torch.tensor([runner.prefix.encoded(text)]), use_cache=False
+            ).logits[0, -1]
+        expected = logits[runner.head.true_id] - logits[runner.head.false_id]
+        assert score == pytest.approx(expected.item(), abs=2e-3)
+
+
+def test_a_layer_that_does_not_exist_is_refused_by_number():
+    runner = StatementRunner(tiny_model(), STATEMENT_PROMPT)
+    with pytest.raises(VectorRefused, match="Layer 9 does not exist"):
+        runner.steered(TEXTS[:2], [SteeringCell(9, constant(1.0))])
+    with pytest.raises(VectorRefused, match="broadcast"):
+        runner.steered(TEXTS[:2], [SteeringCell(1, ConstantShift(torch.zeros(5, WIDTH)))])
+
+
+@pytest.mark.parametrize("window", [16, 57], ids=["within-the-beginning", "within-the-statement"])
+@pytest.mark.parametrize("architecture", ["mistral", "gemma2", "gemma3_text"])
+def test_a_sliding_window_shorter_than_the_prompt_changes_nothing(architecture, window):
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(architecture, **ARCHITECTURES[architecture], sliding_window=window)
+    network = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    like = tiny_model(architecture)
+    prepared(network, like.tokenizer)
+    model = LoadedModel("windowed", network, like.tokenizer, like.placement, like.weight_sha256)
+    runner = StatementRunner(model, STATEMENT_PROMPT)
+    cell = SteeringCell(0, gate)
+    found = runner.steered(TEXTS[:6], [cell])[0].scores
+    expected = []
+    for text in TEXTS[:6]:
+        ids = torch.tensor([runner.prefix.encoded(text)])
+        with torch.inference_mode(), steered(network, SteeringPlan(cell.steps)):
+            logits = network(input_ids=ids, use_cache=False).logits[0, -1]
+        expected.append((logits[runner.head.true_id] - logits[runner.head.false_id]).item())
+    np.testing.assert_allclose(found, expected, atol=2e-3)
+
+
+def test_a_network_that_carries_more_than_the_residual_stream_runs_whole_prompts():
+    """Its layers add what the layer before them saw: a state put in the middle is not all that the layers above need."""
+    model = tiny_model()
+    layers = decoder_layers(model.network)
+    seen = {}
+
+    def remember(module, inputs):
+        seen[id(module)] = inputs[0]
+
+    def add(module, inputs, output, below=layers[1]):
+        return output + 0.5 * seen[id(below)]
+
+    hooks = [layers[1].register_forward_pre_hook(remember), layers[2].register_forward_hook(add)]
+    runner = StatementRunner(model, STATEMENT_PROMPT)
+    found = runner.steered(TEXTS[:3], [SteeringCell(0, constant(1.0)), SteeringCell(1, gate)])
+    gradient = answer_gradient(runner, TEXTS[:3], 1)
+    for run, step in zip(found, (SteeringStep(0, constant(1.0)), SteeringStep(1, gate)), strict=True):
+        np.testing.assert_allclose(run.scores, whole_passes(runner, TEXTS[:3], step), atol=2e-4)
+    assert not runner.resumes
+    assert gradient.norm() > 0
+    for hook in hooks:
+        hook.remove()

@@ -1,0 +1,198 @@
+"""Vectors of every strategy from a tiny model: what they carry, what they change, and what is said about that."""
+
+import random
+from dataclasses import replace
+
+import pytest
+import torch
+
+from medx_core.categories import Category
+from medx_core.cli.vector_building import layers_from, statements_by_category
+from medx_core.data.labelled_statements import LabelledStatement
+from medx_core.errors import BadInput, VectorRefused
+from medx_core.models.prompting import STATEMENT_PROMPT
+from medx_core.steering.findings import gain_sentence, warnings_of
+from medx_core.steering.hooks import Positions
+from medx_core.steering.steering_vector import check_vector
+from medx_core.steering.strategies.registry import BUILDABLE, STRATEGIES
+from medx_core.steering.vector_files import load_vector, save_vector
+from medx_core.vector_building import VectorBuilder, VectorRecipe
+from tests.language_models import tiny_model
+
+WORDS = sorted({word for text, _ in STATEMENT_PROMPT.shots for word in text.split()})
+
+
+def twins(pairs, seed):
+    """Statements of known words in which one word decides, so that even a tiny random model's states tell it."""
+    chosen, found = random.Random(seed), []
+    for number in range(pairs):
+        before = [chosen.choice(WORDS[2:]) for _ in range(5)]
+        for truth in (True, False):
+            text = " ".join([*before[:2], WORDS[0] if truth else WORDS[1], *before[2:]])
+            found.append(LabelledStatement(text, truth, f"g{seed}-{number}", pair=f"p{seed}-{number}"))
+    return found
+
+
+TRAIN, HELD_OUT = twins(50, seed=1), twins(30, seed=2)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_model()
+
+
+def built(model, recipe=None, train=TRAIN, held_out=HELD_OUT):
+    return VectorBuilder(model, recipe).build(Category.TRIAGE, train, held_out)
+
+
+@pytest.mark.parametrize("strategy", BUILDABLE)
+def test_every_strategy_builds_a_sound_vector_that_survives_its_file(model, tmp_path, strategy):
+    vector = built(model, VectorRecipe(strategy=strategy, examples=60))
+    check_vector(vector, strategy)
+    save_vector(vector, tmp_path / "v")
+    loaded = load_vector(tmp_path / "v", model_sha256=model.weight_sha256)
+    states = torch.randn((2, 1, vector.direction.shape[0]), generator=torch.Generator().manual_seed(1))
+    for before, after in zip(vector.steps, loaded.steps, strict=True):
+        assert torch.equal(before.shift(states), after.shift(states))
+    assert (loaded.strategy, loaded.model_type) == (strategy, "llama")
+    assert vector.diagnostics["validation_gain"].keys() == {"value", "low", "high", "n"}
+    assert vector.pairs == 60
+
+
+def test_a_gate_fitted_on_twins_changes_the_real_output_where_a_constant_vector_does_not(model):
+    gated, paper = built(model, VectorRecipe(strategy="gated")), built(model)
+    assert gated.fitted_on == "twins"
+    assert gated.diagnostics["validation_gain"]["low"] > 0.1
+    assert paper.diagnostics["validation_gain"]["value"] < gated.diagnostics["validation_gain"]["value"]
+    assert gated.diagnostics["choices"]["layers_tried"].keys() == {"1"}
+    assert gated.alpha in {2.0, 4.0, 8.0}
+
+
+def test_given_layer_and_strength_are_taken(model):
+    gated = built(model, VectorRecipe(strategy="gated", layers=(0,), alpha=3.0, fit_on="statements"))
+    assert (gated.layer, gated.alpha, gated.fitted_on) == (0, 3.0, "statements")
+    several = built(
+        model, VectorRecipe(layers=(0, 1), alpha=2.0, reading="statement", positions=Positions.ALL)
+    )
+    assert list(several.directions) == [0, 1]
+    assert (several.layer, several.alpha, several.positions) == (1, 2.0, Positions.ALL)
+
+
+def test_layer_and_strength_can_be_chosen_on_the_training_part(model):
+    vector = built(model, VectorRecipe(choose=True, reading="statement"))
+    tried = vector.diagnostics["choices"]["places_tried"]
+    assert (vector.layer, vector.alpha) in {(one["layer"], one["strength"]) for one in tried}
+    chosen = next(one for one in tried if (one["layer"], one["strength"]) == (vector.layer, vector.alpha))
+    assert chosen["balanced_accuracy"] >= max(one["balanced_accuracy"] for one in tried) - 0.05
+
+
+def test_random_and_shuffled_vectors_are_controls_of_the_same_making(model):
+    real = built(model, VectorRecipe(reading="statement"))
+    random_one = built(model, VectorRecipe(reading="statement", strategy="random"))
+    mixed = built(model, VectorRecipe(reading="statement", strategy="shuffled"))
+    assert random_one.norm == pytest.approx(real.norm, rel=1e-5)
+    assert mixed.norm < real.norm, "labels that mean nothing leave little of the difference"
+    other = built(model, VectorRecipe(reading="statement", strategy="shuffled", seed=2))
+    assert not torch.equal(mixed.direction, other.direction)
+
+
+def test_building_twice_gives_the_same_vector(model):
+    first, second = (built(model, VectorRecipe(strategy="gated", layers=(1,))) for _ in range(2))
+    assert torch.equal(first.gate.weight, second.gate.weight)
+    assert first.diagnostics == second.diagnostics
+
+
+def test_the_gain_is_none_without_held_out_statements_of_both_kinds(model):
+    assert built(model, held_out=[]).diagnostics["validation_gain"] is None
+    only_true = [one for one in HELD_OUT if one.answer]
+    assert built(model, held_out=only_true).diagnostics["validation_gain"] is None
+
+
+@pytest.mark.parametrize(
+    ("recipe", "words"),
+    [
+        ({"strategy": "hypnosis"}, "no strategy 'hypnosis'"),
+        ({"strategy": "imported"}, "no strategy 'imported'"),
+        ({"reading": "tea leaves"}, "no reading"),
+        ({"strategy": "amplify", "layers": (0, 1)}, "steers one layer"),
+        ({"fit_on": "twins"}, "Only the strategy gated"),
+        ({"strategy": "gated", "reading": "full_trace"}, "leave the reading out"),
+    ],
+)
+def test_a_recipe_that_contradicts_itself_is_refused_before_a_model_runs(recipe, words):
+    with pytest.raises(BadInput, match=words):
+        VectorRecipe(**recipe)
+
+
+def test_what_cannot_be_built_says_why(model):
+    with pytest.raises(BadInput, match="at least 40 complete pairs; there are 10"):
+        built(model, VectorRecipe(strategy="gated", fit_on="twins"), train=twins(10, seed=3))
+    with pytest.raises(BadInput, match="at least 20 statements"):
+        built(model, VectorRecipe(strategy="gated"), train=twins(4, seed=3))
+    with pytest.raises(VectorRefused, match="Layer 9 does not exist"):
+        built(model, VectorRecipe(layers=(9,)))
+
+
+def test_only_the_papers_own_recipe_counts_as_the_papers():
+    assert VectorRecipe().is_the_papers
+    assert VectorRecipe(examples=50, alpha=1.0).is_the_papers
+    changes = [
+        {"strategy": "gated"},
+        {"alpha": 2.0},
+        {"layers": (3,)},
+        {"reading": "statement"},
+        {"choose": True},
+    ]
+    assert not any(replace(VectorRecipe(), **change).is_the_papers for change in changes)
+
+
+GAIN = {"value": 0.031, "low": 0.012, "high": 0.05, "n": 120}
+
+
+@pytest.mark.parametrize(
+    ("gain", "words"),
+    [
+        (None, "Not evaluated"),
+        (GAIN | {"value": 0.0, "low": -0.01}, "failure signature of poor contrast pairs or a wrong layer"),
+        (GAIN | {"value": -0.02, "low": -0.04}, "No gain: -2.0 points"),
+        (GAIN | {"low": 0.0}, "Not shown to help: +3.1 points of balanced accuracy [+0.0, +5.0] on 120"),
+        (GAIN, "Only an evaluation with controls"),
+    ],
+)
+def test_the_gain_is_said_in_words(gain, words):
+    assert words in gain_sentence({"validation_gain": gain})
+
+
+def test_a_direction_that_shuffled_labels_give_too_is_called_the_class_prior():
+    assert any("class prior, not medicine" in one for one in warnings_of({"shuffled_cosine": 0.97}))
+    assert warnings_of({"shuffled_cosine": 0.1, "relative_norm": 0.2}) == ()
+    rates = {"validation": {"false_acceptance_rate": {"unsteered": 0.13, "steered": 0.41}}}
+    assert warnings_of(rates) == (
+        "False statements are accepted more often with it: 13 % before, 41 % after.",
+    )
+
+
+def test_layers_are_read_from_the_command_line():
+    assert layers_from("28") == (28,)
+    assert layers_from(" 24, 20,24 ") == (20, 24)
+    assert layers_from("") == ()
+    with pytest.raises(BadInput, match="decoder layers from 0"):
+        layers_from("penultimate")
+
+
+def test_a_file_without_categories_needs_one_and_then_is_split(tmp_path):
+    rows = [f"{one.text} {number},{one.answer}" for number, one in enumerate(TRAIN)]
+    file = tmp_path / "statements.csv"
+    file.write_text("\n".join(["statement,answer", *rows]))
+    with pytest.raises(BadInput, match="--category triage"):
+        statements_by_category(str(file), None, seed=1)
+    parts = statements_by_category(str(file), Category.LITERATURE, seed=1)
+    train, held_out = parts[Category.LITERATURE]
+    assert list(parts) == [Category.LITERATURE]
+    assert (len(train), len(held_out)) == (80, 20)
+    assert not {one.group for one in train} & {one.group for one in held_out}
+
+
+def test_every_strategy_is_described():
+    assert set(BUILDABLE) <= set(STRATEGIES)
+    assert all(one.words and name == one.name for name, one in STRATEGIES.items())

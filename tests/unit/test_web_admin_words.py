@@ -1,0 +1,86 @@
+"""What the admin page says of processes and of what becomes of vectors."""
+
+from dataclasses import replace
+
+import pytest
+
+from medx_core.categories import Category
+from medx_core.clock import utc_now
+from medx_core.errors import BadInput
+from medx_core.storage.health_store import ProcessHealth
+from medx_core.storage.vector_store import VectorRecord, VectorStatus
+from web.admin_markup import health_html
+from web.vector_markup import PROMOTE, RETIRE, ROLL_BACK, confirm_html, consequence
+from web.wording import process_state
+
+READY = {
+    "ready": True,
+    "stage": "ready",
+    "answered": 1234,
+    "model_name": "smollm2-135m",
+    "weight_sha256": "b179c952" * 8,
+    "device": "cpu, float32",
+}
+FIRST = VectorRecord("tiny", "ab" * 32, Category.TRIAGE, 2, 1.0, "v", "f", name="triage v1", id=1)
+ACTIVE = replace(FIRST, status=VectorStatus.ACTIVE)
+SECOND = replace(FIRST, name="triage v2", id=2)
+
+
+def process(kind: str = "worker", seconds: float = 1.0, **detail) -> ProcessHealth:
+    return ProcessHealth("name", kind, detail, utc_now(), utc_now(), seconds)
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (
+            process(**READY),
+            "ready · smollm2-135m on cpu, float32 · 1,234 questions answered since it started · weights b179c952",
+        ),
+        (
+            process(ready=False, stage="loading", answered=0),
+            "loading its model; questions wait until it is ready · 0 questions answered since it started",
+        ),
+        (process("web", address="127.0.0.1:7860"), "serving on 127.0.0.1:7860"),
+        (process(seconds=16.0, **READY), "not heard of lately; it was ended, or cannot reach the database"),
+    ],
+)
+def test_a_process_is_described_in_words(found, words):
+    assert process_state(found, seen_limit=15.0) == words
+
+
+def test_a_web_page_alone_is_no_worker():
+    html = health_html([process("web")], {}, seen_limit=15.0)
+    assert "No worker has been seen yet" in html
+    assert "medx-health bad" in html
+
+
+def test_every_action_says_what_it_would_do():
+    assert consequence(PROMOTE, SECOND, present=ACTIVE, before=None) == (
+        "Use triage v2 for triage questions on tiny, in place of triage v1?"
+    )
+    assert "where none is in use" in consequence(PROMOTE, FIRST, present=None, before=None)
+    assert consequence(RETIRE, SECOND, present=ACTIVE, before=None) == "Retire triage v2?"
+    assert "are answered plain" in consequence(RETIRE, ACTIVE, present=ACTIVE, before=None)
+    assert consequence(ROLL_BACK, ACTIVE, present=ACTIVE, before=SECOND) == (
+        "Go back from triage v1 to triage v2 for triage questions on tiny?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("action", "vector"),
+    [
+        (PROMOTE, ACTIVE),
+        (RETIRE, replace(FIRST, status=VectorStatus.RETIRED)),
+        (ROLL_BACK, ACTIVE),
+        ("?", FIRST),
+    ],
+)
+def test_an_action_that_would_do_nothing_is_refused(action, vector):
+    with pytest.raises(BadInput):
+        consequence(action, vector, present=ACTIVE, before=None)
+
+
+def test_a_vector_too_small_to_matter_is_said_to_be_so():
+    assert "too small" in confirm_html("?", replace(FIRST, diagnostics={"relative_norm": 0.002}))
+    assert "too small" not in confirm_html("?", replace(FIRST, diagnostics={"relative_norm": 0.2}))

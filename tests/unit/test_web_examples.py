@@ -1,0 +1,14 @@
+from medx_core.categories import Category
+from medx_core.data.bundled_statements import bundled_statements
+from medx_core.questions import Mode
+from web.examples import examples
+
+
+def test_the_page_offers_one_example_a_kind_in_both_forms_of_answer():
+    assert [example.category for example in examples()] == list(Category)
+    assert {example.mode for example in examples()} == set(Mode)
+
+
+def test_no_example_is_a_statement_that_vectors_are_built_from():
+    built_from = {one.statement for one in bundled_statements() if one.split == "train"}
+    assert not built_from & {example.text for example in examples()}
