@@ -4,7 +4,6 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from html.parser import HTMLParser
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,11 +13,10 @@ from hypothesis import strategies as st
 
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.evaluation.arms import ArmScores, ControlDraws, TestItems
-from medx_core.evaluation.evidence_line import NOT_EVALUATED, evidence_line
 from medx_core.evaluation.figures import evaluated
 from medx_core.evaluation.report.curves import thinned
 from medx_core.evaluation.report.numbers import percent, plain, points, signed
-from medx_core.evaluation.report.page import report_html, results_section, write_report
+from medx_core.evaluation.report.page import TEMPLATES, report_html, results_section, write_report
 from medx_core.evaluation.report.svg import ticks
 from tests.evaluation_results import STRANGE, bare_result, metric, synthetic_result
 
@@ -186,7 +184,6 @@ def test_the_section_alone_can_stand_inside_another_page():
 
 
 def test_every_class_that_is_used_for_drawing_has_a_style():
-    style = Path("medx_core/evaluation/report/templates/report.css").resolve()
     drawn = {
         one
         for tag, name, value in Reader(results_section(synthetic_result())).attributes
@@ -194,35 +191,8 @@ def test_every_class_that_is_used_for_drawing_has_a_style():
         for one in (value or "").split()
     }
     plain_marks = {"mx-report-plain"}  # drawn as the rule without a tone says
-    known = style.read_text(encoding="utf-8")
+    known = (TEMPLATES / "report.css").read_text(encoding="utf-8")
     assert {one for one in drawn - plain_marks if f".{one}" not in known} == set()
-
-
-def test_the_evidence_line_gives_gain_interval_size_and_false_acceptance():
-    helping = synthetic_result() | {"helps": True, "failed_controls": []}
-    helping["judged"]["differences"]["unsteered"] = {"value": 0.041, "low": 0.02, "high": 0.062, "n": 2500}
-    line = evidence_line(helping).replace("\u202f", " ")
-    assert line == (
-        "This vector helps (+4.1 points, 2.0 to 6.2, n 2,500), also where wording gives nothing away. "
-        "False statements accepted: 13.1 % without steering, 36.2 % with it."
-    )
-
-
-def test_the_evidence_line_names_what_was_not_beaten_and_what_stays_open():
-    result = synthetic_result()
-    assert "is not shown to help (+15.7 points" in evidence_line(result)
-    assert (
-        "does not beat shuffled labels or a moved threshold where wording gives nothing away"
-        in evidence_line(result)
-    )
-    assert "not shown to help (+2.8 points" in evidence_line(result, arm="paper")
-    assert evidence_line(bare_result()).endswith(": wording cannot be ruled out.")
-
-
-@pytest.mark.parametrize("nothing", [None, {}, {"arms": {}}, {"helps": True, "arms": {}}])
-def test_without_an_evaluation_the_evidence_line_says_so(nothing):
-    assert evidence_line(nothing) == NOT_EVALUATED
-    assert evidence_line(synthetic_result(), arm="never_run") == NOT_EVALUATED
 
 
 @given(low=st.floats(-1e3, 1e3), span=st.floats(1e-6, 1e3), wanted=st.integers(2, 10))

@@ -53,11 +53,11 @@ def number(value: object) -> float | None:
 
 
 def written(value: object) -> str:
-    """Return a setting as it was written in the JSON: whole numbers whole, floats unrounded."""
+    """Return a setting as it stands in the JSON, floats with six digits at most."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if value is None:
         return NOTHING
     if isinstance(value, float):
-        return repr(value)
+        return f"{value:.6g}"
     return str(value)

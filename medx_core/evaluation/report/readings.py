@@ -120,7 +120,8 @@ def sequence(data: Json, key: str) -> Sequence[Any]:
 
 def declared_arm(result: Json) -> str:
     """Return the arm that was declared beforehand."""
-    stated = result.get("declared") or part(result, "settings").get("declared")
+    places = ((part(result, "judged"), "arm"), (result, "declared"), (part(result, "settings"), "declared"))
+    stated = next((data[key] for data, key in places if data.get(key)), None)
     return str(stated or "gated")
 
 
