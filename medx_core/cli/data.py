@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from medx_core import __version__
+from medx_core.cli.leak_table import leak_table
+from medx_core.cli.twins import twins
 from medx_core.data.bundled_statements import bundled_statements, write_statements
 from medx_core.data.limits import FileLimits
 from medx_core.data.problems import Problem
@@ -18,14 +20,16 @@ from medx_core.errors import BadInput
 from medx_core.settings import settings
 
 app = typer.Typer(
-    help="Check question files; write the template and the bundled statements.", no_args_is_help=True
+    help="Check question files; make twins; write the template and the bundled statements.",
+    no_args_is_help=True,
 )
+
+app.command("twins")(twins)
 
 _SHOWN = 50
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Where to write the CSV.")]
-DataFile = Annotated[Path, typer.Option("--data", help="A question file with answers.")]
 
 
 @app.command()
@@ -63,30 +67,30 @@ def bundled(output: Output) -> None:
 
 
 @app.command()
-def leak(data: DataFile, as_json: AsJson = False) -> None:
-    """Measure how much wording alone gives away about the answers, with twins kept together."""
+def leak(
+    data: Annotated[
+        str, typer.Option("--data", help="Statements with answers: a file, or owner/name of the hub.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Measure how much wording alone gives away about the answers, with twins and near copies kept together."""
     # scikit-learn takes seconds to load, which the other commands need not wait for
-    from medx_core.data.leakage import labelled_statements, leakage
+    from medx_core.data.labelled_files import load_labelled
+    from medx_core.data.leakage import leakage
 
-    content = read_question_file(data, limits=FileLimits.of(settings()))
-    figures = leakage(labelled_statements(content))
+    loaded = load_labelled(data, limits=FileLimits.of(settings()))
+    figures = leakage(loaded.statements)
     if as_json:
-        typer.echo(json.dumps({**figures, "medx_version": __version__, "data_sha256": content.sha256}))
+        about = {"notes": loaded.notes, "medx_version": __version__, "data_sha256": loaded.sha256}
+        typer.echo(json.dumps({**figures, **about}))
         return
-    table = Table(
-        "statements", "reader", "accuracy", "AUROC", title=f"{figures['rows']:,} statements, wording alone"
-    )
-    for name, readers in {"all": figures["readers"], **figures["by_category"]}.items():
-        for reader, values in readers.items():
-            table.add_row(name, reader, *(_figure(values[key]) for key in ("accuracy", "auroc")))
-    Console().print(table)
+    for notice in loaded.notices:
+        typer.echo(notice)
+    title = f"{figures['rows']:,} statements, wording alone"
+    Console().print(leak_table({"all": figures["readers"], **figures["by_category"]}, title))
     typer.echo(
         "0.5 is what a reader reaches that knows nothing; an interval above it means that wording gives it away."
     )
-
-
-def _figure(value: dict[str, float] | None) -> str:
-    return "too few" if value is None else f"{value['value']:.3f} ({value['low']:.3f}-{value['high']:.3f})"
 
 
 def _show(content: QuestionFile) -> None:

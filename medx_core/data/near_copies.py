@@ -89,7 +89,8 @@ def join_near_copies(texts: Sequence[str], components: Components) -> None:
     first: dict[Words, int] = {}
     for place, text in enumerate(texts):
         words = frozenset(words_in_order(text))
-        components.join(first.setdefault(words, place), place)
+        if words:
+            components.join(first.setdefault(words, place), place)
     places = list(first.values())
     for one, other in _near_pairs(list(first)):
         components.join(places[one], places[other])

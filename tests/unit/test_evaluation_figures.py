@@ -62,7 +62,7 @@ def test_the_rates_of_one_arm_are_those_counted_by_hand():
     assert values["predicted_true_rate"] == 5 / 8  # a score of 0 is TRUE
     assert values["false_acceptance_rate"] == 2 / 4
     assert figures["false_acceptance_rate"]["n"] == 4
-    assert values["auroc"] == pytest.approx((2 + 3 + 2 + 1) / 16)
+    assert values["auroc"] == (2.5 + 3 + 2 + 1.5) / 16  # couples ranked right by each TRUE item
     assert values["answer_word_rate"] == 1.0
     assert figures["factual_consistency"] is None
     assert "verifier" in figures["reasons"]["factual_consistency"]
@@ -100,7 +100,7 @@ def test_against_unsteered_counts_what_was_helped_and_harmed_and_names_it():
         "score": 3.0,
     }
     assert gain["accuracy_difference"]["value"] == pytest.approx(1 / 8)
-    assert gain["balanced_accuracy_difference"]["value"] == pytest.approx(0.0)
+    assert gain["balanced_accuracy_difference"]["value"] == pytest.approx((3 + 2) / 8 - (1 + 3) / 8)
     assert gain["mcnemar_p"] == 1.0
 
 

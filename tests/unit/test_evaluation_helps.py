@@ -20,7 +20,9 @@ N = 400
 GOLD = np.arange(N) % 2 == 0
 ITEMS = TestItems([LabelledStatement(f"S{i}", bool(gold), str(i)) for i, gold in enumerate(GOLD)])
 WEIGHTS = resamples(GOLD, np.arange(N), seed=1)
-ALL = Matched(WordingMatch(np.ones(N, dtype=bool), 4_000, {"surface": 0.5, "words": 0.5}, ""))
+ALL = Matched(
+    WordingMatch(np.ones(N, dtype=bool), 4_000, {"surface": 0.5, "words": 0.5, "characters": 0.5}, "")
+)
 
 
 def right_in(share, seed=0):

@@ -3,7 +3,7 @@
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medx_core.data.labelled_statements import LabelledStatement
@@ -34,6 +34,7 @@ def singles(count: int) -> list[LabelledStatement]:
     ]
 
 
+@settings(max_examples=25)
 @given(data=st.data(), rows=statements(), seed=st.integers(0, 1_000))
 def test_a_sample_has_its_size_keeps_the_order_and_is_drawn_again_by_its_seed(data, rows, seed):
     n = data.draw(st.integers(1, len(rows)))
@@ -43,6 +44,7 @@ def test_a_sample_has_its_size_keeps_the_order_and_is_drawn_again_by_its_seed(da
     assert draw_sample(rows, n, seed) == sample
 
 
+@settings(max_examples=25)
 @given(data=st.data(), rows=statements(), seed=st.integers(0, 1_000))
 def test_at_most_one_group_is_drawn_in_part(data, rows, seed):
     n = data.draw(st.integers(1, len(rows)))
@@ -51,6 +53,7 @@ def test_at_most_one_group_is_drawn_in_part(data, rows, seed):
     assert sum(whole[group] != count for group, count in drawn.items()) <= 1
 
 
+@settings(max_examples=25)
 @given(data=st.data(), rows=statements(), seed=st.integers(0, 1_000))
 def test_a_split_has_its_sizes_and_no_group_on_both_sides(data, rows, seed):
     n_train = data.draw(st.integers(1, len(rows) - 1))
@@ -65,6 +68,7 @@ def test_a_split_has_its_sizes_and_no_group_on_both_sides(data, rows, seed):
     assert split(rows, n_train, n_test, seed) == (train, test)
 
 
+@settings(max_examples=25)
 @given(rows=statements(), seed=st.integers(0, 1_000))
 def test_with_enough_single_statements_any_sizes_can_be_met(rows, seed):
     rows = [*rows, *singles(len(rows) + 4)]
@@ -73,6 +77,7 @@ def test_with_enough_single_statements_any_sizes_can_be_met(rows, seed):
     assert sorted(row.text for row in (*train, *test)) == sorted(row.text for row in rows)
 
 
+@settings(max_examples=25)
 @given(count=st.integers(20, 300), seed=st.integers(0, 1_000), share=st.floats(0.1, 0.7))
 def test_each_stratum_keeps_its_share_within_one_statement(count, seed, share):
     rows = singles(count)

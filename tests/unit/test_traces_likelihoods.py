@@ -60,7 +60,7 @@ def test_perplexity_sees_every_steered_token_but_not_steering_of_the_last_prompt
     same = perplexity(model, TEXTS, SteeringPlan((SteeringStep(1, shift, Positions.ALL),)))
     prompt_only = perplexity(model, TEXTS, SteeringPlan((SteeringStep(1, shift, Positions.LAST_PROMPT),)))
     assert every == same
-    assert abs(every / plain - 1) > 0.01
+    assert abs(every / plain - 1) > 5e-4  # random weights are near uniform whatever is done to them
     assert prompt_only == plain
 
 

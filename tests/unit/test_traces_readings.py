@@ -1,5 +1,7 @@
 """Each reading takes the states it says it takes: compared with plain passes, one text at a time."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -61,12 +63,17 @@ def test_answer_word_reads_the_state_at_the_right_and_at_the_wrong_word(runner):
     assert found.paired
 
 
-def test_full_trace_is_the_mean_over_the_written_answer_alone(runner):
+def test_full_trace_is_the_mean_over_the_written_answer_alone():
+    prompt = replace(
+        STATEMENT_PROMPT, true_word=" Yes the", false_word=" No the"
+    )  # words that survive a full stop
+    runner = StatementRunner(tiny_model(), prompt)
     found = contrast_states(runner, STATEMENTS, FULL_TRACE, [LAYER])[LAYER]
     for row, one in enumerate(STATEMENTS):
         for side, truth in ((found.correct, one.answer), (found.incorrect, not one.answer)):
-            states, prompt = plain_states(runner, one.text, written_answer(STATEMENT_PROMPT, one.text, truth))
-            torch.testing.assert_close(side[row], states[prompt:].mean(dim=0), atol=1e-5, rtol=1e-4)
+            states, before = plain_states(runner, one.text, written_answer(prompt, one.text, truth))
+            torch.testing.assert_close(side[row], states[before:].mean(dim=0), atol=1e-5, rtol=1e-4)
+    assert (found.correct - found.incorrect).norm() > 1e-3
     assert (
         written_answer(STATEMENT_PROMPT, "Bones grow.", truth=False)
         == " No. The statement is incorrect: Bones grow."
@@ -106,7 +113,8 @@ def test_every_reading_works_on_every_architecture_alone_as_in_a_batch(architect
         alone = contrast_states(single, STATEMENTS, reading, [0, 2])
         for layer in (0, 2):
             torch.testing.assert_close(together[layer].correct, alone[layer].correct, atol=1e-4, rtol=1e-3)
-            assert mean_of_contrast(together[layer]).norm() > 0
+            # The tiny tokenizer knows no full stop after an answer word: both written answers read alike to it.
+            assert reading == FULL_TRACE or mean_of_contrast(together[layer]).norm() > 0
 
 
 def test_a_trace_read_from_cached_prompts_is_the_trace_of_whole_passes(runner):

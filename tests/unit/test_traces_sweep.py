@@ -1,0 +1,116 @@
+"""A sweep says of every cell what that cell alone gives, fits on train only, and knows how it was measured."""
+
+import json
+
+import numpy as np
+import pytest
+
+from medx_core.cli.vector_sweep import layers_from
+from medx_core.data.labelled_statements import LabelledStatement
+from medx_core.errors import BadInput
+from medx_core.models.prompting import STATEMENT_PROMPT
+from medx_core.steering.contrast import ANSWER_WORD, STATEMENT
+from medx_core.traces.cells import SteeringCell
+from medx_core.traces.running import FinishedBatches
+from medx_core.traces.statement_runner import StatementRunner
+from medx_core.traces.sweep import FIGURES, check_cells, spread, sweep
+from medx_core.traces.sweep_fitting import SWEPT, SweepRecipe, fitted_on_train
+from tests.language_models import tiny_model
+
+WORDS = ["heart", "pumps", "blood", "kidneys", "make", "urine", "Insulin", "glucose"]
+STATEMENTS = [
+    LabelledStatement(f"The {WORDS[i % 8]} {' '.join(WORDS[: i % 5])} the body.", i % 3 != 0, group=str(i))
+    for i in range(40)
+]
+TRAIN, MEASURED = STATEMENTS[:24], STATEMENTS[24:]
+TEXTS = [one.text for one in MEASURED]
+RECIPE = SweepRecipe(layers=(0, 2), strengths=(1.0, 8.0, 40.0))
+
+
+def silent(*_told):
+    pass
+
+
+@pytest.fixture(scope="module")
+def runner():
+    return StatementRunner(tiny_model(), STATEMENT_PROMPT, batch_rows=8)
+
+
+@pytest.mark.parametrize("strategy", SWEPT)
+def test_every_cell_is_what_it_is_alone(runner, strategy):
+    recipe = SweepRecipe(RECIPE.layers, RECIPE.strengths, strategy, ANSWER_WORD)
+    found = sweep(runner, TRAIN, MEASURED, recipe, silent)
+    shown = found.as_json()
+    gold = np.array([one.answer for one in MEASURED])
+    for row, layer in enumerate(recipe.layers):
+        fitted = fitted_on_train(runner, TRAIN, recipe, silent)[layer]
+        for column, strength in enumerate(recipe.strengths):
+            alone = runner.steered(TEXTS, [SteeringCell(layer, fitted.shift(strength))], resumed=False)[0]
+            np.testing.assert_allclose(found.runs[3 * row + column].scores, alone.scores, atol=5e-4)
+            assert (
+                shown["accuracy"][row][column] == ((found.runs[3 * row + column].scores >= 0) == gold).mean()
+            )
+    assert len({str(run.scores.tolist()) for run in found.runs}) == 6, "cells differ"
+    json.dumps(shown, allow_nan=False)
+
+
+def test_the_map_has_a_row_a_layer_and_says_what_it_was_fitted_and_measured_on(runner):
+    shown = sweep(runner, TRAIN, MEASURED, RECIPE, silent).as_json()
+    for name in FIGURES:
+        assert np.array(shown[name]).shape == (2, 3)
+    assert (shown["n_train"], shown["n_measured"], shown["layers"]) == (24, 16, [0, 2])
+    assert shown["reading"] == STATEMENT
+    assert "measured on the other part" in shown["note"]
+
+
+def test_the_labels_of_measured_statements_are_never_fitted_on(runner):
+    turned = [LabelledStatement(one.text, not one.answer, one.group) for one in MEASURED]
+    first, second = (sweep(runner, TRAIN, part, RECIPE, silent) for part in (MEASURED, turned))
+    for one, other in zip(first.runs, second.runs, strict=True):
+        np.testing.assert_array_equal(one.scores, other.scores)
+
+
+def test_checked_cells_are_spread_over_the_map_and_agree_with_whole_passes(runner):
+    found = sweep(runner, TRAIN, MEASURED, RECIPE, silent)
+    check = check_cells(runner, found, TEXTS, 4, silent)
+    assert {layer for layer, _ in check.cells} == {0, 2}
+    assert len(set(check.cells)) == 4
+    assert check.largest_difference < 5e-4
+    assert check.ratio == check.whole_seconds_a_cell / check.swept_seconds_a_cell
+    assert spread(300, 10) == [15, 45, 75, 105, 135, 165, 195, 225, 255, 285]
+    assert spread(3, 10) == [0, 1, 2]
+
+
+def test_a_sweep_that_was_broken_off_gives_the_same_figures_when_it_goes_on(runner, tmp_path):
+    def break_off(stage, done, _total):
+        if stage == "measuring" and done >= 8:
+            raise KeyboardInterrupt
+
+    kept = StatementRunner(
+        runner.model, STATEMENT_PROMPT, batch_rows=8, finished=FinishedBatches(tmp_path / "sweep")
+    )
+    with pytest.raises(KeyboardInterrupt):
+        sweep(kept, TRAIN, MEASURED, RECIPE, break_off)
+    again, fresh = (sweep(one, TRAIN, MEASURED, RECIPE, silent) for one in (kept, runner))
+    for one, other in zip(again.runs, fresh.runs, strict=True):
+        np.testing.assert_array_equal(one.scores, other.scores)
+    # Other labels make other vectors: nothing kept may be taken for them.
+    turned = [LabelledStatement(one.text, not one.answer, one.group) for one in TRAIN]
+    other = sweep(kept, turned, MEASURED, RECIPE, silent)
+    assert not np.array_equal(other.runs[0].scores, fresh.runs[0].scores)
+
+
+def test_one_kind_of_answer_and_an_unknown_strategy_are_refused(runner):
+    with pytest.raises(BadInput, match="needs both"):
+        sweep(runner, TRAIN, [one for one in MEASURED if one.answer], RECIPE, silent)
+    with pytest.raises(BadInput, match="cannot be swept"):
+        fitted_on_train(runner, TRAIN, SweepRecipe((0,), (1.0,), "random"), silent)
+
+
+def test_layers_are_read_as_all_lists_and_ranges():
+    assert layers_from("all", 3) == (0, 1, 2)
+    assert layers_from("2, 0", 3) == (0, 2)
+    assert layers_from("1-2,0", 3) == (0, 1, 2)
+    for wrong in ("3", "2-1", "x", "", "1-9"):
+        with pytest.raises(BadInput, match="--layers"):
+            layers_from(wrong, 3)
