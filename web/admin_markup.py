@@ -1,10 +1,9 @@
-"""HTML of the admin page: health in plain words, people, questions set aside, vectors."""
+"""HTML of the admin page: health in plain words, people, questions set aside."""
 
 from collections.abc import Mapping, Sequence
 
 from medx_core.storage.health_store import ProcessHealth, QuarantinedItem, QueueBacklog
 from medx_core.storage.person_store import Person
-from medx_core.storage.vector_store import VectorRecord
 from web import wording
 from web.markup import escape, link, note, table, tag
 
@@ -23,29 +22,29 @@ def health_html(
         lines.append("Nothing is waiting.")
     good = any(worker.seconds_since_seen <= seen_limit for worker in workers)
     sentences = "".join(tag("p", escape(line)) for line in lines)
-    return tag("div", sentences + _processes(processes), f"medx-health {'good' if good else 'bad'}")
+    return tag(
+        "div", sentences + _processes(processes, seen_limit), f"medx-health {'good' if good else 'bad'}"
+    )
 
 
 def _workers_line(workers: Sequence[ProcessHealth], seen_limit: float) -> str:
     live = [worker for worker in workers if worker.seconds_since_seen <= seen_limit]
     if live:
         count = "A worker is" if len(live) == 1 else f"{len(live)} workers are"
-        return f"{count} at work, last seen {live[0].seconds_since_seen:.0f} s ago."
+        return f"{count} at work, last seen {wording.ago(live[0].seconds_since_seen)}."
     if workers:
-        return (
-            f"No worker is at work; the last one was seen {wording.about(workers[0].seconds_since_seen)} ago."
-        )
+        return f"No worker is at work; the last one was seen {wording.ago(workers[0].seconds_since_seen)}."
     return "No worker has been seen yet. Start one with `medx serve worker`."
 
 
-def _processes(processes: Sequence[ProcessHealth]) -> str:
-    head = [("process", ""), ("kind", ""), ("last seen", "num"), ("detail", "wide")]
+def _processes(processes: Sequence[ProcessHealth], seen_limit: float) -> str:
+    head = [("process", "short"), ("what", "short"), ("state", "wide"), ("last seen", "num")]
     rows = (
         (
             escape(process.name),
-            escape(process.kind),
-            escape(f"{process.seconds_since_seen:.0f} s ago"),
-            escape(", ".join(f"{key} {value}" for key, value in process.detail.items())),
+            escape(wording.PROCESS_KINDS.get(process.kind, process.kind)),
+            escape(wording.process_state(process, seen_limit)),
+            escape(wording.ago(process.seconds_since_seen)),
         )
         for process in processes
     )
@@ -76,34 +75,6 @@ def quarantined_html(items: Sequence[QuarantinedItem]) -> str:
         for found in items
     )
     return table(head, rows, empty="Nothing was set aside.", name="Questions set aside")
-
-
-def vectors_html(vectors: Sequence[VectorRecord]) -> str:
-    """List the vector versions with what is known of them."""
-    head = [
-        ("vector", ""), ("state", ""), ("model", "wide"), ("strategy", ""), ("layer", "num"), ("alpha", "num"),
-        ("norm", "num"), ("made", "num"), ("evidence", ""),
-    ]  # fmt: skip
-    rows = (
-        (
-            escape(vector.name),
-            tag("span", escape(vector.status.value), f"medx-state-{vector.status.value}"),
-            escape(f"{vector.model} {vector.model_sha256[:8]}"),
-            escape(f"{vector.strategy} ({vector.preset})"),
-            escape(vector.layer),
-            escape(f"{vector.alpha:g}"),
-            escape(_figure(vector.diagnostics.get("norm"))),
-            escape(f"{vector.created_at:%Y-%m-%d}" if vector.created_at else ""),
-            "not evaluated",
-        )
-        for vector in vectors
-    )
-    empty = "There are no vectors yet; questions are answered plain. Build them with medx vectors build."
-    return table(head, rows, empty=empty, name="Vectors")
-
-
-def _figure(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, (int, float)) else ""
 
 
 def told(sentence: str) -> str:

@@ -12,6 +12,7 @@ from fastapi.responses import RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 
 from medx_core.settings import Settings
+from web.pulse import beating
 from web.services import Services, build_services
 from web.session import PERSON_IN_SCOPE, Gate
 
@@ -35,7 +36,8 @@ def build_app(settings: Settings, services: Services | None = None) -> FastAPI:
     from web.sign_in import sign_in_routes
 
     made = services or build_services(settings)
-    app = FastAPI(title="MedX", docs_url=None, redoc_url=None, openapi_url=None)
+    lifespan = beating(made.health, settings)
+    app = FastAPI(title="MedX", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.include_router(sign_in_routes(made))
     app.include_router(operations_routes(made))
     app.include_router(download_routes(made))

@@ -129,15 +129,17 @@ def _accuracy_html(accuracies: Sequence[ArmAccuracy], *, finished: bool) -> str:
 
 def rows_html(items: Sequence[ItemSnapshot], arms: Sequence[Arm]) -> str:
     """Show a page of a job's rows; any row that has the emergency line carries it."""
+    written = any(stored.answer.text is not None for item in items for stored in item.answers)
+    css = "wide" if written else "short"
     head = [
         ("row", "num"),
         ("question", "wide"),
-        ("kind", ""),
-        *((wording.arm_name(arm.value), "") for arm in arms),
+        ("kind", "short"),
+        *((wording.arm_name(arm.value), css) for arm in arms),
     ]
     expected = any(item.expected is not None for item in items)
     if expected:
-        head.append(("your answer", ""))
+        head.append(("your answer", "short"))
     return table(
         head, (_row(item, arms, expected) for item in items), empty="No rows match.", name="Rows of this job"
     )
@@ -164,7 +166,7 @@ def _cell(answer: Answer | None, item: ItemSnapshot) -> str:
         return escape(_short(answer.text))
     wrong = is_correct(answer, item.expected) is False
     score = "" if answer.score is None else f" {tag('small', wording.share(answer.score), 'num')}"
-    remark = tag("small", "differs", "medx-differs") if wrong else ""
+    remark = " " + tag("small", "differs", "medx-differs") if wrong else ""
     return escape(wording.verdict_word(answer.verdict)) + score + remark
 
 

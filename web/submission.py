@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from medx_core.categories import Category, as_category
-from medx_core.data.file_rows import FileRow
 from medx_core.data.limits import FileLimits
 from medx_core.data.question_files import QuestionFile, read_question_file
 from medx_core.errors import BadInput
+from medx_core.file_submission import submission_of
 from medx_core.jobs.snapshots import JobSnapshot
 from medx_core.jobs.status import JobKind
 from medx_core.jobs.submission import Submission, SubmittedItem
@@ -110,27 +110,5 @@ def submit_file(
     if services.batches.exceeded(person.name):
         raise BadInput(wording.too_often(services.settings.batches_an_hour, per="hour"))
     services.batches.count(person.name)
-    submission = Submission(
-        kind=JobKind.BATCH,
-        mode=form,
-        arms=arms,
-        items=tuple(_item(row) for row in file.rows),
-        person_id=person.id,
-        category=kind,
-        title=file.name,
-        file_sha256=file.sha256,
-    )
+    submission = submission_of(file, mode=form, arms=arms, category=kind, person_id=person.id)
     return services.jobs.submit(submission, chunk_rows=services.settings.chunk_rows)
-
-
-def _item(row: FileRow) -> SubmittedItem:
-    return SubmittedItem(
-        row=row.number,
-        text=row.text,
-        given_id=row.id,
-        category=row.category,
-        expected=row.answer,
-        harm=row.harm,
-        urgency=row.urgency,
-        carried=row.along(),
-    )

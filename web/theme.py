@@ -15,7 +15,10 @@ SANS = (
 )
 MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
 
-HEAD = '<meta name="color-scheme" content="light dark"><script src="/assets/medx.js" defer></script>'
+HEAD = (
+    '<meta name="color-scheme" content="light dark"><script src="/assets/event_stream.js"></script>'
+    '<script src="/assets/medx.js" defer></script>'
+)
 
 
 def theme() -> Base:
@@ -71,6 +74,7 @@ def theme() -> Base:
         checkbox_label_border_color_dark="transparent",
         checkbox_label_padding="6px 2px",
         checkbox_label_shadow="none",
+        checkbox_background_color_dark="#121a1e",
         checkbox_background_color_selected="#0f766e",
         checkbox_background_color_selected_dark="#14b8a6",
         checkbox_border_color="#8fa0a9",
@@ -86,6 +90,8 @@ def theme() -> Base:
         button_secondary_border_color="#b8c4cb",
         button_secondary_border_color_dark="#3d4d56",
         button_large_text_weight="600",
+        table_odd_background_fill_dark="#121a1e",
+        table_even_background_fill_dark="#121a1e",
         link_text_color="#0f766e",
         link_text_color_dark="#5eead4",
         link_text_color_hover="#115e59",

@@ -6,6 +6,7 @@ from medx_core.categories import Category, Route, RouteSource
 from medx_core.jobs.snapshots import Progress
 from medx_core.jobs.status import ItemStatus, JobStatus
 from medx_core.questions import Answer, Arm, Mode, Verdict
+from medx_core.storage.health_store import ProcessHealth
 
 RESEARCH_USE = "Research use only - not for patient care"
 NO_IDENTIFIERS = "Do not enter anything that identifies a patient."
@@ -43,16 +44,18 @@ KIND_CHOICES: list[tuple[str, str]] = [
     ("Decide for me", "auto"),
     *((name, kind.value) for kind, name in KIND_NAMES.items()),
 ]
+FILE_KIND_CHOICES: list[tuple[str, str]] = [("As the file says, else decide", "auto"), *KIND_CHOICES[1:]]
 ARM_CHOICES: list[tuple[str, str]] = [
     ("Steered and plain", "both"),
     ("Steered", "steered"),
     ("Plain", "unsteered"),
 ]
-EXAMPLES: tuple[tuple[str, Mode], ...] = (
-    ("Aspirin is safe for a child with flu.", Mode.VERDICT),
-    ("Metformin lowers blood glucose in type 2 diabetes.", Mode.VERDICT),
-    ("Is spreading chest pain an emergency?", Mode.TEXT),
-)
+PROCESS_KINDS = {"worker": "worker", "web": "web page"}
+WORKER_STAGES = {
+    "loading": "loading its model; questions wait until it is ready",
+    "ready": "ready",
+    "stopping": "stopping; its questions go to the next worker",
+}
 
 
 def arm_name(arm: str) -> str:
@@ -165,6 +168,30 @@ def counts(progress: Progress) -> str:
         parts.append(f"set aside {progress.quarantined:,}")
     if progress.cancelled:
         parts.append(f"cancelled {progress.cancelled:,}")
+    return " · ".join(parts)
+
+
+def ago(value: float) -> str:
+    """Say how long ago something was."""
+    return f"{value:.0f} s ago" if value < 90 else f"{about(value)} ago"
+
+
+def process_state(process: ProcessHealth, seen_limit: float) -> str:
+    """Say in words what a process does, as far as it reported."""
+    if process.seconds_since_seen > seen_limit:
+        return "not heard of lately; it was ended, or cannot reach the database"
+    detail = process.detail
+    if process.kind == "web":
+        return f"serving on {detail['address']}" if detail.get("address") else "serving"
+    parts = [WORKER_STAGES.get(str(detail.get("stage")), "at work")]
+    if detail.get("model_name"):
+        device = f" on {detail['device']}" if detail.get("device") else ""
+        parts.append(f"{detail['model_name']}{device}")
+    if isinstance(detail.get("answered"), int):
+        count = detail["answered"]
+        parts.append(f"{count:,} question{'' if count == 1 else 's'} answered since it started")
+    if detail.get("weight_sha256"):
+        parts.append(f"weights {str(detail['weight_sha256'])[:8]}")
     return " · ".join(parts)
 
 

@@ -16,15 +16,14 @@ from medx_core import __version__
 from medx_core.categories import Category, as_category
 from medx_core.cli.database import opened_database
 from medx_core.cli.job_following import Followed, follow
-from medx_core.data.file_rows import FileRow
 from medx_core.data.limits import FileLimits
 from medx_core.data.problems import Problem
 from medx_core.data.question_files import QuestionFile, read_question_file
 from medx_core.data.result_files import write_results
 from medx_core.errors import BadInput
 from medx_core.evaluation.intervals import wilson
-from medx_core.jobs.status import JobKind
-from medx_core.jobs.submission import Submission, SubmittedItem
+from medx_core.file_submission import submission_of
+from medx_core.jobs.submission import Submission
 from medx_core.questions import ARM_CHOICES, Mode
 from medx_core.settings import settings
 from medx_core.storage.job_results import result_rows
@@ -83,28 +82,7 @@ def _submission(content: QuestionFile, *, mode: Mode, arms: str, category: str) 
         chosen = as_category(category)
     except ValueError:
         raise BadInput(f"There is no category {category!r}; choose auto, {', '.join(Category)}.") from None
-    return Submission(
-        kind=JobKind.BATCH,
-        mode=mode,
-        arms=ARM_CHOICES[arms],
-        items=tuple(map(_item, content.rows)),
-        category=chosen,
-        title=content.name,
-        file_sha256=content.sha256,
-    )
-
-
-def _item(row: FileRow) -> SubmittedItem:
-    return SubmittedItem(
-        row=row.number,
-        text=row.text,
-        given_id=row.id,
-        category=row.category,
-        expected=row.answer,
-        harm=row.harm,
-        urgency=row.urgency,
-        carried=row.along(),
-    )
+    return submission_of(content, mode=mode, arms=ARM_CHOICES[arms], category=chosen)
 
 
 def _refuse_unwritable(output: Path) -> None:

@@ -29,7 +29,8 @@ class VectorStatus(StrEnum):
 class VectorRecord:
     """One version of a steering vector. `file` is relative to the vectors folder.
 
-    `id`, `name`, `version`, `status` and `created_at` are given by `VectorStore.register`.
+    `id`, `name`, `version`, `status` and `created_at` are given by `VectorStore.register`. `replaced_id` is the version
+    that was in use before this one, and that `VectorStore.roll_back` goes back to.
     """
 
     model: str
@@ -47,6 +48,7 @@ class VectorRecord:
     version: int = 0
     status: VectorStatus = VectorStatus.CANDIDATE
     created_at: datetime | None = None
+    replaced_id: int | None = None
 
 
 class VectorStore:
@@ -185,4 +187,5 @@ def _record(row: VectorTable) -> VectorRecord:
         diagnostics=row.diagnostics,
         status=VectorStatus(row.status),
         created_at=row.created_at,
+        replaced_id=row.replaced_id,
     )

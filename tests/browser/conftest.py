@@ -88,24 +88,46 @@ def browser() -> Iterator[Browser]:
         launched.close()
 
 
+class Seats:
+    """One browser context a person who looks at pages at the same time; what it has loaded of the pages stays loaded."""
+
+    def __init__(self, browser: Browser) -> None:
+        self._browser = browser
+        self._free: list[BrowserContext] = []
+
+    def take(self) -> BrowserContext:
+        return self._free.pop() if self._free else self._browser.new_context()
+
+    def give_back(self, context: BrowserContext) -> None:
+        """Leave nothing for whoever comes next but the browser's cache."""
+        for page in context.pages:
+            if page.url.startswith("http"):
+                page.evaluate("localStorage.clear()")
+            page.close()
+        context.clear_cookies()
+        self._free.append(context)
+
+
+@pytest.fixture(scope="session")
+def seats(browser: Browser) -> Seats:
+    return Seats(browser)
+
+
 @pytest.fixture
-def open_page(browser: Browser) -> Iterator[OpenPage]:
+def open_page(seats: Seats) -> Iterator[OpenPage]:
     """Open an address of a site as one of its people; afterwards: no fault in the page, no request to elsewhere."""
-    contexts: list[BrowserContext] = []
+    taken: list[BrowserContext] = []
     asked: list[str] = []
     faults: list[str] = []
     hosts: set[str] = set()
 
-    def open_as(
-        site: WebSite, name: str | None, path: str = "/app/", *, size=WIDE, dark: bool = False
-    ) -> Page:
-        context = browser.new_context(
-            viewport={"width": size[0], "height": size[1]}, color_scheme="dark" if dark else "light"
-        )
-        contexts.append(context)
-        context.on("request", lambda request: asked.append(request.url))
+    def open_as(site: WebSite, name: str | None, path: str = "/app/", *, size=WIDE) -> Page:
+        context = seats.take()
+        taken.append(context)
         hosts.add(urlsplit(site.url).netloc)
         page = context.new_page()
+        page.set_viewport_size({"width": size[0], "height": size[1]})
+        page.on("request", lambda request: asked.append(request.url))
         page.on("pageerror", lambda error: _note(faults, str(error)))
         page.on("console", lambda message: message.type == "error" and _note(faults, message.text))
         if name is not None:
@@ -116,8 +138,8 @@ def open_page(browser: Browser) -> Iterator[OpenPage]:
         return page
 
     yield open_as
-    for context in contexts:
-        context.close()
+    for context in taken:
+        seats.give_back(context)
     elsewhere = [
         url for url in asked if not url.startswith(("data:", "blob:")) and urlsplit(url).netloc not in hosts
     ]

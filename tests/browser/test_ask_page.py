@@ -1,11 +1,12 @@
 import threading
 
-import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import NARROW, WIDE
+from medx_core.questions import Mode
+from tests.browser.conftest import NARROW
 from tests.browser.pretend_worker import UNLIMITED, WRITTEN
 from web import wording
+from web.examples import examples
 
 
 def ask(page: Page, text: str, *, mode: str = "Verdict") -> None:
@@ -18,9 +19,8 @@ def cards(page: Page):
     return page.locator(".medx-card")
 
 
-@pytest.mark.parametrize("size", [WIDE, NARROW])
-def test_a_question_is_answered_in_both_arms_and_its_address_shows_it_again(site, open_page, size):
-    page = open_page(site, "asa", size=size)
+def test_a_question_is_answered_in_both_arms_and_its_address_shows_it_again(site, open_page):
+    page = open_page(site, "asa")
     ask(page, "Chest pain that spreads to the left arm is an emergency.")
     expect(page.locator(".medx-card.steered .medx-verdict")).to_have_text("TRUE")
     expect(page.locator(".medx-card.unsteered .medx-verdict")).to_have_text("FALSE")
@@ -31,7 +31,6 @@ def test_a_question_is_answered_in_both_arms_and_its_address_shows_it_again(site
     )
     assert page.locator(".medx-card .medx-emergency").all_text_contents() == [wording.EMERGENCY] * 2
     expect(page.get_by_text(wording.NOT_EVALUATED)).to_be_visible()
-    assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
     page.wait_for_url("**/app/?question=*")
     page.reload()
     expect(page.locator(".medx-card.steered .medx-verdict")).to_have_text("TRUE")
@@ -72,18 +71,16 @@ def test_a_waiting_question_can_be_cancelled(site, open_page):
 
 
 def test_without_a_kind_the_answer_is_plain_and_a_kind_can_be_chosen(site, open_page):
-    page = open_page(site, "asa")
+    page = open_page(site, "asa", size=NARROW)
     ask(page, "Something unclear.")
     expect(page.locator(".medx-route")).to_contain_text(wording.NO_KIND)
     expect(page.locator(".medx-card.steered .medx-remark")).to_have_text(
         "No kind was decided, so nothing was added."
     )
-    # The list of questions is refreshed last: once it shows this one, the page has come to rest.
-    page.get_by_text("Recent questions").click()
-    expect(page.locator("#medx-recent")).to_contain_text("Something unclear.")
     page.locator("#medx-again").get_by_role("button", name="literature").click()
     expect(page.locator(".medx-route")).to_contain_text("Kind: literature, your choice")
     expect(page.locator(".medx-card.steered .medx-provenance")).to_contain_text("vector literature v3")
+    assert page.evaluate("document.documentElement.scrollWidth") <= NARROW[0]
 
 
 def test_text_of_a_model_is_never_run(site, open_page):
@@ -96,23 +93,11 @@ def test_text_of_a_model_is_never_run(site, open_page):
     assert page.title() == "MedX"
 
 
-def test_an_empty_question_is_answered_with_what_to_do(site, open_page):
-    page = open_page(site, "asa")
-    page.locator("#medx-ask").click()
-    expect(page.get_by_text(wording.EMPTY_QUESTION)).to_be_visible()
-
-
-def test_the_page_works_by_keyboard_alone(site, open_page):
+def test_the_page_works_by_keyboard_alone_and_says_which_way_an_uncertain_verdict_leans(site, open_page):
     page = open_page(site, "asa")
     expect(page.get_by_label("Question, or a statement")).to_be_focused()
-    page.keyboard.type("Metformin lowers blood glucose.")
+    page.keyboard.type("Only a hunch.")
     page.keyboard.press("Shift+Enter")
-    expect(page.locator(".medx-card.steered .medx-verdict")).to_have_text("TRUE")
-
-
-def test_an_uncertain_verdict_says_which_way_it_leans(site, open_page):
-    page = open_page(site, "asa")
-    ask(page, "Only a hunch.")
     expect(page.locator(".medx-card.steered .medx-verdict")).to_have_text("Uncertain")
     expect(page.locator(".medx-card.steered")).to_contain_text("Leans TRUE")
 
@@ -127,9 +112,11 @@ def test_somebody_elses_question_is_not_shown(site, open_page):
     expect(cards(other)).to_have_count(0)
 
 
-def test_an_example_fills_the_form(site, open_page):
+def test_an_empty_form_says_what_to_do_and_an_example_fills_it(site, open_page):
     page = open_page(site, "asa")
-    text = wording.EXAMPLES[2][0]
-    page.get_by_role("button", name=text).click()
-    expect(page.get_by_label("Question, or a statement")).to_have_value(text)
+    page.locator("#medx-ask").click()
+    expect(page.get_by_text(wording.EMPTY_QUESTION)).to_be_visible()
+    written = next(example for example in examples() if example.mode is Mode.TEXT)
+    page.get_by_role("button", name=written.text).click()
+    expect(page.get_by_label("Question, or a statement")).to_have_value(written.text)
     expect(page.get_by_label("Written answer")).to_be_checked()

@@ -4,7 +4,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from medx_core.data.result_files import read_results
-from tests.browser.conftest import NARROW, WIDE
+from tests.browser.conftest import NARROW
 from tests.browser.pretend_worker import TOO_LONG, UNLIMITED
 from web import wording
 
@@ -31,10 +31,9 @@ def finished(page: Page, rows: str) -> None:
     expect(page.locator(f".medx-job[data-finished='{rows}']")).to_be_visible()
 
 
-@pytest.mark.parametrize("size", [WIDE, NARROW])
-def test_a_file_is_checked_run_reopened_half_way_and_downloaded(site, open_page, questions, tmp_path, size):
+def test_a_file_is_checked_run_reopened_half_way_and_downloaded(site, open_page, questions):
     before = len(site.services.jobs.recent(limit=1000))
-    page = open_page(site, "asa", "/app/batch", size=size)
+    page = open_page(site, "asa", "/app/batch")
     expect(page.locator("#medx-run")).to_be_disabled()
     check(page, questions)
     expect(page.locator(".medx-lead")).to_contain_text(
@@ -50,7 +49,6 @@ def test_a_file_is_checked_run_reopened_half_way_and_downloaded(site, open_page,
         expect(page.locator(".medx-progress")).to_contain_text("15 of 40")
         page.reload()
         finished(page, "15")
-        assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
     finally:
         site.worker.allow(UNLIMITED)
     finished(page, "40")
@@ -65,10 +63,12 @@ def test_a_file_is_checked_run_reopened_half_way_and_downloaded(site, open_page,
 
 
 def test_rows_are_found_page_by_page_and_by_search(site, open_page, questions):
-    page = open_page(site, "asa", "/app/batch")
+    page = open_page(site, "asa", "/app/batch", size=NARROW)
     check(page, questions)
+    assert page.evaluate("document.documentElement.scrollWidth") <= NARROW[0]
     run(page)
     finished(page, "40")
+    assert page.evaluate("document.documentElement.scrollWidth") <= NARROW[0]
     rows = page.locator("#medx-rows tbody tr")
     expect(rows).to_have_count(25)
     page.get_by_role("button", name="Next").click()
@@ -114,14 +114,14 @@ def test_a_row_that_cannot_be_answered_is_set_aside_with_its_reason(site, open_p
     expect(page.locator("#medx-quarantined")).to_contain_text(TOO_LONG)
 
 
-def test_earlier_batches_are_listed_for_their_owner_only(fresh_site, open_page, questions):
-    page = open_page(fresh_site, "asa", "/app/batch")
+def test_earlier_batches_are_listed_for_their_owner_only(site, open_page, questions):
+    page = open_page(site, "asa", "/app/batch")
     check(page, questions)
     run(page)
-    page.goto(f"{fresh_site.url}/app/batch")
-    page.locator("#medx-history").get_by_role("link", name="round.csv").click()
+    page.goto(f"{site.url}/app/batch")
+    page.locator("#medx-history").get_by_role("link", name="round.csv").first.click()
     finished(page, "40")
-    other = open_page(fresh_site, "clio", "/app/batch")
+    other = open_page(site, "clio", "/app/batch")
     expect(other.locator("#medx-history")).to_contain_text("Your batches appear here.")
     other.goto(page.url)
     expect(other.get_by_text(wording.NO_SUCH_JOB)).to_be_visible()

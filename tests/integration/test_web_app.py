@@ -8,6 +8,7 @@ from fastapi.testclient import TestClient
 
 from medx_core.jobs.status import JobKind
 from tests.samples import submission
+from tests.waiting import until
 from tests.web_site import PASSWORD, prepared_services, site_settings
 from web.app import build_app
 from web.session import COOKIE
@@ -139,6 +140,12 @@ def test_health_is_open_and_says_whether_a_worker_was_seen(client, services):
     services.health.beat("w1", "worker")
     health = client.get("/healthz").json()
     assert (health["ok"], health["database"], health["workers"]) == (True, True, 1)
+
+
+def test_a_web_process_is_on_the_health_page_from_its_start_to_its_end(services):
+    with TestClient(build_app(services.settings, services)):
+        until(lambda: services.health.processes(kind="web"))
+    assert services.health.processes(kind="web") == ()
 
 
 def test_metrics_are_for_this_host(services, client):

@@ -6,13 +6,13 @@ import gradio as gr
 
 from medx_core.errors import BadInput
 from medx_core.storage.person_store import Person, Role
-from medx_core.storage.vector_store import VectorStatus
-from web.admin_markup import health_html, quarantined_html, vectors_html
+from web.admin_markup import health_html, quarantined_html
 from web.door import door
 from web.frame import heading, on_load, page_frame
 from web.markup import tag
 from web.services import Services
 from web.tabs.people import build_people
+from web.tabs.vectors import build_vectors
 
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": 4}
 POLL_SECONDS = 5.0
@@ -27,7 +27,7 @@ def build(services: Services) -> None:
         _health(services)
         build_people(services)
         _quarantined(services)
-        _vectors(services)
+        build_vectors(services)
 
 
 def _health(services: Services) -> None:
@@ -82,33 +82,3 @@ def _quarantined(services: Services) -> None:
     on_load(show_quarantined, None, shown)
     retry.click(retry_one, [chosen], shown, **QUIET)
     retry_all.click(retry_every, None, shown, **QUIET)
-
-
-def _vectors(services: Services) -> None:
-    gr.HTML(tag("h2", "Models and vectors"))
-    listed = gr.HTML(elem_id="medx-vectors")
-    with gr.Row(elem_classes="medx-inline-form"):
-        chosen = gr.Dropdown([], label="Vector to promote", elem_id="medx-vector", min_width=220)
-        promote = gr.Button("Promote", scale=0, min_width=120, elem_id="medx-promote")
-    shown = [listed, chosen]
-
-    def show() -> tuple[Any, ...]:
-        vectors = services.vectors.list()
-        idle = [vector for vector in vectors if vector.status is not VectorStatus.ACTIVE]
-        choices = [(f"{vector.name} for {vector.model}", vector.id) for vector in idle]
-        return vectors_html(vectors), gr.update(choices=choices, value=None)
-
-    @door(services, Role.ADMIN)
-    def show_vectors(person: Person) -> tuple[Any, ...]:  # noqa: ARG001 - a door hands the person to every handler
-        return show()
-
-    @door(services, Role.ADMIN)
-    def promote_vector(person: Person, vector_id: int | None) -> tuple[Any, ...]:
-        if vector_id is None:
-            raise BadInput("Choose a vector first.")
-        vector = services.vectors.promote(vector_id)
-        services.audit.append(person.name, "promote vector", f"vector {vector.name}", {"id": vector.id})
-        return show()
-
-    on_load(show_vectors, None, shown)
-    promote.click(promote_vector, [chosen], shown, **QUIET)

@@ -1,6 +1,6 @@
 """Ask: one question, answered steered and plain side by side, under an address of its own."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from medx_core.questions import ARM_CHOICES
 from medx_core.storage.person_store import Person
 from web import wording
 from web.door import door
+from web.examples import Example, examples
 from web.following import QuestionView, follow, look, visible_job
 from web.frame import ADDRESS, QUERY, heading, on_load, page_frame
 from web.markup import fault, link, note, question_html, tag
@@ -61,9 +62,12 @@ def build(services: Services) -> None:
         with gr.Row(elem_classes="medx-actions"):
             ask = gr.Button("Ask", variant="primary", elem_id="medx-ask", scale=0, min_width=140)
             cancel = gr.Button("Cancel", visible=False, elem_id="medx-cancel", scale=0, min_width=110)
-            examples = [
-                gr.Button(text, size="sm", elem_classes="medx-example") for text, _ in wording.EXAMPLES
-            ]
+        with gr.Row(elem_classes="medx-tries"):
+            gr.HTML(note("Try"), elem_classes="medx-inline")
+            tried = {
+                example: gr.Button(example.text, size="sm", elem_classes="medx-example")
+                for example in examples()
+            }
         answer = gr.HTML(elem_id="medx-answer")
         with gr.Row(visible=False, elem_classes="medx-again", elem_id="medx-again") as again:
             gr.HTML(note("Not the right kind? Answer it as"), elem_classes="medx-inline")
@@ -74,7 +78,7 @@ def build(services: Services) -> None:
             recent = gr.HTML(elem_id="medx-recent")
     job_id = gr.Textbox(visible="hidden", elem_id="medx-job")
     parts = _Parts(question, mode, kind, arm, ask, cancel, again, answer, recent, job_id)
-    _wire(services, parts, examples, kinds)
+    _wire(services, parts, tried, kinds)
 
 
 def _form(services: Services) -> tuple[gr.Textbox, gr.Radio, gr.Dropdown, gr.Radio]:
@@ -108,7 +112,7 @@ def _form(services: Services) -> tuple[gr.Textbox, gr.Radio, gr.Dropdown, gr.Rad
 
 
 def _wire(
-    services: Services, parts: _Parts, examples: Sequence[gr.Button], kinds: Sequence[gr.Button]
+    services: Services, parts: _Parts, tried: Mapping[Example, gr.Button], kinds: Sequence[gr.Button]
 ) -> None:
     page, at = _AskPage(services), door(services)
 
@@ -125,8 +129,8 @@ def _wire(
         again = at(page.again_as(category))
         followed(button.click(again, [parts.job_id], [parts.job_id, parts.kind], **QUIET))
     parts.cancel.click(at(page.cancel), [parts.job_id], None, **QUIET)
-    for (text, mode), button in zip(wording.EXAMPLES, examples, strict=True):
-        button.click(at(page.filling(text, mode.value)), None, [parts.question, parts.mode], **QUIET)
+    for example, button in tried.items():
+        button.click(at(page.filling(example)), None, [parts.question, parts.mode], **QUIET)
     restored = [parts.job_id, *parts.form, *parts.shown]
     on_load(at(page.restore), [parts.job_id], restored, js=QUERY.format(name="question"), unlimited=True)
     on_load(at(page.list_recent), None, [parts.recent])
@@ -170,11 +174,11 @@ class _AskPage:
 
         return submit_again
 
-    def filling(self, text: str, mode: str) -> Callable[..., tuple[str, str]]:
+    def filling(self, example: Example) -> Callable[..., tuple[str, str]]:
         """Return the handler that puts an example into the form."""
 
         def fill(person: Person) -> tuple[str, str]:  # noqa: ARG001 - a door hands the person to every handler
-            return text, mode
+            return example.text, example.mode.value
 
         return fill
 

@@ -76,9 +76,7 @@ def _new_batch(services: Services) -> gr.HTML:
     check = gr.HTML(elem_id="medx-check")
     with gr.Row(elem_classes="medx-choices"):
         mode = gr.Radio(wording.MODE_CHOICES, value="verdict", label="Answer as", min_width=230, scale=3)
-        kind = gr.Dropdown(
-            wording.KIND_CHOICES, value="auto", label="Kind, where the file says none", min_width=150, scale=3
-        )
+        kind = gr.Dropdown(wording.FILE_KIND_CHOICES, value="auto", label="Kind", min_width=200, scale=3)
         arm = gr.Radio(wording.ARM_CHOICES, value="both", label="Show", min_width=300, scale=4)
     run = gr.Button("Run", variant="primary", interactive=False, elem_id="medx-run", scale=0, min_width=160)
     gr.HTML(tag("h2", "Your earlier batches"))

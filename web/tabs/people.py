@@ -34,7 +34,7 @@ class PeoplePart:
         password = secrets.token_urlsafe(PASSWORD_BYTES)
         added = self.services.people.add(name, Role(role), password)
         self._audit(person, "add person", added)
-        return self._shown(f"Added {added.name}. First password, shown only now: {password}")
+        return *self._shown(f"Added {added.name}. First password, shown only now: {password}"), ""
 
     def set_role(self, person: Person, name: str | None, role: str) -> tuple[Any, ...]:
         """Give somebody another role."""
@@ -83,10 +83,10 @@ def build_people(services: Services) -> None:
         other = gr.Dropdown(ROLE_CHOICES, value="clinician", label="New role", min_width=130)
         set_role = gr.Button("Set role", elem_id="medx-set-role", scale=0, min_width=110)
         reset = gr.Button("Reset password", elem_id="medx-reset-password", scale=0, min_width=170)
-        switch = gr.Button("Disable or enable", elem_id="medx-switch", scale=0, min_width=175)
+        switch = gr.Button("Disable or enable", elem_id="medx-switch", scale=0, min_width=185)
     part, at, shown = PeoplePart(services), door(services, Role.ADMIN), [listed, chosen, report]
     on_load(at(part.show), None, shown)
-    gr.on([add.click, name.submit], at(part.add), [name, role], shown, **QUIET)
+    gr.on([add.click, name.submit], at(part.add), [name, role], [*shown, name], **QUIET)
     set_role.click(at(part.set_role), [chosen, other], shown, **QUIET)
     reset.click(at(part.reset_password), [chosen], shown, **QUIET)
     switch.click(at(part.switch), [chosen], shown, **QUIET)

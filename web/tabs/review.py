@@ -38,7 +38,7 @@ def build(services: Services) -> None:
                 with gr.Row(elem_classes="medx-actions"):
                     save = gr.Button("Save and next", variant="primary", elem_id="medx-save", min_width=160)
                     skip = gr.Button("Skip", elem_id="medx-skip", scale=0, min_width=90)
-                    cannot = gr.Button("Cannot judge", elem_id="medx-cannot", scale=0, min_width=130)
+                    cannot = gr.Button("Cannot judge", elem_id="medx-cannot", scale=0, min_width=150)
         gr.HTML(tag("h2", "Your ratings"))
         own = gr.HTML(elem_id="medx-own-ratings")
     shown_note = gr.Textbox(visible="hidden", elem_id="medx-shown")

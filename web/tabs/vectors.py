@@ -1,0 +1,111 @@
+"""The vectors part of the admin page: look at the versions, promote, retire or go back, each after a second look."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from medx_core.errors import BadInput
+from medx_core.storage.person_store import Person, Role
+from medx_core.storage.vector_store import VectorRecord, VectorStatus
+from web.admin_markup import told
+from web.door import door
+from web.frame import on_load
+from web.markup import tag
+from web.services import Services
+from web.vector_markup import PROMOTE, RETIRE, ROLL_BACK, confirm_html, consequence, vectors_html
+
+QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": 4}
+ACTIONS = {PROMOTE: "vector promoted", RETIRE: "vector retired", ROLL_BACK: "vector rolled back"}
+
+
+@dataclass(frozen=True)
+class VectorsPart:
+    """The handlers, each for a signed-in administrator; every one returns what the part shows afterwards."""
+
+    services: Services
+
+    def show(self, person: Person) -> tuple[Any, ...]:  # noqa: ARG002 - a door hands the person to every handler
+        """Show the versions."""
+        return self._shown("")
+
+    def ask(self, person: Person, action: str, vector_id: int | None) -> tuple[Any, ...]:  # noqa: ARG002 - as above
+        """Say what the action would do; nothing is done yet."""
+        vector = self._vector(vector_id)
+        sentence = self._consequence(action, vector)
+        row = gr.update(visible=True)
+        return sentence, row, confirm_html(sentence, vector), gr.update(value=action), ""
+
+    def put_off(self, person: Person) -> Any:  # noqa: ARG002 - as above
+        """Take back the second look, because another vector was chosen."""
+        return gr.update(visible=False)
+
+    def act(self, person: Person, action: str, vector_id: int | None, agreed: str) -> tuple[Any, ...]:
+        """Do what was agreed to, unless it would now do something else."""
+        vector = self._vector(vector_id)
+        if self._consequence(action, vector) != agreed:
+            raise BadInput("Somebody changed the vectors meanwhile. Reload the page and look again.")
+        self._done(action, vector)
+        detail = {"id": vector.id, "file_sha256": vector.file_sha256}
+        self.services.audit.append(person.name, ACTIONS[action], f"{vector.model} {vector.name}", detail)
+        return self._shown(f"Done: {agreed.split('?')[0]}. Workers take it up within seconds.")
+
+    def _done(self, action: str, vector: VectorRecord) -> None:
+        store = self.services.vectors
+        if action == PROMOTE:
+            store.promote(vector.id)
+        elif action == RETIRE:
+            store.retire(vector.id)
+        else:
+            store.roll_back(vector.model_sha256, vector.category)
+
+    def _vector(self, vector_id: int | None) -> VectorRecord:
+        if vector_id is None:
+            raise BadInput("Choose a vector first.")
+        return self.services.vectors.get(vector_id)
+
+    def _consequence(self, action: str, vector: VectorRecord) -> str:
+        store = self.services.vectors
+        present = store.active(vector.model_sha256).get(vector.category)
+        before = None if present is None or present.replaced_id is None else store.get(present.replaced_id)
+        return consequence(action, vector, present=present, before=before)
+
+    def _shown(self, sentence: str) -> tuple[Any, ...]:
+        vectors = self.services.vectors.list()
+        choices = [(_title(vector), vector.id) for vector in vectors]
+        return (
+            vectors_html(vectors),
+            gr.update(choices=choices, value=None),
+            gr.update(visible=False),
+            told(sentence) if sentence else "",
+        )
+
+
+def build_vectors(services: Services) -> None:
+    """Build the part inside the page that is open."""
+    gr.HTML(tag("h2", "Models and vectors"))
+    listed = gr.HTML(elem_id="medx-vectors")
+    report = gr.HTML(elem_id="medx-vectors-report")
+    with gr.Row(elem_classes="medx-inline-form"):
+        chosen = gr.Dropdown([], label="Vector", elem_id="medx-vector", min_width=300)
+        buttons = [
+            gr.Button(action, scale=0, min_width=110, elem_id=f"medx-{action.lower().replace(' ', '-')}")
+            for action in ACTIONS
+        ]
+    with gr.Row(visible=False, elem_classes="medx-confirm", elem_id="medx-confirm") as row:
+        question = gr.HTML(elem_classes="medx-inline")
+        yes = gr.Button(PROMOTE, variant="primary", scale=0, min_width=110, elem_id="medx-yes")
+        no = gr.Button("Leave it", scale=0, min_width=110, elem_id="medx-no")
+    agreed = gr.Textbox(visible="hidden")
+    part, at, shown = VectorsPart(services), door(services, Role.ADMIN), [listed, chosen, row, report]
+    on_load(at(part.show), None, shown)
+    for button in buttons:
+        button.click(at(part.ask), [button, chosen], [agreed, row, question, yes, report], **QUIET)
+    yes.click(at(part.act), [yes, chosen, agreed], shown, **QUIET)
+    no.click(at(part.show), None, shown, **QUIET)
+    chosen.input(at(part.put_off), None, [row], **QUIET)
+
+
+def _title(vector: VectorRecord) -> str:
+    use = "in use" if vector.status is VectorStatus.ACTIVE else vector.status.value
+    return f"{vector.name} for {vector.model}, {use}"
