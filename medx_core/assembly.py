@@ -62,7 +62,9 @@ def build_engine(settings: Settings, database: Database | None = None) -> Answer
     """
     registry = build_registry(settings, database or build_database(settings))
     limits = AnsweringLimits(
-        max_new_tokens=settings.max_new_tokens, uncertain_margin=settings.uncertain_margin
+        max_new_tokens=settings.max_new_tokens,
+        uncertain_margin=settings.uncertain_margin,
+        gated_text=settings.gated_text,
     )
     return AnsweringEngine(
         build_model(settings),

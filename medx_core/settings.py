@@ -36,6 +36,7 @@ class Settings(BaseSettings):
     max_new_tokens: int = Field(160, ge=1)
     max_question_characters: int = Field(4_000, ge=1)
     uncertain_margin: float = Field(0.05, ge=0, lt=0.5)
+    gated_text: bool = False
     route_threshold: float = Field(0.0, ge=0, le=1)
 
     max_file_rows: int = Field(100_000, ge=1)
@@ -52,6 +53,7 @@ class Settings(BaseSettings):
     reconcile_every_seconds: float = Field(2.0, gt=0)
     resend_after_seconds: float = Field(5.0, gt=0)
     visibility_seconds: int = Field(3600, ge=1)
+    evaluations: bool = True
 
     host: str = "127.0.0.1"
     port: int = Field(7860, ge=0, le=65_535)
@@ -77,6 +79,11 @@ class Settings(BaseSettings):
     def vectors_folder(self) -> Path:
         """Where steering-vector files lie."""
         return self.home / "vectors"
+
+    @property
+    def evaluations_folder(self) -> Path:
+        """Where files lie that an evaluation was asked for on a page."""
+        return self.home / "evaluations"
 
     @property
     def routers_folder(self) -> Path:

@@ -7,8 +7,9 @@ from pathlib import Path
 from medx_core.categories import Category
 from medx_core.errors import VectorRefused
 from medx_core.models.pulling import sha256_of_file
-from medx_core.steering.vector_files import SteeringVector, load_vector, save_vector
-from medx_core.storage.vector_store import VectorRecord, VectorStore
+from medx_core.steering.steering_vector import SteeringVector
+from medx_core.steering.vector_files import load_vector, save_vector
+from medx_core.storage.vector_store import PAPER_PRESET, VectorRecord, VectorStore
 
 
 class VectorRegistry:
@@ -19,10 +20,11 @@ class VectorRegistry:
         self._folder = folder
         self._read: dict[str, SteeringVector] = {}
 
-    def publish(self, vector: SteeringVector) -> VectorRecord:
+    def publish(self, vector: SteeringVector, *, preset: str = PAPER_PRESET) -> VectorRecord:
         """Save a vector under the hash of its content and register it as the next version of its category.
 
-        The first one of a model and category becomes active; later ones wait for an admin to promote them.
+        The first one of a model and category with the paper's preset becomes active; all others wait for an admin to
+        promote them.
         """
         folder = Path(vector.model_sha256[:12])
         draft = self._folder / folder / f".{vector.category.value}.draft"
@@ -40,6 +42,7 @@ class VectorRegistry:
                 file=str(file),
                 file_sha256=sha256,
                 strategy=vector.strategy,
+                preset=preset,
                 diagnostics=vector.diagnostics,
             )
         )

@@ -1,9 +1,11 @@
 """One worker process from start to end: the runtime around Celery's own worker."""
 
 import logging
+import signal
 import sys
 import warnings
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 from celery import Celery, bootsteps
@@ -13,6 +15,7 @@ from celery.worker import state
 from medx_core.errors import MedxError, SettingsFault
 from medx_core.job_execution.lanes import Engine
 from medx_core.jobs.messages import INTERACTIVE_QUEUE
+from medx_core.models.pulling import refuse_missing
 from medx_core.settings import Settings
 from medx_core.storage.engine import Database
 from medx_core.storage.opening import open_database
@@ -27,6 +30,7 @@ def load_engine_of(settings: Settings, database: Database) -> LoadEngine:
     """Return what loads the engine of the settings; torch comes in only when it is called."""
 
     def load() -> Engine:
+        refuse_missing(settings.model, settings.models_folder)
         from medx_core.assembly import build_engine
 
         engine = build_engine(settings, database)
@@ -57,9 +61,15 @@ def work(
     install(runtime)
     runtime.start(on_load_failure=_stop_for)
     try:
+        # Until Celery's own handler stands, which may take seconds: signing off is for `finally` then too.
+        signal.signal(signal.SIGTERM, _end_now)
         return _consume(app, runtime, settings)
     finally:
         runtime.stop()
+
+
+def _end_now(_number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(0)
 
 
 def _stop_for(error: BaseException) -> None:

@@ -1,4 +1,4 @@
-"""What a worker process keeps warm: database, engine, leases, token streams, publisher, pulse."""
+"""What a worker process keeps warm: database, engine, leases, token streams, publisher, evaluations, pulse."""
 
 import logging
 import secrets
@@ -20,6 +20,7 @@ from medx_core.settings import Settings
 from medx_core.storage.engine import Database
 from medx_core.storage.health_store import HealthStore
 from medx_core.storage.lease_store import LeaseStore
+from workers.evaluations import Evaluations
 from workers.health import Pulse, Rhythm
 from workers.publishing import Publisher, Stores
 from workers.token_streams import TokenStreams
@@ -51,6 +52,9 @@ class Runtime:
         self._streams = TokenStreams(settings.redis_url)
         self._executor = JobExecutor(leases, self.answerer, self._keeper, terms, self._streams)
         self._publisher = Publisher(app, Stores.of(database), settings, owner=self.name)
+        self._evaluations = Evaluations(
+            database, settings, owner=self.name, may_begin=lambda: bool(self.detail()["ready"])
+        )
         self.pulse = Pulse(
             HealthStore(database),
             self.name,
@@ -69,7 +73,14 @@ class Runtime:
             self.pulse.beat_soon()
 
         self.answerer.ready.add_done_callback(loaded)
-        for part in (self.answerer, self._keeper, self._streams, self._publisher, self.pulse):
+        for part in (
+            self.answerer,
+            self._keeper,
+            self._streams,
+            self._publisher,
+            self._evaluations,
+            self.pulse,
+        ):
             part.start()
 
     def run(self, request: AnswerRequest, *, lane: Lane) -> None:
@@ -96,6 +107,7 @@ class Runtime:
         """Stop all threads, once no task runs any more."""
         self.let_go()
         for stop in (
+            self._evaluations.stop,
             self.answerer.close,
             self._publisher.stop,
             self._streams.stop,

@@ -1,27 +1,29 @@
 """`medx evaluate`: what steering does to a model, with every control, on a file of labelled statements."""
 
 import json
-import re
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from medx_core.errors import BadInput
+from medx_core.cli.evaluation_record import RunRecord, begun_by_command, taken_up
+from medx_core.cli.evaluation_running import run_request
+from medx_core.errors import StorageFault
+from medx_core.evaluation.requests import BUNDLED, EvaluationRequest, arms_named
 from medx_core.settings import settings
-
-if TYPE_CHECKING:
-    from medx_core.evaluation.parts import PartSizes
-    from medx_core.models.loading import LoadedModel
+from medx_core.storage.engine import Database
+from medx_core.storage.opening import open_database
 
 SHOWN = ("accuracy", "balanced_accuracy", "auroc", "predicted_true_rate", "false_acceptance_rate")
 HEADINGS = ("accuracy", "balanced", "AUROC", "says TRUE", "false accepted")
+DATA = f"CSV, TSV, JSONL or Parquet, a hub data set owner/name, or: {BUNDLED}."
 
 
-def evaluate(
-    data: Annotated[str, typer.Option(help="CSV, TSV, JSONL or Parquet, or a hub data set owner/name.")] = "",
+def evaluate(  # noqa: PLR0913 - an option each
+    data: Annotated[str, typer.Option(help=DATA)] = "",
     sample: Annotated[int | None, typer.Option(min=40, help="Draw this many statements.")] = None,
     split: Annotated[str, typer.Option(help="Sizes of train and test, as 861/216.")] = "",
     seed: Annotated[int, typer.Option(min=0, help="Decides the draw, the split and the controls.")] = 1,
@@ -38,6 +40,11 @@ def evaluate(
     category: Annotated[str, typer.Option(help="file, or auto: route each statement.")] = "file",
     draws: Annotated[int, typer.Option(min=20, help="Draws of each random and shuffled control.")] = 20,
     self_test: Annotated[bool, typer.Option("--self-test", help="Measure the instrument itself.")] = False,
+    store: Annotated[
+        bool, typer.Option("--store/--no-store", help="Keep the run in the database, for the Results page.")
+    ] = True,
+    run: Annotated[str, typer.Option(hidden=True, help="Run what was asked for on a page.")] = "",
+    owner: Annotated[str, typer.Option(hidden=True, help="Who claimed it; else this command does.")] = "",
     json_out: Annotated[
         str, typer.Option("--json", help="Where to write the JSON; - is standard output.")
     ] = "",
@@ -47,82 +54,65 @@ def evaluate(
     if self_test:
         _write(_self_tested(), json_out)
         return
-    if not data:
-        raise BadInput("Say which statements to evaluate on: --data FILE (or --self-test).")
-    sizes = _sizes(sample, split, preset)
-    plan = {"seed": seed, "declared": declared, "fit_on": fit_on, "draws": draws, "extra": _extra(arms)}
-    result = _evaluated(data, sizes, plan, model or [settings().model], category)
-    _write(result, json_out)
+    asked = None
+    if not run:
+        asked = EvaluationRequest(
+            data,
+            models=tuple(model or ()),
+            preset=preset,
+            sample=sample,
+            split=split,
+            seed=seed,
+            declared=declared,
+            extra=arms_named(arms),
+            fit_on=fit_on,
+            category=category,
+            draws=draws,
+        )
+    if asked is not None and not store:
+        result = run_request(asked, _show_stage)
+        _write(result, json_out)
+    else:
+        result = _on_record(asked, run, owner, json_out)
+    _show(result, json_out, report)
+
+
+def _on_record(asked: EvaluationRequest | None, run: str, owner: str, json_out: str) -> dict[str, Any]:
+    """Run what is asked for, or the stored request, and keep it in the database."""
+    with _record(asked, run, owner) as record:
+
+        def on_stage(what: str, done: int, total: int) -> None:
+            _show_stage(what, done, total)
+            record.on_stage(what, done, total)
+
+        result = run_request(asked or record.request, on_stage)
+        _write(result, json_out)  # first: a database that went away meanwhile must not cost the result
+        record.finish(result)
+        return result
+
+
+@contextmanager
+def _record(asked: EvaluationRequest | None, run: str, owner: str) -> Iterator[RunRecord]:
+    with closing(_database()) as database:
+        record = begun_by_command(database, asked) if asked else taken_up(database, run, owner)
+        with record:
+            yield record
+
+
+def _database() -> Database:
+    try:
+        return open_database(settings())
+    except StorageFault as fault:
+        raise StorageFault(f"{fault} With --no-store the run is not kept in the database.") from fault
+
+
+def _show(result: Mapping[str, Any], json_out: str, report: Path | None) -> None:
     if report:
         from medx_core.evaluation.report.page import write_report
 
         print(f"Report: {write_report(result, report)}", file=sys.stderr)
     if json_out != "-":
         _print_table(result)
-
-
-def _evaluated(
-    data: str, sizes: "PartSizes", plan: Mapping[str, Any], names: list[str], category: str
-) -> dict[str, Any]:
-    from medx_core.data.labelled_files import load_labelled
-    from medx_core.evaluation.plan import EvaluationPlan
-    from medx_core.evaluation.runner import evaluate_models
-
-    if plan["fit_on"] not in {"auto", "twins", "statements"}:
-        raise BadInput(f"--fit-on {plan['fit_on']!r} is not known; use auto, twins or statements.")
-    loaded = load_labelled(data)
-    for notice in loaded.notices:
-        print(notice, file=sys.stderr)
-    if category == "auto":
-        loaded = _routed(loaded)
-    return evaluate_models(_models(names), loaded, sizes, EvaluationPlan(**plan), _show_stage)
-
-
-def _models(names: list[str]) -> "Iterator[LoadedModel]":
-    """Load one model at a time, as the evaluation comes to it."""
-    from medx_core.assembly import build_model
-
-    for name in names:
-        yield build_model(settings().model_copy(update={"model": name}))
-
-
-def _routed(loaded: Any) -> Any:
-    from dataclasses import replace
-
-    from medx_core.assembly import build_router
-
-    routes = build_router(settings()).route([one.text for one in loaded.statements])
-    statements = tuple(
-        replace(one, category=route.category) for one, route in zip(loaded.statements, routes, strict=True)
-    )
-    return replace(loaded, statements=statements)
-
-
-def _sizes(sample: int | None, split: str, preset: str) -> "PartSizes":
-    from medx_core.evaluation.parts import PartSizes
-    from medx_core.evaluation.plan import PRESETS
-
-    if preset:
-        if preset not in PRESETS:
-            raise BadInput(f"The preset {preset!r} is not known; there is: {', '.join(PRESETS)}.")
-        if sample or split:
-            raise BadInput("A preset states its own --sample and --split; give either the preset or those.")
-        return PRESETS[preset]
-    found = re.fullmatch(r"(\d+)/(\d+)", split) if split else None
-    if split and not found:
-        raise BadInput(f"--split {split!r} is not understood; write the sizes of train and test as 861/216.")
-    return PartSizes(sample, (int(found[1]), int(found[2])) if found else None)
-
-
-def _extra(arms: str) -> tuple[str, ...]:
-    from medx_core.evaluation.plan import ARMS, EXTRA_ARMS
-
-    names = tuple(name.strip() for name in arms.split(",") if name.strip())
-    unknown = [name for name in names if name not in (*ARMS, *EXTRA_ARMS)]
-    if unknown:
-        known = ", ".join((*ARMS, *EXTRA_ARMS))
-        raise BadInput(f"The arm {unknown[0]!r} is not known; there are: {known}.")
-    return tuple(name for name in EXTRA_ARMS if name in names)
 
 
 def _self_tested() -> dict[str, Any]:

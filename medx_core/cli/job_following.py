@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from medx_core.job_execution.in_process import answer_job, in_process_executor
 from medx_core.job_execution.lanes import Engine
+from medx_core.models.pulling import refuse_missing
 from medx_core.settings import settings
 from medx_core.storage.engine import Database
 from medx_core.storage.health_store import HealthStore
@@ -116,7 +117,8 @@ class AnsweringHere:
             self._ended.set()
 
     def _load_engine(self) -> Engine:
-        # torch takes seconds to import: only where no worker has it.
+        # torch takes seconds to import: only where no worker has it, and a model is there.
+        refuse_missing(settings().model, settings().models_folder)
         from medx_core.assembly import build_engine
 
         return build_engine(settings(), self._database)

@@ -8,16 +8,29 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medx_core import __version__
+from medx_core.cli.router_overrides import overrides
+from medx_core.cli.router_training import train
 from medx_core.data.routing_files import read_routing_file
 from medx_core.data.routing_texts import held_out_texts, training_texts
-from medx_core.errors import BadInput, RouterUnavailable
-from medx_core.settings import Settings, settings
+from medx_core.errors import BadInput
+from medx_core.settings import settings
 
 if TYPE_CHECKING:
-    from medx_core.routing.encoder_training import EpochReport
     from medx_core.routing.evaluation import Labelled
 
 app = typer.Typer(no_args_is_help=True, help="Train, show, measure and explain the router.")
+
+HEAD_FIELDS = (
+    "temperature",
+    "encoder",
+    "encoder_sha256",
+    "data_sha256",
+    "bundled_sha256",
+    "texts",
+    "added_texts",
+    "seed",
+    "created_at",
+)
 
 RouterName = Annotated[
     str,
@@ -28,33 +41,8 @@ RouterName = Annotated[
 ]
 
 
-@app.command()
-def train(
-    seed: Annotated[int, typer.Option(help="The seed of folds, order and fitting.")] = 1,
-    missing: Annotated[
-        bool,
-        typer.Option("--missing", help="Train only if there is no head for this encoder and these texts."),
-    ] = False,
-    encoder: Annotated[
-        str,
-        typer.Option("--encoder", help="Fine-tune this encoder (folder or hub id) as a classifier instead."),
-    ] = "",
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="With --encoder: the folder to write.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="With --encoder: cpu or cuda:N.")] = "cpu",
-    max_epochs: Annotated[int, typer.Option(min=1, help="With --encoder: the most epochs.")] = 8,
-) -> None:
-    """Train the router on the bundled texts and store it."""
-    options = settings()
-    if encoder:
-        slug = Path(encoder).name.replace("/", "-")
-        folder = output or options.routers_folder / f"encoder-{slug}"
-        _fine_tune(encoder, folder, seed=seed, device=device, max_epochs=max_epochs)
-    elif missing and _is_trained(options):
-        print(f"The router for {options.router_encoder} is trained.")
-    else:
-        _train_head(options, seed)
+app.command()(train)
+app.command()(overrides)
 
 
 @app.command()
@@ -69,8 +57,7 @@ def show() -> None:
     if isinstance(router, EncoderRouter):
         known |= asdict(router.provenance)
     elif head := getattr(router, "head", None):
-        fields = ("temperature", "encoder", "encoder_sha256", "data_sha256", "texts", "seed", "created_at")
-        known |= {name: getattr(head, name) for name in fields} | {"figures": dict(head.figures)}
+        known |= {name: getattr(head, name) for name in HEAD_FIELDS} | {"figures": dict(head.figures)}
     print(json.dumps(known, indent=2))
 
 
@@ -91,20 +78,20 @@ def evaluate(
     from medx_core.routing.loading import load_router
 
     options = settings()
+    name = router or options.router_encoder
     file = read_routing_file(data)
     labelled = _labelled(file.questions)
-    loaded = load_router(
-        router or options.router_encoder, options.routers_folder, threshold=options.route_threshold
-    )
+    if leave_one_source_out:
+        _refuse_what_cannot_be_left_out(name, labelled)
+    loaded = load_router(name, options.routers_folder, threshold=options.route_threshold)
     figures = {
         "medx_version": __version__,
         "data_sha256": file.sha256,
         **evaluation.evaluate(loaded, labelled),
     }
     if leave_one_source_out:
-        encoder = load_encoder(router or options.router_encoder)
         figures["leave_one_source_out"] = leave_one_out.leave_one_source_out(
-            encoder, training_texts(), labelled
+            load_encoder(name), training_texts(), labelled
         )
     text = json.dumps(figures, indent=2, ensure_ascii=False)
     if json_out == "-":
@@ -153,59 +140,16 @@ def explain(
         _show(answer)
 
 
-def _train_head(options: Settings, seed: int) -> None:
-    from medx_core.routing.encoders import load_encoder
-    from medx_core.routing.heads import head_path, save_head
-    from medx_core.routing.training import train_embedding_router
-
-    encoder = load_encoder(options.router_encoder)
-    texts = training_texts()
-    print(f"Training the router on {len(texts)} texts with {encoder.name} (under a minute) ...", flush=True)
-    head = train_embedding_router(texts, encoder, seed=seed)
-    path = head_path(options.routers_folder, encoder.sha256)
-    save_head(head, path)
-    print(
-        f"Stored at {path}. Accuracy in cross-validation: {head.figures['accuracy_in_cross_validation']:.3f}"
-    )
-
-
-def _fine_tune(encoder: str, folder: Path, *, seed: int, device: str, max_epochs: int) -> None:
-    from medx_core.routing.encoder_router import save_encoder_router
-    from medx_core.routing.encoder_training import FineTuning, train_encoder_router
-
-    texts = training_texts()
-    print(f"Fine-tuning {encoder} on {len(texts)} texts (minutes on a CPU) ...", flush=True)
-    router = train_encoder_router(
-        texts, encoder, settings=FineTuning(seed=seed, device=device, max_epochs=max_epochs), progress=_say
-    )
-    save_encoder_router(folder, router.network, router.tokenizer, router.provenance)
-    accuracy = router.provenance.figures["accuracy_kept_aside"]
-    print(f"Stored in {folder}. Accuracy on texts kept aside: {accuracy:.3f}")
-    print(f"To use it, set MEDX_ROUTER_ENCODER={folder}")
-
-
-def _say(report: "EpochReport") -> None:
-    print(
-        f"  epoch {report.epoch} of {report.max_epochs} at most: loss {report.loss:.3f}, accuracy {report.accuracy:.3f}",
-        flush=True,
-    )
-
-
-def _is_trained(options: Settings) -> bool:
-    from medx_core.routing.encoder_files import encoder_folder, folder_sha256, is_encoder_router
-    from medx_core.routing.heads import head_path, load_head
-    from medx_core.routing.router import texts_sha256
+def _refuse_what_cannot_be_left_out(router: str, labelled: "Labelled") -> None:
+    from medx_core.routing.encoder_files import is_encoder_router
     from medx_core.routing.rules_router import RULES
 
-    name = options.router_encoder
-    if name == RULES or is_encoder_router(Path(name).expanduser()):
-        return True
-    sha256 = folder_sha256(encoder_folder(name))
-    try:
-        head = load_head(head_path(options.routers_folder, sha256), encoder_sha256=sha256)
-    except RouterUnavailable:
-        return False
-    return head.data_sha256 == texts_sha256(training_texts())
+    if router == RULES or is_encoder_router(Path(router).expanduser()):
+        raise BadInput(
+            f"--leave-one-source-out trains a head on an encoder anew for each source; {router} is no encoder."
+        )
+    if not all(labelled.sources):
+        raise BadInput("--leave-one-source-out needs a `source` in every row.")
 
 
 def _labelled(questions: Any) -> "Labelled":

@@ -9,7 +9,7 @@ evaluation.
 
 import multiprocessing
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import cache
@@ -36,7 +36,6 @@ EFFECTS = (3, 6, 12)
 TEST_SIZES = (216, TEST, 5_000)
 NULL_RUNS = 200
 POWER_RUNS = 50
-CHUNK = 5
 MOST_FALSE_ALARMS = 0.05
 LEAST_POWER = 0.8
 POWERED = ((12, TEST), (6, 5_000))
@@ -84,11 +83,11 @@ def run_self_test(
     alone, not on `processes`.
     """
     began = time.perf_counter()
-    trials = list(_trials(null_runs, power_runs, seed))
+    planned = list(trials(null_runs, power_runs, seed))
     outcomes: list[Outcome] = []
-    for found in _run_all(trials, processes):
-        outcomes += found
-        on_progress(len(outcomes), len(trials))
+    for found in _run_all(planned, processes):
+        outcomes.append(found)
+        on_progress(len(outcomes), len(planned))
     return {**summary(outcomes), "seed": seed, "seconds": time.perf_counter() - began}
 
 
@@ -117,8 +116,8 @@ def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     }
 
 
-def _trials(null_runs: int, power_runs: int, seed: int) -> Iterator[Trial]:
-    """The larger test sets come first, so that no process is left alone with a long one at the end."""
+def trials(null_runs: int, power_runs: int, seed: int) -> Iterator[Trial]:
+    """Plan the trials, those with large test sets first, so that no process is left alone with one at the end."""
     for n_test in sorted(TEST_SIZES, reverse=True):
         for effect in EFFECTS:
             yield from (Trial("planted", effect, n_test, number, seed) for number in range(power_runs))
@@ -126,25 +125,23 @@ def _trials(null_runs: int, power_runs: int, seed: int) -> Iterator[Trial]:
         yield from (Trial(kind, 0, TEST, number, seed) for number in range(null_runs))
 
 
-def _run_all(trials: Sequence[Trial], processes: int) -> Iterator[list[Outcome]]:
-    chunks = [trials[first : first + CHUNK] for first in range(0, len(trials), CHUNK)]
+def _run_all(planned: Sequence[Trial], processes: int) -> Iterator[Outcome]:
     if processes <= 1:
-        yield from map(_run_chunk, chunks)
+        yield from map(_run_on_one_thread, planned)
         return
     spawn = multiprocessing.get_context("spawn")  # a process that holds torch must not fork
     with ProcessPoolExecutor(processes, mp_context=spawn) as pool:
-        waiting = [pool.submit(_run_chunk, chunk) for chunk in chunks]
-        for done in as_completed(waiting):
+        for done in as_completed([pool.submit(_run_on_one_thread, trial) for trial in planned]):
             yield done.result()
 
 
-def _run_chunk(trials: Iterable[Trial]) -> list[Outcome]:
-    """One thread each: the processes share the cores, and threads of one library would wait for those of the other."""
+def _run_on_one_thread(trial: Trial) -> Outcome:
+    """The processes share the cores: threads of one library would only wait for those of another."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with threadpool_limits(1):
-            return [run_trial(trial) for trial in trials]
+            return run_trial(trial)
     finally:
         torch.set_num_threads(threads)
 

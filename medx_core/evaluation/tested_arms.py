@@ -11,9 +11,10 @@ from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.evaluation.arms import ArmScores, ControlDraws
 from medx_core.evaluation.fitted_arms import FittedArms
 from medx_core.evaluation.likelihood_arm import likelihood_gate
-from medx_core.evaluation.plan import FINE_TUNED, LIKELIHOOD_GATED, EvaluationPlan
+from medx_core.evaluation.plan import EvaluationPlan
 from medx_core.evaluation.prompt_choice import OnStage, RunnerFor
 from medx_core.evaluation.reference_arms import lexical_reader, prior_arm
+from medx_core.evaluation.requests import FINE_TUNED, LIKELIHOOD_GATED
 from medx_core.steering.contrast import ANSWER_WORD
 from medx_core.steering.strategies.random_direction import random_direction
 from medx_core.steering.strategies.shuffled import shuffled

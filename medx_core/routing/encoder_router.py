@@ -12,19 +12,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import (
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
 from medx_core.categories import Route
 from medx_core.errors import RouterUnavailable
 from medx_core.routing.embedding_router import NONE_ROW, in_scope_scores, softmax
 from medx_core.routing.encoder_files import PROVENANCE, first_line, folder_sha256
-from medx_core.routing.encoders import MAX_CHARACTERS, MAX_TOKENS, batches_by_length, quiet_loading
+from medx_core.routing.forward_pass import forward_rows
 from medx_core.routing.heads import LABELS
+from medx_core.routing.networks import freeze, load_network, quiet_loading
+from medx_core.routing.one_dnn import prepare_for_reading
 from medx_core.routing.router import Floats, routes_from
 
 FORMAT = "medx-encoder-router-1"
@@ -42,6 +39,7 @@ class EncoderProvenance:
     created_at: str
     temperature: float
     threshold: float
+    added_texts: int = 0
     figures: dict[str, Any] = field(default_factory=dict)
     labels: tuple[str, ...] = LABELS
     format: str = FORMAT
@@ -81,27 +79,17 @@ class EncoderRouter:
         return softmax(within), in_scope_scores(logits)
 
 
-@torch.inference_mode()
 def classifier_logits(
     network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]
 ) -> Floats:
     """Return a classifier's logits (n, 4) in float32."""
-    logits: Floats = np.zeros((len(texts), len(LABELS)), dtype=np.float32)
-    if not texts:
-        return logits
-    token_ids = token_ids_of(tokenizer, texts)
-    for batch in batches_by_length([len(ids) for ids in token_ids]):
-        padded = tokenizer.pad({"input_ids": [token_ids[i] for i in batch]}, return_tensors="pt")
-        logits[batch] = network(**padded.to(network.device)).logits.float().cpu().numpy()
-    return logits
-
-
-def token_ids_of(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
-    """Return every text's tokens, cut at what the tokenizer's network can read."""
-    longest = min(MAX_TOKENS, tokenizer.model_max_length)
-    cut = [text[:MAX_CHARACTERS] for text in texts]
-    rows: list[list[int]] = tokenizer(cut, truncation=True, max_length=longest)["input_ids"]
-    return rows
+    return forward_rows(
+        texts,
+        tokenizer,
+        lambda batch: network(**batch).logits,
+        width=len(LABELS),
+        device=network.device,
+    )
 
 
 def save_encoder_router(
@@ -127,25 +115,11 @@ def load_encoder_router(folder: Path, *, device: str = "cpu", threshold: float =
     """
     provenance = _read_provenance(folder)
     folder_sha256(folder)  # refuses a folder without safetensors
-    try:
-        with quiet_loading():
-            tokenizer = AutoTokenizer.from_pretrained(
-                folder, trust_remote_code=False, local_files_only=True, clean_up_tokenization_spaces=False
-            )
-            network: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
-                folder,
-                dtype=torch.float32,
-                trust_remote_code=False,
-                local_files_only=True,
-                use_safetensors=True,
-            )
-            torch.nn.Module.to(network, torch.device(device))
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise RouterUnavailable(
-            f"The router in {folder} cannot be loaded onto {device}: {first_line(error)}"
-        ) from error
-    network.train(mode=False)
-    network.requires_grad_(requires_grad=False)
+    network, tokenizer = load_network(
+        AutoModelForSequenceClassification, folder, device=device, what="The router"
+    )
+    freeze(network)
+    prepare_for_reading(network)
     return EncoderRouter(network, tokenizer, provenance, torch.device(device), threshold or None)
 
 

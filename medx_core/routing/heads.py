@@ -37,7 +37,8 @@ class RouterHead:
     """A linear classifier on a text's meaning (its embedding) and its wording, with its provenance.
 
     The logits of both parts are added and divided by `temperature`. Whether a text is in scope is judged by its
-    meaning alone; below `threshold` the router abstains.
+    meaning alone; below `threshold` the router abstains. `data_sha256` covers all texts it was trained on,
+    `bundled_sha256` those that come with MedX; `added_texts` counts the others.
     """
 
     meaning: LinearPart
@@ -51,6 +52,8 @@ class RouterHead:
     texts: int
     seed: int
     created_at: str
+    bundled_sha256: str = ""
+    added_texts: int = 0
     figures: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -78,6 +81,8 @@ def save_head(head: RouterHead, path: Path) -> None:
         "texts": str(head.texts),
         "seed": str(head.seed),
         "created_at": head.created_at,
+        "bundled_sha256": head.bundled_sha256,
+        "added_texts": str(head.added_texts),
         "figures": json.dumps(dict(head.figures)),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -143,6 +148,8 @@ def _from_metadata(metadata: Mapping[str, str], tensors: Mapping[str, Floats]) -
         texts=int(metadata["texts"]),
         seed=int(metadata["seed"]),
         created_at=metadata["created_at"],
+        bundled_sha256=metadata.get("bundled_sha256") or metadata["data_sha256"],
+        added_texts=int(metadata.get("added_texts", "0")),
         figures=json.loads(metadata["figures"]),
     )
 

@@ -48,17 +48,31 @@ class VectorTable(Table, table=True):
 
 
 class RunTable(Table, table=True):
-    """One run of an evaluation, a training or a bench: what was set and what came out."""
+    """One run of an evaluation, a training or a bench: what was set and what came out.
+
+    A run asked for on a page waits until a worker claims it: `owner` names the claim, `heartbeat_at` says when it was
+    last heard of, `attempts` counts the claims. `summary` is the part of a result that lists show.
+    """
 
     __tablename__ = "run"
+    __table_args__ = (Index("ix_run_model_sha256_kind", "model_sha256", "kind"),)
 
     id: int = Field(default=None, primary_key=True)
     public_id: str = Field(default_factory=new_public_id, unique=True)
     kind: str = Field(index=True)
     status: str
     settings: dict[str, Any] = Field(sa_type=PlainJson)
+    requested_by: str = ""
+    owner: str | None = None
+    attempts: int = 0
+    progress: dict[str, Any] | None = Field(default=None, sa_type=PlainJson)
+    reason: str = ""
+    model_sha256: str = ""
+    summary: dict[str, Any] | None = Field(default=None, sa_type=PlainJson)
     result: dict[str, Any] | None = Field(default=None, sa_type=PlainJson)
     created_at: datetime = Field(sa_type=UtcDateTime)
+    started_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    heartbeat_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
 

@@ -37,7 +37,10 @@ class TextLikelihoods:
         frame = f"{escaped} {{}}" if escaped else "{}"
         self._prefix = SharedPrefix(model, VerdictPrompt("likelihood", frame, "", ""))
         self._start = [] if escaped else start_tokens(model)
-        self._uncounted = max(1, common_length([self._encoded(probe) for probe in PROBES]))
+        alone = [
+            int(token) for token in model.tokenizer(" ".join(prefix.split()))["input_ids"]
+        ] or self._start
+        self._uncounted = max(1, common_length([alone, *(self._encoded(probe) for probe in PROBES)]))
 
     def totals(self, texts: Sequence[str], on_progress: OnProgress = silent) -> NDArray[np.float64]:
         """Return the log-likelihood (natural logarithm) of each text, summed over its tokens: (texts,).
@@ -79,13 +82,13 @@ class TextLikelihoods:
         return totals, np.array([len(row) - self._uncounted for row in rows], dtype=np.int64)
 
     def _batch_totals(self, rows: Sequence[Sequence[int]]) -> Tensor:
-        done = self._prefix.kept_pass(rows)
+        # A beginning that reaches into the texts cannot be shared here: every token of theirs is read.
+        done = self._prefix.kept_pass(rows, whole=self._prefix.prefix_length > self._uncounted)
+        shared = done.batch.mask.shape[1] - done.batch.ids.shape[1]
         read_from, tokens, owner = [], [], []
         for place, row in enumerate(rows):
             own = len(row) - self._uncounted
-            first = (
-                done.states[place, -own - 1 : -own] if self._prefix.prefix_length == 0 else self._state_before
-            )
+            first = self._state_before if shared == self._uncounted else done.states[place, -own - 1 : -own]
             read_from += [first, done.states[place, -own:-1]] if own else []
             tokens.append(done.batch.ids[place, len(done.batch.ids[place]) - own :])
             owner.append(torch.full((own,), place))

@@ -1,5 +1,12 @@
-"""A whole installation in a temporary folder, its real broker and worker process, and questions to ask of it."""
+"""A whole installation in a temporary folder, its real broker and worker process, and questions to ask of it.
 
+Nothing here hopes to act at the right moment: a `Hold` in a file keeps the worker in the middle of it, and a worker
+around a real model is stopped while the database is looked at.
+"""
+
+import os
+import secrets
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -13,16 +20,17 @@ import redis
 from deploy.stack import BROKER, WORKER, Commands, Stack
 from medx_core.jobs.broker_url import redis_client_url
 from medx_core.jobs.snapshots import ItemSnapshot, JobSnapshot, Progress
-from medx_core.jobs.status import JobKind
+from medx_core.jobs.status import ItemStatus, JobKind
 from medx_core.jobs.submission import Submission, SubmittedItem
 from medx_core.questions import Arm, Mode
 from medx_core.settings import Settings
 from medx_core.storage.engine import Database
 from medx_core.storage.job_store import JobStore
+from tests.faults.orders import HOLDS
 
 BOTH = (Arm.STEERED, Arm.UNSTEERED)
 DIRECTED = Commands(worker=(sys.executable, "-m", "tests.faults.worker_process"))
-SECONDS = 90
+SECONDS = 180
 # Short enough that a dead worker's items are taken over within seconds.
 QUICK = {
     "lease_seconds": 2.0,
@@ -38,6 +46,22 @@ def eventually(condition: Callable[[], bool], what: str, *, seconds: float = SEC
     while not condition():
         assert monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
         pause.wait(0.05)
+
+
+class Hold:
+    """A question at which the directed engine stays, in the middle of a pass, until it is released."""
+
+    def __init__(self, home: Path) -> None:
+        name = secrets.token_hex(4)
+        self.question = f"{HOLDS} {name}"
+        self._held, self._go = home / f"{name}.held", home / f"{name}.go"
+
+    def wait_reached(self) -> None:
+        """Return once the worker is at it; it has the question, and all that share its pass, in hand."""
+        eventually(self._held.exists, "the worker comes to the hold")
+
+    def release(self) -> None:
+        self._go.touch()
 
 
 class Installation:
@@ -78,6 +102,37 @@ class Installation:
 
     def worker_log(self) -> str:
         return (self.stack.settings.home / "logs" / "worker.log").read_text()
+
+    def hold(self) -> Hold:
+        return Hold(self.stack.settings.home)
+
+    def kill(self, part: str) -> None:
+        """Kill a part; it is dead when this returns, and soon started again."""
+        process_id = self.stack.process_ids[part]
+        os.kill(process_id, signal.SIGKILL)
+        eventually(lambda: not is_running(process_id), f"the {part} is dead")
+
+    def kill_with_rows_in_hand(self, job_id: str) -> set[int]:
+        """Kill the worker at a moment when it holds rows of the job, and return the numbers of these rows.
+
+        It stands still while the database is looked at, so no row is finished between look and kill.
+        """
+        worker = self.stack.process_ids["worker"]
+        held: set[int] = set()
+
+        def stopped_with_rows_in_hand() -> bool:
+            os.kill(worker, signal.SIGSTOP)
+            os.waitid(os.P_PID, worker, os.WSTOPPED)  # until its last thread stands still
+            items = self.items(job_id)
+            held.update(item.row for item in items if item.status is ItemStatus.RUNNING)
+            if not held:
+                os.kill(worker, signal.SIGCONT)
+                assert any(item.status is ItemStatus.QUEUED for item in items), "the job was too short"
+            return bool(held)
+
+        eventually(stopped_with_rows_in_hand, "the worker has rows in hand")
+        self.kill("worker")
+        return held
 
     @contextmanager
     def broker(self) -> Iterator[redis.Redis]:

@@ -9,21 +9,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from medx_core.cli.app import app
 from medx_core.data.result_files import read_results
+from medx_core.errors import BadInput
 from medx_core.jobs.status import JobStatus
-from medx_core.settings import CHECKOUT
-from tests.faults.harness import Installation, eventually, installation
+from medx_core.settings import CHECKOUT, settings
+from tests.faults.harness import SECONDS, Installation, eventually, installation
 
 MEDX = str(Path(sys.executable).with_name("medx"))
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FAKE_ROW_SECONDS", "0.01")
-        with installation(tmp_path_factory.mktemp("home")) as started:
-            yield started
+    with installation(tmp_path_factory.mktemp("home")) as started:
+        yield started
 
 
 def command(home: Path, *arguments: str) -> "subprocess.Popen[str]":
@@ -40,11 +41,11 @@ def command(home: Path, *arguments: str) -> "subprocess.Popen[str]":
     )
 
 
-def question_file(folder: Path, rows: int) -> Path:
+def question_file(folder: Path, rows: int, *, held: tuple[int, str] = (0, "")) -> Path:
     path = folder / "in.csv"
-    lines = [
-        f"q{row},Statement {row}.,{'TRUE' if row % 2 else 'FALSE'},note {row}" for row in range(1, rows + 1)
-    ]
+    texts = {row: f"Statement {row}." for row in range(1, rows + 1)}
+    texts |= dict([held]) if held[0] else {}
+    lines = [f"q{row},{text},{'TRUE' if row % 2 else 'FALSE'},note {row}" for row, text in texts.items()]
     path.write_text("\n".join(["id,question,answer,remark", *lines, "empty,,TRUE,no question"]))
     return path
 
@@ -52,7 +53,7 @@ def question_file(folder: Path, rows: int) -> Path:
 def test_a_file_goes_through_the_queue_of_a_running_worker(running: Installation, tmp_path: Path) -> None:
     home, out = running.stack.settings.home, tmp_path / "out.csv"
     with command(home, str(question_file(tmp_path, 30)), "-o", str(out), "--json") as process:
-        printed, told = process.communicate(timeout=90)
+        printed, told = process.communicate(timeout=SECONDS)
     assert process.returncode == 0, told
     summary = json.loads(printed)
     assert summary["through"] == "through the queue"
@@ -70,19 +71,23 @@ def test_a_file_goes_through_the_queue_of_a_running_worker(running: Installation
 
 
 def test_ctrl_c_cancels_the_job_and_writes_what_was_answered(running: Installation, tmp_path: Path) -> None:
-    home, out = running.stack.settings.home, tmp_path / "out.csv"
-    with command(home, str(question_file(tmp_path, 400)), "-o", str(out)) as process:
-        eventually(lambda: running.jobs.recent(limit=1)[0].progress.total == 400, "the job is submitted")
+    home, out, hold = running.stack.settings.home, tmp_path / "out.csv", running.hold()
+    # Of chunks of 32 rows four are in hand at a time: at the 240th some are finished, and at most 352 rows begun.
+    questions = question_file(tmp_path, 600, held=(240, hold.question))
+    with command(home, str(questions), "-o", str(out)) as process:
+        hold.wait_reached()
         [job] = running.jobs.recent(limit=1)
-        running.wait_until(job.public_id, lambda progress: progress.answered >= 10, "some rows are answered")
         process.send_signal(signal.SIGINT)
-        printed, told = process.communicate(timeout=90)
+        eventually(lambda: running.progress(job.public_id).cancelled > 0, "the job is cancelled")
+        hold.release()
+        printed, told = process.communicate(timeout=SECONDS)
     assert process.returncode == 130, told
     assert "rows were cancelled" in printed
     progress = running.wait_finished(job.public_id)
     assert running.job(job.public_id).status is JobStatus.CANCELLED
+    assert progress.answered >= 128
     assert progress.cancelled > 200
-    assert len(read_results(out)) == 800
+    assert len(read_results(out)) == 1200
 
 
 @pytest.mark.parametrize(
@@ -95,22 +100,23 @@ def test_ctrl_c_cancels_the_job_and_writes_what_was_answered(running: Installati
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_sentence_before_anything_is_stored(
-    running: Installation, tmp_path: Path, arguments: tuple[str, ...], sentence: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: tuple[str, ...], sentence: str
 ) -> None:
     question_file(tmp_path, 2)
-    before = running.jobs.recent(limit=1)
+    monkeypatch.setenv("MEDX_HOME", str(tmp_path / "home"))
+    settings.cache_clear()
     placed = [str(tmp_path / part) if part.endswith(".csv") else part for part in arguments]
-    with command(running.stack.settings.home, *placed) as process:
-        _, told = process.communicate(timeout=90)
-    assert process.returncode == 1
-    assert sentence in told.strip().splitlines()[-1]
-    assert running.jobs.recent(limit=1)[:1] == before
+    fault = CliRunner().invoke(app, ["batch", *placed]).exception
+    settings.cache_clear()
+    assert isinstance(fault, BadInput)
+    assert sentence in str(fault)
+    assert not (tmp_path / "home").exists()
 
 
 def test_without_worker_and_model_the_job_is_cancelled_and_the_reason_said(tmp_path: Path) -> None:
     home, out = tmp_path / "home", tmp_path / "out.csv"
     with command(home, str(question_file(tmp_path, 2)), "-o", str(out)) as process:
-        _, told = process.communicate(timeout=120)
+        _, told = process.communicate(timeout=SECONDS)
     assert process.returncode == 1
     assert "run `medx models pull smollm2-135m`" in told.strip().splitlines()[-1]
     assert not out.exists()

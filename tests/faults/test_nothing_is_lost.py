@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,11 @@ import pytest
 from medx_core.jobs.status import ItemStatus, JobKind, JobStatus
 from medx_core.storage.engine import Database
 from medx_core.storage.health_store import HealthStore
-from tests.faults.harness import BOTH, Installation, eventually, installation
-from tests.faults.worker_process import KILLS, NO_MODEL
+from tests.faults.harness import BOTH, Hold, Installation, eventually, installation
+from tests.faults.orders import KILLS, NO_MODEL
+
+# In the eighth chunk of eight: when the worker is there, it has finished four chunks at least and begun eleven at most.
+HELD_ROW = 60
 
 
 def texts(count: int) -> list[str]:
@@ -24,62 +28,79 @@ def assert_each_row_answered_once(running: Installation, job_id: str) -> None:
     assert running.job(job_id).status is JobStatus.DONE
 
 
-@pytest.fixture(autouse=True)
-def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows slow enough that something can happen in the middle of them."""
-    monkeypatch.setenv("FAKE_ROW_SECONDS", "0.01")
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """One installation for the faults that it survives unchanged."""
+    with installation(tmp_path_factory.mktemp("home")) as started:
+        yield started
 
 
-def test_killing_the_worker_in_the_middle_of_a_file_loses_and_doubles_nothing(tmp_path: Path) -> None:
-    with installation(tmp_path) as running:
-        job_id = running.submit(texts(120))
-        before = running.wait_until(job_id, lambda progress: progress.answered >= 20, "20 rows are answered")
-        os.kill(running.stack.process_ids["worker"], signal.SIGKILL)
-        assert before.answered < 120
+def file_with_a_hold(running: Installation) -> tuple[str, Hold]:
+    """Submit a file; return its job once the worker is held in the middle, with rows behind and before it."""
+    hold = running.hold()
+    rows = texts(160)
+    rows[HELD_ROW - 1] = hold.question
+    job_id = running.submit(rows)
+    hold.wait_reached()
+    assert 0 < running.progress(job_id).answered < 100
+    return job_id, hold
+
+
+def test_a_broker_that_forgets_everything_in_the_middle_loses_nothing(running: Installation) -> None:
+    job_id, hold = file_with_a_hold(running)
+    with running.broker() as broker:
+        eventually(lambda: broker.llen("batch") > 0, "rows wait in the broker")
+        broker.flushall()
+    hold.release()
+    running.wait_finished(job_id)
+    assert_each_row_answered_once(running, job_id)
+
+
+def test_killing_the_broker_alone_is_survived_by_the_worker(running: Installation) -> None:
+    worker = running.stack.process_ids["worker"]
+    job_id, hold = file_with_a_hold(running)
+    running.kill("broker")
+    asked = running.submit(["asked while it was away"], kind=JobKind.QUESTION)
+    hold.release()
+    running.wait_finished(asked)
+    running.wait_finished(job_id)
+    assert_each_row_answered_once(running, job_id)
+    assert running.stack.process_ids["worker"] == worker
+
+
+def test_killing_the_worker_in_the_middle_of_a_file_loses_and_doubles_nothing(running: Installation) -> None:
+    job_id, hold = file_with_a_hold(running)
+    running.kill("worker")
+    hold.release()
+    running.wait_finished(job_id)
+    assert_each_row_answered_once(running, job_id)
+    assert running.items(job_id)[HELD_ROW - 1].attempts >= 2, "the kill did not hit the row in hand"
+
+
+def test_killing_worker_and_broker_together_loses_nothing(running: Installation) -> None:
+    job_id, hold = file_with_a_hold(running)
+    with running.broker() as broker:
+        broker.flushall()
+    for part in ("broker", "worker"):
+        running.kill(part)
+    hold.release()
+    running.wait_finished(job_id)
+    assert_each_row_answered_once(running, job_id)
+
+
+def test_a_worker_told_to_stop_hands_its_rows_on_without_waiting_for_leases(tmp_path: Path) -> None:
+    with installation(tmp_path, lease_seconds=3600.0) as running:
+        job_id, hold = file_with_a_hold(running)
+        os.kill(running.stack.process_ids["worker"], signal.SIGTERM)
+        eventually(lambda: "stopping: finishing" in running.worker_log(), "the worker begins to stop")
+        hold.release()
         running.wait_finished(job_id)
         assert_each_row_answered_once(running, job_id)
-        assert max(item.attempts for item in running.items(job_id)) == 2, "the kill hit no row in hand"
-
-
-def test_a_broker_that_forgets_everything_in_the_middle_loses_nothing(tmp_path: Path) -> None:
-    with installation(tmp_path) as running:
-        job_id = running.submit(texts(160))
-        running.wait_until(job_id, lambda progress: progress.answered >= 10, "10 rows are answered")
-        with running.broker() as broker:
-            lost = broker.llen("batch")
-            broker.flushall()
-        assert lost > 0, "nothing was waiting in the broker"
-        running.wait_finished(job_id)
-        assert_each_row_answered_once(running, job_id)
-
-
-def test_killing_the_broker_alone_is_survived_by_the_worker(tmp_path: Path) -> None:
-    with installation(tmp_path) as running:
-        worker = running.stack.process_ids["worker"]
-        job_id = running.submit(texts(120))
-        running.wait_until(job_id, lambda progress: progress.answered >= 10, "10 rows are answered")
-        os.kill(running.stack.process_ids["broker"], signal.SIGKILL)
-        asked = running.submit(["asked while it was away"], kind=JobKind.QUESTION)
-        running.wait_finished(asked)
-        running.wait_finished(job_id)
-        assert_each_row_answered_once(running, job_id)
-        assert running.stack.process_ids["worker"] == worker
-
-
-def test_killing_worker_and_broker_together_loses_nothing(tmp_path: Path) -> None:
-    with installation(tmp_path) as running:
-        job_id = running.submit(texts(80))
-        running.wait_until(job_id, lambda progress: progress.answered >= 10, "10 rows are answered")
-        with running.broker() as broker:
-            broker.flushall()
-        for part in ("broker", "worker"):
-            os.kill(running.stack.process_ids[part], signal.SIGKILL)
-        running.wait_finished(job_id)
-        assert_each_row_answered_once(running, job_id)
+        assert {item.attempts for item in running.items(job_id)} == {1}
 
 
 def test_a_row_that_kills_its_worker_is_set_aside_and_takes_nobody_with_it(tmp_path: Path) -> None:
-    with installation(tmp_path, lease_seconds=1.0) as running:
+    with installation(tmp_path) as running:
         rows = texts(24)
         rows[13] = f"please {KILLS} now"
         job_id = running.submit(rows)
@@ -92,20 +113,10 @@ def test_a_row_that_kills_its_worker_is_set_aside_and_takes_nobody_with_it(tmp_p
         assert max(item.attempts for item in others) <= 2
 
 
-def test_a_worker_told_to_stop_hands_its_rows_on_without_waiting_for_leases(tmp_path: Path) -> None:
-    with installation(tmp_path, lease_seconds=3600.0) as running:
-        job_id = running.submit(texts(120))
-        running.wait_until(job_id, lambda progress: progress.answered >= 10, "10 rows are answered")
-        os.kill(running.stack.process_ids["worker"], signal.SIGTERM)
-        running.wait_finished(job_id)
-        assert_each_row_answered_once(running, job_id)
-        assert {item.attempts for item in running.items(job_id)} == {1}
-
-
 def test_a_worker_without_its_model_ends_and_costs_no_question_an_attempt(tmp_path: Path) -> None:
-    with installation(tmp_path) as running:
+    with installation(tmp_path, lease_seconds=60.0) as running:
         (tmp_path / NO_MODEL).touch()
-        os.kill(running.stack.process_ids["worker"], signal.SIGKILL)
+        running.kill("worker")
         job_id = running.submit(texts(8))
         eventually(
             lambda: "the model cannot be loaded: The model is not on" in running.worker_log(),

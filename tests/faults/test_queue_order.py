@@ -1,40 +1,57 @@
 """People go ahead of files, cancelling cancels, and text reaches those who watch: on a real broker and worker."""
 
 from collections.abc import Iterator
+from datetime import datetime
 
 import pytest
 
 from medx_core.jobs.messages import token_stream_name
 from medx_core.jobs.status import ItemStatus, JobKind, JobStatus
 from medx_core.questions import Mode
-from tests.faults.harness import Installation, eventually, installation
+from tests.faults.harness import Hold, Installation, eventually, installation
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FAKE_ROW_SECONDS", "0.02")
+        patch.setenv("FAKE_ROW_SECONDS", "0.005")
         with installation(tmp_path_factory.mktemp("home"), max_batch_rows=8) as started:
             yield started
 
 
+def file_with_a_hold(running: Installation) -> tuple[str, Hold]:
+    """Submit a file of 200 rows; return once the worker is held at the 60th."""
+    hold = running.hold()
+    rows = [f"row {number}" for number in range(200)]
+    rows[59] = hold.question
+    job_id = running.submit(rows)
+    hold.wait_reached()
+    return job_id, hold
+
+
+def answered_at(running: Installation, job_id: str) -> list[datetime]:
+    return [stored.created_at for item in running.items(job_id) for stored in item.answers]
+
+
 def test_a_question_overtakes_a_queue_full_of_files(running: Installation) -> None:
-    job_id = running.submit([f"row {number}" for number in range(200)])
-    running.wait_until(job_id, lambda progress: progress.answered > 0, "the file is begun")
-    for number in range(3):
-        asked = running.submit([f"asked {number}"], kind=JobKind.QUESTION)
-        running.wait_finished(asked)
+    job_id, hold = file_with_a_hold(running)
     with running.broker() as broker:
-        assert broker.llen("batch") > 0, "the file did not fill the queue"
-    assert running.progress(job_id).answered < 100
-    running.jobs.cancel(job_id)
-    running.wait_finished(job_id)
+        eventually(lambda: broker.llen("batch") > 0, "the file fills the queue")
+    asked = [running.submit([f"asked {number}"], kind=JobKind.QUESTION) for number in range(3)]
+    for question in asked:
+        running.wait_until(question, lambda progress: progress.running == 1, "the question is in hand")
+    hold.release()
+    for job in (*asked, job_id):
+        running.wait_finished(job)
+    last = max(moment for question in asked for moment in answered_at(running, question))
+    behind = sum(moment > last for moment in answered_at(running, job_id))
+    assert behind > 100, "of the file's 400 answers too few came after the questions'"
 
 
 def test_cancelling_in_the_middle_keeps_what_is_answered_and_answers_no_more(running: Installation) -> None:
-    job_id = running.submit([f"row {number}" for number in range(200)])
-    running.wait_until(job_id, lambda progress: progress.answered >= 8, "some rows are answered")
+    job_id, hold = file_with_a_hold(running)
     running.jobs.cancel(job_id)
+    hold.release()
     progress = running.wait_finished(job_id)
     assert progress.answered >= 8
     assert progress.cancelled > 100

@@ -1,26 +1,26 @@
 """A worker process as it really is, around an engine that tests can direct by what the questions say.
 
 Every row costs `FAKE_ROW_SECONDS`. The words `kill the worker` in a question kill the process at once, `break` makes
-the pass fail. While there is a file `no-model` in its home, the worker finds no model.
+the pass fail, and `hold NAME` keeps the pass from ending until there is a file `NAME.go` in the worker's home; a file
+`NAME.held` says that it has come to that. While there is a file `no-model` in its home, the worker finds no model.
 """
 
 import os
+import re
 import signal
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from medx_core.categories import Category, Route
 from medx_core.errors import ModelUnavailable
 from medx_core.questions import Answer, ArmRow, Question, Verdict
 from medx_core.settings import Settings, settings
 from medx_core.storage.engine import Database
+from tests.faults.orders import BREAKS, HOLDS, KILLS, NO_MODEL
 from workers.process import log_to_standard_error, work
 from workers.runtime import LoadEngine
-
-KILLS = "kill the worker"
-BREAKS = "break"
-NO_MODEL = "no-model"
 
 
 class DirectedWriting:
@@ -64,7 +64,8 @@ class DirectedEngine:
     weight_sha256 = "0" * 64
     device = "none"
 
-    def __init__(self, row_seconds: float) -> None:
+    def __init__(self, home: Path, row_seconds: float) -> None:
+        self._home = home
         self._row_seconds = row_seconds
 
     def route(self, questions: Sequence[Question]) -> tuple[Route, ...]:
@@ -77,6 +78,8 @@ class DirectedEngine:
                 os.kill(os.getpid(), signal.SIGKILL)
             if BREAKS in row.question.text:
                 raise RuntimeError("told to break")
+            if held := re.search(rf"{HOLDS} (\w+)", row.question.text):
+                self._wait_for(held[1])
         return tuple(answer_to(row, score=0.75) for row in rows)
 
     def write(self, rows: Sequence[ArmRow]) -> DirectedWriting:
@@ -84,6 +87,11 @@ class DirectedEngine:
 
     def refresh_vectors(self) -> None:
         pass
+
+    def _wait_for(self, name: str) -> None:
+        (self._home / f"{name}.held").touch()
+        while not (self._home / f"{name}.go").exists():
+            time.sleep(0.005)
 
 
 def answer_to(row: ArmRow, *, score: float | None = None, text: str | None = None) -> Answer:
@@ -106,7 +114,7 @@ def load_directed(settings: Settings, _database: Database) -> LoadEngine:
     def load() -> DirectedEngine:
         if (settings.home / NO_MODEL).exists():
             raise ModelUnavailable("The model is not on this machine yet.")
-        return DirectedEngine(seconds)
+        return DirectedEngine(settings.home, seconds)
 
     return load
 

@@ -62,7 +62,10 @@ def test_five_thousand_rows_come_back_in_their_order_with_their_columns(database
     assert job.carried_columns == ("ward", "a")
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(text=st.text(st.characters(exclude_categories=[]), min_size=1), cell=st.text())
 def test_any_text_comes_back_as_it_was_or_is_refused_by_row(database, text, cell):
     jobs = JobStore(database)

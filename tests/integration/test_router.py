@@ -62,6 +62,14 @@ def test_training_twice_gives_the_same_head(encoder, few_texts, head):
     )
 
 
+def test_an_added_text_replaces_a_bundled_one_of_the_same_words(encoder, few_texts, head):
+    taught = replace(few_texts[0], text=f" {few_texts[0].text.upper()}", category=Category.LITERATURE)
+    assert few_texts[0].category is not Category.LITERATURE
+    again = train_embedding_router(few_texts, encoder, added=[taught])
+    assert (again.texts, again.added_texts) == (head.texts, 1)
+    assert again.bundled_sha256 == head.data_sha256 != again.data_sha256
+
+
 def test_a_stored_router_routes_the_clearest_questions_as_a_person_would(encoder, head, tmp_path):
     save_head(head, head_path(tmp_path, encoder.sha256))
     router = load_router("minilm-l6-v2", tmp_path, threshold=0.001)

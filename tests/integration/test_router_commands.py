@@ -2,12 +2,15 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
 
 from medx_core.cli.router import app
 from medx_core.data.routing_texts import training_texts
+from medx_core.errors import BadInput
+from medx_core.routing.heads import load_head, save_head
 from medx_core.settings import settings
 
 
@@ -77,3 +80,33 @@ def test_explaining_names_the_route_its_neighbours_and_its_red_flags(trained):
     assert found["red_flags"] == ["young baby with fever"]
     assert found["nearest"][0]["category"] == "triage"
     assert len(found["nearest"]) == 5
+
+
+def test_a_head_trained_with_questions_of_ones_own_is_not_replaced_by_one_without(home, trained):
+    added = home / "added.csv"
+    added.write_text("question,category\nPflegestufe beantragen: wer hilft mir?,none\n", encoding="utf-8")
+    assert f"{len(training_texts()) + 1} texts" in _run("train", "--with", str(added)).output
+    path = next((home / "routers").glob("*.safetensors"))
+    known = json.loads(_run("show").output)
+    assert (known["texts"], known["added_texts"]) == (len(training_texts()) + 1, 1)
+    written = path.read_bytes()
+    assert "is trained" in _run("train", "--missing").output
+    assert "is trained" in _run("train", "--missing", "--with", str(added)).output
+    assert path.read_bytes() == written
+
+    save_head(replace(load_head(path), bundled_sha256="0" * 64), path)
+    written = path.read_bytes()
+    assert "it is kept" in _run("train", "--missing").output
+    assert path.read_bytes() == written
+
+
+@pytest.mark.parametrize(
+    ("options", "said"), [([], "`source` in every row"), (["--router", "rules"], "rules is no encoder")]
+)
+def test_leaving_sources_out_needs_sources_and_an_encoder(home, options, said):
+    file = home / "no-source.csv"
+    file.write_text("question,category\nIs it urgent?,triage\n", encoding="utf-8")
+    with pytest.raises(BadInput, match=said):
+        CliRunner().invoke(
+            app, ["evaluate", "--leave-one-source-out", "--data", str(file), *options], catch_exceptions=False
+        )

@@ -139,5 +139,5 @@ class AnyOrder(RuleBasedStateMachine):
                 assert job.status != JobStatus.DONE or job.finished_at is not None
 
 
-AnyOrder.TestCase.settings = settings(max_examples=15, stateful_step_count=30, deadline=None)
+AnyOrder.TestCase.settings = settings(max_examples=15, stateful_step_count=30)
 TestAnyOrder = AnyOrder.TestCase

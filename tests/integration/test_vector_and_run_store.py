@@ -1,4 +1,4 @@
-"""Vector versions, one in use for a model and category; and runs."""
+"""Vector versions, one in use for a model and category."""
 
 from dataclasses import replace
 from functools import partial
@@ -7,7 +7,6 @@ import pytest
 
 from medx_core.categories import Category
 from medx_core.errors import BadInput, NotFound
-from medx_core.storage.run_store import RunStatus, RunStore
 from medx_core.storage.vector_store import VectorRecord, VectorStatus, VectorStore
 from tests.databases import at_once
 
@@ -97,17 +96,3 @@ def test_promoting_the_one_in_use_or_twice_at_once_leaves_one_in_use(vectors):
     assert vectors.active(MODEL) == {}
     with pytest.raises(NotFound):
         vectors.promote(99)
-
-
-def test_a_run_is_kept_with_its_settings_and_its_result(database, clock):
-    runs = RunStore(database, clock=clock)
-    started = runs.add("evaluation", {"seed": 1})
-    runs.add("bench", {})
-    assert (started.status, started.result) == (RunStatus.RUNNING, None)
-    clock.advance(5)
-    finished = runs.finish(started.public_id, {"accuracy": {"value": 0.5}})
-    assert runs.list("evaluation") == (finished,)
-    assert (finished.status, finished.finished_at) == (RunStatus.DONE, clock.now)
-    assert [run.kind for run in runs.list()] == ["bench", "evaluation"]
-    with pytest.raises(NotFound):
-        runs.finish("nothing", {})

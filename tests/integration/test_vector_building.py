@@ -4,11 +4,12 @@ import pytest
 import torch
 
 from medx_core.categories import Category
-from medx_core.cli.vectors import bundled
+from medx_core.cli.vector_building import bundled
+from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput, VectorRefused
 from medx_core.steering.layers import penultimate_layer
 from medx_core.storage.vector_store import VectorStatus, VectorStore
-from medx_core.vector_building import LabelledStatement, VectorBuilder, VectorRecipe, whole_groups
+from medx_core.vector_building import VectorBuilder, VectorRecipe, whole_groups
 from medx_core.vector_registry import VectorRegistry
 
 pytestmark = pytest.mark.weights
@@ -38,7 +39,7 @@ def test_a_vector_is_the_mean_of_correct_minus_incorrect_traces_read_one_by_one(
             with torch.inference_mode():
                 hidden = real_model.network(ids, output_hidden_states=True, use_cache=False).hidden_states
             states[truth] = hidden[-2][0, -1]
-        sums[statement.truth].append(states[statement.truth] - states[not statement.truth])
+        sums[statement.answer].append(states[statement.answer] - states[not statement.answer])
     expected = (torch.stack(sums[True]).mean(dim=0) + torch.stack(sums[False]).mean(dim=0)) / 2
     torch.testing.assert_close(vector.direction, expected, atol=5e-3, rtol=1e-3)
 
@@ -50,7 +51,8 @@ def test_it_carries_its_provenance_and_diagnostics(vector, real_model):
     assert vector.norm > 0
     shift = vector.diagnostics["shift"]["mean_shift"]
     assert shift == pytest.approx(vector.norm, rel=1e-2), "steering moves the states by exactly the vector"
-    assert vector.diagnostics["validation_gain"] is None
+    assert vector.diagnostics["validation_gain"]["n"] == 8
+    assert vector.diagnostics["validation"]["answer_word_rate"] == {"unsteered": 1.0, "steered": 1.0}
 
 
 def test_building_twice_gives_the_same_vector(builder, vector):
@@ -91,9 +93,9 @@ def test_nothing_to_build_from_is_said(builder):
     with pytest.raises(BadInput, match="no statements of the category triage"):
         builder.build(Category.TRIAGE, [], [], version="")
     with pytest.raises(VectorRefused, match="both TRUE and FALSE"):
-        builder.build(Category.TRIAGE, [LabelledStatement("a b", truth=True, group="g")], [], version="")
+        builder.build(Category.TRIAGE, [LabelledStatement("a b", answer=True, group="g")], [], version="")
 
 
 def test_whole_groups_are_taken_up_to_the_limit():
-    statements = [LabelledStatement(str(i), truth=True, group=str(i // 4)) for i in range(12)]
+    statements = [LabelledStatement(str(i), answer=True, group=str(i // 4)) for i in range(12)]
     assert [statement.text for statement in whole_groups(statements, 9)] == [str(i) for i in range(8)]

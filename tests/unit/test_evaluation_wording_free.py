@@ -2,8 +2,12 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.feature_extraction.text import CountVectorizer
 
 from medx_core.data.labelled_statements import LabelledStatement
+from medx_core.data.wording_readers import character_grams
 from medx_core.evaluation.arms import ArmScores, TestItems
 from medx_core.evaluation.figures import evaluated
 from medx_core.evaluation.matched import balanced_in_bins, group_folds, matched_by_wording
@@ -144,3 +148,9 @@ def test_folds_keep_groups_together_and_answers_even():
     fold = group_folds(answers, groups, np.random.default_rng(1))
     assert (fold[::2] == fold[1::2]).all()
     assert [int(answers[fold == one].sum()) for one in range(5)] == [10] * 5
+
+
+@given(st.text())
+def test_character_grams_are_those_of_scikit_learn(text):
+    theirs = CountVectorizer(analyzer="char_wb", ngram_range=(2, 4)).build_analyzer()
+    assert sorted(character_grams(text)) == sorted(theirs(text))

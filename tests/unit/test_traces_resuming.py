@@ -6,6 +6,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from medx_core.errors import VectorRefused
+from medx_core.models.devices import choose_placement
 from medx_core.models.loading import LoadedModel, prepared
 from medx_core.models.prompting import STATEMENT_PROMPT
 from medx_core.steering.hooks import ConstantShift, Positions, SteeringPlan, SteeringStep, steered
@@ -206,3 +207,22 @@ def test_a_network_that_carries_more_than_the_residual_stream_runs_whole_prompts
     assert gradient.norm() > 0
     for hook in hooks:
         hook.remove()
+
+
+def test_in_bfloat16_resumed_runs_are_whole_runs_within_its_precision():
+    runner = StatementRunner(tiny_model(placement=choose_placement("cpu", "bfloat16")), STATEMENT_PROMPT)
+    assert runner.resumes
+    cells = [SteeringCell(0, constant(2.0)), SteeringCell(1, gate)]
+    for one, other in zip(
+        runner.steered(TEXTS[:8], cells), runner.steered(TEXTS[:8], cells, resumed=False), strict=True
+    ):
+        np.testing.assert_allclose(one.scores, other.scores, atol=2e-2)
+    found, expected = (
+        answer_gradient(
+            StatementRunner(tiny_model(placement=choose_placement("cpu", dtype)), STATEMENT_PROMPT),
+            TEXTS[:5],
+            1,
+        )
+        for dtype in ("bfloat16", "float32")
+    )
+    assert torch.nn.functional.cosine_similarity(found, expected, dim=0) > 0.99

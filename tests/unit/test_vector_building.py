@@ -10,8 +10,8 @@ from medx_core.categories import Category
 from medx_core.cli.vector_building import layers_from, statements_by_category
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput, VectorRefused
+from medx_core.evaluation.vector_findings import gain_sentence, warnings_of
 from medx_core.models.prompting import STATEMENT_PROMPT
-from medx_core.steering.findings import gain_sentence, warnings_of
 from medx_core.steering.hooks import Positions
 from medx_core.steering.steering_vector import check_vector
 from medx_core.steering.strategies.registry import BUILDABLE, STRATEGIES
@@ -165,6 +165,7 @@ def test_the_gain_is_said_in_words(gain, words):
 
 def test_a_direction_that_shuffled_labels_give_too_is_called_the_class_prior():
     assert any("class prior, not medicine" in one for one in warnings_of({"shuffled_cosine": 0.97}))
+    assert any("unlike directions (cosine -0.39)" in one for one in warnings_of({"halves_cosine": -0.39}))
     assert warnings_of({"shuffled_cosine": 0.1, "relative_norm": 0.2}) == ()
     rates = {"validation": {"false_acceptance_rate": {"unsteered": 0.13, "steered": 0.41}}}
     assert warnings_of(rates) == (

@@ -283,13 +283,23 @@ def _create_run() -> None:
         sa.Column("kind", sa.String(), nullable=False),
         sa.Column("status", sa.String(), nullable=False),
         sa.Column("settings", sa.JSON(), nullable=False),
+        sa.Column("requested_by", sa.String(), nullable=False),
+        sa.Column("owner", sa.String(), nullable=True),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("progress", sa.JSON(), nullable=True),
+        sa.Column("reason", sa.String(), nullable=False),
+        sa.Column("model_sha256", sa.String(), nullable=False),
+        sa.Column("summary", sa.JSON(), nullable=True),
         sa.Column("result", sa.JSON(), nullable=True),
         sa.Column("created_at", MOMENT, nullable=False),
+        sa.Column("started_at", MOMENT, nullable=True),
+        sa.Column("heartbeat_at", MOMENT, nullable=True),
         sa.Column("finished_at", MOMENT, nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_run"),
         sa.UniqueConstraint("public_id", name="uq_run_public_id"),
     )
     op.create_index("ix_run_kind", "run", ["kind"], unique=False)
+    op.create_index("ix_run_model_sha256_kind", "run", ["model_sha256", "kind"], unique=False)
 
 
 def _create_lease() -> None:

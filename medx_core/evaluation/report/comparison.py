@@ -1,0 +1,82 @@
+"""The main figures of two evaluations side by side, and whether they may be compared at all."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from medx_core.evaluation.report.numbers import count, number
+from medx_core.evaluation.report.readings import UNSTEERED, Arm, Evaluation, Figure, Json, evaluation, wording_free
+from medx_core.evaluation.report.table_values import Cell, figure_cell, spoken, wording_free_cell
+from medx_core.evaluation.report.verdict_words import verdict
+
+METRICS = (
+    ("false_acceptance_rate", "false accepted"),
+    ("accuracy", "accuracy"),
+    ("balanced_accuracy", "balanced accuracy"),
+    ("auroc", "AUROC"),
+    ("safety_error_rate", "safety error"),
+)
+SAME = (("model_sha256", "model"), ("data_sha256", "data"), ("seed", "seed"))
+MISSING = Cell("–")
+
+
+@dataclass(frozen=True)
+class Compared:
+    """`rows` are (what, first, second); `remarks` say what is the same and what is not."""
+
+    rows: tuple[tuple[str, Cell, Cell], ...]
+    remarks: tuple[str, ...]
+
+
+def compared(first: Json, second: Json) -> Compared:
+    """Return what a reader compares: verdicts, and the figures of the unsteered and the declared arm of both."""
+    both = evaluation(first), evaluation(second)
+    rows = [("steering", *(Cell(verdict(one)[1]) for one in both))]
+    rows.append(("arm judged", *(Cell(_title(one, one.declared)) for one in both)))
+    rows.append(("test items", *(Cell(_count(one.result.get("n_test"))) for one in both)))
+    for metric, title in METRICS:
+        rows.append((f"{title}, unsteered", *(_cell(one.arm(UNSTEERED), metric) for one in both)))
+        rows.append((f"{title}, judged arm", *(_cell(one.arm(one.declared), metric) for one in both)))
+    rows.append(("wording-free, judged arm", *(_wording_free(one) for one in both)))
+    shown = tuple((what, a, b) for what, a, b in rows if (a, b) != (MISSING, MISSING))
+    return Compared(shown, tuple(_remarks(both)))
+
+
+def _cell(arm: Arm | None, metric: str) -> Cell:
+    shown: Figure | None = arm.figure(metric) if arm else None
+    say: Callable[[float], str] = spoken(metric)
+    return figure_cell(shown, say) if shown else MISSING
+
+
+def _wording_free(evaluated: Evaluation) -> Cell:
+    arm = evaluated.arm(evaluated.declared)
+    shown = wording_free_cell(arm, "accuracy") if arm else None
+    if shown is None:
+        return MISSING
+    return shown if wording_free(evaluated.result, arm).get("valid") else replace(shown, more="not valid")
+
+
+def _remarks(both: tuple[Evaluation, Evaluation]) -> list[str]:
+    first, second = (one.result for one in both)
+    same = [name for key, name in SAME if first.get(key) == second.get(key) is not None]
+    other = [name for key, name in SAME if first.get(key) != second.get(key)]
+    said = [f"The same in both: {', '.join(same)}."] if same else []
+    if {"model", "data"} & set(other):
+        said.append(
+            f"Not the same: {', '.join(other)}. A difference between the columns may come from that, not from steering."
+        )
+    elif other:
+        said.append(
+            f"Not the same: {', '.join(other)}. The columns rest on other draws of the same statements."
+        )
+    said.append("Intervals are those of each evaluation alone; the two are not paired.")
+    return said
+
+
+def _title(evaluated: Evaluation, name: str) -> str:
+    arm = evaluated.arm(name)
+    return arm.title if arm else name
+
+
+def _count(value: object) -> str:
+    known = number(value)
+    return MISSING.text if known is None else count(int(known))

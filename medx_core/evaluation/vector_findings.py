@@ -1,0 +1,58 @@
+"""What a vector's stored figures mean, in sentences a person can act on. Needs nothing but the figures."""
+
+from collections.abc import Mapping
+from typing import Any
+
+CLASS_PRIOR_COSINE = 0.5
+STABLE_COSINE = 0.3
+SMALL_SHARE = 0.01
+
+
+def gain_sentence(diagnostics: Mapping[str, Any]) -> str:
+    """Say whether steering with this vector was better than not steering on statements it was not made from.
+
+    A gain of zero or below is what the paper names as the sign of poor contrast pairs or a wrong layer.
+    """
+    gain = diagnostics.get("validation_gain")
+    if not gain:
+        return "Not evaluated on held-out statements."
+    size = f"{_points(gain['value'])} points of balanced accuracy [{_points(gain['low'])}, {_points(gain['high'])}] on {gain['n']} held-out statements"
+    if gain["value"] <= 0:
+        return f"No gain: {size}. This is the failure signature of poor contrast pairs or a wrong layer."
+    if gain["low"] <= 0:
+        return f"Not shown to help: {size}; the interval includes zero."
+    return f"A gain of {size}. Only an evaluation with controls can tell whether it is more than wording or bias."
+
+
+def warnings_of(diagnostics: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what a person should know before using the vector, worst first."""
+    found = []
+    shuffled, halves = diagnostics.get("shuffled_cosine"), diagnostics.get("halves_cosine")
+    size = diagnostics.get("relative_norm")
+    false_acceptance = (diagnostics.get("validation") or {}).get("false_acceptance_rate")
+    if false_acceptance and false_acceptance["steered"] > false_acceptance["unsteered"]:
+        found.append(
+            f"False statements are accepted more often with it: {_share(false_acceptance['unsteered'])} before, "
+            f"{_share(false_acceptance['steered'])} after."
+        )
+    if shuffled is not None and shuffled >= CLASS_PRIOR_COSINE:
+        found.append(
+            f"Shuffled labels give nearly the same direction (cosine {shuffled:.2f}): it is mostly the class prior, not medicine."
+        )
+    if halves is not None and halves < STABLE_COSINE:
+        found.append(
+            f"Two halves of the data give unlike directions (cosine {halves:.2f}): other examples would give another vector."
+        )
+    if size is not None and size < SMALL_SHARE:
+        found.append(
+            "It is too small to change many answers at this strength. Where wording gives nothing away, little is left."
+        )
+    return tuple(found)
+
+
+def _points(value: float) -> str:
+    return f"{100 * value:+.1f}"
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.0f} %"

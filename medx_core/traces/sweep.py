@@ -1,0 +1,176 @@
+"""The map of a strategy over layers and strengths: fitted on one part of the statements, measured on another.
+
+All cells share one pass over the prompts, and each then runs only the layers above its own on one token. Whoever picks
+a cell by this map has chosen on the statements it was measured on, so that an evaluation needs others.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+
+from medx_core.data.labelled_statements import LabelledStatement
+from medx_core.errors import BadInput
+from medx_core.traces.cells import SteeringCell
+from medx_core.traces.running import batch_key
+from medx_core.traces.statement_runner import RunScores, StatementRunner
+from medx_core.traces.sweep_fitting import SweepRecipe, fitted_on_train
+
+OnStage = Callable[[str, int, int], None]
+"""Told what is being done, how much of it is done, and of how much."""
+
+FIGURES = (
+    "accuracy",
+    "balanced_accuracy",
+    "auroc",
+    "predicted_true_rate",
+    "false_acceptance_rate",
+    "answer_word_rate",
+)
+NOTE = (
+    "Fitted on the train part, measured on the other part. A cell that is picked by this map is chosen on the "
+    "statements it was measured on; evaluate it on others."
+)
+
+
+@dataclass(frozen=True)
+class SweepMap:
+    """What every cell gave: `runs` in the order of layers, then strengths; seconds of fitting and of measuring."""
+
+    recipe: SweepRecipe
+    cells: tuple[SteeringCell, ...]
+    runs: tuple[RunScores, ...]
+    unsteered: RunScores
+    gold: NDArray[np.bool_]
+    n_train: int
+    seconds: Mapping[str, float]
+    resumed: bool
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the map: each figure as one list of strengths a layer."""
+        figures = [run_figures(run, self.gold) for run in self.runs]
+        width = len(self.recipe.strengths)
+        rows = [figures[start : start + width] for start in range(0, len(figures), width)]
+        return {
+            **self.recipe.as_json(),
+            "n_train": self.n_train,
+            "n_measured": len(self.gold),
+            "note": NOTE,
+            "unsteered": run_figures(self.unsteered, self.gold),
+            **{name: [[cell[name] for cell in row] for row in rows] for name in FIGURES},
+            "seconds": dict(self.seconds),
+            "from_cached_states": self.resumed,
+        }
+
+
+@dataclass(frozen=True)
+class CellCheck:
+    """Some cells run again as one whole pass each, with the prompt's cached beginning and batches by length."""
+
+    cells: tuple[tuple[int, float], ...]
+    whole_seconds_a_cell: float
+    swept_seconds_a_cell: float
+    largest_difference: float
+    verdicts_changed: int
+
+    @property
+    def ratio(self) -> float:
+        """How many times faster the sweep was, a cell."""
+        return self.whole_seconds_a_cell / self.swept_seconds_a_cell
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the check by name."""
+        return {
+            "cells": [{"layer": layer, "strength": strength} for layer, strength in self.cells],
+            "whole_seconds_a_cell": self.whole_seconds_a_cell,
+            "swept_seconds_a_cell": self.swept_seconds_a_cell,
+            "ratio": self.ratio,
+            "largest_difference": self.largest_difference,
+            "verdicts_changed": self.verdicts_changed,
+        }
+
+
+def sweep(
+    runner: StatementRunner,
+    train: Sequence[LabelledStatement],
+    measured: Sequence[LabelledStatement],
+    recipe: SweepRecipe,
+    on_stage: OnStage,
+) -> SweepMap:
+    """Fit the recipe's strategy on `train` at every layer, run every strength on `measured`.
+
+    Raises:
+        BadInput: `measured` holds one kind of answer only.
+        VectorRefused: a layer does not exist, or `train` does not do for the strategy.
+        ModelUnavailable: a batch does not fit into the device's memory.
+    """
+    gold = np.array([one.answer for one in measured], dtype=bool)
+    if len(np.unique(gold)) < 2:
+        raise BadInput("The statements to measure on are all TRUE or all FALSE; a sweep needs both.")
+    started = time.perf_counter()
+    fitted = fitted_on_train(runner, train, recipe, lambda done, of: on_stage("fitting", done, of))
+    cells = tuple(
+        SteeringCell(layer, fitted[layer].shift(strength))
+        for layer in recipe.layers
+        for strength in recipe.strengths
+    )
+    texts = [one.text for one in measured]
+    unsteered = runner.scores(texts, lambda done, of: on_stage("unsteered", done, of))
+    ready = runner.resumes  # found out before the clock starts
+    begun = time.perf_counter()
+    name = batch_key(recipe, [(one.text, one.answer, one.group, one.pair) for one in train])
+    runs = runner.steered(texts, cells, lambda done, of: on_stage("measuring", done, of), name=name)
+    ended = time.perf_counter()
+    seconds = {"fitting": begun - started, "measuring": ended - begun}
+    return SweepMap(recipe, cells, tuple(runs), unsteered, gold, len(train), seconds, ready)
+
+
+def check_cells(
+    runner: StatementRunner, found: SweepMap, texts: Sequence[str], count: int, on_stage: OnStage
+) -> CellCheck:
+    """Run `count` cells, spread evenly over the map, as whole passes; compare scores and time.
+
+    Raises:
+        ModelUnavailable: a batch does not fit into the device's memory.
+    """
+    chosen = spread(len(found.cells), count)
+    started = time.perf_counter()
+    again = []
+    for done, place in enumerate(chosen):
+        on_stage("checking", done, len(chosen))
+        again += runner.steered(texts, [found.cells[place]], resumed=False)
+    whole = (time.perf_counter() - started) / len(chosen)
+    on_stage("checking", len(chosen), len(chosen))
+    before = np.array([found.runs[place].scores for place in chosen])
+    after = np.array([run.scores for run in again])
+    places = [divmod(place, len(found.recipe.strengths)) for place in chosen]
+    return CellCheck(
+        cells=tuple((found.recipe.layers[row], found.recipe.strengths[column]) for row, column in places),
+        whole_seconds_a_cell=whole,
+        swept_seconds_a_cell=found.seconds["measuring"] / len(found.cells),
+        largest_difference=float(np.abs(before - after).max()),
+        verdicts_changed=int(((before >= 0) != (after >= 0)).sum()),
+    )
+
+
+def spread(cells: int, count: int) -> list[int]:
+    """Return `count` different places out of `cells`, evenly spread, so over layers and strengths alike."""
+    count = max(1, min(count, cells))
+    return [int((2 * i + 1) * cells / (2 * count)) for i in range(count)]
+
+
+def run_figures(run: RunScores, gold: NDArray[np.bool_]) -> dict[str, float | None]:
+    """Return one run's figures against the gold answers, without intervals."""
+    said = run.scores >= 0
+    return {
+        "accuracy": float((said == gold).mean()),
+        "balanced_accuracy": float((said[gold].mean() + (~said[~gold]).mean()) / 2),
+        "auroc": float(roc_auc_score(gold, run.scores)),
+        "predicted_true_rate": float(said.mean()),
+        "false_acceptance_rate": float(said[~gold].mean()),
+        "answer_word_rate": None if run.answer_words is None else float(run.answer_words.mean()),
+    }

@@ -1,0 +1,114 @@
+"""Evaluations asked for on a page: a worker runs them in a process of their own, and none is lost or left running."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from medx_core.evaluation.requests import EvaluationRequest
+from medx_core.settings import Settings
+from medx_core.storage.engine import Database
+from medx_core.storage.run_reading import Run, RunStatus
+from medx_core.storage.run_store import RunStore
+from tests.faults.harness import eventually, installation, is_running
+from tests.integration.test_evaluate import write_statements
+from tests.language_models import tiny_network, word_tokenizer
+from workers.evaluations import Evaluations
+
+SLEEPS = (sys.executable, "-c", "import signal; signal.pause()")
+DIES = (sys.executable, "-c", "import os; os.kill(os.getpid(), 9)")
+
+
+def asked(runs: RunStore, data: str = "bundled", **given: object) -> Run:
+    request = EvaluationRequest(data, **given)
+    return runs.request("evaluation", request.as_json(), requested_by="ada")
+
+
+@pytest.fixture
+def runs(sqlite_database: Database) -> RunStore:
+    return RunStore(sqlite_database)
+
+
+@contextmanager
+def worker(database: Database, home: Path, command: tuple[str, ...]) -> Iterator[Evaluations]:
+    found = Evaluations(database, Settings(home=home), owner="here", may_begin=lambda: True, command=command)
+    found.start()
+    try:
+        yield found
+    finally:
+        found.stop()
+
+
+def children() -> list[psutil.Process]:
+    return [
+        child for child in psutil.Process().children() if child.is_running() and child.status() != "zombie"
+    ]
+
+
+def reached(runs: RunStore, run: Run, status: RunStatus) -> Callable[[], bool]:
+    return lambda: runs.get(run.public_id).status is status
+
+
+def test_a_process_that_always_dies_fails_in_words_after_three_attempts(runs, sqlite_database, tmp_path):
+    run = asked(runs)
+    with worker(sqlite_database, tmp_path, DIES):
+        eventually(reached(runs, run, RunStatus.FAILED), "the run has failed")
+    failed = runs.get(run.public_id)
+    assert failed.reason == (
+        "Its process was killed, perhaps because the machine ran out of memory; it was tried 3 times."
+    )
+
+
+def test_cancelling_ends_the_process_and_the_next_run_begins(runs, sqlite_database, tmp_path):
+    first, second = asked(runs), asked(runs)
+    with worker(sqlite_database, tmp_path, SLEEPS):
+        eventually(lambda: len(children()) == 1, "the first process runs")
+        [process] = children()
+        assert reached(runs, second, RunStatus.QUEUED)()
+        runs.cancel(first.public_id)
+        eventually(lambda: not is_running(process.pid), "the process has ended")
+        eventually(reached(runs, second, RunStatus.RUNNING), "the second run begins")
+    assert children() == []
+
+
+def test_a_worker_that_stops_ends_the_process_and_hands_the_run_back(runs, sqlite_database, tmp_path):
+    run = asked(runs)
+    with worker(sqlite_database, tmp_path, SLEEPS):
+        eventually(lambda: len(children()) == 1, "the process runs")
+    assert children() == []
+    left = runs.get(run.public_id)
+    assert (left.status, left.attempts, left.owner) == (RunStatus.QUEUED, 0, None)
+
+
+def test_a_killed_worker_takes_its_evaluation_along_and_the_next_one_finishes_it(tmp_path):
+    home, model = tmp_path / "home", tmp_path / "tiny"
+    tiny_network("llama").save_pretrained(model)
+    word_tokenizer().save_pretrained(model)
+    file = write_statements(tmp_path / "statements.csv", split=True)
+    refused = tmp_path / "one_sided.csv"
+    refused.write_text("statement,answer\n" + "".join(f"Number {row}.,TRUE\n" for row in range(60)))
+    with installation(home, max_attempts=3) as running:
+        database = Database(running.stack.settings.database)
+        runs = RunStore(database)
+        run = asked(runs, str(file), models=(str(model),))
+        hopeless = asked(runs, str(refused), models=(str(model),))
+        eventually(lambda: runs.get(run.public_id).progress is not None, "the evaluation is under way")
+        process_id = running.stack.process_ids["worker"]
+        [process] = psutil.Process(process_id).children()
+        assert process.nice() == psutil.Process(process_id).nice() + 10
+        os.kill(process_id, signal.SIGKILL)
+        eventually(lambda: not is_running(process.pid), "the evaluation's process ends with its worker")
+        eventually(reached(runs, run, RunStatus.DONE), "another worker finishes the run")
+        eventually(lambda: runs.get(hopeless.public_id).finished, "the other run ends too")
+        done, told = runs.get(run.public_id), runs.get(hopeless.public_id)
+        database.close()
+    assert done.attempts == 2
+    assert done.result is not None
+    assert (done.result["n_train"], done.result["n_test"], done.result["data"]) == (110, 40, "statements.csv")
+    assert (told.status, told.attempts) == (RunStatus.FAILED, 1)
+    assert "needs at least 20" in told.reason

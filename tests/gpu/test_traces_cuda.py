@@ -1,0 +1,48 @@
+"""On CUDA, in both number types, resumed runs are whole runs."""
+
+import numpy as np
+import pytest
+import torch
+
+from medx_core.models.devices import choose_placement
+from medx_core.models.prompting import STATEMENT_PROMPT
+from medx_core.steering.hooks import ConstantShift
+from medx_core.traces.answer_gradient import answer_gradient
+from medx_core.traces.cells import SteeringCell, TextAmounts
+from medx_core.traces.likelihoods import log_likelihoods
+from medx_core.traces.statement_runner import StatementRunner
+from tests.language_models import WIDTH, tiny_model
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device"),
+]
+TEXTS = [
+    "The heart pumps blood.",
+    "Is",
+    "Insulin raises glucose in the blood and the kidneys make urine.",
+] * 12
+VECTOR = torch.linspace(-1, 1, WIDTH)
+TOLERANCE = {"float32": 1e-3, "bfloat16": 5e-2}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_resumed_runs_gradients_and_likelihoods_are_those_of_the_cpu(dtype):
+    on_gpu = StatementRunner(tiny_model(placement=choose_placement("cuda:0", dtype)), STATEMENT_PROMPT)
+    on_cpu = StatementRunner(tiny_model(placement=choose_placement("cpu", "float32")), STATEMENT_PROMPT)
+    amounts = torch.linspace(-2, 2, len(TEXTS))
+    cells = [SteeringCell(0, ConstantShift(VECTOR[None])), SteeringCell(1, TextAmounts(amounts, VECTOR))]
+    assert on_gpu.resumes
+    runs = zip(
+        on_gpu.steered(TEXTS, cells),
+        on_gpu.steered(TEXTS, cells, resumed=False),
+        on_cpu.steered(TEXTS, cells),
+        strict=True,
+    )
+    for resumed, whole, expected in runs:
+        np.testing.assert_allclose(resumed.scores, whole.scores, atol=TOLERANCE[dtype])
+        np.testing.assert_allclose(resumed.scores, expected.scores, atol=TOLERANCE[dtype])
+    gradients = [answer_gradient(runner, TEXTS, 1) for runner in (on_gpu, on_cpu)]
+    torch.testing.assert_close(*gradients, atol=TOLERANCE[dtype], rtol=TOLERANCE[dtype])
+    likelihoods = [log_likelihoods(runner.model, TEXTS) for runner in (on_gpu, on_cpu)]
+    np.testing.assert_allclose(*likelihoods, rtol=TOLERANCE[dtype])
