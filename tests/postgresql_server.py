@@ -20,7 +20,7 @@ from pathlib import Path
 
 import psycopg
 
-START_SECONDS = 60
+START_SECONDS = 120
 SETTINGS = (
     "listen_addresses=",
     "fsync=off",

@@ -8,7 +8,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def until(condition: Callable[[], T], *, seconds: float = 30.0) -> T:
+def until(condition: Callable[[], T], *, seconds: float = 60.0) -> T:
     """Return what `condition` returns once that is true; fail after `seconds`."""
     pause, deadline = threading.Event(), time.monotonic() + seconds
     while not (found := condition()):

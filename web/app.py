@@ -32,6 +32,7 @@ def build_app(settings: Settings, services: Services | None = None) -> FastAPI:
     """
     _settle_gradio(settings)
     from web.downloads import download_routes
+    from web.evaluation_downloads import evaluation_routes
     from web.operations import operations_routes
     from web.sign_in import sign_in_routes
 
@@ -41,6 +42,7 @@ def build_app(settings: Settings, services: Services | None = None) -> FastAPI:
     app.include_router(sign_in_routes(made))
     app.include_router(operations_routes(made))
     app.include_router(download_routes(made))
+    app.include_router(evaluation_routes(made))
     app.mount("/assets", StaticFiles(directory=ASSETS), name="assets")
 
     @app.get("/")
@@ -88,7 +90,7 @@ def _built_pages(services: Services) -> "Blocks":
     from gradio import Blocks
 
     from web import programs
-    from web.tabs import account, admin, ask, batch, review
+    from web.tabs import account, admin, ask, batch, results, review
 
     pages: Blocks
     with Blocks(title="MedX", analytics_enabled=False, delete_cache=(3600, 86400), fill_width=True) as pages:
@@ -97,6 +99,7 @@ def _built_pages(services: Services) -> "Blocks":
     for path, title, build in (
         ("batch", "Batch", batch.build),
         ("review", "Review", review.build),
+        ("results", "Results", results.build),
         ("admin", "Admin", admin.build),
         ("account", "Account", account.build),
     ):

@@ -15,6 +15,7 @@ PAGES: tuple[tuple[str, str, Role], ...] = (
     ("", "Ask", Role.ASKER),
     ("batch", "Batch", Role.ASKER),
     ("review", "Review", Role.CLINICIAN),
+    ("results", "Results", Role.ASKER),
     ("admin", "Admin", Role.ADMIN),
     ("account", "Account", Role.ASKER),
 )

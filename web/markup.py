@@ -120,8 +120,8 @@ def _text(answer: Answer) -> str:
     return tag("p", escape(answer.text or ""), "medx-text") + (note(remark) if remark else "")
 
 
-def question_html(view: QuestionView) -> str:
-    """Show a question with everything known of it by now."""
+def question_html(view: QuestionView, evidence: str = "") -> str:
+    """Show a question with everything known of it by now; `evidence` is ready HTML on what its vector is worth."""
     item = view.item
     if item.status is ItemStatus.QUARANTINED:
         return _question_line(item) + tag(
@@ -139,9 +139,8 @@ def question_html(view: QuestionView) -> str:
     parts = [_question_line(item)]
     parts += [route_html(item.route)] if item.route is not None else []
     parts.append(tag("div", cards, f"medx-cards of-{len(view.job.arms)}"))
-    parts += [
-        tag("p", escape(line), "medx-evidence") for line in (wording.NOT_EVALUATED, wording.STEERED_MEANS)
-    ]
+    known = evidence or escape(wording.NOT_EVALUATED)
+    parts += [tag("p", line, "medx-evidence") for line in (known, escape(wording.STEERED_MEANS))]
     return tag("div", "".join(parts), "medx-answer", data_status=item.status.value, aria_live="polite")
 
 

@@ -21,6 +21,7 @@ from medx_core.review.rating_form import form_from
 from medx_core.storage.person_store import Person, Role
 from web.door import door
 from web.downloads import written_results
+from web.evaluation_programs import build_evaluation_programs
 from web.following import follow, visible_job
 from web.operations import SUBMITTED
 from web.services import Services
@@ -36,6 +37,7 @@ def build(services: Services) -> None:
     _questions(services)
     _batches(services)
     _ratings(services)
+    build_evaluation_programs(services)
 
 
 def _questions(services: Services) -> None:

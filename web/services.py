@@ -10,7 +10,9 @@ from medx_core.storage.job_store import JobStore
 from medx_core.storage.opening import open_database
 from medx_core.storage.person_store import PersonStore
 from medx_core.storage.rating_store import RatingStore
+from medx_core.storage.run_store import RunStore
 from medx_core.storage.vector_store import VectorStore
+from web.evidence import Evidence
 from web.session import Attempts, Sessions, session_secret
 from web.shown_answers import ShownAnswers
 from web.token_streams import TokenStreams
@@ -27,6 +29,8 @@ class Services:
     ratings: RatingStore
     health: HealthStore
     vectors: VectorStore
+    runs: RunStore
+    evidence: Evidence
     audit: AuditStore
     streams: TokenStreams
     sessions: Sessions
@@ -43,7 +47,7 @@ def build_services(settings: Settings) -> Services:
     """
     settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
     database = open_database(settings)
-    people = PersonStore(database)
+    people, vectors, runs = PersonStore(database), VectorStore(database), RunStore(database)
     secret = session_secret(settings)
     return Services(
         settings=settings,
@@ -52,7 +56,9 @@ def build_services(settings: Settings) -> Services:
         people=people,
         ratings=RatingStore(database),
         health=HealthStore(database),
-        vectors=VectorStore(database),
+        vectors=vectors,
+        runs=runs,
+        evidence=Evidence(runs, vectors),
         audit=AuditStore(database),
         streams=TokenStreams(settings.redis_url),
         sessions=Sessions(secret, hours=settings.session_hours, people=people),

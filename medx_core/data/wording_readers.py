@@ -42,12 +42,17 @@ def surface_cues(texts: Sequence[str]) -> NDArray[np.float32]:
     return np.stack([_cues_of(text) for text in texts])
 
 
+def character_grams(text: str) -> list[str]:
+    """Return what scikit-learn's "char_wb" gives for two to four characters, with every word taken apart once only."""
+    return [gram for word in text.lower().split() for gram in _grams_of_word(word)]
+
+
 def _words() -> Pipeline:
     return make_pipeline(TfidfVectorizer(analyzer=_terms_of, sublinear_tf=True), _classifier())
 
 
 def _characters() -> Pipeline:
-    vectors = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True, max_features=100_000)
+    vectors = TfidfVectorizer(analyzer=character_grams, sublinear_tf=True, max_features=100_000)
     return make_pipeline(vectors, _classifier(dual=True))
 
 
@@ -74,6 +79,14 @@ def _terms_of(text: str) -> tuple[str, ...]:
     """Return the words of a text, then its pairs of neighbouring words."""
     words = _TERM.findall(text.lower())
     return (*words, *(f"{left} {right}" for left, right in pairwise(words)))
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _grams_of_word(word: str) -> tuple[str, ...]:
+    padded = f" {word} "
+    return tuple(
+        padded[first : first + length] for length in (2, 3, 4) for first in range(len(padded) - length + 1)
+    )
 
 
 @lru_cache(maxsize=_REMEMBERED)

@@ -52,7 +52,9 @@ class VectorsByText:
 
     def __call__(self, states: Tensor) -> Tensor:
         """Refuse: it must be asked with `for_texts` first."""
-        raise TypeError(f"shifts by text must be bound to texts before they meet states {tuple(states.shape)}")
+        raise TypeError(
+            f"shifts by text must be bound to texts before they meet states {tuple(states.shape)}"
+        )
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,7 @@ class EvaluationRequest:
 
     def as_json(self) -> dict[str, Any]:
         """Return what `request_from` reads."""
-        return asdict(self)
+        return asdict(self) | {"name": self.title}
 
 
 def request_from(stored: Mapping[str, Any]) -> EvaluationRequest:
@@ -114,7 +114,9 @@ def request_from(stored: Mapping[str, Any]) -> EvaluationRequest:
     Raises:
         BadInput: it holds something that this version does not know.
     """
-    known: dict[str, Any] = {name: stored[name] for name in EvaluationRequest.__dataclass_fields__ if name in stored}
+    known: dict[str, Any] = {
+        name: stored[name] for name in EvaluationRequest.__dataclass_fields__ if name in stored
+    }
     lists = {name: tuple(known[name]) for name in ("models", "extra") if name in known}
     return EvaluationRequest(**{"data": ""} | known | lists)
 

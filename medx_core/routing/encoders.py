@@ -5,7 +5,8 @@ thirds of the way say more about how it is put, which is what tells a question f
 
 Any sentence-transformers model that pools by mean or by its first token can be read, from a folder, from a hub id, or
 the MiniLM that comes in a wheel. The folder is read with transformers, which the language model needs anyway:
-importing sentence-transformers itself would add seconds to every start of a worker.
+importing sentence-transformers itself would add seconds to every start of a worker. A test holds the last layer's part
+against what sentence-transformers gives.
 """
 
 from collections.abc import Sequence

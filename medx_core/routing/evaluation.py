@@ -68,6 +68,7 @@ def figures(scored: Scored, data: Labelled, *, threshold: float) -> dict[str, An
         "coverage": _coverage_curve(scored.probabilities, best == labels),
         "threshold": threshold,
         "abstained": float((scored.in_scope < threshold).mean()),
+        "routed": _routed(best == labels, scored.in_scope >= threshold),
         "out_of_scope": _out_of_scope(scored, threshold),
         "confident_mistakes": _confident_mistakes(scored.probabilities, labels, data),
     }
@@ -125,6 +126,12 @@ def _coverage_curve(probabilities: Floats, right: NDArray[np.bool_]) -> list[dic
             }
         )
     return curve
+
+
+def _routed(right: NDArray[np.bool_], kept: NDArray[np.bool_]) -> dict[str, float | int | None]:
+    """Return how many questions the router does not abstain from, and how many of those it routes rightly."""
+    n = int(kept.sum())
+    return {"n": n, "share": float(kept.mean()), "accuracy": float(right[kept].mean()) if n else None}
 
 
 def _out_of_scope(scored: Scored, threshold: float) -> dict[str, Any]:

@@ -218,7 +218,7 @@ def test_a_worker_that_cannot_start_says_so_in_one_sentence(
     monkeypatch.setenv("REDIS_URL", "" if missing == "broker" else "redis://127.0.0.1:1/0")
     monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path / 'no-such.sqlite3'}")
     done = subprocess.run(
-        [sys.executable, "-m", "workers"], capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-m", "workers"], capture_output=True, text=True, check=False, timeout=180
     )
     assert done.returncode == 1
     assert sentence in done.stderr

@@ -34,6 +34,7 @@ def test_the_figures_of_three_questions_are_those_counted_by_hand():
     assert found["by_source"] == {"one": {"n": 2, "accuracy": 0.5}, "two": {"n": 1, "accuracy": 1.0}}
     assert found["ece"] == pytest.approx(0.9 - 2 / 3, abs=1e-6)
     assert found["abstained"] == pytest.approx(1 / 3)
+    assert found["routed"] == {"n": 2, "share": pytest.approx(2 / 3), "accuracy": 1.0}
     assert found["out_of_scope"] == {"n": 2, "auroc": pytest.approx(5 / 6), "abstained": 0.5}
     assert [mistake["question"] for mistake in found["confident_mistakes"]] == ["b"]
 

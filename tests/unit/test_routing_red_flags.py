@@ -1,8 +1,12 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from medx_core.categories import Category, RouteSource
 from medx_core.routing.red_flags import RULES, has_red_flag, red_flags
+from medx_core.routing.rules_router import RulesRouter
 
 EMERGENCIES = {
     "chest pain with arm, jaw, sweat or breathlessness": "Tight chest since breakfast and it goes into my left arm",
@@ -71,3 +75,14 @@ def test_a_person_in_danger_is_seen_through_the_language_of_research():
 def test_any_text_is_read_whatever_its_letter_case(text):
     assert has_red_flag("won't wake up. my dad. " + text) is True
     assert isinstance(has_red_flag(text), bool)
+
+
+def test_a_sign_of_an_emergency_is_seen_at_the_end_of_a_story_longer_than_any_router_reads():
+    story = "We were on holiday and the weather was lovely. " * 80
+    assert has_red_flag(story + "Now she is not breathing.")
+
+
+def test_nobody_who_chooses_another_kind_loses_the_emergency_line():
+    route = RulesRouter().route(["my husband is having a heart attack, what do studies say"])[0]
+    chosen = replace(route, category=Category.LITERATURE, source=RouteSource.USER)
+    assert chosen.needs_emergency_line

@@ -19,6 +19,7 @@ from web.following import QuestionView, follow, look, visible_job
 from web.frame import ADDRESS, QUERY, heading, on_load, page_frame
 from web.markup import fault, link, note, question_html, tag
 from web.operations import SUBMITTED
+from web.results_markup import evidence_html
 from web.services import Services
 from web.submission import submit_question
 
@@ -151,7 +152,7 @@ class _AskPage:
     async def watch(self, person: Person, public_id: str) -> AsyncIterator[tuple[Any, ...]]:
         """Show the question until it is answered."""
         async for view in follow(self._services, public_id, person):
-            yield _shown(view)
+            yield _shown(self._services, view)
 
     async def restore(self, person: Person, public_id: str) -> AsyncIterator[tuple[Any, ...]]:
         """Show the question in the address, if there is one."""
@@ -160,7 +161,7 @@ class _AskPage:
             return
         try:
             async for view in follow(self._services, public_id, person):
-                yield (public_id, *_restored_form(view), *_shown(view))
+                yield (public_id, *_restored_form(view), *_shown(self._services, view))
         except MedxError as error:
             yield ("", *(gr.skip() for _ in range(7)), fault(str(error)))
 
@@ -199,14 +200,14 @@ def _arm_choice(view: QuestionView) -> str:
     return next((name for name, arms in ARM_CHOICES.items() if arms == view.job.arms), "both")
 
 
-def _shown(view: QuestionView) -> tuple[Any, ...]:
+def _shown(services: Services, view: QuestionView) -> tuple[Any, ...]:
     """Return what the ask button, the cancel button, the row of kinds and the answer show."""
     done = view.finished
     return (
         gr.update(interactive=done),
         gr.update(visible=not done),
         gr.update(visible=done and bool(view.item.answers)),
-        question_html(view),
+        question_html(view, evidence_html(services.evidence, view)),
     )
 
 

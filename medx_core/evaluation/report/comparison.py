@@ -2,9 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
-from medx_core.evaluation.report.numbers import count, number
-from medx_core.evaluation.report.readings import UNSTEERED, Arm, Evaluation, Figure, Json, evaluation, wording_free
+from medx_core.evaluation.report.numbers import NOTHING, count, number
+from medx_core.evaluation.report.readings import (
+    UNSTEERED,
+    Evaluation,
+    Json,
+    evaluation,
+    wording_free,
+)
 from medx_core.evaluation.report.table_values import Cell, figure_cell, spoken, wording_free_cell
 from medx_core.evaluation.report.verdict_words import verdict
 
@@ -16,7 +23,7 @@ METRICS = (
     ("safety_error_rate", "safety error"),
 )
 SAME = (("model_sha256", "model"), ("data_sha256", "data"), ("seed", "seed"))
-MISSING = Cell("–")
+MISSING = Cell(NOTHING)
 
 
 @dataclass(frozen=True)
@@ -30,21 +37,29 @@ class Compared:
 def compared(first: Json, second: Json) -> Compared:
     """Return what a reader compares: verdicts, and the figures of the unsteered and the declared arm of both."""
     both = evaluation(first), evaluation(second)
-    rows = [("steering", *(Cell(verdict(one)[1]) for one in both))]
-    rows.append(("arm judged", *(Cell(_title(one, one.declared)) for one in both)))
-    rows.append(("test items", *(Cell(_count(one.result.get("n_test"))) for one in both)))
+    rows = [
+        _row("steering", both, lambda one: Cell(verdict(one)[1])),
+        _row("arm judged", both, lambda one: Cell(_title(one))),
+        _row("test items", both, lambda one: Cell(_count(one.result.get("n_test")))),
+    ]
     for metric, title in METRICS:
-        rows.append((f"{title}, unsteered", *(_cell(one.arm(UNSTEERED), metric) for one in both)))
-        rows.append((f"{title}, judged arm", *(_cell(one.arm(one.declared), metric) for one in both)))
-    rows.append(("wording-free, judged arm", *(_wording_free(one) for one in both)))
-    shown = tuple((what, a, b) for what, a, b in rows if (a, b) != (MISSING, MISSING))
+        rows.append(_row(f"{title}, unsteered", both, partial(_cell, metric=metric, declared=False)))
+        rows.append(_row(f"{title}, judged arm", both, partial(_cell, metric=metric, declared=True)))
+    rows.append(_row("wording-free, judged arm", both, _wording_free))
+    shown = tuple(row for row in rows if row[1:] != (MISSING, MISSING))
     return Compared(shown, tuple(_remarks(both)))
 
 
-def _cell(arm: Arm | None, metric: str) -> Cell:
-    shown: Figure | None = arm.figure(metric) if arm else None
-    say: Callable[[float], str] = spoken(metric)
-    return figure_cell(shown, say) if shown else MISSING
+def _row(
+    what: str, both: tuple[Evaluation, Evaluation], cell: Callable[[Evaluation], Cell]
+) -> tuple[str, Cell, Cell]:
+    return what, cell(both[0]), cell(both[1])
+
+
+def _cell(evaluated: Evaluation, *, metric: str, declared: bool) -> Cell:
+    arm = evaluated.arm(evaluated.declared if declared else UNSTEERED)
+    shown = arm.figure(metric) if arm else None
+    return figure_cell(shown, spoken(metric)) if shown else MISSING
 
 
 def _wording_free(evaluated: Evaluation) -> Cell:
@@ -72,9 +87,9 @@ def _remarks(both: tuple[Evaluation, Evaluation]) -> list[str]:
     return said
 
 
-def _title(evaluated: Evaluation, name: str) -> str:
-    arm = evaluated.arm(name)
-    return arm.title if arm else name
+def _title(evaluated: Evaluation) -> str:
+    arm = evaluated.arm(evaluated.declared)
+    return arm.title if arm else evaluated.declared
 
 
 def _count(value: object) -> str:

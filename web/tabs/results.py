@@ -1,0 +1,147 @@
+"""Results: pick an evaluation, read what came of it, put two side by side; an administrator starts one."""
+
+from typing import Any
+
+import gradio as gr
+
+from medx_core.clock import utc_now
+from medx_core.errors import MedxError
+from medx_core.evaluation.report.comparison import compared
+from medx_core.evaluation.report.page import results_section, stylesheet
+from medx_core.storage.person_store import Person, Role
+from medx_core.storage.run_reading import Run, RunStatus
+from web.door import door, reaches
+from web.evaluation_downloads import finished_evaluation
+from web.evaluations import KIND, RUNS_SHOWN, ahead_of, cancel
+from web.following import worker_seen
+from web.frame import QUERY, heading, on_load, page_frame
+from web.markup import fault, tag
+from web.results_markup import comparison_html, downloads_html, run_html, run_title, runs_html
+from web.services import Services
+from web.tabs.evaluation_start import build_start
+
+QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": 8}
+POLL_SECONDS = 2.0
+TO_RUN = "(id) => { if (id) history.replaceState(null, '', '?run=' + encodeURIComponent(id)); return []; }"
+SENTENCE = "What steering does to the model, measured against controls that a gain must beat."
+
+
+def build(services: Services) -> None:
+    """Build the page inside the blocks that are open."""
+    page_frame(services, "results")
+    with gr.Column(elem_classes="medx-page medx-results"):
+        heading("Results", SENTENCE)
+        with gr.Row(elem_classes="medx-choices"):
+            chosen = gr.Dropdown([], label="Evaluation", elem_id="medx-evaluation", scale=3, min_width=300)
+            other = gr.Dropdown([], label="Compare with", elem_id="medx-other", scale=2, min_width=240)
+        with gr.Accordion("All evaluations", open=False, elem_id="medx-all-evaluations"):
+            listed = gr.HTML(elem_id="medx-evaluations")
+        with gr.Accordion(
+            "Start an evaluation", open=False, visible=False, elem_id="medx-start-evaluation"
+        ) as starting:
+            started = build_start(services)
+        status = gr.HTML(elem_id="medx-run-status")
+        with gr.Row(elem_classes="medx-actions"):
+            links = gr.HTML(elem_classes="medx-inline", elem_id="medx-run-links")
+            stop = gr.Button("Cancel", elem_id="medx-cancel-run", visible=False, scale=0, min_width=110)
+        beside = gr.HTML(elem_id="medx-beside")
+        report = gr.HTML(elem_id="medx-report")
+    timer = gr.Timer(POLL_SECONDS, active=False)
+    page, at = _ResultsPage(services), door(services)
+    lists, shown = [chosen, other, listed], [status, links, stop, beside, report, timer]
+    on_load(at(page.open), [chosen], [starting, *lists, *shown], js=QUERY.format(name="run"))
+    picked = chosen.input(at(page.show), [chosen, other], shown, **QUIET)
+    picked.then(None, [chosen], None, js=TO_RUN, api_visibility="private")
+    other.input(at(page.show), [chosen, other], shown, **QUIET)
+    timer.tick(at(page.follow), [chosen, other], [*lists, *shown], **QUIET)
+    stop.click(door(services, Role.ADMIN)(page.cancel), [chosen, other], [*lists, *shown], **QUIET)
+    begun = started.change(at(page.began), [started], [*lists, *shown], **QUIET)
+    begun.then(None, [chosen], None, js=TO_RUN, api_visibility="private")
+
+
+class _ResultsPage:
+    """The handlers, each for a signed-in person."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def open(self, person: Person, wanted: str) -> tuple[Any, ...]:
+        """Show the evaluation of the address, else the newest that finished."""
+        runs = self._runs()
+        newest = next((run for run in runs if run.status is RunStatus.DONE), runs[0] if runs else None)
+        chosen = wanted or (newest.public_id if newest else None)
+        may_start = gr.update(visible=reaches(person, Role.ADMIN))
+        return may_start, *self._lists(runs, chosen, None), *self._shown(person, chosen, None)
+
+    def show(self, person: Person, public_id: str | None, other: str | None) -> tuple[Any, ...]:
+        """Show an evaluation, beside another one if that was chosen."""
+        return self._shown(person, public_id, other)
+
+    def follow(self, person: Person, public_id: str | None, other: str | None) -> tuple[Any, ...]:
+        """Show how a running evaluation stands; what does not change meanwhile is left alone."""
+        shown = self._shown(person, public_id, other)
+        if public_id and not self._services.runs.get(public_id).finished:
+            return (*(gr.skip() for _ in range(3)), *shown)
+        return *self._lists(self._runs(), public_id, other), *shown
+
+    def cancel(self, person: Person, public_id: str | None, other: str | None) -> tuple[Any, ...]:
+        """Cancel the evaluation that is shown."""
+        if public_id:
+            cancel(self._services, person, public_id)
+        return *self._lists(self._runs(), public_id, other), *self._shown(person, public_id, other)
+
+    def began(self, person: Person, public_id: str) -> tuple[Any, ...]:
+        """Show the evaluation that was just started."""
+        return *self._lists(self._runs(), public_id, None), *self._shown(person, public_id, None)
+
+    def _runs(self) -> tuple[Run, ...]:
+        return self._services.runs.list(KIND, limit=RUNS_SHOWN)
+
+    def _lists(self, runs: tuple[Run, ...], chosen: str | None, other: str | None) -> tuple[Any, ...]:
+        """Return what the two choices and the list of all evaluations show."""
+        choices = [(run_title(run), run.public_id) for run in runs]
+        if chosen and chosen not in {run.public_id for run in runs}:
+            choices.append(("an older evaluation", chosen))
+        done = [("nothing", "")]
+        done += [(run_title(run), run.public_id) for run in runs if run.status is RunStatus.DONE]
+        return (
+            gr.update(choices=choices, value=chosen),
+            gr.update(choices=done, value=other or ""),
+            runs_html(runs),
+        )
+
+    def _shown(self, person: Person, public_id: str | None, other: str | None) -> tuple[Any, ...]:
+        """Return what status, links, the cancel button, comparison, report and timer show."""
+        if not public_id:
+            return "", "", gr.update(visible=False), "", "", gr.Timer(active=False)
+        try:
+            run = self._services.runs.get(public_id)
+        except MedxError as error:
+            return fault(str(error)), "", gr.update(visible=False), "", "", gr.Timer(active=False)
+        return (
+            self._status(run),
+            downloads_html(run),
+            gr.update(visible=not run.finished and reaches(person, Role.ADMIN)),
+            self._beside(run, other),
+            _report(run),
+            gr.Timer(active=not run.finished),
+        )
+
+    def _status(self, run: Run) -> str:
+        waits = run.status is RunStatus.QUEUED
+        return run_html(
+            run,
+            utc_now(),
+            ahead=ahead_of(run, self._runs()) if waits else 0,
+            worker_seen=not waits or worker_seen(self._services),
+        )
+
+    def _beside(self, run: Run, other: str | None) -> str:
+        if not other or other == run.public_id or run.result is None:
+            return ""
+        second = finished_evaluation(self._services, other)
+        return comparison_html(run, second, compared(run.result, second.result or {}))
+
+
+def _report(run: Run) -> str:
+    return "" if run.result is None else tag("style", stylesheet()) + results_section(run.result)
