@@ -14,9 +14,12 @@ from time import monotonic
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from deploy.stack import Stack, run_until_stopped
+from medx_core.data.routing_texts import training_texts
 from medx_core.errors import MedxError
 from medx_core.models.catalog import CATALOGUE, model_source
 from medx_core.models.weight_hash import weight_sha256
+from medx_core.routing.heads import FORMAT as HEAD_FORMAT
+from medx_core.routing.router import texts_sha256
 from medx_core.settings import Settings, settings
 from medx_core.storage.opening import open_database
 from medx_core.storage.person_store import PersonStore, Role
@@ -86,13 +89,14 @@ def _prepared(chosen: Settings) -> bool:
 
 
 def _what_is_prepared(chosen: Settings) -> str:
-    """Name the weights, the encoder and the database that router and vectors were made for."""
+    """Name the weights, the encoder, the bundled texts and the database that router and vectors were made for."""
     source = model_source(chosen.model, chosen.models_folder)
     folder = Path(source.location)
     known = source.is_folder and any(folder.glob("*.safetensors"))
     weights = weight_sha256(folder, memory_folder=chosen.models_folder) if known else source.location
     where = hashlib.sha256(chosen.database.encode()).hexdigest()  # the address may hold a password
-    return f"{weights} {chosen.router_encoder} {where}\n"
+    texts = texts_sha256(training_texts())
+    return f"{HEAD_FORMAT} {texts} {weights} {chosen.router_encoder} {where}\n"
 
 
 def first_admin(chosen: Settings) -> tuple[str, str] | None:

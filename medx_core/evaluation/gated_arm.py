@@ -3,6 +3,7 @@
 Chosen by five-fold cross-fitting with whole groups: the gate of each fold is fitted on the others. First the layer, by
 how well the gates rank what they have not seen; then the strength, the smallest that comes within one standard error
 of the best when the model is really run, with the answer-word rate as a hard condition (it is what breaks first).
+Where there are twins, both are chosen by how many are ranked right.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.evaluation.arms import Flags, Values
-from medx_core.evaluation.ranking import pairs_ranked_right
+from medx_core.evaluation.ranking import pairs_ranked_right, twins_of
 from medx_core.steering.strategies.gate import Gate, fit_gate, gated_shift
 from medx_core.traces.answer_gradient import answer_gradient
 from medx_core.traces.statement_runner import RecordedStates, StatementRunner, SteeringCell
@@ -105,7 +106,7 @@ def fit_gated_arm(runner: StatementRunner, run: TrainingRun) -> GatedArm:
     tried = _strengths_outside(runner, run, layer, folds, (gradient, offset))
     return GatedArm(
         layer=layer,
-        strength=_smallest_good(tried, len(texts)),
+        strength=_smallest_good(tried, run),
         offset=offset,
         gate=run.fit(layer),
         gradient=gradient,
@@ -164,10 +165,13 @@ def _strengths_outside(
     ]
 
 
-def _smallest_good(tried: Sequence[Mapping[str, float]], n: int) -> float:
+def _smallest_good(tried: Sequence[Mapping[str, float]], run: TrainingRun) -> float:
+    """Return the smallest strength within one standard error of the best: by twins ranked right, else by accuracy."""
     speaking = [one for one in tried if one["answer_word_rate"] >= LEAST_ANSWER_WORDS]
     if not speaking:
         return max(tried, key=lambda one: one["answer_word_rate"])["strength"]
-    best = max(one["accuracy"] for one in speaking)
-    error = (best * (1 - best) / n) ** 0.5
-    return min(one["strength"] for one in speaking if one["accuracy"] >= best - error)
+    quality = "rank_quality" if run.on_twins else "accuracy"
+    count = len(twins_of(run.statements)) if run.on_twins else len(run.statements)
+    best = max(one[quality] for one in speaking)
+    error = (best * (1 - best) / count) ** 0.5
+    return min(one["strength"] for one in speaking if one[quality] >= best - error)

@@ -49,7 +49,8 @@ def build(services: Services) -> None:
     timer = gr.Timer(POLL_SECONDS, active=False)
     page, at = _ResultsPage(services), door(services)
     lists, shown = [chosen, other, listed], [status, links, stop, beside, report, timer]
-    on_load(at(page.open), [chosen], [starting, *lists, *shown], js=QUERY.format(name="run"))
+    wanted = gr.Textbox(visible="hidden")
+    on_load(at(page.open), [wanted], [starting, *lists, *shown], js=QUERY.format(name="run"))
     picked = chosen.input(at(page.show), [chosen, other], shown, **QUIET)
     picked.then(None, [chosen], None, js=TO_RUN, api_visibility="private")
     other.input(at(page.show), [chosen, other], shown, **QUIET)
