@@ -52,7 +52,7 @@ class StartForm:
             raise BadInput("Give both sizes, of train and of test, or neither.")
         return EvaluationRequest(
             data=str(self.path) if self.source == FILE else BUNDLED,
-            name=Path(str(self.path)).name if self.source == FILE else "bundled statements",
+            name=Path(str(self.path)).name if self.source == FILE else "Bundled statements",
             preset="" if own else self.preset,
             sample=int(self.sample) if own and self.sample else None,
             split=f"{self.train:.0f}/{self.test:.0f}" if own and self.train and self.test else "",

@@ -75,11 +75,15 @@ def downloads_html(run: Run) -> str:
 
 
 def comparison_html(first: Run, second: Run, shown: Compared) -> str:
-    """Show two evaluations side by side."""
-    head = [("", ""), (run_title(first), "num"), (run_title(second), "num")]
-    rows = ((escape(what), _cell(a), _cell(b)) for what, a, b in shown.rows)
+    """Show two evaluations side by side, as A and B."""
+    head = [("", "wide"), ("A", "num"), ("B", "num")]
+    rows = ((escape(what[:1].upper() + what[1:]), _cell(a), _cell(b)) for what, a, b in shown.rows)
     sides = table(head, rows, empty="Neither has figures.", name="Two evaluations side by side")
-    return tag("h2", "Side by side") + "".join(note(line) for line in shown.remarks) + sides
+    names = "".join(
+        tag("p", tag("strong", letter) + " " + escape(run_title(run)))
+        for letter, run in (("A", first), ("B", second))
+    )
+    return tag("h2", "Side by side") + names + "".join(note(line) for line in shown.remarks) + sides
 
 
 def checked_html(found: CheckedRequest) -> str:
@@ -150,8 +154,10 @@ def _data_of(run: Run) -> str:
 
 
 def _model_of(run: Run) -> str:
-    return str(run.summary.get("model") or ", ".join(run.settings.get("models") or ()))
+    """Name the model without the folder or owner it came from."""
+    named = str(run.summary.get("model") or ", ".join(run.settings.get("models") or ()))
+    return named.rsplit("/", 1)[-1]
 
 
 def _day(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d %H:%M} UTC"
+    return f"{moment:%Y-%m-%d %H:%M}"

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
+from threadpoolctl import threadpool_limits
 
 from medx_core.clock import iso, utc_now
 from medx_core.errors import BadInput
@@ -111,7 +112,9 @@ def _fit(features: Floats | csr_matrix, labels: Labels, inverse_penalty: float, 
     model = LogisticRegression(
         C=inverse_penalty, class_weight="balanced", max_iter=1_000, tol=TOLERANCE, random_state=seed
     )
-    model.fit(features, labels)
+    # Products this small gain nothing from a second thread, which on a busy machine waits long for its turn each time.
+    with threadpool_limits(1, user_api="blas"):
+        model.fit(features, labels)
     return LinearPart(model.coef_.astype(np.float32), model.intercept_.astype(np.float32))
 
 

@@ -7,7 +7,7 @@ from tests.browser.conftest import NARROW
 from tests.web_site import PASSWORD
 from web import wording
 
-PAGES = ("", "batch", "review", "admin", "account")
+PAGES = ("", "batch", "review", "results", "admin", "account")
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -23,7 +23,7 @@ def test_every_page_fits_a_phone_in_light_and_dark(site, open_page, path):
 
 def test_an_asker_who_types_the_address_of_the_admin_page_sees_no_data(site, open_page):
     page = open_page(site, "asa", "/app/admin")
-    expect(page.locator("#medx-header nav a")).to_have_text(["Ask", "Batch"])
+    expect(page.locator("#medx-header nav a")).to_have_text(["Ask", "Batch", "Results"])
     expect(page.get_by_text("This needs the role admin; yours is asker.").first).to_be_visible()
     expect(page.locator("#medx-people table")).to_have_count(0)
     expect(page.locator("#medx-health table")).to_have_count(0)

@@ -5,7 +5,7 @@ LOADED = """
 import sys
 import web.app
 from web.app import build_pages
-from web.tabs import account, admin, ask, batch, review
+from web.tabs import account, admin, ask, batch, results, review
 from web import programs
 heavy = {"torch", "transformers", "sentence_transformers", "sklearn", "celery", "workers"} & set(sys.modules)
 print(sorted(heavy))

@@ -22,7 +22,8 @@ from web.tabs.evaluation_start import build_start
 
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": 8}
 POLL_SECONDS = 2.0
-TO_RUN = "(id) => { if (id) history.replaceState(null, '', '?run=' + encodeURIComponent(id)); return []; }"
+# With its path: the pages have a base address that is not this one's.
+TO_RUN = "(id) => { if (id) history.replaceState(null, '', location.pathname + '?run=' + encodeURIComponent(id)); return []; }"
 SENTENCE = "What steering does to the model, measured against controls that a gain must beat."
 
 
@@ -45,7 +46,8 @@ def build(services: Services) -> None:
             links = gr.HTML(elem_classes="medx-inline", elem_id="medx-run-links")
             stop = gr.Button("Cancel", elem_id="medx-cancel-run", visible=False, scale=0, min_width=110)
         beside = gr.HTML(elem_id="medx-beside")
-        report = gr.HTML(elem_id="medx-report")
+        # Its own stylesheet is enough; Gradio's prose would set lists and headings anew.
+        report = gr.HTML(elem_id="medx-report", apply_default_css=False)
     timer = gr.Timer(POLL_SECONDS, active=False)
     page, at = _ResultsPage(services), door(services)
     lists, shown = [chosen, other, listed], [status, links, stop, beside, report, timer]
