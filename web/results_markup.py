@@ -22,6 +22,7 @@ STATES = {
 }
 HELPS = {True: "helps", False: "not shown to help", None: "open"}
 NO_PACE = "How long it takes is not known yet on this installation: minutes with a small model, hours with a large one."
+MEASURED_FOR = "Measured for vectors made this way, on this model."
 MEANWHILE = "It runs at low priority beside the answering of questions; you may close the page."
 
 
@@ -108,7 +109,9 @@ def evidence_html(evidence: Evidence, view: QuestionView) -> str:
     """Return what the vector behind a question's steered answer is worth, with the way to where that comes from."""
     steered = [one.answer for one in view.item.answers if one.answer.arm is Arm.STEERED]
     line, run_id = evidence.of_answer(steered[0]) if steered else (wording.NOT_EVALUATED, "")
-    return escape(line) + (" " + link(f"/app/results?run={run_id}", "Why?") if run_id else "")
+    if not run_id:
+        return escape(line)
+    return escape(f"{line} {MEASURED_FOR} ") + link(f"/app/results?run={run_id}", "Why?")
 
 
 def _cell(cell: Cell) -> str:

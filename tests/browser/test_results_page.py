@@ -60,6 +60,12 @@ def test_the_newest_evaluation_is_read_compared_and_taken_away(site, open_page):
     page.locator("#medx-evaluations tbody tr").last.get_by_role("link").click()
     page.wait_for_url("**/app/results?run=*")
     expect(report).to_contain_text("invented_statements.csv")
+    first = page.url
+    choose(page, "Evaluation", "other_statements.csv")
+    expect(report).to_contain_text("other_statements.csv")
+    page.wait_for_function(
+        "address => location.href !== address && location.search.startsWith('?run=')", arg=first
+    )
 
 
 @pytest.mark.parametrize("shade", ["light", "dark"])

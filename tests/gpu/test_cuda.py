@@ -14,9 +14,9 @@ from medx_core.models.scoring import AnswerHead
 from medx_core.models.shared_prefix import SharedPrefix
 from medx_core.questions import ARM_CHOICES, Arm, Question
 from medx_core.steering.hooks import steered
-from medx_core.steering.row_plans import RowSteering, plan_for_rows
 from medx_core.steering.layers import hidden_size, penultimate_layer
 from medx_core.steering.recording import recorded
+from medx_core.steering.row_plans import RowSteering, plan_for_rows
 from tests.integration.test_answering import FixedRouter, FixedVectors, vector_for
 from tests.language_models import REAL, models_folder, tiny_model
 

@@ -34,11 +34,19 @@ def write_statements(path: Path, *, split: bool = False, twins: bool = False) ->
         for number in range(150):
             truth = number % 2 == 0
             part = PARTS[(number // 2) % len(PARTS)]
-            text = f"The {part} {'pumps' if truth else 'raises'} the {PARTS[number % 5]} number {number // 2}."
+            text = (
+                f"The {part} {'pumps' if truth else 'raises'} the {PARTS[number % 5]} number {number // 2}."
+            )
             pair = f"p{number // 2}" if twins else ""
             side = "train" if number < 110 else "test"
             writer.writerow(
-                {"statement": text, "answer": truth, "harm": "severe", "split": side if split else "", "pair": pair}
+                {
+                    "statement": text,
+                    "answer": truth,
+                    "harm": "severe",
+                    "split": side if split else "",
+                    "pair": pair,
+                }
             )
     return path
 
@@ -80,7 +88,8 @@ def test_a_metric_is_a_value_with_its_interval_and_count(result: dict) -> None:
 def test_the_same_evaluation_twice_is_the_same_to_the_last_digit(tmp_path: Path) -> None:
     data = load_labelled(write_statements(tmp_path / "statements.csv"))
     runs = [
-        evaluate_models([tiny_model()], data, PartSizes(split=(100, 50)), EvaluationPlan(), quiet) for _ in range(2)
+        evaluate_models([tiny_model()], data, PartSizes(split=(100, 50)), EvaluationPlan(), quiet)
+        for _ in range(2)
     ]
     for one in runs:
         del one["seconds"]

@@ -1,0 +1,127 @@
+"""Evaluations through the web without a browser: who may do what, what is refused before it is queued, downloads."""
+
+from dataclasses import replace
+
+import httpx
+import pytest
+from gradio_client import Client
+from gradio_client.exceptions import AppError
+
+from medx_core.categories import Category
+from medx_core.errors import BadInput
+from medx_core.evaluation.evidence_line import NOT_EVALUATED
+from medx_core.evaluation.requests import EvaluationRequest
+from medx_core.storage.vector_store import VectorRecord
+from tests.evaluation_results import synthetic_result
+from tests.integration.test_evaluate import write_statements
+from tests.web_site import running_site
+from web.evaluations import StartForm, checked, start
+from web.session import COOKIE
+
+KIND = "evaluation"
+BUNDLED = StartForm("bundled", None, "", None, None, None, 1, "gated", [])
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    with running_site(tmp_path_factory.mktemp("web") / "home") as running:
+        yield running
+
+
+@pytest.fixture
+def services(site):
+    return site.services
+
+
+@pytest.fixture
+def finished(services):
+    run = services.runs.add(KIND, EvaluationRequest("invented.csv").as_json())
+    return services.runs.finish(run.public_id, synthetic_result())
+
+
+def test_programs_read_evaluations(site, finished):
+    client = Client(f"{site.url}/app", headers={"Cookie": f"{COOKIE}={site.cookie('asa')}"}, verbose=False)
+    try:
+        newest = client.predict(5, api_name="/evaluations")[0]
+        assert (newest["run"], newest["status"]) == (finished.public_id, "done")
+        assert newest["summary"]["conclusion"] == finished.result["conclusion"]
+        whole = client.predict(finished.public_id, api_name="/evaluation_result")
+        assert whole["arms"]["gated"]["accuracy"] == finished.result["arms"]["gated"]["accuracy"]
+        with pytest.raises(AppError, match="no run under this id"):
+            client.predict("nothing", api_name="/evaluation_result")
+    finally:
+        client.close()
+
+
+def test_downloads_are_files_for_whoever_is_signed_in(site, finished, services):
+    unfinished = services.runs.request(KIND, EvaluationRequest("x.csv").as_json(), requested_by="ada")
+    with httpx.Client(base_url=site.url, cookies={COOKIE: site.cookie("asa")}) as client:
+        for file, start_of in (
+            ("report.html", "<!doctype html>"),
+            ("arms.csv", "model,arm"),
+            ("result.json", "{"),
+        ):
+            reply = client.get(f"/evaluations/{finished.public_id}/{file}")
+            assert reply.text.startswith(start_of)
+            assert reply.headers["content-disposition"].startswith("attachment")
+        for path in (
+            f"{finished.public_id}/other.txt",
+            f"{unfinished.public_id}/result.json",
+            "nothing/arms.csv",
+        ):
+            assert client.get(f"/evaluations/{path}").status_code == 404
+    assert httpx.get(f"{site.url}/evaluations/{finished.public_id}/arms.csv").status_code == 401
+    assert "download evaluation" in {entry.action for entry in services.audit.entries()}
+
+
+def test_a_file_is_kept_once_and_the_request_names_it(services, tmp_path):
+    path = write_statements(tmp_path / "mine.csv", split=True)
+    form = replace(BUNDLED, source="file", path=str(path), declared="paper")
+    runs = [start(services, services.people.find("ada"), form) for _ in range(2)]
+    assert len({run.settings["data"] for run in runs}) == 1
+    kept = services.settings.evaluations_folder / runs[0].settings["data"]
+    assert kept.read_bytes() == path.read_bytes()
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert (runs[0].settings["name"], runs[0].settings["declared"]) == ("mine.csv", "paper")
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"source": "file"}, "Choose a file first"),
+        ({"preset": "paper"}, "split of their own"),
+        ({"preset": "own", "train": 100}, "Give both sizes"),
+        ({"declared": "likelihood_gated"}, "off by default"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_before_it_is_queued(services, changed, words):
+    before = len(services.runs.list(KIND))
+    with pytest.raises(BadInput, match=words):
+        start(services, services.people.find("ada"), replace(BUNDLED, **changed))
+    assert len(services.runs.list(KIND)) == before
+
+
+def test_the_estimate_comes_from_evaluations_like_this_one(tmp_path, services):
+    assert checked(services, replace(BUNDLED, extra=["fine_tuned"])).about_seconds is None
+    run = services.runs.add(KIND, EvaluationRequest("x.csv", extra=("fine_tuned",)).as_json())
+    services.runs.finish(run.public_id, {"n_train": 10, "n_test": 10})
+    found = checked(services, replace(BUNDLED, extra=["fine_tuned"]))
+    finished = services.runs.get(run.public_id)
+    took = (finished.finished_at - finished.started_at).total_seconds()
+    assert found.about_seconds == pytest.approx(took / 20 * (found.train + found.test))
+
+
+def test_a_vectors_evidence_is_the_latest_evaluation_of_its_strategy_on_its_model(services):
+    vector = VectorRecord(
+        "m", "cd" * 32, Category.TRIAGE, 2, 1.0, "v", "01", strategy="gated", preset="gated"
+    )
+    assert services.evidence.of(vector) == (NOT_EVALUATED, "")
+    result = synthetic_result() | {"model_sha256": vector.model_sha256}
+    for _ in range(2):
+        run = services.runs.add(KIND, EvaluationRequest("x.csv").as_json())
+        services.runs.finish(run.public_id, result)
+    line, source = services.evidence.of(vector)
+    assert "is not shown to help (+15.7 points" in line
+    assert source == run.public_id
+    assert "+2.8 points" in services.evidence.of(replace(vector, strategy="mean_difference"))[0]
+    assert services.evidence.of(replace(vector, strategy="pca")) == (NOT_EVALUATED, "")
