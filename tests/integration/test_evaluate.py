@@ -141,7 +141,7 @@ def test_the_command_writes_json_and_report(tmp_path: Path, monkeypatch: pytest.
     word_tokenizer().save_pretrained(tmp_path / "tiny")
     file = write_statements(tmp_path / "statements.csv", split=True)
     monkeypatch.setenv("MEDX_HOME", str(tmp_path / "home"))
-    arguments = ["evaluate", "--data", str(file), "--model", str(tmp_path / "tiny")]
+    arguments = ["evaluate", "--data", str(file), "--model", str(tmp_path / "tiny"), "--no-store"]
     done = CliRunner().invoke(
         app, [*arguments, "--json", str(tmp_path / "out.json"), "--report", str(tmp_path / "report")]
     )
