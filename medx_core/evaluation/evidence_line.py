@@ -33,7 +33,7 @@ def evidence_line(evaluated: Mapping[str, Any] | None, arm: str | None = None) -
     if "helps" not in judged or read.arm(name) is None:
         return NOT_EVALUATED
     gain = _gain(read, name)
-    said = f"This vector {_verdict(judged, f' ({gain})' if gain else '')}."
+    said = f"A vector made this way {_verdict(judged, f' ({gain})' if gain else '')}."
     accepted = _false_acceptance(read, name)
     return f"{said} {accepted}" if accepted else said
 

@@ -11,7 +11,7 @@ def test_the_evidence_line_gives_gain_interval_size_and_false_acceptance():
     helping["judged"]["differences"]["unsteered"] = {"value": 0.041, "low": 0.02, "high": 0.062, "n": 2500}
     line = evidence_line(helping).replace("\u202f", " ")
     assert line == (
-        "This vector helps (+4.1 points, 2.0 to 6.2, n 2,500), also where wording gives nothing away. "
+        "A vector made this way helps (+4.1 points, 2.0 to 6.2, n 2,500), also where wording gives nothing away. "
         "False statements accepted: 13.1 % without steering, 36.2 % with it."
     )
 
