@@ -15,8 +15,8 @@ from medx_core.routing.router import Floats
 MAX_TOKENS = 256
 MAX_CHARACTERS = 2_000
 """More than MAX_TOKENS of English; what lies beyond is never read."""
-BATCH_TOKENS = {"cpu": 1_024, "cuda": 16_384}
-"""With its padding. Larger batches leave the cache of a CPU and hold more padding; a GPU wants them large."""
+BATCH_TOKENS = {"cpu": 512, "cuda": 16_384}
+"""With its padding. On a CPU larger batches leave the cache, and their memory is fetched and given back at each layer."""
 
 
 def forward_rows(
