@@ -15,6 +15,7 @@ from medx_core.models.catalog import ModelSource, model_source
 from medx_core.models.devices import Placement, memory_faults_in_words
 from medx_core.models.pulling import refuse_missing
 from medx_core.models.weight_hash import weight_sha256
+from medx_core.packed_linear import pack_linear_layers
 
 HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
 
@@ -98,6 +99,7 @@ def _read(
             f"The model {source.name} cannot be loaded from {folder}: {_first_line(error)}"
         ) from error
     prepared(network, tokenizer)
+    pack_linear_layers(network)
     return network, tokenizer
 
 

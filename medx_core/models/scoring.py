@@ -72,8 +72,9 @@ def output_matrix(model: LoadedModel) -> nn.Module:
 def output_rows(model: LoadedModel, tokens: list[int]) -> tuple[Tensor, Tensor | None]:
     """Return the output layer's rows (tokens, hidden_size) and biases for some tokens, in float32."""
     head = output_matrix(model)
+    weight: Tensor = head.weight  # type: ignore[assignment]  # packed or plain, torch types any attribute as a module too
     bias: Tensor | None = getattr(head, "bias", None)
-    return head.get_parameter("weight")[tokens].float(), None if bias is None else bias[tokens].float()
+    return weight[tokens].float(), None if bias is None else bias[tokens].float()
 
 
 def network_logits(model: LoadedModel, states: Tensor) -> Tensor:

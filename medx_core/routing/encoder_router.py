@@ -16,12 +16,12 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel, Pr
 
 from medx_core.categories import Route
 from medx_core.errors import RouterUnavailable
+from medx_core.packed_linear import pack_linear_layers
 from medx_core.routing.embedding_router import NONE_ROW, in_scope_scores, softmax
 from medx_core.routing.encoder_files import PROVENANCE, first_line, folder_sha256
 from medx_core.routing.forward_pass import forward_rows
 from medx_core.routing.heads import LABELS
 from medx_core.routing.networks import freeze, load_network, quiet_loading
-from medx_core.routing.one_dnn import prepare_for_reading
 from medx_core.routing.router import Floats, routes_from
 
 FORMAT = "medx-encoder-router-1"
@@ -119,7 +119,7 @@ def load_encoder_router(folder: Path, *, device: str = "cpu", threshold: float =
         AutoModelForSequenceClassification, folder, device=device, what="The router"
     )
     freeze(network)
-    prepare_for_reading(network)
+    pack_linear_layers(network)
     return EncoderRouter(network, tokenizer, provenance, torch.device(device), threshold or None)
 
 

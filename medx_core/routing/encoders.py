@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModel, BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
 
+from medx_core.packed_linear import pack_linear_layers
 from medx_core.routing.encoder_files import (
     WHEEL_ENCODER,
     encoder_folder,
@@ -25,7 +26,6 @@ from medx_core.routing.encoder_files import (
 )
 from medx_core.routing.forward_pass import forward_rows
 from medx_core.routing.networks import freeze, load_network
-from medx_core.routing.one_dnn import prepare_for_reading
 from medx_core.routing.router import Floats
 
 
@@ -101,5 +101,5 @@ def load_encoder(name: str = WHEEL_ENCODER, *, device: str = "cpu") -> SentenceE
     first_token = pools_first_token(folder)
     network, tokenizer = load_network(AutoModel, folder, device=device, what=f"The router's encoder {name}")
     freeze(network)
-    prepare_for_reading(network)
+    pack_linear_layers(network)
     return SentenceEncoder(name, sha256, network, tokenizer, first_token, torch.device(device))

@@ -5,11 +5,11 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel
 
+from medx_core.packed_linear import pack_linear_layers
 from medx_core.routing.encoder_files import WHEEL_ENCODER, encoder_folder
 from medx_core.routing.encoders import load_encoder
 from medx_core.routing.forward_pass import BATCH_TOKENS, batches_by_length, tokens_of
 from medx_core.routing.networks import freeze
-from medx_core.routing.one_dnn import prepare_for_reading
 
 TEXTS = [
     "Is it urgent?",
@@ -64,7 +64,7 @@ def test_a_network_prepared_for_reading_says_the_same_and_refuses_to_be_saved(tm
     }
     with torch.inference_mode():
         before = network(**batch).last_hidden_state
-        prepare_for_reading(network)
+        pack_linear_layers(network)
         after = network(**batch).last_hidden_state
     assert not any(type(module) is torch.nn.Linear for module in network.modules())
     torch.testing.assert_close(after, before, atol=1e-5, rtol=0)
