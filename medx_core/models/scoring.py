@@ -22,6 +22,7 @@ class AnswerHead:
     def __init__(self, prefix: SharedPrefix) -> None:
         self._model = prefix.model
         self.true_id, self.false_id = answer_word_ids(prefix)
+        self._rows = output_rows(self._model, [self.true_id, self.false_id])
         self._plain = self._head_is_plain(prefix)
 
     def logit_differences(self, states: Tensor) -> Tensor:
@@ -47,7 +48,7 @@ class AnswerHead:
             return ((likeliest == self.true_id) | (likeliest == self.false_id)).cpu()
 
     def _rows_in_float32(self, states: Tensor) -> Tensor:
-        weight, bias = output_rows(self._model, [self.true_id, self.false_id])
+        weight, bias = self._rows
         return functional.linear(states.float(), weight, bias)
 
     def _head_is_plain(self, prefix: SharedPrefix) -> bool:
