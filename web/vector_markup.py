@@ -5,17 +5,18 @@ from collections.abc import Sequence
 from medx_core.errors import BadInput
 from medx_core.storage.vector_store import VectorRecord, VectorStatus
 from web import wording
-from web.markup import escape, note, table, tag
+from web.evidence import Evidence
+from web.markup import escape, link, note, table, tag
 
 PROMOTE, RETIRE, ROLL_BACK = "Promote", "Retire", "Roll back"
 SMALL_SHARE = 0.01
 
 
-def vectors_html(vectors: Sequence[VectorRecord]) -> str:
-    """List the vector versions with what is known of them."""
+def vectors_html(vectors: Sequence[VectorRecord], evidence: Evidence) -> str:
+    """List the vector versions with what is known of them, the newest evaluation of vectors made this way included."""
     head = [
         ("vector", "short"), ("state", "short"), ("model", "named"), ("strategy", ""), ("layer", "num"),
-        ("alpha", "num"), ("norm", "num"), ("made", "num"), ("evidence", "short"),
+        ("alpha", "num"), ("norm", "num"), ("made", "num"), ("evidence", "wide"),
     ]  # fmt: skip
     rows = (
         (
@@ -27,7 +28,7 @@ def vectors_html(vectors: Sequence[VectorRecord]) -> str:
             escape(f"{vector.alpha:g}"),
             escape(_figure(vector.diagnostics.get("norm"))),
             escape(f"{vector.created_at:%Y-%m-%d}" if vector.created_at else ""),
-            "not evaluated",
+            _worth(evidence, vector),
         )
         for vector in vectors
     )
@@ -61,15 +62,20 @@ def consequence(
     )
 
 
-def confirm_html(sentence: str, vector: VectorRecord) -> str:
+def confirm_html(sentence: str, vector: VectorRecord, evidence: Evidence) -> str:
     """Show what an action would do, with what is known of the vector."""
-    known = ["Whether it helps has not been evaluated."]
+    known = [evidence.of(vector)[0]]
     share = vector.diagnostics.get("relative_norm")
     if isinstance(share, (int, float)):
         known.append(f"Its length is {100 * share:.2g} % of the residual stream's.")
         if share * vector.alpha < SMALL_SHARE:
             known.append("That is too small to change many answers.")
     return tag("p", escape(sentence), "medx-lead") + note(" ".join(known))
+
+
+def _worth(evidence: Evidence, vector: VectorRecord) -> str:
+    line, run_id = evidence.of(vector)
+    return f"{escape(line)} {link(f'/app/results?run={run_id}', 'Why?')}" if run_id else escape(line)
 
 
 def _state(vector: VectorRecord) -> str:

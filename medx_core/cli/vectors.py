@@ -1,4 +1,4 @@
-"""`medx vectors`: build, list, show, check, sweep, promote, retire, roll back, sweep, export, import."""
+"""`medx vectors`: build, list, show, check, damage, sweep, promote, retire, roll back, export, import."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -8,6 +8,7 @@ import typer
 
 from medx_core.cli.database import opened_database
 from medx_core.cli.vector_building import build, note
+from medx_core.cli.vector_damage import damage
 from medx_core.cli.vector_exchange import export_vector, import_vector
 from medx_core.cli.vector_sweep import sweep
 from medx_core.errors import NotFound
@@ -19,7 +20,7 @@ app.command("build")(build)
 app.command("sweep")(sweep)
 app.command("export")(export_vector)
 app.command("import")(import_vector)
-app.command("sweep")(sweep)
+app.command("damage")(damage)
 Number = Annotated[int, typer.Argument(help="The vector's number in `medx vectors list`.")]
 
 

@@ -9,6 +9,7 @@ from medx_core.clock import utc_now
 from medx_core.errors import BadInput
 from medx_core.storage.health_store import ProcessHealth
 from medx_core.storage.vector_store import VectorRecord, VectorStatus
+from tests.web_site import prepared_services, site_settings
 from web.admin_markup import health_html
 from web.vector_markup import PROMOTE, RETIRE, ROLL_BACK, confirm_html, consequence
 from web.wording import process_state
@@ -81,6 +82,9 @@ def test_an_action_that_would_do_nothing_is_refused(action, vector):
         consequence(action, vector, present=ACTIVE, before=None)
 
 
-def test_a_vector_too_small_to_matter_is_said_to_be_so():
-    assert "too small" in confirm_html("?", replace(FIRST, diagnostics={"relative_norm": 0.002}))
-    assert "too small" not in confirm_html("?", replace(FIRST, diagnostics={"relative_norm": 0.2}))
+def test_a_vector_too_small_to_matter_is_said_to_be_so(tmp_path):
+    evidence = prepared_services(site_settings(tmp_path / "home")).evidence
+    small, large = (replace(FIRST, diagnostics={"relative_norm": share}) for share in (0.002, 0.2))
+    assert "too small" in confirm_html("?", small, evidence)
+    assert "too small" not in confirm_html("?", large, evidence)
+    assert "not evaluated" in confirm_html("?", large, evidence)

@@ -34,7 +34,13 @@ class VectorsPart:
         vector = self._vector(vector_id)
         sentence = self._consequence(action, vector)
         row = gr.update(visible=True)
-        return sentence, row, confirm_html(sentence, vector), gr.update(value=action), ""
+        return (
+            sentence,
+            row,
+            confirm_html(sentence, vector, self.services.evidence),
+            gr.update(value=action),
+            "",
+        )
 
     def put_off(self, person: Person) -> Any:  # noqa: ARG002 - as above
         """Take back the second look, because another vector was chosen."""
@@ -74,7 +80,7 @@ class VectorsPart:
         vectors = self.services.vectors.list()
         choices = [(_title(vector), vector.id) for vector in vectors]
         return (
-            vectors_html(vectors),
+            vectors_html(vectors, self.services.evidence),
             gr.update(choices=choices, value=None),
             gr.update(visible=False),
             told(sentence) if sentence else "",

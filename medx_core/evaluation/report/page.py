@@ -41,12 +41,12 @@ def report_html(result: Json) -> str:
     """Return a whole page that needs nothing beside itself."""
     evaluated = evaluation(result)
     title = f"MedX evaluation: {provenance.compared(evaluated)[0].value}"
-    return _template("page.html").render(title=title, **_shown(evaluated))
+    return _template("page.html").render(title=title, conclusion_tag="h1", **_shown(evaluated))
 
 
 def results_section(result: Json) -> str:
-    """Return the body of the report, to be put into a page that carries `stylesheet()`."""
-    return _template("section.html").render(**_shown(evaluation(result)))
+    """Return the body of the report, to be put into a page that carries `stylesheet()` and a title of its own."""
+    return _template("section.html").render(conclusion_tag="h2", **_shown(evaluation(result)))
 
 
 def stylesheet() -> str:

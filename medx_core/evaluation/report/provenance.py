@@ -35,7 +35,7 @@ def compared(evaluated: Evaluation) -> list[Fact]:
         Fact("Training items", _whole(result.get("n_train"))),
         Fact("Prompt", written(choices.get("prompt") or part(result, "choices").get("prompt"))),
         Fact("Layer, strength", _setting(choices)),
-        Fact("Data", _short(result.get("data_sha256")), written(result.get("data_sha256"))),
+        Fact("Data", _data(result), written(result.get("data_sha256"))),
         Fact("Seed", written(result.get("seed"))),
     ]
     return [fact for fact in facts if fact.value not in ("", NOTHING)]
@@ -45,6 +45,11 @@ def choices_of(evaluated: Evaluation) -> Json:
     """Return what was chosen for the declared arm: its own choices where they are kept by arm."""
     choices = part(evaluated.result, "choices")
     return part(choices, evaluated.declared) or choices
+
+
+def _data(result: Json) -> str:
+    name = result.get("data")
+    return name if isinstance(name, str) and name else _short(result.get("data_sha256"))
 
 
 def all_facts(result: Json) -> list[tuple[str, list[Fact]]]:
