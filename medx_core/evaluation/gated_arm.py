@@ -97,7 +97,7 @@ def candidate_layers(count: int) -> list[int]:
 
 def fit_gated_arm(runner: StatementRunner, run: TrainingRun) -> GatedArm:
     """Choose layer and strength by cross-fitting, then fit the gate on the whole training part."""
-    folds = _folds(run)
+    folds = folds_of(run)
     layers = {layer: _rank_quality(run, _values_outside(run, layer, folds)) for layer in run.recorded.states}
     layer = max(layers, key=lambda one: layers[one])
     texts = [one.text for one in run.statements]
@@ -116,7 +116,8 @@ def fit_gated_arm(runner: StatementRunner, run: TrainingRun) -> GatedArm:
     )
 
 
-def _folds(run: TrainingRun) -> list[tuple[Values, Values]]:
+def folds_of(run: TrainingRun) -> list[tuple[Values, Values]]:
+    """Return the five folds: rows to fit on, rows to ask. Groups stay whole."""
     splitter = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)
     return list(splitter.split(np.zeros(len(run.statements)), run.gold, run.groups))
 

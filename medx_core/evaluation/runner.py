@@ -18,6 +18,8 @@ from medx_core.evaluation.paired import against
 from medx_core.evaluation.parts import EvaluationParts, PartSizes, parts_of
 from medx_core.evaluation.plan import EvaluationPlan
 from medx_core.evaluation.prompt_choice import OnStage
+from medx_core.evaluation.requests import DECLARED
+from medx_core.evaluation.setting_map import setting_map
 from medx_core.evaluation.tested_arms import TestedArms, run_arms
 from medx_core.models.loading import LoadedModel
 from medx_core.models.prompting import VerdictPrompt
@@ -68,9 +70,21 @@ class ModelEvaluation:
                 **{arm.name: dict(arm.about) for arm in tested.arms if arm.about},
             },
             "near_ties": tested.about["near_ties"],
+            "sweep": self._map(fitted, on_stage),
             "seconds": time.perf_counter() - began,
         }
         return found, tested
+
+    def _map(self, fitted: FittedArms, on_stage: OnStage) -> dict[str, Any]:
+        """Map the settings where it is the gated arm that is judged; the ring in the map is its setting."""
+        if self._plan.declared != DECLARED:
+            return {}
+        return setting_map(
+            fitted.runner,
+            fitted.run,
+            fitted.gated,
+            lambda done, total: on_stage("mapping layers and strengths", done, total),
+        )
 
     def _runner_for(self, prompt: VerdictPrompt) -> StatementRunner:
         if prompt not in self._runners:

@@ -77,6 +77,15 @@ def test_the_json_has_every_arm_and_figure_of_the_contract(result: dict) -> None
     json.dumps(result, allow_nan=False)
 
 
+def test_the_map_of_settings_holds_the_chosen_one_and_was_made_from_the_training_part(result: dict) -> None:
+    found, chosen = result["sweep"], result["choices"]
+    row = found["layers"].index(chosen["layer"])
+    column = found["strengths"].index(chosen["strength"])
+    assert 0 <= found["accuracy"][row][column] <= 1
+    assert {len(cells) for cells in found["auroc"]} == {len(found["strengths"])}
+    assert found["n_train"] + found["n_measured"] == result["n_train"]
+
+
 def test_a_metric_is_a_value_with_its_interval_and_count(result: dict) -> None:
     accuracy = result["arms"]["gated"]["accuracy"]
     assert accuracy["low"] <= accuracy["value"] <= accuracy["high"]

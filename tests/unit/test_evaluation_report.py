@@ -84,7 +84,7 @@ def test_the_conclusion_comes_first_and_research_use_is_said_at_both_ends(page):
     places = [
         text.index(one)
         for one in (
-            synthetic_result()["conclusion"], "0b1c0b1c0b1c", "What changed against", "Where wording gives nothing",
+            synthetic_result()["conclusion"], "invented_statements.csv", "What changed against", "Where wording gives nothing",
             "All arms", "Layers and strengths", "certainty can be trusted", "helped and harmed", "How this was made",
         )
     ]  # fmt: skip
