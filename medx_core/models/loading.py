@@ -55,9 +55,10 @@ def load_model(name: str, *, models_folder: Path, placement: Placement) -> Loade
 
 
 def prepared(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Set what MedX relies on everywhere: frozen weights, inference mode, padding on the left."""
+    """Set what MedX relies on everywhere: frozen weights, packed on the CPU, inference mode, padding on the left."""
     network.train(mode=False)
     network.requires_grad_(requires_grad=False)
+    pack_linear_layers(network)
     tokenizer.padding_side = "left"
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -99,7 +100,6 @@ def _read(
             f"The model {source.name} cannot be loaded from {folder}: {_first_line(error)}"
         ) from error
     prepared(network, tokenizer)
-    pack_linear_layers(network)
     return network, tokenizer
 
 

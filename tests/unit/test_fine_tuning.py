@@ -9,16 +9,25 @@ TRUE = [LabelledStatement(f"The heart pumps blood {n}.", answer=True, group=f"t{
 FALSE = [LabelledStatement(f"Insulin raises glucose {n}.", answer=False, group=f"f{n}") for n in range(12)]
 
 
+def weights(network: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Every weight of a network, also of layers that are packed."""
+    return {
+        name: getattr(module, "weight").clone()  # noqa: B009 - a parameter or, when packed, a copy
+        for name, module in network.named_modules()
+        if getattr(module, "weight", None) is not None
+    }
+
+
 def test_adapters_learn_their_training_statements_and_leave_the_model_as_it_was() -> None:
     model = tiny_model("llama")
-    before = {name: value.clone() for name, value in model.network.state_dict().items()}
+    before = weights(model.network)
     texts = [one.text for one in TRUE + FALSE]
     tuned = fine_tuned_scores(
         model, STATEMENT_PROMPT, TRUE + FALSE, texts, FineTuningRecipe(epochs=20, learning_rate=1e-2)
     )
     assert bool((tuned.scores[: len(TRUE)] > 0).all())
     assert bool((tuned.scores[len(TRUE) :] < 0).all())
-    after = model.network.state_dict()
+    after = weights(model.network)
     assert list(after) == list(before)
     assert all(torch.equal(after[name], value) for name, value in before.items())
     assert not any(one.requires_grad for one in model.network.parameters())
