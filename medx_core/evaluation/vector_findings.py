@@ -6,6 +6,8 @@ from typing import Any
 CLASS_PRIOR_COSINE = 0.5
 STABLE_COSINE = 0.3
 SMALL_SHARE = 0.01
+COARSE = ("bfloat16", "float16")
+"""Number types whose rounding, two or three digits, is as large as a vector of a small share."""
 
 
 def gain_sentence(diagnostics: Mapping[str, Any]) -> str:
@@ -47,6 +49,11 @@ def warnings_of(diagnostics: Mapping[str, Any]) -> tuple[str, ...]:
         found.append(
             "It is too small to change many answers at this strength. Where wording gives nothing away, little is left."
         )
+        if diagnostics.get("dtype") in COARSE:
+            found.append(
+                f"It was built in {diagnostics['dtype']}, where a vector this small is in good part rounding; "
+                "build it with MEDX_DTYPE=float32."
+            )
     return tuple(found)
 
 

@@ -111,6 +111,7 @@ class VectorBuilder:
         shift = next(step.shift for step in vector.steps if step.layer == vector.layer)
         after = before + shift(before[:, None, :])[:, 0]
         return {
+            "dtype": str(self._runner.model.placement.dtype).removeprefix("torch."),
             "norm": vector.norm,
             "relative_norm": float((after - before).norm(dim=1).mean() / before.norm(dim=1).mean()),
             **self._stability(fitted, chosen),

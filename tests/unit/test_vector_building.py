@@ -166,7 +166,10 @@ def test_the_gain_is_said_in_words(gain, words):
 def test_a_direction_that_shuffled_labels_give_too_is_called_the_class_prior():
     assert any("class prior, not medicine" in one for one in warnings_of({"shuffled_cosine": 0.97}))
     assert any("unlike directions (cosine -0.39)" in one for one in warnings_of({"halves_cosine": -0.39}))
-    assert warnings_of({"shuffled_cosine": 0.1, "relative_norm": 0.2}) == ()
+    assert warnings_of({"shuffled_cosine": 0.1, "relative_norm": 0.2, "dtype": "bfloat16"}) == ()
+    coarse = warnings_of({"relative_norm": 0.002, "dtype": "bfloat16"})
+    assert any("in good part rounding" in one for one in coarse)
+    assert not any("rounding" in one for one in warnings_of({"relative_norm": 0.002, "dtype": "float32"}))
     rates = {"validation": {"false_acceptance_rate": {"unsteered": 0.13, "steered": 0.41}}}
     assert warnings_of(rates) == (
         "False statements are accepted more often with it: 13 % before, 41 % after.",
