@@ -54,12 +54,12 @@ def likelihood_gate(
     asked: Sequence[LabelledStatement],
     on_progress: OnProgress = silent,
 ) -> LikelihoodGate:
-    """Compute the gate for `asked`; the scale, the centre and the words' effects come from `fitted` as well, without labels."""
+    """Compute the gate for `asked`; kinds, words' effects, centre and scale come from `fitted` alone, without labels."""
     statements = [*fitted, *asked]
-    kinds = EntityKinds.from_texts([one.text for one in statements])
+    kinds = EntityKinds.from_texts([one.text for one in fitted])
     made = [kinds.alternatives(one.text, k=ALTERNATIVES, seed=0) for one in statements]
     likelihoods = _likelihoods(model, statements, made, on_progress)
-    effects = _word_effects(made, likelihoods)
+    effects = _word_effects(made[: len(fitted)], likelihoods)
     values = np.full(len(statements), np.nan)
     for place, one in enumerate(made):
         if one is not None:
@@ -97,7 +97,7 @@ def _likelihoods(
 def _word_effects(made: Sequence[Alternatives | None], likelihoods: Sequence[Values]) -> Mapping[str, float]:
     """Return each word's mean likelihood beside its rivals in the same statements, shrunk where it was met seldom."""
     met: dict[str, list[float]] = defaultdict(list)
-    for one, found in zip(made, likelihoods, strict=True):
+    for one, found in zip(made, likelihoods, strict=False):  # likelihoods of the asked ones follow
         if one is not None:
             for word, value in zip(one.words, found, strict=True):
                 met[word].append(float(value - found.mean()))
