@@ -106,6 +106,9 @@ def _built_pages(services: Services) -> "Blocks":
         with pages.route(title, path, show_in_navbar=False):
             build(services)
     pages.queue(default_concurrency_limit=8, max_size=1000)
+    # Only `launch` sets this, and pages that are mounted are never launched; without it Gradio copies whatever file
+    # of this machine a caller names into the uploads, in place of taking uploads alone.
+    pages.has_launched = True
     return pages
 
 

@@ -10,13 +10,13 @@ import secrets
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable
-from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 import anyio.to_thread
 from itsdangerous import BadSignature, URLSafeSerializer, URLSafeTimedSerializer
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from medx_core.settings import Settings
@@ -148,11 +148,9 @@ class Gate:
             await self._app(scope, receive, _with_policy(scope, send))
 
     async def _person(self, headers: Headers) -> Person | None:
-        try:
-            cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-        except CookieError:
-            return None
-        return None if cookie is None else await anyio.to_thread.run_sync(self._sessions.person, cookie.value)
+        # Not SimpleCookie: it drops every cookie after the first odd one, which another program on this host may set.
+        cookie = cookie_parser(headers.get("cookie", "")).get(COOKIE)
+        return None if cookie is None else await anyio.to_thread.run_sync(self._sessions.person, cookie)
 
 
 def same_origin(headers: Headers) -> bool:
