@@ -34,6 +34,7 @@ ARCHITECTURES = {
     "gpt_neox": SMALL,
     "opt": {**SMALL, "ffn_dim": 48, "word_embed_proj_dim": WIDTH},
     "biogpt": SMALL,
+    "granite": {**SMALL, "logits_scaling": 8.0},
     "mixtral": {**SMALL, "num_local_experts": 4, "num_experts_per_tok": 2},
 }  # fmt: skip
 

@@ -1,13 +1,20 @@
-"""What is known of the vector that steered an answer: the latest evaluation of its strategy on its model, in words."""
+"""What is known of the vector that steered an answer: the latest evaluation of vectors made its way, in words.
 
+Made its way means: on its model, by its strategy, and by the paper's recipe where it is the paper's arm, at the layer
+and strength that the evaluation chose where it is the gated one. Anything else was not evaluated.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from medx_core.evaluation.evidence_line import NOT_EVALUATED, evidence_line
 from medx_core.questions import Answer
 from medx_core.storage.run_store import RunStore
-from medx_core.storage.vector_store import VectorRecord, VectorStore
+from medx_core.storage.vector_store import PAPER_PRESET, VectorRecord, VectorStore
 
-ARM_OF = {"mean_difference": "paper", "gated": "gated"}
+PAPER, GATED = "paper", "gated"
+ARM_OF = {"mean_difference": PAPER, "gated": GATED}
 """The arm of an evaluation that stands for a strategy; the others are not evaluated."""
 REMEMBERED = 256
 
@@ -18,18 +25,19 @@ class Evidence:
 
     runs: RunStore
     vectors: VectorStore
-    _made: dict[tuple[str, str], str] = field(default_factory=dict)
+    _made: dict[tuple[str, str, int, float], str] = field(default_factory=dict)
 
     def of(self, vector: VectorRecord) -> tuple[str, str]:
         """Return one or two sentences, and the id of the evaluation behind them, empty where there is none."""
         arm, run = ARM_OF.get(vector.strategy), self.runs.latest_for_model(vector.model_sha256)
-        if arm is None or run is None:
+        if arm is None or run is None or (arm == PAPER and vector.preset != PAPER_PRESET):
             return NOT_EVALUATED, ""
-        key = (run.public_id, arm)
+        key = (run.public_id, arm, vector.layer, vector.alpha)
         if key not in self._made:
             if len(self._made) >= REMEMBERED:
                 self._made.clear()
-            self._made[key] = evidence_line(self.runs.get(run.public_id).result, arm=arm)
+            result = self.runs.get(run.public_id).result or {}
+            self._made[key] = evidence_line(result if _made_so(vector, arm, result) else None, arm=arm)
         line = self._made[key]
         return line, "" if line == NOT_EVALUATED else run.public_id
 
@@ -38,3 +46,11 @@ class Evidence:
         versions = self.vectors.list(answer.model_sha256) if answer.vector else ()
         used = next((one for one in versions if one.name == answer.vector), None)
         return (NOT_EVALUATED, "") if used is None else self.of(used)
+
+
+def _made_so(vector: VectorRecord, arm: str, result: Mapping[str, Any]) -> bool:
+    """Tell whether the evaluation's arm steered where and as strongly as the vector does."""
+    if arm == PAPER:
+        return True
+    chosen = result.get("choices") or {}
+    return (chosen.get("layer"), chosen.get("strength")) == (vector.layer, vector.alpha)

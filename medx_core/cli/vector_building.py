@@ -172,13 +172,12 @@ def note(database: Database, action: str, record: VectorRecord) -> None:
 
 
 def _parts(statements: Sequence[LabelledStatement], *, has_split: bool, seed: int) -> Parts:
-    from medx_core.data.splits import split
+    from medx_core.data.splits import split_by_share
 
     if has_split:
         train = [one for one in statements if one.split.casefold() == "train"]
         return train, [one for one in statements if one.split.casefold() == "test"]
-    n_train = round(len(statements) * TRAIN_SHARE)
-    return split(statements, n_train, len(statements) - n_train, seed)
+    return split_by_share(statements, TRAIN_SHARE, seed)
 
 
 def _report(record: VectorRecord, vector: "SteeringVector") -> None:

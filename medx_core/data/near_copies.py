@@ -17,7 +17,11 @@ from scipy import sparse
 NEAR = 0.8
 
 # A number keeps its sign and its decimals, and a comparison is a word: "pH > 7.4" must not be a copy of "pH < 7.4".
-_WORD = re.compile(r"(?<![\w.])[-\u2212]?\d+(?:[.,]\d+)*|[^\W_]+|[<>=\u2264\u2265\u00b1%]")
+# So is a sign that ends a word and an arrow: "ER+" is not "ER-", nor "K+ \u2191" "K+ \u2193".
+_WORD = re.compile(
+    r"(?<![\w.])[-\u2212]?\d+(?:[.,]\d+)*|[^\W_]+"
+    r"|(?<=\w)[-+\u2212](?!\w)|[<>=\u2260\u2264\u2265\u00b1%~\u2190-\u2193]"
+)
 _BLOCK_ROWS = 2_000
 _SHARED = 2  # near copies that are not equal share four words or more, so asking for two rare ones loses none
 

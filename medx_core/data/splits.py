@@ -58,6 +58,25 @@ def split(
     return _at(statements, train), _at(statements, test)
 
 
+def split_by_share(
+    statements: Sequence[LabelledStatement], train_share: float, seed: int
+) -> tuple[tuple[LabelledStatement, ...], tuple[LabelledStatement, ...]]:
+    """Return a train and a test part of about that share, each in the order of `statements`; nothing is left over.
+
+    Groups stay whole, so that the test part may have some statements fewer than its share.
+
+    Raises:
+        BadInput: there are fewer than two statements.
+    """
+    count = len(statements)
+    n_test = count - round(count * train_share)
+    if not 1 <= n_test < count:
+        raise BadInput(f"{count:,} labelled statements cannot be split into a training and a test part.")
+    test = set(_Drawing(statements, seed).take(n_test, whole=True))
+    train = [place for place in range(count) if place not in test]
+    return _at(statements, train), _at(statements, sorted(test))
+
+
 class _Drawing:
     """Whole groups and single statements in random order, taken part by part; nothing is taken twice."""
 
@@ -73,8 +92,8 @@ class _Drawing:
         self._singles: list[Unit] = [unit for unit in units if len(unit) == 1]
         self._grouped_share = sum(map(len, self._groups)) / len(statements)
 
-    def take(self, n: int) -> list[int]:
-        """Return the places of `n` statements, fewer only when too little is left."""
+    def take(self, n: int, *, whole: bool = False) -> list[int]:
+        """Return the places of `n` statements, fewer only when too little is left or no `whole` group fits."""
         part = _Part(n, apportioned(self._shares, n))
         self._groups = part.add(self._groups, self._strata, most=round(n * self._grouped_share))
         self._singles = part.add(self._singles, self._strata)
@@ -82,7 +101,7 @@ class _Drawing:
         part.any_stratum = True
         self._singles = part.add(self._singles, self._strata)
         self._groups = part.add(self._groups, self._strata)
-        if part.missing and self._groups:
+        if part.missing and self._groups and not whole:
             divided = min(self._groups, key=len)
             self._groups.remove(divided)
             part.places += divided[: part.missing]

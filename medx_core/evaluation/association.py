@@ -19,6 +19,11 @@ Pairs = NDArray[np.intp]  # (pairs, 2): the one that should score higher, the ot
 Scored = TypeVar("Scored", ArmScores, ControlDraws)
 
 _NO_PAIRS = "the file has no complete pairs made from FALSE statements"
+NO_TWINS = {
+    "association": None,
+    "excess": None,
+    "reasons": dict.fromkeys(("association", "excess"), "the wording-free part is not made of twins"),
+}
 
 
 @dataclass(frozen=True)
@@ -28,17 +33,33 @@ class AssociationControl:
     pairs: Pairs
     counts: Counts  # (pairs, resamples)
 
-    def beside(self, twins: Estimate, scores: Values) -> dict[str, Any]:
+    def beside(self, twins: Estimate, scores: Values) -> "Association | None":
         """Return the share of pairs whose original scores higher, and by how much `twins` lies above it.
 
         `scores` (items,) are those of all items, the control's own included. The two sets are resampled independently.
+        None where there are no pairs.
         """
         if not len(self.pairs):
-            reasons = dict.fromkeys(("association", "excess"), _NO_PAIRS)
-            return {"association": None, "excess": None, "reasons": reasons}
+            return None
         control = ranked_right(scores[self.pairs], self.counts)
-        excess = replace(twins.minus(control), n=twins.n + control.n)
-        return {"association": control.as_json(), "excess": excess.as_json()}
+        return Association(twins, control, replace(twins.minus(control), n=twins.n + control.n))
+
+
+@dataclass(frozen=True)
+class Association:
+    """Shares of one arm: twins ranked right, originals of FALSE statements preferred, and the first minus the second."""
+
+    twins: Estimate
+    control: Estimate
+    excess: Estimate
+
+
+def as_json(association: Association | None) -> dict[str, Any]:
+    """Return `association` and `excess` of the JSON."""
+    if association is None:
+        reasons = dict.fromkeys(("association", "excess"), _NO_PAIRS)
+        return {"association": None, "excess": None, "reasons": reasons}
+    return {"association": association.control.as_json(), "excess": association.excess.as_json()}
 
 
 def association_control(statements: Sequence[LabelledStatement], *, seed: int) -> AssociationControl:

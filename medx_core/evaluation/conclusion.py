@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from medx_core.evaluation.association import Association
 from medx_core.evaluation.bootstrap import Estimate
 from medx_core.evaluation.helps import Judgement
 
@@ -37,12 +38,15 @@ class FalseAcceptance:
         )
 
 
-def conclusion(judgement: Judgement, acceptance: FalseAcceptance | None) -> str:
+def conclusion(
+    judgement: Judgement, acceptance: FalseAcceptance | None, association: Association | None = None
+) -> str:
     """Return the sentence; it begins with false acceptance when that rose significantly.
 
-    `acceptance` is None when the arm or `unsteered` was not run.
+    `acceptance` is None when the arm or `unsteered` was not run. `association` says how much of what twins show is
+    plausibility; without twins, or without their control, there is none.
     """
-    finding = f"{_gain(judgement)}{_verdict(judgement)}"
+    finding = f"{_gain(judgement)}{_verdict(judgement)}{_plausibility(association)}"
     if acceptance is None:
         return f"{_capital(finding)}; false acceptance before and after is not known."
     if acceptance.rose:
@@ -69,6 +73,23 @@ def _verdict(judgement: Judgement) -> str:
         beaten = "beats the controls that were run but " if judgement.differences else ""
         return f"{beaten}cannot be said to help: {judgement.reason}"
     return f"is not shown to help: it does not beat {_listed([_control(one) for one in judgement.failed])}"
+
+
+def _plausibility(association: Association | None) -> str:
+    """Say what the association control leaves of the twins: the original is preferred in false statements too."""
+    if association is None:
+        return ""
+    twins, control, excess = association.twins, association.control, association.excess
+    low, high = excess.interval
+    left = (
+        "so plausibility alone does not explain it"
+        if excess.above_zero
+        else "so it may be plausibility, not truth"
+    )
+    return (
+        f"; it ranks {_percent(twins.value)} of twins right and prefers the original of {_percent(control.value)} of "
+        f"false statements, an excess of {_points(excess.value)} points ({_points(low)} to {_points(high)}), {left}"
+    )
 
 
 def _control(name: str) -> str:

@@ -34,8 +34,8 @@ def evidence_line(evaluated: Mapping[str, Any] | None, arm: str | None = None) -
         return NOT_EVALUATED
     gain = _gain(read, name)
     said = f"A vector made this way {_verdict(judged, f' ({gain})' if gain else '')}."
-    accepted = _false_acceptance(read, name)
-    return f"{said} {accepted}" if accepted else said
+    more = (_plausibility(read, name), _false_acceptance(read, name), _measured_on(read))
+    return " ".join(part for part in (said, *more) if part)
 
 
 def _judgement(read: Evaluation, name: str) -> Mapping[str, Any]:
@@ -76,6 +76,22 @@ def _in_points(shown: Figure) -> str:
     if shown.n:
         said.append(f"n {count(shown.n)}")
     return ", ".join(said)
+
+
+def _plausibility(read: Evaluation, name: str) -> str:
+    """Say what the association control leaves of what the twins show."""
+    arm = read.arm(name)
+    excess = figure(part(part(arm.data, "matched"), "excess")) if arm else None
+    if excess is None or not excess.interval:
+        return ""
+    low, high = excess.interval
+    told = "more than plausibility explains" if low > 0 else "which may be plausibility, not truth"
+    return f"On twins: {points(excess.value)} points ({plain(100 * low)} to {plain(100 * high)}) above swaps of false statements, {told}."
+
+
+def _measured_on(read: Evaluation) -> str:
+    data = read.result.get("data")
+    return f"Measured on {data}." if isinstance(data, str) and data else ""
 
 
 def _false_acceptance(read: Evaluation, name: str) -> str:

@@ -9,7 +9,15 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # i
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput
 from medx_core.evaluation.arms import ArmScores, ControlDraws, TestItems
-from medx_core.evaluation.association import arm_among, association_control, counted, items_among
+from medx_core.evaluation.association import (
+    NO_TWINS,
+    Association,
+    arm_among,
+    as_json,
+    association_control,
+    counted,
+    items_among,
+)
 from medx_core.evaluation.bootstrap import Resamples, resamples
 from medx_core.evaluation.conclusion import FalseAcceptance, conclusion
 from medx_core.evaluation.helps import LEVEL, REFERENCES, Contest, Judgement, holm, judged
@@ -18,7 +26,7 @@ from medx_core.evaluation.paired import against
 from medx_core.evaluation.wording_free import Twins, WordingFree, wording_free_part
 
 
-def evaluated(
+def evaluated(  # noqa: PLR0913 - what was run, and what it is judged beside
     items: TestItems,
     arms: Sequence[ArmScores],
     controls: Sequence[ControlDraws],
@@ -26,11 +34,13 @@ def evaluated(
     declared: str,
     wording: Sequence[LabelledStatement],
     seed: int,
+    shared: int = 0,
 ) -> dict[str, Any]:
     """Measure all arms on the test items and judge the declared one.
 
     Swaps of FALSE statements among `items` are the association control of twins and count in no other figure.
     `wording` are the labelled statements of the file outside the test set, which readers of wording are fitted on.
+    `shared` counts test items whose twin or near copy was fitted on.
 
     Returns:
         `arms`, `matched`, `helps`, `failed_controls`, `conclusion`, and `judged` and `exploratory` with the
@@ -52,6 +62,7 @@ def evaluated(
         [arm_among(one, kept) for one in controls],
         resamples(tested.gold, tested.groups, seed=seed),
         cache(lambda: wording_free_part(tested, wording, seed=seed)),
+        shared,
     )
     with threadpool_limits(1, user_api="blas"):  # many small products: threads cost more than they bring
         return _measured(contest, items, everything, declared=declared, seed=seed)
@@ -62,17 +73,23 @@ def _measured(
 ) -> dict[str, Any]:
     judgement = judged(contest, declared)
     found = _all_figures(contest)
+    beside: Association | None = None
     if isinstance(twins := contest.wording_free(), Twins):
         control = association_control(items.statements, seed=seed + 1)
         for name, arm in everything.items():
             share = twins.score(contest.arms[name].scores, contest.resamples)
-            found[name]["matched"] |= control.beside(share, arm.scores)
+            association = control.beside(share, arm.scores)
+            found[name]["matched"] |= as_json(association)
+            beside = association if name == declared else beside
+    else:
+        for name in everything:
+            found[name]["matched"] |= NO_TWINS
     return {
         "arms": found,
         "matched": _about(contest.wording_free()),
         "helps": judgement.helps,
         "failed_controls": list(judgement.failed),
-        "conclusion": conclusion(judgement, _acceptance(contest, declared)),
+        "conclusion": conclusion(judgement, _acceptance(contest, declared), beside),
         "judged": {"arm": declared, **_judgement_json(judgement)},
         "exploratory": _exploratory(contest, declared),
     }

@@ -29,13 +29,17 @@ _CANNOT_TELL = "wording cannot be ruled out"
 
 @dataclass(frozen=True)
 class Contest:
-    """Everything an arm is judged by; `wording_free` is asked at most when the rule needs it."""
+    """Everything an arm is judged by; `wording_free` is asked at most when the rule needs it.
+
+    `shared` counts test items whose twin or near copy was fitted on: with any, nobody can say that an arm helps.
+    """
 
     items: TestItems
     arms: Mapping[str, ArmScores]
     controls: Sequence[ControlDraws]
     resamples: Resamples
     wording_free: Callable[[], WordingFree | str]
+    shared: int = 0
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,8 @@ def judged(contest: Contest, name: str, *, thorough: bool = True) -> Judgement:
             differences |= found
             failed += [one for one, what in found.items() if part.valid and not what.above_zero]
     helps, reason = _verdict(failed, missing, part)
+    if helps and contest.shared:
+        helps, reason = None, _fitted_on(contest)
     return Judgement(name, helps, tuple(failed), differences, reason)
 
 
@@ -82,6 +88,10 @@ def holm(ps: Mapping[str, float]) -> dict[str, float]:
         largest = max(largest, min(1.0, (len(ps) - place) * ps[name]))
         adjusted[name] = largest
     return {name: adjusted[name] for name in ps}
+
+
+def _fitted_on(contest: Contest) -> str:
+    return f"{contest.shared:,} of {len(contest.items):,} test statements have a twin or a near copy in the training part"
 
 
 def _judgeable(contest: Contest, name: str) -> bool:

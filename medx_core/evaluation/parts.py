@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from medx_core.data.labelled_statements import LabelledStatement
-from medx_core.data.splits import draw_sample, split
+from medx_core.data.splits import draw_sample, split, split_by_share
 from medx_core.errors import BadInput
 
 TRAIN, TEST = "train", "test"
@@ -87,14 +87,11 @@ def _drawn(
     if count is not None and count > len(labelled):
         raise BadInput(f"{count} statements were asked for; the file has {len(labelled)} usable ones.")
     sample = tuple(labelled) if count is None else draw_sample(labelled, count, seed)
-    n_train, n_test = sizes.split or _shares(len(sample))
+    if sizes.split is None:
+        return split_by_share(sample, TRAIN_SHARE, seed)
+    n_train, n_test = sizes.split
     if n_train + n_test > len(sample):
         raise BadInput(
             f"--split {n_train}/{n_test} needs {n_train + n_test} statements; {len(sample)} were drawn."
         )
     return split(sample, n_train, n_test, seed)
-
-
-def _shares(count: int) -> tuple[int, int]:
-    train = round(count * TRAIN_SHARE)
-    return train, count - train

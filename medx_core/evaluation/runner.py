@@ -58,6 +58,7 @@ class ModelEvaluation:
             declared=self._plan.declared,
             wording=self._parts.not_tested,
             seed=self._plan.seed,
+            shared=self._parts.shared_across,
         )
         found = {
             "model": self._model.name,

@@ -16,6 +16,10 @@ from medx_core.traces.sweep import SweepMap, spread
 from medx_core.traces.sweep_fitting import SweepRecipe
 
 MOST_LAYERS = 10
+NOTE = (
+    "One fold of the training part, by gates fitted on the other four. The arm's own layer and strength were chosen by "
+    "all five."
+)
 MAP_STRENGTHS = tuple(sorted({1.0, *STRENGTHS, 16.0}))
 
 
@@ -41,9 +45,8 @@ def setting_map(
     runs = runner.steered([texts[i] for i in asked], cells, on_progress)
     words = run.recorded.answer_words
     unsteered = RunScores(run.recorded.scores[asked], None if words is None else words[asked])
-    return SweepMap(
-        recipe, cells, tuple(runs), unsteered, run.gold[asked], len(fitted), {}, runner.resumes
-    ).as_json()
+    found = SweepMap(recipe, cells, tuple(runs), unsteered, run.gold[asked], len(fitted), {}, runner.resumes)
+    return {**found.as_json(), "note": NOTE}
 
 
 def _layers(run: TrainingRun, chosen: int) -> tuple[int, ...]:

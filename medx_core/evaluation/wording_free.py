@@ -4,7 +4,7 @@ Twins are ranked: right is the pair whose true statement gets the higher score. 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,27 +13,52 @@ from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.evaluation.arms import Flags, TestItems, Values
 from medx_core.evaluation.association import Pairs, as_pairs
 from medx_core.evaluation.bootstrap import Estimate, Resamples, preferred, ranked_right
-from medx_core.evaluation.matched import MOST_RESIDUAL_AUC, WordingMatch, matched_by_wording, read_wording
+from medx_core.evaluation.intervals import Share, wilson
+from medx_core.evaluation.matched import WordingMatch, matched_by_wording, read_wording
 from medx_core.evaluation.ranking import twins_of
 
 LEAST_PAIRS = 100
+CHANCE = 0.5
+MOST_READ_RIGHT = 0.55
 
 
 @dataclass(frozen=True)
 class Twins:
-    """Complete twins of the test set, and what readers of wording find among them."""
+    """Complete twins of the test set, and what readers of wording find among them.
+
+    They rule out wording as long as no reader of it ranks them: more than 55 % right, and more than chance would,
+    leaves open what an arm ranks them by. `unread` says why no reader could be asked.
+    """
 
     pairs: Pairs
     residual_auc: Mapping[str, float] = field(default_factory=dict)
+    read_right: Mapping[str, Share] = field(default_factory=dict)
+    unread: str = ""
 
     kind = "twins"
-    valid = True
-    reason = ""
 
     @property
     def n(self) -> int:
         """The number of pairs."""
         return len(self.pairs)
+
+    @property
+    def valid(self) -> bool:
+        """Whether wording is ruled out on the pairs."""
+        return not self.reason
+
+    @property
+    def reason(self) -> str:
+        """Why it is not."""
+        leaking = {
+            name: share.value
+            for name, share in self.read_right.items()
+            if share.value > MOST_READ_RIGHT and share.low > CHANCE
+        }
+        if not leaking:
+            return ""
+        said = ", ".join(f"{name} {100 * value:.0f} %" for name, value in leaking.items())
+        return f"readers of wording alone rank these twins right ({said}); they are not symmetric swaps"
 
     def score(self, scores: Values, resamples: Resamples) -> Estimate:
         """Return the share of twins ranked right, the figure arms are compared by."""
@@ -53,9 +78,18 @@ class Twins:
 
     def about(self) -> dict[str, Any]:
         """Return what an arm's part and the evaluation's have in common."""
-        leaking = {name: value for name, value in self.residual_auc.items() if value > MOST_RESIDUAL_AUC}
-        found = {"kind": self.kind, "n": self.n, "valid": True, "residual_auc": dict(self.residual_auc)}
-        return {**found, "notice": _leaking(leaking)} if leaking else found
+        found: dict[str, Any] = {
+            "kind": self.kind,
+            "n": self.n,
+            "valid": self.valid,
+            "residual_auc": dict(self.residual_auc),
+            "read_right": {name: asdict(share) for name, share in self.read_right.items()},
+        }
+        if self.reason:
+            found["reason"] = self.reason
+        if self.unread:
+            found["notice"] = f"whether wording tells these twins apart was not checked: {self.unread}"
+        return found
 
 
 @dataclass(frozen=True)
@@ -111,23 +145,23 @@ def wording_free_part(
     """Return the most trusted wording-free part that the items allow, or say why there is none."""
     pairs = as_pairs(twins_of(items.statements))
     if len(pairs) >= LEAST_PAIRS:
-        return Twins(pairs, _residual(items, pairs, wording, seed))
+        return _twins(items, pairs, wording, seed)
     match = matched_by_wording(items, wording, seed=seed)
     return match if isinstance(match, str) else Matched(match)
 
 
-def _residual(
-    items: TestItems, pairs: Pairs, wording: Sequence[LabelledStatement], seed: int
-) -> dict[str, float]:
-    """Return what readers of wording still find among the twins; symmetric swaps leave them about one half."""
+def _twins(items: TestItems, pairs: Pairs, wording: Sequence[LabelledStatement], seed: int) -> Twins:
+    """Return the pairs with what readers of wording make of them; symmetric swaps leave them at one half."""
     reading = read_wording(items, wording, np.random.default_rng(seed))
     if isinstance(reading, str):
-        return {}
+        return Twins(pairs, unread=reading)
     members = np.zeros(len(items), dtype=bool)
     members[pairs.ravel()] = True
-    return reading.auroc_among(members, items.gold)
+    shares = {name: _share(preferred(scores[pairs])) for name, scores in reading.by_reader.items()}
+    return Twins(pairs, reading.auroc_among(members, items.gold), shares)
 
 
-def _leaking(residual: Mapping[str, float]) -> str:
-    said = ", ".join(f"{name} {value:.3f}" for name, value in residual.items())
-    return f"wording tells the true twins from the false ones (AUROC of {said}): these twins are not symmetric swaps"
+def _share(right: Values) -> Share:
+    found = wilson(int(np.floor(right.sum())), len(right))
+    assert found is not None  # noqa: S101 - for the type checker: there are pairs
+    return found

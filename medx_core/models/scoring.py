@@ -85,7 +85,9 @@ def network_logits(model: LoadedModel, states: Tensor) -> Tensor:
     if cap:
         logits = torch.tanh(logits / cap) * cap
     scale = getattr(model.network.config.get_text_config(), "logit_scale", None)
-    return logits * scale if scale else logits
+    # Granite's name for its inverse
+    divisor = getattr(model.network.config.get_text_config(), "logits_scaling", None)
+    return logits * (scale or 1.0) / (divisor or 1.0) if scale or divisor else logits
 
 
 def answer_word_tokens(prefix: SharedPrefix) -> tuple[list[int], list[int]]:

@@ -164,13 +164,14 @@ def spread(cells: int, count: int) -> list[int]:
 
 
 def run_figures(run: RunScores, gold: NDArray[np.bool_]) -> dict[str, float | None]:
-    """Return one run's figures against the gold answers, without intervals."""
+    """Return one run's figures against the gold answers, without intervals; None where a kind of answer is missing."""
     said = run.scores >= 0
+    both = bool(gold.any()) and not bool(gold.all())
     return {
         "accuracy": float((said == gold).mean()),
-        "balanced_accuracy": float((said[gold].mean() + (~said[~gold]).mean()) / 2),
-        "auroc": float(roc_auc_score(gold, run.scores)),
+        "balanced_accuracy": float((said[gold].mean() + (~said[~gold]).mean()) / 2) if both else None,
+        "auroc": float(roc_auc_score(gold, run.scores)) if both else None,
         "predicted_true_rate": float(said.mean()),
-        "false_acceptance_rate": float(said[~gold].mean()),
+        "false_acceptance_rate": None if gold.all() else float(said[~gold].mean()),
         "answer_word_rate": None if run.answer_words is None else float(run.answer_words.mean()),
     }

@@ -11,7 +11,7 @@ from medx_core.categories import Category
 from medx_core.errors import BadInput
 from medx_core.evaluation.evidence_line import NOT_EVALUATED
 from medx_core.evaluation.requests import EvaluationRequest
-from medx_core.storage.vector_store import VectorRecord
+from medx_core.storage.vector_store import PAPER_PRESET, VectorRecord
 from tests.evaluation_results import synthetic_result
 from tests.integration.test_evaluate import write_statements
 from tests.web_site import running_site
@@ -112,8 +112,10 @@ def test_the_estimate_comes_from_evaluations_like_this_one(tmp_path, services):
 
 
 def test_a_vectors_evidence_is_the_latest_evaluation_of_its_strategy_on_its_model(services):
+    chosen = synthetic_result()["choices"]
+    place = (chosen["layer"], chosen["strength"])
     vector = VectorRecord(
-        "m", "cd" * 32, Category.TRIAGE, 2, 1.0, "v", "01", strategy="gated", preset="gated"
+        "m", "cd" * 32, Category.TRIAGE, *place, "v", "01", strategy="gated", preset="gated"
     )
     assert services.evidence.of(vector) == (NOT_EVALUATED, "")
     result = synthetic_result() | {"model_sha256": vector.model_sha256}
@@ -123,5 +125,12 @@ def test_a_vectors_evidence_is_the_latest_evaluation_of_its_strategy_on_its_mode
     line, source = services.evidence.of(vector)
     assert "is not shown to help (+15.7 points" in line
     assert source == run.public_id
-    assert "+2.8 points" in services.evidence.of(replace(vector, strategy="mean_difference"))[0]
+    papers = replace(vector, strategy="mean_difference", preset=PAPER_PRESET)
+    assert "+2.8 points" in services.evidence.of(papers)[0]
+    for made_otherwise in (
+        replace(papers, preset="custom"),
+        replace(vector, alpha=vector.alpha * 2),
+        replace(vector, layer=vector.layer + 1),
+    ):
+        assert services.evidence.of(made_otherwise) == (NOT_EVALUATED, "")
     assert services.evidence.of(replace(vector, strategy="pca")) == (NOT_EVALUATED, "")

@@ -60,6 +60,13 @@ def test_an_arm_that_beats_everything_helps():
     }
 
 
+def test_test_statements_that_were_fitted_on_leave_the_question_open():
+    found = judged(replace(contest(), shared=3), "gated")
+    assert found.helps is None
+    assert "3 of" in found.reason
+    assert judged(replace(contest(unsteered=right_in(0.8, 9)), shared=3), "gated").helps is False
+
+
 @pytest.mark.parametrize("control", ["unsteered", "prompt_only", "prior"])
 def test_one_control_that_is_as_good_is_enough_to_fail(control):
     found = judged(contest(**{control: right_in(0.8, 9)}), "gated")

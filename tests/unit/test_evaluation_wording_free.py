@@ -72,6 +72,24 @@ def test_twins_are_ranked_and_stand_beside_their_association_control():
     assert gated["vs_unsteered"]["accuracy_difference"]["low"] > 0
 
 
+@pytest.mark.parametrize(
+    ("preferred", "said"),
+    [(110, "so plausibility alone does not explain it"), (66, "so it may be plausibility, not truth")],
+)
+def test_the_conclusion_never_leaves_the_association_control_out(preferred, said):
+    found = evaluated(
+        twin_items(120, 40), twin_arms(120, 40, preferred), [], declared="gated", wording=(), seed=1
+    )
+    assert "prefers the original of 50.0 % of false statements" in found["conclusion"]
+    assert said in found["conclusion"]
+
+
+def test_twins_nobody_could_read_for_wording_say_so():
+    part = wording_free_part(twin_items(120, 0), (), seed=1)
+    assert isinstance(part, Twins)
+    assert "was not checked" in part.about()["notice"]
+
+
 def test_swaps_of_false_statements_count_in_no_other_figure():
     found = evaluated(twin_items(120, 40), twin_arms(120, 40, 90), [], declared="gated", wording=(), seed=1)
     assert found["arms"]["gated"]["accuracy"]["n"] == 240
@@ -104,7 +122,9 @@ def test_twins_that_wording_tells_apart_say_so():
     )
     part = wording_free_part(items, leaning(300, seed=2, prefix="o"), seed=1)
     assert isinstance(part, Twins)
-    assert "not symmetric swaps" in part.about()["notice"]
+    assert not part.valid
+    assert "not symmetric swaps" in part.about()["reason"]
+    assert part.about()["read_right"]["words"]["value"] == 1.0
 
 
 def test_matching_removes_what_readers_of_wording_see():

@@ -12,7 +12,8 @@ def test_the_evidence_line_gives_gain_interval_size_and_false_acceptance():
     line = evidence_line(helping).replace("\u202f", " ")
     assert line == (
         "A vector made this way helps (+4.1 points, 2.0 to 6.2, n 2,500), also where wording gives nothing away. "
-        "False statements accepted: 13.1 % without steering, 36.2 % with it."
+        "On twins: +3.0 points (−0.5 to 6.4) above swaps of false statements, which may be plausibility, not truth. "
+        "False statements accepted: 13.1 % without steering, 36.2 % with it. Measured on invented_statements.csv."
     )
 
 

@@ -222,6 +222,25 @@ def test_a_data_set_that_cannot_be_had_is_refused_in_one_sentence(hub, tmp_path)
         fetch(HubDataSet("owner/name"), endpoint="http://127.0.0.1:1", cache=tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("ER+ breast cancer responds to tamoxifen.", "ER- breast cancer responds to tamoxifen."),
+        ("HER2+", "HER2\u2212"),
+        ("K+ \u2191 in the plasma", "K+ \u2193 in the plasma"),
+        ("A \u2192 B", "A \u2190 B"),
+        ("pH > 7.4", "pH < 7.4"),
+    ],
+)
+def test_signs_and_arrows_make_another_statement(one, other):
+    assert words_in_order(one) != words_in_order(other)
+
+
+def test_hyphens_and_dashes_do_not():
+    assert words_in_order("a state-of-the-art test") == words_in_order("A state of the art test.")
+    assert words_in_order("yes - it is") == words_in_order("Yes: it is!")
+
+
 @given(st.lists(st.lists(st.sampled_from("abcdefgh"), max_size=9).map(" ".join), max_size=25))
 @settings(max_examples=30)
 def test_near_copies_are_those_that_comparing_all_with_all_finds(texts):

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medx_core.data.labelled_statements import LabelledStatement
-from medx_core.data.splits import apportioned, draw_sample, split
+from medx_core.data.splits import apportioned, draw_sample, split, split_by_share
 from medx_core.errors import BadInput
 
 
@@ -111,6 +111,25 @@ def test_sizes_that_would_tear_a_group_are_refused_in_words():
         split(pairs, 6, 4, 0)
     with pytest.raises(BadInput, match="sample of 9"):
         draw_sample(pairs, 9, 0)
+
+
+@settings(deadline=None)
+@given(data=st.data(), rows=statements(), seed=st.integers(0, 9))
+def test_a_split_by_share_tears_no_group_and_leaves_nothing_over(data, rows, seed):
+    share = data.draw(st.floats(0.3, 0.85))
+    train, test = split_by_share(rows, share, seed)
+    assert sorted(one.text for one in (*train, *test)) == sorted(one.text for one in rows)
+    assert not {one.group for one in train} & {one.group for one in test}
+    wanted = len(rows) - round(len(rows) * share)
+    assert wanted - 4 < len(test) <= wanted
+
+
+@pytest.mark.parametrize("count", [100, 101, 102, 103])
+def test_any_number_of_quads_is_split_at_the_default_sizes(count):
+    quads = [LabelledStatement(str(n), n % 2 == 0, str(n // 4)) for n in range(4 * count)]
+    train, test = split_by_share(quads, 0.8, 1)
+    assert len(train) + len(test) == 4 * count
+    assert 0.77 < len(train) / (4 * count) < 0.83
 
 
 def test_remainders_are_shared_out_largest_first():

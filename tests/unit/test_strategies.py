@@ -109,7 +109,8 @@ def test_shuffled_twins_keep_one_true_statement_each_and_half_of_them_are_swappe
     assert 0.4 < (found != labels).mean() < 0.6
 
 
-def test_near_copies_of_one_answer_lose_it():
+def test_near_copies_of_one_answer_lose_it_together():
     labels = np.repeat([True, False], 300)
     found = shuffled(labels, [str(i // 3) for i in range(600)], seed=3)
     assert 0.4 < (found == labels).mean() < 0.6
+    assert set(found.reshape(-1, 3).sum(axis=1).tolist()) == {0, 3}

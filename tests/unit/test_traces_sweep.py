@@ -12,8 +12,8 @@ from medx_core.models.prompting import STATEMENT_PROMPT
 from medx_core.steering.contrast import ANSWER_WORD, STATEMENT
 from medx_core.traces.cells import SteeringCell
 from medx_core.traces.running import FinishedBatches
-from medx_core.traces.statement_runner import StatementRunner
-from medx_core.traces.sweep import FIGURES, check_cells, spread, sweep
+from medx_core.traces.statement_runner import RunScores, StatementRunner
+from medx_core.traces.sweep import FIGURES, check_cells, run_figures, spread, sweep
 from medx_core.traces.sweep_fitting import SWEPT, SweepRecipe, fitted_on_train
 from tests.language_models import tiny_model
 
@@ -98,6 +98,12 @@ def test_a_sweep_that_was_broken_off_gives_the_same_figures_when_it_goes_on(runn
     turned = [LabelledStatement(one.text, not one.answer, one.group) for one in TRAIN]
     other = sweep(kept, turned, MEASURED, RECIPE, silent)
     assert not np.array_equal(other.runs[0].scores, fresh.runs[0].scores)
+
+
+def test_figures_that_need_both_kinds_of_answer_are_left_out_where_one_is_missing():
+    found = run_figures(RunScores(np.array([1.0, -1.0]), None), np.array([True, True]))
+    assert found["accuracy"] == 0.5
+    assert found["auroc"] is found["balanced_accuracy"] is found["false_acceptance_rate"] is None
 
 
 def test_one_kind_of_answer_and_an_unknown_strategy_are_refused(runner):

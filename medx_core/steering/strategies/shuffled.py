@@ -1,5 +1,6 @@
 """The other control: labels that mean nothing, permuted before anything is fitted on them."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,26 +13,31 @@ def shuffled(
     """Return `labels` (n,) permuted; as many of each kind as before.
 
     Within every group that holds as many TRUE as FALSE ones (twins), labels are permuted inside the group, so that
-    what makes twins comparable stays. All other labels are permuted among themselves.
+    what makes twins comparable stays. All other groups (near copies) exchange their labels as a whole with groups of
+    their size, and then inside: labels of one group are alike, and a control that tore them apart would be too weak.
     """
     mixed = np.array(labels, dtype=bool)
     generator = np.random.default_rng(seed)
-    inside = _balanced_groups(mixed, groups)
-    for rows in inside:
-        mixed[rows] = generator.permutation(mixed[rows])
-    free = np.ones(len(mixed), dtype=bool)
-    for rows in inside:
-        free[rows] = False
-    mixed[free] = generator.permutation(mixed[free])
+    others: dict[int, list[NDArray[np.intp]]] = defaultdict(list)
+    for rows in _rows_of(mixed, groups):
+        if 2 * int(mixed[rows].sum()) == len(rows):
+            mixed[rows] = generator.permutation(mixed[rows])
+        else:
+            others[len(rows)].append(rows)
+    for _, alike in sorted(others.items()):
+        table = generator.permutation(mixed[np.array(alike)], axis=0)
+        mixed[np.array(alike)] = generator.permuted(table, axis=1)
     return mixed
 
 
-def _balanced_groups(
+def _rows_of(
     labels: NDArray[np.bool_], groups: Sequence[str] | NDArray[np.generic] | None
 ) -> list[NDArray[np.intp]]:
-    if groups is None or not len(labels):
+    """Return the rows of every group; without groups every row is one of its own."""
+    number = (
+        np.arange(len(labels)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    )
+    if not len(labels):
         return []
-    number = np.unique(np.asarray(groups), return_inverse=True)[1]
     order = np.argsort(number, kind="stable")
-    parts = np.split(order, np.cumsum(np.bincount(number))[:-1])
-    return [rows for rows in parts if 2 * int(labels[rows].sum()) == len(rows)]
+    return np.split(order, np.cumsum(np.bincount(number))[:-1])
