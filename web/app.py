@@ -34,6 +34,7 @@ def build_app(settings: Settings, services: Services | None = None) -> FastAPI:
     from web.downloads import download_routes
     from web.evaluation_downloads import evaluation_routes
     from web.operations import operations_routes
+    from web.page_roles import PageRoles
     from web.sign_in import sign_in_routes
 
     made = services or build_services(settings)
@@ -55,7 +56,8 @@ def build_app(settings: Settings, services: Services | None = None) -> FastAPI:
         return Response(body, media_type="image/svg+xml", headers={"cache-control": "max-age=86400"})
 
     _mount_pages(app, made)
-    app.add_middleware(Gate, sessions=made.sessions)
+    app.add_middleware(PageRoles)
+    app.add_middleware(Gate, sessions=made.sessions)  # the last one added stands in front
     return app
 
 

@@ -25,6 +25,10 @@ EMPTY_QUESTION = "There is no question yet. Write one, then press Ask."
 NO_SUCH_JOB = "There is nothing under this address, or it belongs to somebody else."
 NOTHING_TO_RATE = "There is nothing left for you to rate. Answers appear here once questions have been asked or a batch has run."
 WORKER_AWAY = "No worker has been seen lately. Your question is kept and answered once one is running."
+WORKER_AWAY_BATCH = (
+    "No worker has been seen lately. Your questions are kept and answered once one is running."
+)
+WROTE_NOTHING = "The model wrote nothing."
 SOMETHING_BROKE = (
     "Something went wrong on our side. Nothing you entered was lost; try again, or tell an administrator"
 )
@@ -50,6 +54,15 @@ ARM_CHOICES: list[tuple[str, str]] = [
     ("Steered", "steered"),
     ("Plain", "unsteered"),
 ]
+# What the core writes beside an answer, in the words of the pages. Its own module brings torch, which the web never loads.
+ANSWER_NOTES = {
+    "No category was decided, so no steering vector was used; choose a category to steer.": (
+        "No kind was decided, so no vector was used; choose a kind to have it steered."
+    ),
+    "No steering vector is active for this model and category; answered unsteered. Build them with `medx vectors build`.": (
+        "No vector is in use for this kind on this model; answered plain. Vectors are built with medx vectors build."
+    ),
+}
 PROCESS_KINDS = {"worker": "worker", "web": "web page"}
 WORKER_STAGES = {
     "loading": "loading its model; questions wait until it is ready",
@@ -114,6 +127,16 @@ def provenance(answer: Answer) -> str:
     """One line on what made an answer: model, vector, time."""
     vector = f"vector {answer.vector}" if answer.vector else "no vector"
     return f"{answer.model} · {vector} · {seconds(answer.seconds)}"
+
+
+def answer_note(note: str) -> str:
+    """Say in the words of the pages what the core noted beside an answer."""
+    return ANSWER_NOTES.get(note, note)
+
+
+def written(text: str) -> str:
+    """Return a written answer; a blank one is said to be so."""
+    return text if text.strip() else WROTE_NOTHING
 
 
 def finish_remark(answer: Answer) -> str:
@@ -198,6 +221,11 @@ def process_state(process: ProcessHealth, seen_limit: float) -> str:
 def share(value: float) -> str:
     """Write a probability, score or share with two decimals."""
     return f"{value:.2f}"
+
+
+def page_needs(title: str, *, needed: str, own: str) -> str:
+    """Say that a page is for another role."""
+    return f"The page {title} needs the role {needed}; yours is {own}. Ask an administrator if you need it."
 
 
 def too_often(limit: int, *, per: str) -> str:

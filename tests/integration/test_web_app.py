@@ -123,6 +123,32 @@ def test_pages_name_no_other_host(client):
         assert hosts <= {"medx.local"}
 
 
+@pytest.mark.parametrize(
+    ("name", "page", "needed"),
+    [
+        ("asa", "admin", "admin"),
+        ("asa", "review", "clinician"),
+        ("clio", "admin", "admin"),
+        ("asa", "admin/", "admin"),
+    ],
+)
+def test_a_page_for_another_role_is_one_sentence_and_a_way_back(client, name, page, needed):
+    sign_in(client, name)
+    reply = client.get(f"/app/{page}", headers=HTML)
+    assert reply.status_code == 403
+    assert f"needs the role {needed}; yours is" in reply.text
+    assert '<a href="/app/">' in reply.text
+    assert "gradio" not in reply.text
+
+
+@pytest.mark.parametrize(
+    ("name", "page"), [("asa", "results"), ("clio", "review"), ("ada", "admin"), ("ada", "review")]
+)
+def test_a_page_one_may_use_is_served(client, name, page):
+    sign_in(client, name)
+    assert client.get(f"/app/{page}", headers=HTML).status_code == 200
+
+
 def test_files_of_the_machine_are_out_of_reach(client):
     sign_in(client, "asa")
     for path in ("/etc/passwd", "/proc/self/environ"):
