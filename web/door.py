@@ -1,7 +1,8 @@
 """The door of every event: who is asking, may they, and what do they read when it fails.
 
 A handler takes the signed-in person first. `door` turns it into the function Gradio calls: it looks the person up
-again (a role taken away works at once), refuses those whose role does not reach, and turns errors into sentences.
+again (a role taken away works at once), refuses those whose role does not reach and arguments of another type than
+the handler takes, and turns errors into sentences.
 """
 
 import inspect
@@ -10,6 +11,7 @@ import secrets
 import typing
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -17,6 +19,7 @@ import gradio as gr
 from medx_core.errors import MedxError, NotAllowed
 from medx_core.storage.person_store import Person, Role
 from web import wording
+from web.arguments import Expected, check_arguments, expected_arguments
 from web.services import Services
 
 log = logging.getLogger(__name__)
@@ -71,19 +74,21 @@ def door(services: Services, at_least: Role = Role.ASKER) -> Callable[[Handler],
     """Return a decorator for handlers `(person, *inputs)`; what it makes takes `(request, *inputs)`."""
 
     def open_for(handler: Handler) -> Handler:
+        let_in = partial(_let_in, services, at_least, expected_arguments(handler))
+
         async def stream(request: gr.Request, *inputs: Any) -> AsyncIterator[Any]:
             with told():
-                person = admit(services, request.username, at_least)
+                person = let_in(request, inputs)
                 async for value in handler(person, *inputs):
                     yield value
 
         def call(request: gr.Request, *inputs: Any) -> Any:
             with told():
-                return handler(admit(services, request.username, at_least), *inputs)
+                return handler(let_in(request, inputs), *inputs)
 
         async def wait(request: gr.Request, *inputs: Any) -> Any:
             with told():
-                return await handler(admit(services, request.username, at_least), *inputs)
+                return await handler(let_in(request, inputs), *inputs)
 
         made: Handler = call
         if inspect.isasyncgenfunction(handler):
@@ -93,6 +98,15 @@ def door(services: Services, at_least: Role = Role.ASKER) -> Callable[[Handler],
         return _dressed(made, like=handler, at_least=at_least)
 
     return open_for
+
+
+def _let_in(
+    services: Services, at_least: Role, expected: Expected, request: gr.Request, inputs: tuple[Any, ...]
+) -> Person:
+    """Return the person who asks, once they may and their arguments are of the handler's types."""
+    person = admit(services, request.username, at_least)
+    check_arguments(expected, inputs)
+    return person
 
 
 def _dressed(made: Handler, *, like: Handler, at_least: Role) -> Handler:

@@ -65,7 +65,7 @@ def _questions(services: Services) -> None:
 def _batches(services: Services) -> None:
     @door(services)
     def submit_batch(
-        person: Person, file: str, mode: str = "verdict", category: str = "auto", arm: str = "both"
+        person: Person, file: str | None, mode: str = "verdict", category: str = "auto", arm: str = "both"
     ) -> str:
         """Submit a CSV, TSV or JSONL file; return the id of its job."""
         job = submit_file(services, person, file, mode=mode, category=category, arm=arm)

@@ -88,6 +88,23 @@ def test_a_wrong_call_is_answered_with_one_sentence(clients, arguments, words):
         clients["asa"].predict(*arguments, api_name="/ask")
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "argument", "words"),
+    [
+        ("/ask", None, "The argument question must be text."),
+        ("/ask", 5, "The argument question must be text."),
+        ("/job_status", {"a": 1}, "The argument job must be text."),
+        ("/evaluations", "abc", "The argument limit must be a whole number."),
+    ],
+)
+def test_an_argument_of_another_type_is_answered_with_one_sentence(
+    clients, caplog, endpoint, argument, words
+):
+    with pytest.raises(AppError, match=words):
+        clients["asa"].predict(argument, api_name=endpoint)
+    assert "page handler failed" not in caplog.text
+
+
 def test_asking_too_often_is_stopped(clients):
     for _ in range(6):
         clients["ada"].predict("A question.", api_name="/ask")
