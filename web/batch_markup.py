@@ -74,12 +74,15 @@ def _where(remark: Problem) -> str:
     return ", ".join([*parts, *([remark.column] if remark.column else [])])
 
 
-def job_html(job: JobSnapshot, accuracies: Sequence[ArmAccuracy], now: datetime) -> str:
-    """Show how a job stands."""
+def job_html(
+    job: JobSnapshot, accuracies: Sequence[ArmAccuracy], now: datetime, *, worker_seen: bool = True
+) -> str:
+    """Show how a job stands; while no worker is seen nobody can say how long it takes."""
     progress = job.progress
     done = progress.finished / progress.total if progress.total else 1.0
     figures = f"{progress.finished:,} of {progress.total:,}"
-    left = seconds_left(job, now)
+    away = still_running(job) and not worker_seen
+    left = None if away else seconds_left(job, now)
     ahead = f"{wording.about(left)} left" if left is not None else wording.job_status(job.status)
     if job.status is JobStatus.CANCELLED:
         ahead = "cancelled"
@@ -90,6 +93,7 @@ def job_html(job: JobSnapshot, accuracies: Sequence[ArmAccuracy], now: datetime)
             tag("strong", escape(figures)) + bar(done, label="finished") + escape(ahead),
             "medx-progress",
         ),
+        note(wording.WORKER_AWAY_BATCH, "medx-remark") if away else "",
         tag("p", escape(_pace_line(job, now)), "medx-note"),
         tag("p", escape(wording.choices_made(job.mode, job.arms)), "medx-note"),
         _accuracy_html(accuracies, finished=job.progress.finished == job.progress.total),
@@ -163,7 +167,7 @@ def _cell(answer: Answer | None, item: ItemSnapshot) -> str:
     if answer is None:
         return tag("span", escape(wording.item_status(item.status, item.reason)), "medx-note")
     if answer.text is not None:
-        return escape(_short(answer.text))
+        return escape(_short(wording.written(answer.text)))
     wrong = is_correct(answer, item.expected) is False
     score = "" if answer.score is None else f" {tag('small', wording.share(answer.score), 'num')}"
     remark = " " + tag("small", "differs", "medx-differs") if wrong else ""

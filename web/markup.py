@@ -95,7 +95,7 @@ def answer_card(arm: Arm, answer: Answer | None, *, partial: str, emergency: boo
     if emergency:
         parts.append(tag("p", escape(wording.EMERGENCY), "medx-emergency", role="note"))
     if answer is not None:
-        parts += [note(answer.note, "medx-remark")] if answer.note else []
+        parts += [note(wording.answer_note(answer.note), "medx-remark")] if answer.note else []
         parts.append(tag("p", escape(wording.provenance(answer)), "medx-provenance"))
     return tag("section", "".join(parts), f"medx-card {arm.value}", data_arm=arm.value)
 
@@ -117,7 +117,9 @@ def _verdict(answer: Answer) -> str:
 
 def _text(answer: Answer) -> str:
     remark = wording.finish_remark(answer)
-    return tag("p", escape(answer.text or ""), "medx-text") + (note(remark) if remark else "")
+    text = answer.text or ""
+    said = tag("p", escape(text), "medx-text") if text.strip() else note(wording.WROTE_NOTHING)
+    return said + (note(remark) if remark else "")
 
 
 def question_html(view: QuestionView, evidence: str = "") -> str:
@@ -139,8 +141,10 @@ def question_html(view: QuestionView, evidence: str = "") -> str:
     parts = [_question_line(item)]
     parts += [route_html(item.route)] if item.route is not None else []
     parts.append(tag("div", cards, f"medx-cards of-{len(view.job.arms)}"))
-    known = evidence or escape(wording.NOT_EVALUATED)
-    parts += [tag("p", line, "medx-evidence") for line in (known, escape(wording.STEERED_MEANS))]
+    lines = [escape(wording.STEERED_MEANS)]
+    if any(answer.vector for answer in answers.values()):  # without a vector there is nothing that could help
+        lines.insert(0, evidence or escape(wording.NOT_EVALUATED))
+    parts += [tag("p", line, "medx-evidence") for line in lines]
     return tag("div", "".join(parts), "medx-answer", data_status=item.status.value, aria_live="polite")
 
 

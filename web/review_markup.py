@@ -12,7 +12,7 @@ SHORT_TEXT = 110
 def blinded_html(answer: BlindedAnswer) -> str:
     """Show the question and the answer to be rated."""
     if answer.text is not None:
-        said = tag("p", escape(answer.text), "medx-text")
+        said = tag("p", escape(wording.written(answer.text)), "medx-text")
     else:
         said = tag("p", escape(wording.verdict_word(answer.verdict)), "medx-verdict")
     emergency = ""
@@ -58,7 +58,7 @@ def own_ratings_html(ratings: Sequence[StoredRating]) -> str:
             escape(_short(rating.answer.question)),
             escape(
                 _short(
-                    rating.answer.text
+                    wording.written(rating.answer.text)
                     if rating.answer.text is not None
                     else wording.verdict_word(rating.answer.verdict)
                 )

@@ -1,11 +1,14 @@
-"""Files that a caller names, and cookies of other programs on the same host."""
+"""What callers may hand in: files they name, cookies of other programs on the same host, very long words."""
 
 import httpx
 import pytest
 
 from medx_core.data.result_files import template_csv
+from medx_core.jobs.status import JobKind
+from tests.samples import submission
 from tests.web_site import running_site
 from web.session import COOKIE
+from web.tabs.job_page import JobPage
 
 
 @pytest.fixture(scope="module")
@@ -88,3 +91,10 @@ def test_a_cookie_of_another_program_signs_nobody_out(site, cookies, foreign):
     header = f"{foreign}; {COOKIE}={cookies['asa']}".encode("latin-1")
     reply = httpx.get(f"{site.url}/app/config", headers={b"cookie": header})
     assert reply.status_code == 200
+
+
+def test_a_very_long_search_finds_nothing_and_breaks_nothing(site):
+    person = site.services.people.find("asa")
+    job = site.services.jobs.submit(submission(2, kind=JobKind.BATCH, person_id=person.id), chunk_rows=32)
+    shown = JobPage(site.services).show(person, job.public_id, "x%" * 30_000, "", 0)
+    assert "No rows match." in shown[3]

@@ -1,18 +1,22 @@
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from medx_core.answering.row_vectors import NO_VECTOR, NOT_FOR_TEXT, NOT_ROUTED, OTHER_PROMPT
 from medx_core.categories import Category, Route, RouteSource
 from medx_core.clock import utc_now
 from medx_core.jobs.snapshots import ItemSnapshot, JobSnapshot, Progress, StoredAnswer
 from medx_core.jobs.status import ItemStatus, JobKind, JobStatus
 from medx_core.questions import Answer, Arm, Mode, Verdict
+from medx_core.review.ratings import BlindedAnswer
 from web import wording
 from web.batch_markup import job_html, rows_html
 from web.following import QuestionView
 from web.markup import escape, question_html
+from web.review_markup import blinded_html
 
 BOTH = (Arm.STEERED, Arm.UNSTEERED)
 ANSWER = Answer(
@@ -71,6 +75,43 @@ def test_an_abstained_route_says_so_and_shows_why_steering_was_left_out():
     html = question_html(view(item(unsteered, route=Route(None, dict.fromkeys(Category, 1 / 3)))))
     assert wording.NO_KIND in html
     assert unsteered.note in html
+
+
+@pytest.mark.parametrize("raw", [NO_VECTOR, NOT_ROUTED, NOT_FOR_TEXT, OTHER_PROMPT])
+def test_notes_of_the_core_are_said_in_the_words_of_the_pages(raw):
+    html = question_html(view(item(replace(ANSWER, vector=None, note=raw))))
+    assert "category" not in html.lower()
+    assert "medx-remark" in html
+
+
+def test_what_a_vector_is_worth_is_said_only_where_one_was_used():
+    assert wording.NOT_EVALUATED in question_html(view(item(ANSWER)))
+    assert wording.NOT_EVALUATED not in question_html(view(item(replace(ANSWER, vector=None))))
+    assert wording.NOT_EVALUATED not in question_html(view(item(status=ItemStatus.QUEUED)))
+
+
+@pytest.mark.parametrize("text", ["", " \n "])
+def test_a_blank_written_answer_is_said_to_be_blank_wherever_it_is_shown(text):
+    written = replace(ANSWER, verdict=None, raw_verdict=None, score=None, text=text)
+    blinded = BlindedAnswer("a", "A question.", Mode.TEXT, None, text, None)
+    for html in (
+        question_html(view(item(written))),
+        rows_html([item(written)], BOTH),
+        blinded_html(blinded),
+    ):
+        assert wording.WROTE_NOTHING in html
+
+
+def test_while_no_worker_is_seen_a_job_promises_no_time():
+    now = utc_now()
+    job = JobSnapshot(
+        "j", JobKind.BATCH, JobStatus.RUNNING, Mode.VERDICT, BOTH, "f.csv",
+        Progress(100, answered=50, queued=50), now - timedelta(seconds=60), started_at=now - timedelta(seconds=50),
+    )  # fmt: skip
+    assert " left" in job_html(job, (), now)
+    away = job_html(job, (), now, worker_seen=False)
+    assert wording.WORKER_AWAY_BATCH in away
+    assert " left" not in away
 
 
 def test_a_kind_that_the_user_chose_is_said_to_be_so():

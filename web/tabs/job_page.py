@@ -10,12 +10,14 @@ from medx_core.jobs.status import ItemStatus
 from medx_core.storage.person_store import Person
 from web.batch_markup import downloads_html, job_html, rows_html, status_choices, still_running
 from web.door import door
-from web.following import visible_job
+from web.following import visible_job, worker_seen
 from web.markup import note
 from web.services import Services
 
 PAGE_ROWS = 25
 POLL_SECONDS = 1.0
+# SQLite refuses to look for a pattern of more than 50,000 bytes; nobody looks for that much.
+MAX_SEARCH_CHARACTERS = 200
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": 8}
 
 
@@ -32,12 +34,14 @@ class JobPage:
         job = visible_job(self.services, public_id, person)
         offset = max(0, int(at or 0)) * PAGE_ROWS
         status = ItemStatus(wanted) if wanted else None
+        search = words[:MAX_SEARCH_CHARACTERS].strip()
         items, total = self.services.jobs.items(
-            public_id, offset=offset, limit=PAGE_ROWS, search=words.strip(), status=status
+            public_id, offset=offset, limit=PAGE_ROWS, search=search, status=status
         )
         running = still_running(job)
+        seen = not running or worker_seen(self.services)
         return (
-            job_html(job, self.services.jobs.accuracy(public_id), utc_now()),
+            job_html(job, self.services.jobs.accuracy(public_id), utc_now(), worker_seen=seen),
             downloads_html(job),
             gr.update(visible=running),
             rows_html(items, job.arms),
@@ -86,7 +90,7 @@ def build_job_page(services: Services, job_id: gr.Textbox) -> tuple[JobPage, lis
     with gr.Row(elem_classes="medx-filter"):
         search = gr.Textbox(
             label="Search", placeholder="Search questions and ids", show_label=False, container=False,
-            elem_id="medx-search", scale=3, min_width=180,
+            elem_id="medx-search", scale=3, min_width=180, max_length=MAX_SEARCH_CHARACTERS,
         )  # fmt: skip
         state = gr.Dropdown(
             status_choices(),
