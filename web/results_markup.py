@@ -21,6 +21,7 @@ STATES = {
     RunStatus.CANCELLED: "cancelled",
 }
 HELPS = {True: "helps", False: "not shown to help", None: "open"}
+NO_EVALUATION = "No evaluation has been run yet."
 NO_PACE = "How long it takes is not known yet on this installation: minutes with a small model, hours with a large one."
 MEASURED_FOR = "Measured for vectors made this way, on this model."
 MEANWHILE = "It runs at low priority beside the answering of questions; you may close the page."
@@ -45,7 +46,7 @@ def runs_html(runs: Iterable[Run]) -> str:
         )
         for run in runs
     )
-    return table(head, rows, empty="No evaluation has been run yet.", name="Evaluations")
+    return table(head, rows, empty=NO_EVALUATION, name="Evaluations")
 
 
 def run_html(run: Run, now: datetime, *, ahead: int, worker_seen: bool) -> str:

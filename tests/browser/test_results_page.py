@@ -14,6 +14,7 @@ from tests.browser.conftest import NARROW
 from tests.evaluation_results import synthetic_result
 from tests.integration.test_evaluate import write_statements
 from tests.web_site import WebSite, running_site
+from web.results_markup import NO_EVALUATION
 
 KIND = "evaluation"
 
@@ -107,6 +108,29 @@ def test_an_administrator_starts_an_evaluation_follows_it_and_cancels_it(
     assert runs.get(asked.public_id).status is RunStatus.CANCELLED
     acts = {entry.action for entry in fresh_site.services.audit.entries()}
     assert {"start evaluation", "cancel evaluation"} <= acts
+
+
+def test_before_the_first_evaluation_there_is_a_sentence_and_nothing_to_choose(
+    fresh_site: WebSite, open_page
+):
+    page = open_page(fresh_site, "asa", "/app/results")
+    expect(page.locator("#medx-run-status")).to_have_text(NO_EVALUATION)
+    expect(page.locator("#medx-evaluation, #medx-other").filter(visible=True)).to_have_count(0)
+
+
+def test_how_many_statements_is_asked_only_of_a_file(fresh_site: WebSite, open_page):
+    page = open_page(fresh_site, "ada", "/app/results")
+    page.get_by_role("button", name="Start an evaluation").click()
+    preset = page.get_by_text("How many")
+    expect(page.locator("#medx-eval-source")).to_be_visible()
+    expect(preset).to_be_hidden()
+    page.get_by_label("A file", exact=True).check()
+    expect(preset).to_be_visible()
+    page.get_by_label("Sizes of my own").check()
+    expect(page.get_by_label("Draw")).to_be_visible()
+    page.get_by_label("The bundled statements", exact=True).check()
+    expect(preset).to_be_hidden()
+    expect(page.get_by_label("Draw")).to_be_hidden()
 
 
 def test_a_failed_evaluation_says_why(fresh_site: WebSite, open_page):

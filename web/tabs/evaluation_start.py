@@ -37,7 +37,8 @@ def build_start(services: Services) -> gr.Textbox:
             elem_id="medx-eval-upload",
         )
         gr.HTML(note(FILE_MEANING))
-    preset = gr.Radio(SIZES, value=ALL, label="How many", elem_id="medx-eval-preset")
+    # The bundled statements have a split of their own, so that only a file leaves a choice.
+    preset = gr.Radio(SIZES, value=ALL, label="How many", elem_id="medx-eval-preset", visible=False)
     with gr.Row(visible=False) as own:
         sample = gr.Number(None, label="Draw", precision=0, min_width=110, info="empty: all")
         train = gr.Number(None, label="To train", precision=0, min_width=110, info="empty: four fifths")
@@ -60,7 +61,7 @@ def build_start(services: Services) -> gr.Textbox:
     started = gr.Textbox(visible="hidden")
     fields = [source, path, preset, sample, train, test, seed, declared, extra]
     form, at = _StartPart(services), door(services, Role.ADMIN)
-    source.change(at(form.choose_source), [source], [uploading], **QUIET, concurrency_limit=8)
+    source.change(at(form.choose_source), [source], [uploading, preset], **QUIET, concurrency_limit=8)
     preset.change(at(form.choose_sizes), [preset], [own], **QUIET, concurrency_limit=8)
     changes = [one.change for one in (source, path, preset, sample, train, test, declared, extra)]
     looking = {"concurrency_limit": 2, "trigger_mode": "always_last"}
@@ -75,9 +76,10 @@ class _StartPart:
     def __init__(self, services: Services) -> None:
         self._services = services
 
-    def choose_source(self, person: Person, source: str) -> Any:  # noqa: ARG002 - a door hands the person to every handler
-        """Ask for a file only when one is wanted."""
-        return gr.update(visible=source == FILE)
+    def choose_source(self, person: Person, source: str) -> tuple[Any, Any]:  # noqa: ARG002 - a door hands the person to every handler
+        """Ask for a file, and how much of it, only when one is wanted."""
+        wanted = source == FILE
+        return gr.update(visible=wanted), gr.update(visible=wanted, value=ALL)
 
     def choose_sizes(self, person: Person, preset: str) -> Any:  # noqa: ARG002 - as above
         """Ask for sizes only when they are somebody's own."""

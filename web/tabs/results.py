@@ -15,13 +15,15 @@ from web.evaluation_downloads import finished_evaluation
 from web.evaluations import KIND, RUNS_SHOWN, ahead_of, cancel
 from web.following import worker_seen
 from web.frame import QUERY, heading, on_load, page_frame
-from web.markup import fault, tag
-from web.results_markup import comparison_html, downloads_html, run_html, run_title, runs_html
+from web.markup import fault, note, tag
+from web.results_markup import NO_EVALUATION, comparison_html, downloads_html, run_html, run_title, runs_html
 from web.services import Services
 from web.tabs.evaluation_start import build_start
 
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": 8}
 POLL_SECONDS = 2.0
+LISTS = 5
+"""How many components `_ResultsPage._lists` fills."""
 # With its path: the pages have a base address that is not this one's.
 TO_RUN = "(id) => { if (id) history.replaceState(null, '', location.pathname + '?run=' + encodeURIComponent(id)); return []; }"
 SENTENCE = "What steering does to the model, measured against controls that a gain must beat."
@@ -32,10 +34,12 @@ def build(services: Services) -> None:
     page_frame(services, "results")
     with gr.Column(elem_classes="medx-page medx-results"):
         heading("Results", SENTENCE)
-        with gr.Row(elem_classes="medx-choices"):
+        with gr.Row(elem_classes="medx-choices", visible=False) as choices:
             chosen = gr.Dropdown([], label="Evaluation", elem_id="medx-evaluation", scale=3, min_width=300)
             other = gr.Dropdown([], label="Compare with", elem_id="medx-other", scale=2, min_width=240)
-        with gr.Accordion("All evaluations", open=False, elem_id="medx-all-evaluations"):
+        with gr.Accordion(
+            "All evaluations", open=False, visible=False, elem_id="medx-all-evaluations"
+        ) as every:
             listed = gr.HTML(elem_id="medx-evaluations")
         with gr.Accordion(
             "Start an evaluation", open=False, visible=False, elem_id="medx-start-evaluation"
@@ -50,7 +54,7 @@ def build(services: Services) -> None:
         report = gr.HTML(elem_id="medx-report", apply_default_css=False)
     timer = gr.Timer(POLL_SECONDS, active=False)
     page, at = _ResultsPage(services), door(services)
-    lists, shown = [chosen, other, listed], [status, links, stop, beside, report, timer]
+    lists, shown = [choices, every, chosen, other, listed], [status, links, stop, beside, report, timer]
     wanted = gr.Textbox(visible="hidden")
     on_load(at(page.open), [wanted], [starting, *lists, *shown], js=QUERY.format(name="run"))
     picked = chosen.input(at(page.show), [chosen, other], shown, **QUIET)
@@ -84,7 +88,7 @@ class _ResultsPage:
         """Show how a running evaluation stands; what does not change meanwhile is left alone."""
         shown = self._shown(person, public_id, other)
         if public_id and not self._services.runs.get(public_id).finished:
-            return (*(gr.skip() for _ in range(3)), *shown)
+            return (*(gr.skip() for _ in range(LISTS)), *shown)
         return *self._lists(self._runs(), public_id, other), *shown
 
     def cancel(self, person: Person, public_id: str | None, other: str | None) -> tuple[Any, ...]:
@@ -101,13 +105,16 @@ class _ResultsPage:
         return self._services.runs.list(KIND, limit=RUNS_SHOWN)
 
     def _lists(self, runs: tuple[Run, ...], chosen: str | None, other: str | None) -> tuple[Any, ...]:
-        """Return what the two choices and the list of all evaluations show."""
+        """Return what the two choices and the list of all evaluations show; without one there is nothing to choose."""
         choices = [(run_title(run), run.public_id) for run in runs]
         if chosen and chosen not in {run.public_id for run in runs}:
             choices.append(("an older evaluation", chosen))
         done = [("nothing", "")]
         done += [(run_title(run), run.public_id) for run in runs if run.status is RunStatus.DONE]
+        any_run = gr.update(visible=bool(choices))
         return (
+            any_run,
+            any_run,
             gr.update(choices=choices, value=chosen),
             gr.update(choices=done, value=other or ""),
             runs_html(runs),
@@ -116,7 +123,7 @@ class _ResultsPage:
     def _shown(self, person: Person, public_id: str | None, other: str | None) -> tuple[Any, ...]:
         """Return what status, links, the cancel button, comparison, report and timer show."""
         if not public_id:
-            return "", "", gr.update(visible=False), "", "", gr.Timer(active=False)
+            return note(NO_EVALUATION), "", gr.update(visible=False), "", "", gr.Timer(active=False)
         try:
             run = self._services.runs.get(public_id)
         except MedxError as error:
