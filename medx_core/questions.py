@@ -29,6 +29,9 @@ class Verdict(StrEnum):
     UNCERTAIN = "uncertain"
 
 
+# How `Answer.finish` says that an answer was broken off where it stood, because nobody wanted it any more.
+CANCELLED = "cancelled"
+
 ARM_CHOICES: dict[str, tuple[Arm, ...]] = {
     "steered": (Arm.STEERED,),
     "unsteered": (Arm.UNSTEERED,),

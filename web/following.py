@@ -71,7 +71,7 @@ def look(services: Services, public_id: str, person: Person) -> QuestionView:
 
 
 async def follow(services: Services, public_id: str, person: Person) -> AsyncIterator[QuestionView]:
-    """Yield where the question stands, whenever that changed, until it is finished.
+    """Yield where the question stands, whenever that changed, until it is finished; text never before its route.
 
     Raises:
         NotFound: there is no such question, or it is not for this person.
@@ -90,12 +90,17 @@ async def follow(services: Services, public_id: str, person: Person) -> AsyncIte
             pause = SLOW_LOOK_SECONDS if slow else LOOK_SECONDS
             if client is not None and streamed.last and services.streams.reachable:
                 async for text in _arriving(services, client, streamed, pause):
-                    shown = QuestionView(view.job, view.item, text)
-                    yield shown
+                    if view.item.route is None:
+                        # Stored before the first word was sent; by it the page says what to do in an emergency.
+                        view = await asyncio.to_thread(look, services, public_id, person)
+                    if view.item.route is not None:
+                        shown = QuestionView(view.job, view.item, text)
+                        yield shown
             else:
                 await asyncio.sleep(pause)
             fresh = await asyncio.to_thread(look, services, public_id, person)
-            view = QuestionView(fresh.job, fresh.item, dict(streamed.text), fresh.ahead, fresh.worker_seen)
+            text = {} if fresh.item.route is None else dict(streamed.text)
+            view = QuestionView(fresh.job, fresh.item, text, fresh.ahead, fresh.worker_seen)
             if view != shown:
                 shown = view
                 yield view

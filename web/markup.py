@@ -84,12 +84,16 @@ def route_html(route: Route) -> str:
     )
 
 
-def answer_card(arm: Arm, answer: Answer | None, *, partial: str, emergency: bool, state: str) -> str:
-    """Show one arm: its answer, or the text written so far, or what it waits for."""
+def answer_card(
+    arm: Arm, answer: Answer | None, *, partial: str, emergency: bool, state: str, ended: bool = False
+) -> str:
+    """Show one arm: its answer, or the text written so far, or what it waits for; nothing is awaited once `ended`."""
     parts = [tag("h3", escape(wording.arm_name(arm.value)))]
     if answer is None:
-        writing = tag("p", escape(partial), "medx-text writing") if partial else note(state, "medx-state")
-        parts.append(writing)
+        if partial:
+            parts.append(tag("p", escape(partial), "medx-text" if ended else "medx-text writing"))
+        if ended or not partial:
+            parts.append(note(state, "medx-state"))
     else:
         parts.append(_verdict(answer) if answer.text is None else _text(answer))
     if emergency:
@@ -134,7 +138,12 @@ def question_html(view: QuestionView, evidence: str = "") -> str:
     emergency = item.route is not None and item.route.needs_emergency_line
     cards = "".join(
         answer_card(
-            arm, answers.get(arm), partial=view.partial.get(arm.value, ""), emergency=emergency, state=state
+            arm,
+            answers.get(arm),
+            partial=view.partial.get(arm.value, ""),
+            emergency=emergency,
+            state=state,
+            ended=view.finished,
         )
         for arm in view.job.arms
     )
@@ -154,7 +163,8 @@ def _question_line(item: ItemSnapshot) -> str:
 
 def _state(view: QuestionView) -> str:
     if view.item.status is ItemStatus.CANCELLED:
-        return "Cancelled before an answer was written."
+        written = any(view.partial.values()) or view.item.answers
+        return "Cancelled while it was written." if written else "Cancelled before an answer was written."
     if view.item.status is ItemStatus.RUNNING:
         return "Answering ..."
     return wording.waiting(view.ahead, worker_seen=view.worker_seen)

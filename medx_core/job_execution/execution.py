@@ -4,12 +4,12 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from typing import Protocol
 
 from medx_core.errors import BadInput, Cancelled, LeaseLost, MedxError, StorageFault
 from medx_core.job_execution.isolation import Isolation
 from medx_core.job_execution.lanes import Answerer, Interrupted, Lane, Listener
 from medx_core.job_execution.lease_keeping import LeaseKeeper, LeaseTerms
+from medx_core.job_execution.watched_text import TextStreams, WatchedText
 from medx_core.jobs.messages import AnswerRequest
 from medx_core.jobs.snapshots import LeasedItem
 from medx_core.questions import Answered, Mode, Question
@@ -21,22 +21,6 @@ log = logging.getLogger(__name__)
 STORE_AGAIN_SECONDS = (0.2, 1.0, 3.0)
 
 Outcome = tuple[LeasedItem, Future[Answered]]
-
-
-class TextStreams(Protocol):
-    """Where the text of an interactive answer goes while it is written. Must return at once and never fail."""
-
-    def begin(self, item_id: int, arm: str) -> None:
-        """The text is written from its beginning; what was sent before counts no more."""
-        ...
-
-    def piece(self, item_id: int, arm: str, text: str) -> None:
-        """A new piece of the text."""
-        ...
-
-    def done(self, item_id: int, arm: str) -> None:
-        """Nothing more comes; the database knows the rest."""
-        ...
 
 
 class JobExecutor:
@@ -108,11 +92,8 @@ class JobExecutor:
         streams = self._streams_for(lane)
         if streams is None or item.mode is not Mode.TEXT:
             return self._answerer.submit(question, lane=lane, listener=Listener(should_stop=should_stop))
-        for arm in item.arms:
-            streams.begin(item.id, arm)
-        listener = Listener(
-            on_text=lambda arm, piece: streams.piece(item.id, arm, piece), should_stop=should_stop
-        )
+        watched = WatchedText(item, self._leases, self._terms.owner, streams)
+        listener = Listener(on_route=watched.on_route, on_text=watched.on_text, should_stop=should_stop)
         return self._answerer.submit(question, lane=lane, listener=listener)
 
     def _streams_for(self, lane: Lane) -> TextStreams | None:

@@ -30,6 +30,10 @@ def _unheard(_arm: Arm, _piece: str) -> None:
     """Nobody listens."""
 
 
+def _unnoticed(_route: Route) -> None:
+    """Nobody asks before the answer is there."""
+
+
 def _never() -> bool:
     return False
 
@@ -38,10 +42,12 @@ def _never() -> bool:
 class Listener:
     """Who waits for an answer.
 
-    `on_text` hears each new piece of a written answer, `should_stop` is asked between micro-batches and tokens. Both
-    are called on the engine's thread and must return at once.
+    `on_route` hears the route of a written answer before its first piece, and again if the answer is begun anew;
+    `on_text` hears each new piece, `should_stop` is asked between micro-batches and tokens. All are called on the
+    engine's thread: none may fail, `on_route` may take a moment, the others must return at once.
     """
 
+    on_route: Callable[[Route], None] = _unnoticed
     on_text: Callable[[Arm, str], None] = _unheard
     should_stop: Callable[[], bool] = _never
 

@@ -19,6 +19,8 @@ class RunningText:
         self._routes = dict(
             zip(questions, engine.route([waiting.question for waiting in questions]), strict=True)
         )
+        for waiting, route in self._routes.items():
+            waiting.listener.on_route(route)
         self._rows = [(waiting, arm) for waiting in questions for arm in waiting.question.arms]
         self._written = ["" for _ in self._rows]
         self._writing = engine.write(
@@ -26,11 +28,10 @@ class RunningText:
         )
 
     def drop_stopped(self) -> None:
-        """End the questions nobody waits for any more."""
+        """End the questions nobody waits for any more; what was written of them by now is handed out."""
         for waiting in list(self.unfinished):
             if waiting.listener.should_stop():
                 self._cancel(waiting)
-                waiting.failed(Cancelled("The answer was cancelled while it was written."))
 
     def abandon(self, error: BaseException) -> None:
         """End every unfinished question with `error`."""
@@ -60,8 +61,15 @@ class RunningText:
 
     def _cancel(self, waiting: WaitingQuestion) -> None:
         self.unfinished.remove(waiting)
-        for index in self._indices(waiting):
+        indices = self._indices(waiting)
+        for index in indices:
             self._writing.cancel(index)
+        answers = self._writing.answers()
+        begun = tuple(answers[index] for index in indices if answers[index].text)
+        if begun:
+            waiting.answered(Answered(waiting.question, self._routes[waiting], begun))
+        else:
+            waiting.failed(Cancelled("The answer was cancelled before a word of it was written."))
 
     def _indices(self, waiting: WaitingQuestion) -> list[int]:
         return [index for index, (owner, _) in enumerate(self._rows) if owner is waiting]

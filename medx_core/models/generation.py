@@ -14,6 +14,7 @@ from transformers import Cache
 from medx_core.models.batches import left_padded, position_arguments
 from medx_core.models.devices import memory_faults_in_words
 from medx_core.models.loading import LoadedModel
+from medx_core.questions import CANCELLED
 
 
 class WrittenRow:
@@ -61,7 +62,7 @@ class GreedyWriting:
     def cancel(self, index: int) -> None:
         """End one row where it stands; what was written stays."""
         if not self.rows[index].finished:
-            self.rows[index].finish = "cancelled"
+            self.rows[index].finish = CANCELLED
 
     def step(self) -> tuple[str, ...]:
         """Write one more token on every unfinished row; return the new piece of text of each row.

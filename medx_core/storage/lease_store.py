@@ -6,19 +6,19 @@ lease lives, so clocks that differ between machines may cost work twice but can 
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
-from secrets import randbits
 from typing import Any
 
 from sqlmodel import Session, and_, col, insert, or_, select, update
 
+from medx_core.categories import Route
 from medx_core.clock import utc_now
 from medx_core.errors import LeaseLost
 from medx_core.jobs.snapshots import LeasedItem
 from medx_core.jobs.status import ItemStatus, JobStatus
-from medx_core.questions import Answer, Answered, Mode
-from medx_core.storage.columns import new_public_id
+from medx_core.questions import Answered, Mode
 from medx_core.storage.engine import Database
 from medx_core.storage.item_reading import arms_of, category_of
+from medx_core.storage.item_writing import answer_values, set_route, status_of
 from medx_core.storage.job_progress import close_item, jobs_of, locked_items, requeue, settle
 from medx_core.storage.job_tables import AnswerTable, ItemTable, JobTable
 
@@ -84,6 +84,18 @@ class LeaseStore:
                 item.lease_until = until
             return frozenset(item.id for item in held)
 
+    def store_route(self, leased: LeasedItem, *, owner: str, route: Route) -> bool:
+        """Store how an item was routed before its answer is written; say whether the item is still held.
+
+        Who watches the answer grow is told of an emergency by the route, so it may not come with the last word only.
+        """
+        now = self._clock()
+        with self._database.write() as session:
+            live = [item for item in _still_held(session, [leased], owner) if not _ran_out(item, now)]
+            for item in live:
+                set_route(item, route)
+            return bool(live)
+
     def finish(self, leased: LeasedItem, *, owner: str, answered: Answered) -> None:
         """Store the route and the answers of one item.
 
@@ -98,7 +110,8 @@ class LeaseStore:
     def finish_all(self, results: Sequence[tuple[LeasedItem, Answered]], *, owner: str) -> frozenset[int]:
         """Store the results of a micro-batch in one transaction; return the ids of the items that were stored.
 
-        Those left out were lost as described under `finish`; nothing is stored of them.
+        Those left out were lost as described under `finish`; nothing is stored of them. An item whose answers were
+        broken off becomes cancelled and keeps what was written.
         """
         now = self._clock()
         answered_by_id = {leased.id: answered for leased, answered in results}
@@ -108,9 +121,9 @@ class LeaseStore:
             rows: list[dict[str, Any]] = []
             for item in live:
                 answered = answered_by_id[item.id]
-                _set_route(item, answered)
-                close_item(item, ItemStatus.ANSWERED, now=now)
-                rows += [_answer_values(answer, item.id, now) for answer in answered.answers]
+                set_route(item, answered.route)
+                close_item(item, status_of(answered), now=now)
+                rows += [answer_values(answer, item.id, now) for answer in answered.answers]
             session.flush()
             if rows:
                 session.exec(insert(AnswerTable), params=rows)
@@ -227,17 +240,3 @@ def _leased(item: ItemTable, job: JobTable) -> LeasedItem:
         category=category_of(job.category or item.category),
         category_from_file=job.category is None and item.category is not None,
     )
-
-
-def _set_route(item: ItemTable, answered: Answered) -> None:
-    route = answered.route
-    item.route_source = route.source
-    item.route_category = route.category
-    item.route_probabilities = {category.value: value for category, value in route.probabilities.items()}
-    item.route_red_flag = route.red_flag
-    item.route_router = route.router
-
-
-def _answer_values(answer: Answer, item_id: int, now: datetime) -> dict[str, Any]:
-    given = {"public_id": new_public_id(), "item_id": item_id, "shuffle": randbits(31), "created_at": now}
-    return {**answer.as_json(), **given}

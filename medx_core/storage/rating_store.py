@@ -10,13 +10,13 @@ from sqlmodel import Session, col, func, or_, select
 
 from medx_core.clock import utc_now
 from medx_core.errors import BadInput, NotFound
-from medx_core.questions import Mode, Verdict
+from medx_core.questions import CANCELLED
 from medx_core.review.rating_form import FORM_VERSION, RatingForm, form_from, problems
 from medx_core.review.ratings import BLIND_VIEW, BlindedAnswer, EarlierRating, NewRating, StoredRating
 from medx_core.storage.engine import Database
-from medx_core.storage.item_reading import category_of
-from medx_core.storage.job_tables import AnswerTable, ItemTable, JobTable
+from medx_core.storage.job_tables import AnswerTable
 from medx_core.storage.people_tables import RatingHistoryTable, RatingTable
+from medx_core.storage.rating_reading import blinded, stored_ratings
 
 __all__ = ["BLIND_VIEW", "BlindedAnswer", "EarlierRating", "NewRating", "RatingStore", "StoredRating"]
 
@@ -42,8 +42,8 @@ class RatingStore:
     def next_to_rate(self, rater_id: int, *, skip: Collection[str] = ()) -> BlindedAnswer | None:
         """Return the answer this rater judges next, None when nothing is left.
 
-        Left out are answers this rater has judged, those with enough raters, and the answer ids in `skip`. The order
-        is random, stable for one rater and different from rater to rater.
+        Left out are answers this rater has judged, those with enough raters, those that were broken off, and the answer
+        ids in `skip`. The order is random, stable for one rater and different from rater to rater.
         """
         place = (col(AnswerTable.shuffle) * _factor(rater_id)) % _ORDER_PRIME
         own = select(RatingTable.answer_id).where(RatingTable.rater_id == rater_id)
@@ -56,7 +56,7 @@ class RatingStore:
         following = (
             select(AnswerTable.id)
             .where(
-                or_(col(AnswerTable.verdict).is_not(None), col(AnswerTable.text).is_not(None)),
+                *_whole(),
                 col(AnswerTable.id).not_in(own),
                 col(AnswerTable.public_id).not_in(skip),
                 raters < self._raters_an_answer,
@@ -66,7 +66,7 @@ class RatingStore:
         )
         with self._database.read() as session:
             found = session.exec(following).first()
-            return None if found is None else _blinded(session, [found])[found]
+            return None if found is None else blinded(session, [found])[found]
 
     def left_to_rate(self, rater_id: int) -> int:
         """Count the answers this rater could still judge."""
@@ -80,7 +80,7 @@ class RatingStore:
             select(func.count())
             .select_from(AnswerTable)
             .where(
-                or_(col(AnswerTable.verdict).is_not(None), col(AnswerTable.text).is_not(None)),
+                *_whole(),
                 col(AnswerTable.id).not_in(own),
                 col(AnswerTable.id).not_in(full),
             )
@@ -96,7 +96,7 @@ class RatingStore:
         """
         with self._database.read() as session:
             key = _answer_key(session, answer_id)
-            return _blinded(session, [key])[key]
+            return blinded(session, [key])[key]
 
     def save(self, rating: NewRating) -> StoredRating:
         """Store a filled-in form.
@@ -109,7 +109,7 @@ class RatingStore:
         try:
             with self._database.write() as session:
                 key = _answer_key(session, rating.answer_id)
-                _refuse_incomplete(rating.form, _blinded(session, [key])[key])
+                _refuse_incomplete(rating.form, blinded(session, [key])[key])
                 row = RatingTable(
                     answer_id=key,
                     rater_id=rating.rater_id,
@@ -122,7 +122,7 @@ class RatingStore:
                 )
                 session.add(row)
                 session.flush()
-                return _stored(session, [row])[0]
+                return stored_ratings(session, [row])[0]
         except IntegrityError as error:
             raise BadInput("You have rated this answer before; change that rating instead.") from error
 
@@ -136,7 +136,7 @@ class RatingStore:
         now = self._clock()
         with self._database.write() as session:
             row = _own_rating(session, rating_id, rater_id)
-            _refuse_incomplete(form, _blinded(session, [row.answer_id])[row.answer_id])
+            _refuse_incomplete(form, blinded(session, [row.answer_id])[row.answer_id])
             session.add(
                 RatingHistoryTable(
                     rating_id=row.id,
@@ -155,7 +155,7 @@ class RatingStore:
             row.seconds = seconds
             row.changed_at = now
             session.flush()
-            return _stored(session, [row])[0]
+            return stored_ratings(session, [row])[0]
 
     def get(self, rating_id: str, *, rater_id: int) -> StoredRating:
         """Return one's own rating.
@@ -164,14 +164,14 @@ class RatingStore:
             NotFound: this rater has no such rating.
         """
         with self._database.read() as session:
-            return _stored(session, [_own_rating(session, rating_id, rater_id)])[0]
+            return stored_ratings(session, [_own_rating(session, rating_id, rater_id)])[0]
 
     def of_rater(self, rater_id: int, *, limit: int = 50, offset: int = 0) -> tuple[StoredRating, ...]:
         """Return a rater's own ratings, the newest first."""
         newest = select(RatingTable).where(RatingTable.rater_id == rater_id)
         newest = newest.order_by(col(RatingTable.id).desc()).offset(offset).limit(limit)
         with self._database.read() as session:
-            return _stored(session, list(session.exec(newest)))
+            return stored_ratings(session, list(session.exec(newest)))
 
     def history(self, rating_id: str, *, rater_id: int) -> tuple[EarlierRating, ...]:
         """Return how one's own rating stood before each change, the first version first.
@@ -200,6 +200,12 @@ class RatingStore:
             return session.exec(counted).one()
 
 
+def _whole() -> tuple[Any, ...]:
+    """What makes an answer one to judge: half an answer says nothing about its arm."""
+    there = or_(col(AnswerTable.verdict).is_not(None), col(AnswerTable.text).is_not(None))
+    return there, col(AnswerTable.finish) != CANCELLED
+
+
 def _factor(rater_id: int) -> int:
     # Below 2^31, so that the product with a 31-bit `shuffle` fits into 64 bits on both engines.
     digest = hashlib.sha256(f"rater {rater_id}".encode()).digest()
@@ -225,44 +231,3 @@ def _own_rating(session: Session, rating_id: str, rater_id: int) -> RatingTable:
     if row is None:
         raise NotFound("There is no rating of yours under this id.")
     return row
-
-
-def _blinded(session: Session, answer_keys: Collection[int]) -> dict[int, BlindedAnswer]:
-    rows: Any = session.exec(
-        select(AnswerTable, ItemTable, JobTable)
-        .join(ItemTable, col(ItemTable.id) == col(AnswerTable.item_id))
-        .join(JobTable, col(JobTable.id) == col(ItemTable.job_id))
-        .where(col(AnswerTable.id).in_(answer_keys))
-    )
-    return {answer.id: _blinded_answer(answer, item, job) for answer, item, job in rows}
-
-
-def _blinded_answer(answer: AnswerTable, item: ItemTable, job: JobTable) -> BlindedAnswer:
-    return BlindedAnswer(
-        answer_id=answer.public_id,
-        question=item.text,
-        mode=Mode(job.mode),
-        verdict=None if answer.verdict is None else Verdict(answer.verdict),
-        text=answer.text,
-        category=category_of(item.route_category),
-        red_flag=item.route_red_flag,
-    )
-
-
-def _stored(session: Session, rows: list[RatingTable]) -> tuple[StoredRating, ...]:
-    answers = _blinded(session, {row.answer_id for row in rows})
-    return tuple(
-        StoredRating(
-            public_id=row.public_id,
-            answer=answers[row.answer_id],
-            rater_id=row.rater_id,
-            form=form_from(row.form),
-            form_version=row.form_version,
-            seconds=row.seconds,
-            seen=tuple(row.seen),
-            version=row.version,
-            created_at=row.created_at,
-            changed_at=row.changed_at,
-        )
-        for row in rows
-    )

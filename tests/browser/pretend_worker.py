@@ -79,6 +79,7 @@ class PretendWorker:
             leases.fail(leased, owner=NAME, reason=TOO_LONG, max_attempts=1)
             return
         if leased.mode is Mode.TEXT:
+            leases.store_route(leased, owner=NAME, route=answered(leased).route)
             for arm in leased.arms:
                 self._stream(leased.id, arm)
         leases.finish(leased, owner=NAME, answered=answered(leased))

@@ -386,6 +386,7 @@ def test_text_is_streamed_to_people_and_ends_once_it_is_stored(
     [request] = bench.requests()
     running = threads.submit(bench.executor.run, request, lane=Lane.INTERACTIVE)
     answerer.wait_for("asked")
+    answerer.listener("asked").on_route(Route(Category.TRIAGE))
     answerer.listener("asked").on_text(Arm.STEERED, "as")
     answerer.answer("asked")
     running.result(SECONDS)

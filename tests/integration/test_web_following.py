@@ -1,17 +1,23 @@
 """Following a question: tokens where there is a Redis, the database in any case."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 
+from medx_core.categories import Category, Route
 from medx_core.errors import NotFound
 from medx_core.jobs.status import ItemStatus, JobKind
 from medx_core.questions import Arm, Mode
+from medx_core.storage.lease_store import LeaseStore
 from tests.browser.pretend_worker import WRITTEN, PretendWorker
 from tests.samples import submission
 from tests.web_site import prepared_services, site_settings
+from web import wording
 from web.following import QuestionView, follow
+from web.markup import question_html
 from web.services import Services
 from web.token_streams import StreamedText
 
@@ -67,3 +73,54 @@ def test_an_answer_begun_anew_replaces_what_was_written_before():
         streamed.take(name, f"{at}-0", fields)
     assert streamed.text == {"steered": "Whole"}
     assert list(streamed.last) == ["medx:tokens:7:unsteered"]
+
+
+class FakeStreams:
+    """Streams whose text arrives at once, after `stored` was done; nothing of Redis is needed."""
+
+    reachable = True
+
+    def __init__(self, stored: Callable[[], object]) -> None:
+        self._stored = stored
+        self._left = ["Call ", "for help."]
+
+    def client(self) -> "FakeStreams":
+        return self
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+    async def read_on(self, client: object, streamed: StreamedText, *, wait_seconds: float) -> bool:
+        if not self._left:
+            return False
+        self._stored()
+        streamed.take("medx:tokens:0:steered", "1-0", {"text": self._left.pop(0)})
+        streamed.last = {"still": "0-0"}
+        return True
+
+
+@pytest.mark.parametrize("routed", [True, False])
+def test_text_is_shown_only_together_with_the_emergency_line(services, routed):
+    public_id = question_of(services, "asa")
+    leases = LeaseStore(services.database)
+    [item] = services.jobs.every_item(public_id)
+    [leased] = leases.lease([item.id], owner="w", seconds=60, max_attempts=3)
+
+    def store_route() -> None:
+        if routed:
+            assert leases.store_route(leased, owner="w", route=Route(Category.TRIAGE))
+
+    shown: list[str] = []
+
+    async def watch() -> None:
+        followed = replace(services, streams=FakeStreams(store_route))
+        async for view in follow(followed, public_id, services.people.find("asa")):
+            if view.partial:
+                shown.append(question_html(view))
+            if view.partial.get("steered") == "Call for help." or len(shown) > 1:
+                break
+
+    with nullcontext() if routed else pytest.raises(TimeoutError):
+        asyncio.run(asyncio.wait_for(watch(), timeout=20 if routed else 1))
+    assert len(shown) == (2 if routed else 0)
+    assert all("Call" in html and html.count(wording.EMERGENCY) == 2 for html in shown)

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -15,7 +16,7 @@ from medx_core.job_execution.lanes import Interrupted, Lane, Listener
 from medx_core.job_execution.micro_batching import MicroBatcher
 from medx_core.job_execution.turns import BatchLimits
 from medx_core.job_execution.waiting_questions import WaitingQuestion, nearest_in_length
-from medx_core.questions import Answer, Answered, Arm, ArmRow, Mode, Question
+from medx_core.questions import CANCELLED, Answer, Answered, Arm, ArmRow, Mode, Question
 
 SECONDS = 20
 BOTH = (Arm.STEERED, Arm.UNSTEERED)
@@ -67,6 +68,7 @@ class ScriptedWriting:
         self._engine, self._rows = engine, rows
         self._lengths = [len(row.question.text) for row in rows]
         self._written = [0] * len(rows)
+        self._cancelled: set[int] = set()
 
     @property
     def finished(self) -> bool:
@@ -76,7 +78,9 @@ class ScriptedWriting:
         return self._written[index] >= self._lengths[index]
 
     def cancel(self, index: int) -> None:
-        self._lengths[index] = self._written[index]
+        if not self.row_finished(index):
+            self._lengths[index] = self._written[index]
+            self._cancelled.add(index)
 
     def step(self) -> tuple[str, ...]:
         self._engine.pause()
@@ -92,8 +96,11 @@ class ScriptedWriting:
 
     def answers(self) -> tuple[Answer, ...]:
         return tuple(
-            answer(row, text=row.question.text[:written])
-            for row, written in zip(self._rows, self._written, strict=True)
+            replace(
+                answer(row, text=row.question.text[:written]),
+                finish=CANCELLED if index in self._cancelled else "done",
+            )
+            for index, (row, written) in enumerate(zip(self._rows, self._written, strict=True))
         )
 
 
@@ -284,7 +291,7 @@ def test_a_question_nobody_wants_any_more_costs_no_pass() -> None:
     assert engine.passes[1:] == [["kept"]]
 
 
-def test_a_text_stops_between_two_tokens_and_its_neighbour_goes_on() -> None:
+def test_a_text_stops_between_two_tokens_keeps_what_was_written_and_its_neighbour_goes_on() -> None:
     engine = ScriptedEngine()
     unwanted = threading.Event()
     with batching(engine) as batcher:
@@ -298,8 +305,28 @@ def test_a_text_stops_between_two_tokens_and_its_neighbour_goes_on() -> None:
         unwanted.set()
         engine.open()
         assert kept.result(SECONDS).answers[0].text == "kept text"
+        [broken_off] = cancelled.result(SECONDS).answers
+    assert (broken_off.text, broken_off.finish) == ("can", CANCELLED)
+
+
+def test_a_text_that_is_cancelled_before_its_first_token_ends_without_an_answer() -> None:
+    engine = ScriptedEngine()
+    unwanted = threading.Event()
+    with batching(engine) as batcher:
+        hold_the_engine(batcher, engine)
+        routed: list[Route] = []
+
+        def cancel(route: Route) -> None:
+            routed.append(route)
+            unwanted.set()
+
+        listener = Listener(on_route=cancel, should_stop=unwanted.is_set)
+        cancelled = batcher.submit(written("cancelled"), lane=Lane.INTERACTIVE, listener=listener)
+        engine.open()
         with pytest.raises(Cancelled):
             cancelled.result(SECONDS)
+    assert routed == [Route(Category.TRIAGE)]
+    assert not [event for event in engine.events if event.startswith("token")]
 
 
 def test_closing_finishes_what_people_watch_and_hands_back_the_rest() -> None:

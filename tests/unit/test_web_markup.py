@@ -51,6 +51,26 @@ def test_triage_and_red_flag_answers_carry_the_emergency_line_in_both_arms(route
     assert wording.EMERGENCY in rows_html([item(ANSWER, route=route)], BOTH)
 
 
+def test_the_emergency_line_stands_beside_text_that_is_still_written_and_stays_when_it_is_cancelled():
+    partial = {"steered": "Call ", "unsteered": "Sit "}
+    for status in (ItemStatus.RUNNING, ItemStatus.CANCELLED):
+        html = question_html(view(item(route=Route(Category.TRIAGE), status=status), partial=partial))
+        assert html.count(wording.EMERGENCY) == 2
+        assert "Kind: triage" in html
+
+
+def test_text_that_was_cancelled_is_written_no_more_and_says_so():
+    partial = {"steered": "Call "}
+    html = question_html(view(item(status=ItemStatus.CANCELLED), partial=partial))
+    assert "writing" not in html
+    assert html.count("Cancelled while it was written.") == 2
+    running = question_html(view(item(status=ItemStatus.RUNNING), partial=partial))
+    assert 'class="medx-text writing"' in running
+    stored = replace(ANSWER, verdict=None, score=None, text="Call ", finish="cancelled")
+    kept = question_html(view(item(stored, status=ItemStatus.CANCELLED)))
+    assert "Cancelled here; what was written stays." in kept
+
+
 def test_other_answers_carry_no_emergency_line():
     assert wording.EMERGENCY not in question_html(view(item(ANSWER, route=Route(Category.LITERATURE))))
 
