@@ -16,6 +16,7 @@ from medx_core import __version__
 from medx_core.categories import Category, as_category
 from medx_core.cli.database import opened_database
 from medx_core.cli.job_following import Followed, follow
+from medx_core.cli.outputs import refuse_input_as_output
 from medx_core.data.limits import FileLimits
 from medx_core.data.problems import Problem
 from medx_core.data.question_files import QuestionFile, read_question_file
@@ -42,6 +43,7 @@ def batch(
 ) -> None:
     """Answer every row of a file: through the queue where a worker runs, else in this process."""
     began = monotonic()
+    refuse_input_as_output(file, output)
     content = _read(file)
     submission = _submission(content, mode=mode, arms=arms, category=category)
     _refuse_unwritable(output)

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from medx_core import __version__
 from medx_core.cli.leak_table import leak_table
+from medx_core.cli.outputs import refuse_existing
 from medx_core.cli.twins import twins
 from medx_core.data.bundled_statements import bundled_statements, write_statements
 from medx_core.data.limits import FileLimits
@@ -30,6 +31,7 @@ _SHOWN = 50
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Where to write the CSV.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace a file that is there.")]
 
 
 @app.command()
@@ -48,15 +50,17 @@ def check(
 
 
 @app.command()
-def template(output: Output) -> None:
+def template(output: Output, force: Force = False) -> None:
     """Write a small question file to start from."""
+    refuse_existing(output, force=force)
     _write(output, template_csv())
     typer.echo(f"Wrote a template to {output}.")
 
 
 @app.command()
-def bundled(output: Output) -> None:
+def bundled(output: Output, force: Force = False) -> None:
     """Write the statements that come with MedX: sourced twins, not clinically validated."""
+    refuse_existing(output, force=force)
     statements = bundled_statements()
     try:
         with output.open("w", encoding="utf-8", newline="") as out:

@@ -11,6 +11,7 @@ import typer
 
 from medx_core.cli.evaluation_record import RunRecord, begun_by_command, taken_up
 from medx_core.cli.evaluation_running import run_request
+from medx_core.cli.outputs import refuse_input_as_output
 from medx_core.errors import StorageFault
 from medx_core.evaluation.requests import BUNDLED, EvaluationRequest, arms_named
 from medx_core.settings import settings
@@ -51,6 +52,7 @@ def evaluate(  # noqa: PLR0913 - an option each
     report: Annotated[Path | None, typer.Option(help="Folder for a report to read in a browser.")] = None,
 ) -> None:
     """Evaluate steering on labelled statements, with controls that a gain must beat."""
+    refuse_input_as_output(data, json_out)
     if self_test:
         _write(_self_tested(), json_out)
         return

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medx_core import __version__
+from medx_core.cli.ask import read_question
+from medx_core.cli.outputs import refuse_input_as_output
 from medx_core.cli.router_overrides import overrides
 from medx_core.cli.router_training import train
 from medx_core.data.routing_files import read_routing_file
 from medx_core.data.routing_texts import held_out_texts, training_texts
 from medx_core.errors import BadInput
+from medx_core.questions import Mode
 from medx_core.settings import settings
 
 if TYPE_CHECKING:
@@ -73,6 +76,7 @@ def evaluate(
     ] = False,
 ) -> None:
     """Measure a router on labelled questions; rows of category `none` count as out of scope."""
+    refuse_input_as_output(data, json_out)
     from medx_core.routing import evaluation, leave_one_out
     from medx_core.routing.encoders import load_encoder
     from medx_core.routing.loading import load_router
@@ -106,6 +110,7 @@ def explain(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
     """Show a question's route, the training texts nearest to it and the words that weighed most."""
+    text = read_question(text, mode=Mode.VERDICT, category="auto", arm="steered").text
     from medx_core.routing.embedding_router import load_embedding_router
     from medx_core.routing.explanation import explain as explained
     from medx_core.routing.red_flags import red_flags

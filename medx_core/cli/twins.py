@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from medx_core.cli.leak_table import leak_table
+from medx_core.cli.outputs import refuse_input_as_output
 from medx_core.data.limits import FileLimits
 from medx_core.errors import BadInput
 from medx_core.settings import settings
@@ -29,6 +30,7 @@ def twins(
     seed: Annotated[int, typer.Option(help="Another seed couples the statements differently.")] = 0,
 ) -> None:
     """Make twins: statements exchange one medical word of a kind, each as often taken out as put in."""
+    refuse_input_as_output(data, output)
     # scikit-learn takes seconds to load, which the other commands need not wait for
     from medx_core.data.labelled_files import load_labelled
     from medx_core.data.labelled_statements import LabelledStatement

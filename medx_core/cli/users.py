@@ -2,6 +2,8 @@
 
 import secrets
 import sys
+import warnings
+from getpass import GetPassWarning
 from typing import Annotated
 
 import typer
@@ -32,8 +34,10 @@ def add(
 ) -> None:
     """Add a person; asks for the password unless told otherwise."""
     with opened_database() as database:
+        people = PersonStore(database)
+        people.refuse_name(name)  # before a password is thought of
         password, made = _password(from_input=password_stdin, generate=generate)
-        person = PersonStore(database).add(name, role, password)
+        person = people.add(name, role, password)
         _note(database, "person added", person.name, role=person.role.value)
     print(f"{person.name} may sign in as {person.role.value}.")
     if made:
@@ -96,7 +100,20 @@ def _password(*, from_input: bool, generate: bool) -> tuple[str, bool]:
         return secrets.token_urlsafe(15), True
     if from_input:
         return sys.stdin.readline().rstrip("\r\n"), False
-    return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True)), False
+    return _asked(), False
+
+
+def _asked() -> str:
+    with warnings.catch_warnings():
+        # Without a terminal getpass only warns, and then shows what is typed.
+        warnings.simplefilter("error", GetPassWarning)
+        try:
+            return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
+        except GetPassWarning:
+            typer.echo()  # the line that asked is ended
+            raise BadInput(
+                "There is no terminal to ask for a password; give it with --password-stdin, or have one made with --generate."
+            ) from None
 
 
 def _note(database: Database, action: str, name: str, **detail: str) -> None:

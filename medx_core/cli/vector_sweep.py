@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medx_core import __version__
+from medx_core.cli.outputs import refuse_input_as_output
 from medx_core.errors import BadInput
 from medx_core.settings import settings
 
@@ -55,6 +56,7 @@ def sweep(  # noqa: PLR0913 - one parameter an option
     ] = "",
 ) -> None:
     """Measure a strategy at every layer and strength, from cached states: fitted on train, measured on the rest."""
+    refuse_input_as_output(data, json_out)
     if resume and check_cells:
         raise BadInput(
             "--check-cells compares times, which batches from disk would spoil; leave out --resume."

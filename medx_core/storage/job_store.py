@@ -1,6 +1,6 @@
 """Jobs: handing one in whole, looking at it, cancelling it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -8,7 +8,7 @@ from sqlalchemy import case
 from sqlmodel import Session, col, func, insert, or_, select, update
 
 from medx_core.clock import utc_now
-from medx_core.errors import BadInput, NotFound
+from medx_core.errors import NotFound
 from medx_core.jobs.snapshots import ArmAccuracy, ItemSnapshot, JobSnapshot, StoredAnswer
 from medx_core.jobs.status import ItemStatus, JobStatus
 from medx_core.jobs.submission import Submission, SubmittedItem
@@ -18,6 +18,7 @@ from medx_core.storage.item_reading import item_snapshots, job_snapshots, stored
 from medx_core.storage.job_progress import add_requests, settle
 from medx_core.storage.job_tables import AnswerTable, ItemTable, JobTable
 from medx_core.storage.person_store import Person, Role
+from medx_core.storage.submission_checks import refuse_unusable
 
 PAGE_ROWS = 500
 
@@ -35,7 +36,7 @@ class JobStore:
         Raises:
             BadInput: there is no question, a row number stands twice, or a text cannot be stored.
         """
-        _refuse_unusable(submission)
+        refuse_unusable(submission)
         now = self._clock()
         rows = [_item_values(item) for item in submission.items]
         with self._database.write() as session:
@@ -231,30 +232,3 @@ def _item_values(item: SubmittedItem) -> dict[str, Any]:
         "carried": dict(item.carried),
         "status": ItemStatus.QUEUED,
     }
-
-
-def _refuse_unusable(submission: Submission) -> None:
-    if not submission.items:
-        raise BadInput("There is no question in this submission.")
-    if not submission.arms:
-        raise BadInput("Choose at least one arm to answer in.")
-    rows = set()
-    for item in submission.items:
-        if item.row in rows:
-            raise BadInput(f"Row {item.row} stands twice in this submission.")
-        rows.add(item.row)
-        _refuse_unstorable(item.row, [item.text, item.given_id, *item.carried, *item.carried.values()])
-    _refuse_unstorable(0, [submission.title])
-
-
-def _refuse_unstorable(row: int, texts: Sequence[str]) -> None:
-    # PostgreSQL stores no NUL and neither engine stores half of a surrogate pair; both come from damaged files.
-    for text in texts:
-        try:
-            damaged = b"\0" in text.encode()
-        except UnicodeEncodeError:
-            damaged = True
-        if damaged:
-            raise BadInput(
-                f"Row {row} holds characters that are no text (damaged encoding); correct the file."
-            )

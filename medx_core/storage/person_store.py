@@ -63,9 +63,7 @@ class PersonStore:
         Raises:
             BadInput: the name is empty or taken, or the password is too short or too long.
         """
-        name = " ".join(name.split())
-        if not name or len(name) > LONGEST_NAME or not name.isprintable():
-            raise BadInput(f"A name has between 1 and {LONGEST_NAME} characters.")
+        name = _usable_name(name)
         person = PersonTable(
             name=name,
             name_key=_key(name),
@@ -79,7 +77,21 @@ class PersonStore:
                 session.flush()
                 return _person(person)
         except IntegrityError as error:
-            raise BadInput(f"There is already somebody called {name}; choose another name.") from error
+            raise _taken(name) from error
+
+    def refuse_name(self, name: str) -> None:
+        """Say what would keep `add` from adding a person of this name.
+
+        Raises:
+            BadInput: the name is empty or taken.
+        """
+        name = _usable_name(name)
+        with self._database.read() as session:
+            if (
+                session.exec(select(PersonTable.id).where(PersonTable.name_key == _key(name))).first()
+                is not None
+            ):
+                raise _taken(name)
 
     def authenticate(self, name: str, password: str) -> Person | None:
         """Return the person whose name and password these are, None otherwise or when disabled.
@@ -182,6 +194,17 @@ class PersonStore:
         if not SHORTEST_PASSWORD <= len(password) <= LONGEST_PASSWORD:
             raise BadInput(f"A password has at least {SHORTEST_PASSWORD} characters.")
         return self._hasher.hash(password)
+
+
+def _usable_name(name: str) -> str:
+    name = " ".join(name.split())
+    if not name or len(name) > LONGEST_NAME or not name.isprintable():
+        raise BadInput(f"A name has between 1 and {LONGEST_NAME} characters.")
+    return name
+
+
+def _taken(name: str) -> BadInput:
+    return BadInput(f"There is already somebody called {name}; choose another name.")
 
 
 def _key(name: str) -> str:

@@ -10,7 +10,7 @@ from medx_core.categories import Category
 from medx_core.errors import BadInput, NotFound
 from medx_core.jobs.messages import BATCH_QUEUE
 from medx_core.jobs.snapshots import ArmAccuracy
-from medx_core.jobs.status import ItemStatus, JobStatus
+from medx_core.jobs.status import ItemStatus, JobKind, JobStatus
 from medx_core.jobs.submission import SubmittedItem
 from medx_core.questions import Arm, Verdict
 from medx_core.storage.job_store import JobStore
@@ -85,6 +85,12 @@ def test_any_text_comes_back_as_it_was_or_is_refused_by_row(database, text, cell
         ({"items": ()}, "no question"),
         ({"arms": ()}, "at least one arm"),
         ({"items": (SubmittedItem(4, "a"), SubmittedItem(4, "b"))}, "Row 4 stands twice"),
+        ({"items": (SubmittedItem(4, "a\0b"),)}, "Row 4 holds characters that are no text"),
+        ({"title": "\ud800.csv"}, "The file's name holds"),
+        (
+            {"items": (SubmittedItem(0, "\0"),), "kind": JobKind.QUESTION},
+            "The question holds .* write it anew",
+        ),
     ],
 )
 def test_what_cannot_be_a_job_is_refused_in_words(sqlite_database, broken, sentence):

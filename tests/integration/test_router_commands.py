@@ -82,6 +82,11 @@ def test_explaining_names_the_route_its_neighbours_and_its_red_flags(trained):
     assert len(found["nearest"]) == 5
 
 
+def test_there_is_nothing_to_explain_about_an_empty_question(home):
+    with pytest.raises(BadInput, match="The question is empty"):
+        CliRunner().invoke(app, ["explain", "  "], catch_exceptions=False)
+
+
 def test_a_head_trained_with_questions_of_ones_own_is_not_replaced_by_one_without(home, trained):
     added = home / "added.csv"
     added.write_text("question,category\nPflegestufe beantragen: wer hilft mir?,none\n", encoding="utf-8")

@@ -1,5 +1,8 @@
 """`medx db`, `medx users` and `medx audit`, against the database that the settings name."""
 
+import io
+from getpass import fallback_getpass
+
 import pytest
 import typer
 from sqlmodel import col, update
@@ -55,6 +58,21 @@ def test_people_are_added_listed_disabled_and_given_new_passwords(command, datab
     assert people.authenticate("Root", "another password") is not None
     assert people.authenticate("Root", "the first password") is None
     database.close()
+
+
+def test_a_taken_name_is_said_before_a_password_is_asked_for(command):
+    command("db upgrade")
+    command("users add Ann --generate")
+    with pytest.raises(BadInput, match="already somebody called ann"):
+        command("users add ann")
+
+
+def test_without_a_terminal_one_sentence_says_how_to_give_a_password(command, monkeypatch):
+    # What Click asks with outside of its test runner.
+    monkeypatch.setattr(users.typer, "prompt", lambda *_, **__: fallback_getpass(stream=io.StringIO()))
+    command("db upgrade")
+    with pytest.raises(BadInput, match=r"--password-stdin.*--generate"):
+        command("users add Ann")
 
 
 def test_every_change_of_people_is_in_the_audit_log_and_a_forged_row_is_found(command, database_url):

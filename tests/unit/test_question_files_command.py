@@ -10,6 +10,7 @@ from medx_core import __version__
 from medx_core.cli.data import app
 from medx_core.data.limits import FileLimits
 from medx_core.data.question_files import read_question_file
+from medx_core.errors import BadInput
 
 
 def run(*arguments):
@@ -68,3 +69,14 @@ def test_template_and_bundled_statements_can_be_read(tmp_path):
         content = read_question_file(path, limits=FileLimits())
         assert content.rows
         assert not content.problems + content.notices
+
+
+@pytest.mark.parametrize("command", ["template", "bundled"])
+def test_a_file_that_is_there_is_replaced_only_when_that_is_said(file, command):
+    mine = file("question\nmine\n")
+    refused = run(command, "-o", mine).exception
+    assert isinstance(refused, BadInput)
+    assert "--force" in str(refused)
+    assert mine.read_text() == "question\nmine\n"
+    assert run(command, "-o", mine, "--force").exit_code == 0
+    assert mine.read_text() != "question\nmine\n"

@@ -1,0 +1,67 @@
+"""No command writes over the file it reads."""
+
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from medx_core.cli import batch, data, evaluate, router, vectors
+from medx_core.cli.outputs import refuse_existing, refuse_input_as_output
+from medx_core.errors import BadInput
+
+CONTENT = "question,answer,category\nAspirin is a drug.,TRUE,literature\n"
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    file = tmp_path / "mine.csv"
+    file.write_text(CONTENT, encoding="utf-8")
+    return file
+
+
+def medx() -> typer.Typer:
+    app = typer.Typer()
+    app.command("batch")(batch.batch)
+    app.command("evaluate")(evaluate.evaluate)
+    for name, group in (("data", data.app), ("router", router.app), ("vectors", vectors.app)):
+        app.add_typer(group, name=name)
+    return app
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "batch MINE -o MINE",
+        "data twins --data MINE -o MINE",
+        "evaluate --data MINE --json MINE",
+        "router evaluate --data MINE --json MINE",
+        "vectors sweep --data MINE --json MINE",
+    ],
+)
+def test_a_command_refuses_to_write_over_what_it_reads(mine: Path, line: str) -> None:
+    result = CliRunner().invoke(medx(), line.replace("MINE", str(mine)).split())
+    assert isinstance(result.exception, BadInput), result.output
+    assert "would be lost" in str(result.exception)
+    assert mine.read_text(encoding="utf-8") == CONTENT
+
+
+def test_a_link_to_the_file_is_the_file(mine: Path, tmp_path: Path) -> None:
+    (tmp_path / "link.csv").symlink_to(mine)
+    (tmp_path / "hard.csv").hardlink_to(mine)
+    for name in ("link.csv", "hard.csv"):
+        with pytest.raises(BadInput):
+            refuse_input_as_output(mine, tmp_path / name)
+
+
+@pytest.mark.parametrize("output", ["", "-", None, "other.csv"])
+def test_what_names_no_file_or_another_one_may_be_written(
+    mine: Path, tmp_path: Path, output: str | None
+) -> None:
+    refuse_input_as_output(mine, output and output.replace("other", str(tmp_path / "other")))
+    refuse_input_as_output("owner/name", output)
+
+
+def test_a_new_file_and_a_device_may_be_written_without_force(tmp_path: Path) -> None:
+    refuse_existing(tmp_path / "new.csv", force=False)
+    refuse_existing(Path("/dev/null"), force=False)
