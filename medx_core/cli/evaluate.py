@@ -38,6 +38,9 @@ def evaluate(  # noqa: PLR0913 - an option each
     ] = "",
     declared: Annotated[str, typer.Option(help="The arm that is judged.")] = "gated",
     fit_on: Annotated[str, typer.Option(help="auto, twins or statements.")] = "auto",
+    prompt: Annotated[
+        str, typer.Option(help="Every arm's prompt by name; none is chosen then, and prompt_only left out.")
+    ] = "",
     category: Annotated[str, typer.Option(help="file, or auto: route each statement.")] = "file",
     draws: Annotated[int, typer.Option(min=20, help="Draws of each random and shuffled control.")] = 20,
     self_test: Annotated[bool, typer.Option("--self-test", help="Measure the instrument itself.")] = False,
@@ -68,6 +71,7 @@ def evaluate(  # noqa: PLR0913 - an option each
             declared=declared,
             extra=arms_named(arms),
             fit_on=fit_on,
+            prompt=prompt,
             category=category,
             draws=draws,
         )

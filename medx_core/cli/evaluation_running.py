@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from medx_core.evaluation.prompt_choice import OnStage
     from medx_core.models.loading import LoadedModel
 
-PLANNED = ("declared", "extra", "fit_on", "seed", "draws")
+PLANNED = ("declared", "extra", "fit_on", "prompt", "seed", "draws")
 
 
 def run_request(request: EvaluationRequest, on_stage: "OnStage") -> dict[str, Any]:
@@ -40,12 +40,12 @@ def run_request(request: EvaluationRequest, on_stage: "OnStage") -> dict[str, An
     from medx_core.evaluation.runner import evaluate_models
 
     asked = asdict(request)
-    plan = EvaluationPlan(**{name: asked[name] for name in PLANNED})
+    plan = EvaluationPlan(**{name: asked[name] for name in PLANNED}, batch_rows=settings().max_batch_rows)
     models = _models(request.models or (settings().model,))
     on_stage("loading the model", 0, 1)
     result = evaluate_models(models, data, request.sizes, plan, on_stage)
     result["data"] = request.title
-    result["settings"]["preset"] = request.preset or None
+    result["settings"] |= {"preset": request.preset or None, "category": request.category}
     return result
 
 

@@ -147,6 +147,7 @@ def _statement(row: FileRow) -> LabelledStatement:
         split={"training": "train"}.get(side, side if side in SIDES else ""),
         source_answer=_flag(row, "source_answer"),
         original=_flag(row, "original"),
+        kind=_cell(row, "kind"),
         row=row.number,
     )
 

@@ -12,6 +12,7 @@ _BEATEN_BY = {
     "prior": "a shifted threshold",
     "matched_unsteered": "the unsteered model where wording gives nothing away",
     "matched_prior": "a shifted threshold where wording gives nothing away",
+    "association": "plausibility, as swaps of false statements show it",
 }
 _KINDS_OF_DRAW = {"random": "random directions", "shuffled": "vectors from shuffled answers"}
 
@@ -39,12 +40,12 @@ class FalseAcceptance:
 
 
 def conclusion(
-    judgement: Judgement, acceptance: FalseAcceptance | None, association: Association | None = None
+    judgement: Judgement, acceptance: FalseAcceptance | None, association: Association | str | None = None
 ) -> str:
     """Return the sentence; it begins with false acceptance when that rose significantly.
 
     `acceptance` is None when the arm or `unsteered` was not run. `association` says how much of what twins show is
-    plausibility; without twins, or without their control, there is none.
+    plausibility, or why that is not known; without twins there is none.
     """
     finding = f"{_gain(judgement)}{_verdict(judgement)}{_plausibility(association)}"
     if acceptance is None:
@@ -75,10 +76,12 @@ def _verdict(judgement: Judgement) -> str:
     return f"is not shown to help: it does not beat {_listed([_control(one) for one in judgement.failed])}"
 
 
-def _plausibility(association: Association | None) -> str:
+def _plausibility(association: Association | str | None) -> str:
     """Say what the association control leaves of the twins: the original is preferred in false statements too."""
     if association is None:
         return ""
+    if isinstance(association, str):
+        return f"; how much of what its twins show is plausibility is not known, since {association}"
     twins, control, excess = association.twins, association.control, association.excess
     low, high = excess.interval
     left = (

@@ -1,7 +1,8 @@
 """All figures of an evaluation, as the JSON of `medx evaluate` has them."""
 
 from collections.abc import Mapping, Sequence
-from functools import cache
+from dataclasses import replace
+from functools import cache, partial
 from typing import Any
 
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has no stubs
@@ -10,8 +11,10 @@ from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput
 from medx_core.evaluation.arms import ArmScores, ControlDraws, TestItems
 from medx_core.evaluation.association import (
+    NO_CONTROL,
     NO_TWINS,
     Association,
+    AssociationControl,
     arm_among,
     as_json,
     association_control,
@@ -38,7 +41,8 @@ def evaluated(  # noqa: PLR0913 - what was run, and what it is judged beside
 ) -> dict[str, Any]:
     """Measure all arms on the test items and judge the declared one.
 
-    Swaps of FALSE statements among `items` are the association control of twins and count in no other figure.
+    Swaps of FALSE statements among `items` are the association control of twins and count in no other figure; the
+    draws of `controls` are on the other items alone.
     `wording` are the labelled statements of the file outside the test set, which readers of wording are fitted on.
     `shared` counts test items whose twin or near copy was fitted on.
 
@@ -49,62 +53,72 @@ def evaluated(  # noqa: PLR0913 - what was run, and what it is judged beside
     Raises:
         BadInput: there are no items, two arms of one name, or scores that do not belong to the items.
     """
-    everything = _named(items, arms, controls)
     kept = counted(items.statements)
     tested = items_among(items, kept)
     if not len(tested):
         raise BadInput(
             "There is no test statement besides swaps of FALSE statements; there is nothing to measure."
         )
+    everything = _named(items, arms, tested, controls)
     contest = Contest(
         tested,
         {name: arm_among(arm, kept) for name, arm in everything.items()},
-        [arm_among(one, kept) for one in controls],
+        controls,
         resamples(tested.gold, tested.groups, seed=seed),
         cache(lambda: wording_free_part(tested, wording, seed=seed)),
         shared,
     )
+    control = association_control(items.statements, seed=seed + 1)
+    contest = replace(contest, association=cache(partial(_association, contest, control, everything)))
     with threadpool_limits(1, user_api="blas"):  # many small products: threads cost more than they bring
-        return _measured(contest, items, everything, declared=declared, seed=seed)
+        return _measured(contest, declared)
 
 
-def _measured(
-    contest: Contest, items: TestItems, everything: Mapping[str, ArmScores], *, declared: str, seed: int
-) -> dict[str, Any]:
+def _association(
+    contest: Contest, control: AssociationControl, everything: Mapping[str, ArmScores], name: str
+) -> Association | None:
+    """Return what the control of twins makes of the arm `name`; None without twins, or without their control."""
+    twins = contest.wording_free()
+    if not isinstance(twins, Twins):
+        return None
+    scores, weights = contest.arms[name].scores, contest.resamples
+    alike = control.of_its_kinds(contest.items.statements, twins.pairs)
+    same_kinds = None if alike is None else twins.score(scores, weights, alike)
+    return control.beside(twins.score(scores, weights), everything[name].scores, same_kinds)
+
+
+def _measured(contest: Contest, declared: str) -> dict[str, Any]:
     judgement = judged(contest, declared)
     found = _all_figures(contest)
-    beside: Association | None = None
-    if isinstance(twins := contest.wording_free(), Twins):
-        control = association_control(items.statements, seed=seed + 1)
-        for name, arm in everything.items():
-            share = twins.score(contest.arms[name].scores, contest.resamples)
-            association = control.beside(share, arm.scores)
-            found[name]["matched"] |= as_json(association)
-            beside = association if name == declared else beside
-    else:
-        for name in everything:
-            found[name]["matched"] |= NO_TWINS
+    of_twins = isinstance(contest.wording_free(), Twins)
+    for name in contest.arms:
+        found[name]["matched"] |= as_json(contest.association(name)) if of_twins else NO_TWINS
+    beside = contest.association(declared) if of_twins and declared in contest.arms else None
     return {
         "arms": found,
         "matched": _about(contest.wording_free()),
         "helps": judgement.helps,
         "failed_controls": list(judgement.failed),
-        "conclusion": conclusion(judgement, _acceptance(contest, declared), beside),
+        "conclusion": conclusion(
+            judgement, _acceptance(contest, declared), beside or (NO_CONTROL if of_twins else None)
+        ),
         "judged": {"arm": declared, **_judgement_json(judgement)},
         "exploratory": _exploratory(contest, declared),
     }
 
 
 def _named(
-    items: TestItems, arms: Sequence[ArmScores], controls: Sequence[ControlDraws]
+    items: TestItems, arms: Sequence[ArmScores], tested: TestItems, controls: Sequence[ControlDraws]
 ) -> Mapping[str, ArmScores]:
     everything: list[ArmScores | ControlDraws] = [*arms, *controls]
     names = [one.name for one in everything]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise BadInput(f"Two arms have the same name: {', '.join(twice)}.")
-    for one in everything:
-        checked(items, one)
+    for arm in arms:
+        checked(items, arm)
+    for control in controls:
+        checked(tested, control)
     return {one.name: one for one in arms}
 
 

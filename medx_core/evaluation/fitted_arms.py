@@ -50,8 +50,8 @@ def fit_arms(
     Raises:
         BadInput: the training part cannot be fitted on, or twins are asked for where there are too few.
     """
-    prompts = choose_prompts(runner_for, train, on_stage)
-    runner = runner_for(prompts.unsteered.prompt)
+    prompts = choose_prompts(runner_for, train, on_stage, plan.prompt)
+    runner = runner_for(prompts.unsteered.candidate.prompt)
     layers = candidate_layers(len(decoder_layers(runner.model.network)))
     recorded = runner.recorded(
         [one.text for one in train], layers, lambda done, total: on_stage("recording states", done, total)

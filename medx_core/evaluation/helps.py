@@ -5,6 +5,10 @@ paired bootstrap interval of the difference is above zero; it beats random or sh
 the median draw and it lies above every draw. It helps when it beats `unsteered`, `prompt_only`, `prior` and its own
 random and shuffled draws on all test items, and `unsteered` and `prior` on a valid wording-free part. Without such a
 part nobody can say: wording cannot be ruled out.
+
+Where that part is made of twins there is one control more. What is merely plausible is preferred in swaps of FALSE
+statements too, whose versions are both false; so the share of twins ranked right must lie above the share of originals
+preferred there. A gate that reads plausibility alone would otherwise be said to help nearly every time.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,8 +17,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from medx_core.evaluation.arms import ArmScores, ControlDraws, TestItems
+from medx_core.evaluation.association import LEAST_PAIRS, NO_CONTROL, Association
 from medx_core.evaluation.bootstrap import Estimate, Resamples, balanced_accuracies
-from medx_core.evaluation.wording_free import WordingFree
+from medx_core.evaluation.wording_free import Twins, WordingFree
 
 CONTROLS = ("unsteered", "prompt_only", "prior")
 WORDING_FREE_CONTROLS = ("unsteered", "prior")
@@ -24,7 +29,15 @@ REFERENCES = frozenset({"unsteered", "prompt_only", "prior", "probe", "lexical",
 """Arms that others are compared with; they are never judged themselves."""
 LEVEL = 0.05
 
+ASSOCIATION = "association"
+
 _CANNOT_TELL = "wording cannot be ruled out"
+_PLAUSIBILITY = "plausibility cannot be told from truth"
+
+
+def no_association(_name: str) -> Association | None:
+    """Say that there is no association control."""
+    return None
 
 
 @dataclass(frozen=True)
@@ -32,6 +45,7 @@ class Contest:
     """Everything an arm is judged by; `wording_free` is asked at most when the rule needs it.
 
     `shared` counts test items whose twin or near copy was fitted on: with any, nobody can say that an arm helps.
+    `association` returns what the control of twins makes of an arm, None without twins or without their control.
     """
 
     items: TestItems
@@ -40,6 +54,7 @@ class Contest:
     resamples: Resamples
     wording_free: Callable[[], WordingFree | str]
     shared: int = 0
+    association: Callable[[str], Association | None] = no_association
 
 
 @dataclass(frozen=True)
@@ -47,7 +62,8 @@ class Judgement:
     """The verdict on one arm.
 
     `differences` are the arm minus each control in balanced accuracy, on the wording-free part under `matched_...`;
-    for drawn controls minus the median draw. `reason` says in words why `helps` is None.
+    for drawn controls minus the median draw; under `association` the excess of twins over their control. `reason`
+    says in words why `helps` is None.
     """
 
     arm: str
@@ -75,7 +91,7 @@ def judged(contest: Contest, name: str, *, thorough: bool = True) -> Judgement:
             found = _on_part(contest, name, part)
             differences |= found
             failed += [one for one, what in found.items() if part.valid and not what.above_zero]
-    helps, reason = _verdict(failed, missing, part)
+    helps, reason = _verdict(failed, missing, part, _untold(contest, name, part))
     if helps and contest.shared:
         helps, reason = None, _fitted_on(contest)
     return Judgement(name, helps, tuple(failed), differences, reason)
@@ -105,15 +121,29 @@ def _not_judgeable(contest: Contest, name: str) -> str:
 
 
 def _verdict(
-    failed: Sequence[str], missing: Sequence[str], part: WordingFree | str
+    failed: Sequence[str], missing: Sequence[str], part: WordingFree | str, untold: str
 ) -> tuple[bool | None, str]:
     if failed:
         return False, ""
     if missing:
         return None, f"needed to judge it and not run: {', '.join(missing)}"
-    if isinstance(part, str):
-        return None, f"{_CANNOT_TELL}: {part}"
-    return (True, "") if part.valid else (None, f"{_CANNOT_TELL}: {part.reason}")
+    unread = part if isinstance(part, str) else part.reason
+    if unread:
+        return None, f"{_CANNOT_TELL}: {unread}"
+    return (None, f"{_PLAUSIBILITY}: {untold}") if untold else (True, "")
+
+
+def _untold(contest: Contest, name: str, part: WordingFree | str) -> str:
+    """Say why twins leave open what is plausibility, empty where they do not."""
+    if not isinstance(part, Twins):
+        return ""
+    found = contest.association(name)
+    if found is None:
+        return NO_CONTROL
+    few = found.control.n < LEAST_PAIRS
+    return (
+        f"the file has {found.control.n} swaps of FALSE statements, {LEAST_PAIRS} are needed" if few else ""
+    )
 
 
 def _on_all_items(contest: Contest, name: str) -> tuple[dict[str, Estimate], list[str]]:
@@ -142,11 +172,15 @@ def _median(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> int:
 
 def _on_part(contest: Contest, name: str, part: WordingFree) -> dict[str, Estimate]:
     ours = part.score(contest.arms[name].scores, contest.resamples)
-    return {
+    found = {
         f"matched_{control}": ours.minus(part.score(contest.arms[control].scores, contest.resamples))
         for control in WORDING_FREE_CONTROLS
         if control in contest.arms
     }
+    association = contest.association(name) if isinstance(part, Twins) else None
+    if association is not None and association.control.n >= LEAST_PAIRS:
+        found[ASSOCIATION] = association.excess
+    return found
 
 
 def _own(contest: Contest, name: str) -> list[ControlDraws]:

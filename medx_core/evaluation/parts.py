@@ -16,7 +16,8 @@ FEWEST = 20
 class EvaluationParts:
     """The parts of one evaluation.
 
-    `association` holds swaps of FALSE statements (both versions false): the control of the twins, never fitted on.
+    `association` holds swaps of FALSE statements (both versions false): the control of the twins, never fitted on and
+    without those that nearly repeat a statement of the training part.
     `outside` holds labelled rows that are neither fitted on nor tested, on which wording readers are fitted.
     """
 
@@ -51,7 +52,6 @@ def parts_of(statements: Sequence[LabelledStatement], sizes: PartSizes, *, seed:
     Raises:
         BadInput: the sizes do not fit the file, the file's own split has other sizes, or a part is too small.
     """
-    association = tuple(one for one in statements if one.source_answer is False)
     labelled = [one for one in statements if one.source_answer is not False]
     named = any(one.split for one in labelled)
     train, test = _named(labelled, sizes) if named else _drawn(labelled, sizes, seed)
@@ -60,6 +60,8 @@ def parts_of(statements: Sequence[LabelledStatement], sizes: PartSizes, *, seed:
             raise BadInput(
                 f"The {name} part has {len(part)} statements; an evaluation needs at least {FEWEST}. Give more data or another --split."
             )
+    fitted = {one.group for one in train}
+    association = tuple(one for one in statements if one.source_answer is False and one.group not in fitted)
     used, tested = {id(one) for one in (*train, *test)}, {one.group for one in test}
     outside = tuple(one for one in labelled if id(one) not in used and one.group not in tested)
     return EvaluationParts(train=train, test=test, association=association, outside=outside)

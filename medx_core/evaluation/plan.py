@@ -8,11 +8,15 @@ from medx_core.evaluation.requests import DECLARED, DRAWS
 
 @dataclass(frozen=True)
 class EvaluationPlan:
-    """What is run. `declared` is the arm that is judged; the others are exploratory."""
+    """What is run. `declared` is the arm that is judged; the others are exploratory.
+
+    `prompt` names the prompt of every arm; empty: the best ones are chosen on the training part.
+    """
 
     declared: str = DECLARED
     extra: tuple[str, ...] = ()
     fit_on: str = "auto"
+    prompt: str = ""
     seed: int = 1
     draws: int = DRAWS
     batch_rows: int = 32

@@ -5,8 +5,8 @@ was worth .2 of AUROC. A steered arm that is compared with a poor prompt therefo
 evaluation begins by choosing the best of these on its training part.
 """
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from medx_core.categories import Category
 from medx_core.models.prompting import QUESTION_SHOTS, STATEMENT_SHOTS, VerdictPrompt
@@ -38,31 +38,77 @@ _SHOTS = {"yes-no": (0, 2, 4, 8), "true-false": (0, 2, 4, 8), "correct-incorrect
 _INSTRUCTED = (("yes-no", 4), ("true-false", 4))
 
 
-def plain_candidates(*, questions: bool) -> tuple[VerdictPrompt, ...]:
+@dataclass(frozen=True)
+class PromptCandidate:
+    """What is tried as one: one prompt for all statements, or one for each category.
+
+    The prompt under None serves every category that has none of its own.
+    """
+
+    version: str
+    prompts: Mapping[Category | None, VerdictPrompt]
+
+    @classmethod
+    def of(cls, prompt: VerdictPrompt) -> "PromptCandidate":
+        """Make a candidate that asks every statement with the same prompt."""
+        return cls(prompt.version, {None: prompt})
+
+    @property
+    def prompt(self) -> VerdictPrompt:
+        """The prompt of statements without a category; of most candidates the only one."""
+        return self.prompts[None]
+
+    def prompt_for(self, category: Category | None) -> VerdictPrompt:
+        """Return the prompt that statements of `category` are asked with."""
+        return self.prompts.get(category, self.prompt)
+
+
+def plain_candidates(*, questions: bool) -> tuple[PromptCandidate, ...]:
     """Return answer words x shots, for statements or for yes/no questions."""
     return tuple(
-        _candidate(words, shots, questions=questions) for words, counts in _SHOTS.items() for shots in counts
+        PromptCandidate.of(_prompt(words, shots, questions=questions))
+        for words, counts in _SHOTS.items()
+        for shots in counts
     )
 
 
 def instructed_candidates(
     categories: Iterable[Category | None], *, questions: bool
-) -> tuple[VerdictPrompt, ...]:
-    """Return the candidates that begin with an instruction: the category's where there is one category, else a general one."""
+) -> tuple[PromptCandidate, ...]:
+    """Return the candidates that begin with an instruction.
+
+    With categories, each statement gets its own category's instruction; where several categories are mixed, a general
+    instruction for all of them is tried too.
+    """
     found = set(categories)
-    category = found.pop() if len(found) == 1 else None
-    name = category.value if category else "clinician"
+    named = sorted(found - {None}, key=str)
+    kinds: list[tuple[str, list[Category | None]]] = []
+    if named:
+        kinds.append((named[0].value if len(found) == 1 else "by-category", [None, *named]))
+    if len(found) != 1 or not named:
+        kinds.append(("clinician", [None]))
     return tuple(
-        replace(
-            _candidate(words, shots, questions=questions),
-            version=f"{_version(words, shots, questions=questions)}-{name}",
-            instruction=INSTRUCTIONS[category],
-        )
+        _instructed(words, shots, name, chosen, questions=questions)
+        for name, chosen in kinds
         for words, shots in _INSTRUCTED
     )
 
 
-def _candidate(words: str, shots: int, *, questions: bool) -> VerdictPrompt:
+def _instructed(
+    words: str, shots: int, name: str, categories: Iterable[Category | None], *, questions: bool
+) -> PromptCandidate:
+    version = f"{_version(words, shots, questions=questions)}-{name}"
+    plain = _prompt(words, shots, questions=questions)
+    return PromptCandidate(
+        version,
+        {
+            category: replace(plain, version=version, instruction=INSTRUCTIONS[category])
+            for category in categories
+        },
+    )
+
+
+def _prompt(words: str, shots: int, *, questions: bool) -> VerdictPrompt:
     true_word, false_word, ask = _WORDS[words]
     known = QUESTION_SHOTS + MORE_QUESTIONS if questions else STATEMENT_SHOTS + MORE_STATEMENTS
     return VerdictPrompt(

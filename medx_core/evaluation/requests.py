@@ -43,7 +43,7 @@ PRESETS: dict[str, PartSizes] = {"paper": PartSizes(sample=1_077, split=(861, 21
 
 @dataclass(frozen=True)
 class EvaluationRequest:
-    """One evaluation as it was asked for; `models` empty means the model of the settings.
+    """One evaluation as it was asked for; `models` empty means the model of the settings, `prompt` empty: the best ones.
 
     `data` is a path, a data set of the hub, or `bundled`; when `kept`, a file's name in the folder of evaluations.
 
@@ -62,6 +62,7 @@ class EvaluationRequest:
     declared: str = DECLARED
     extra: tuple[str, ...] = ()
     fit_on: str = "auto"
+    prompt: str = ""
     category: str = "file"
     draws: int = DRAWS
 

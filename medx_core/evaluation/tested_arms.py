@@ -12,7 +12,7 @@ from medx_core.evaluation.arms import ArmScores, ControlDraws
 from medx_core.evaluation.fitted_arms import FittedArms
 from medx_core.evaluation.likelihood_arm import likelihood_gate
 from medx_core.evaluation.plan import EvaluationPlan
-from medx_core.evaluation.prompt_choice import OnStage, RunnerFor
+from medx_core.evaluation.prompt_choice import OnStage, RunnerFor, candidate_scores
 from medx_core.evaluation.reference_arms import lexical_reader, prior_arm
 from medx_core.evaluation.requests import FINE_TUNED, LIKELIHOOD_GATED
 from medx_core.steering.contrast import ANSWER_WORD
@@ -27,7 +27,7 @@ NEAR_TIES_HALF_PRECISION = 0.25
 
 @dataclass(frozen=True)
 class TestedArms:
-    """Scores of all arms and controls on the asked statements, and what is worth telling beside them."""
+    """Scores of all arms on the asked statements, of controls on the tested ones, and what is worth telling beside."""
 
     arms: tuple[ArmScores, ...]
     controls: tuple[ControlDraws, ...]
@@ -47,17 +47,20 @@ def run_arms(
     plan: EvaluationPlan,
     on_stage: OnStage,
 ) -> TestedArms:
-    """Run `asked` in every arm, unsteered first."""
+    """Run `asked` in every arm, unsteered first.
+
+    The forty and more draws of the controls run on the tested statements alone: swaps of FALSE statements among
+    `asked` count in nothing that draws are compared by.
+    """
     texts = [one.text for one in asked]
     unsteered = fitted.runner.recorded(
         texts, [fitted.gated.layer], lambda done, total: on_stage("unsteered answers", done, total)
     )
-    prompt_only = runner_for(fitted.prompts.prompt_only.prompt).scores(texts)
     steered = _steered(fitted, asked, on_stage)
     wording = lexical_reader(fitted.run.statements, asked)
     arms = (
         ArmScores("unsteered", unsteered.scores, unsteered.answer_words),
-        ArmScores("prompt_only", prompt_only.scores, prompt_only.answer_words),
+        *_prompt_only(fitted, runner_for, asked),
         prior_arm(RunScores(unsteered.scores, unsteered.answer_words), fitted.threshold),
         *steered,
         ArmScores("probe", _probe(fitted, unsteered)),
@@ -68,7 +71,16 @@ def run_arms(
         "lexical_reader": wording.reader,
         "near_ties": {arm.name: near_ties(fitted, arm) for arm in arms if arm.answer_words is not None},
     }
-    return TestedArms(arms, _controls(fitted, asked, plan, on_stage), about)
+    tested = [one for one in asked if one.source_answer is not False]
+    return TestedArms(arms, _controls(fitted, tested, plan, on_stage), about)
+
+
+def _prompt_only(
+    fitted: FittedArms, runner_for: RunnerFor, asked: Sequence[LabelledStatement]
+) -> Iterator[ArmScores]:
+    if fitted.prompts.prompt_only is not None:
+        run = candidate_scores(runner_for, fitted.prompts.prompt_only.candidate, asked)
+        yield ArmScores("prompt_only", run.scores, run.answer_words)
 
 
 def near_ties(fitted: FittedArms, arm: ArmScores) -> int:
@@ -105,7 +117,7 @@ def _extra(
     if FINE_TUNED in plan.extra:
         on_stage("fine-tuning", 0, 1)
         recipe = FineTuningRecipe(seed=plan.seed)
-        tuned = fine_tuned_scores(model, fitted.prompts.unsteered.prompt, train, texts, recipe)
+        tuned = fine_tuned_scores(model, fitted.runner.prompt, train, texts, recipe)
         yield ArmScores(FINE_TUNED, tuned.scores.double().numpy(), about=tuned.as_json())
 
 

@@ -60,10 +60,11 @@ class Twins:
         said = ", ".join(f"{name} {100 * value:.0f} %" for name, value in leaking.items())
         return f"readers of wording alone rank these twins right ({said}); they are not symmetric swaps"
 
-    def score(self, scores: Values, resamples: Resamples) -> Estimate:
-        """Return the share of twins ranked right, the figure arms are compared by."""
+    def score(self, scores: Values, resamples: Resamples, among: Pairs | None = None) -> Estimate:
+        """Return the share of twins ranked right, the figure arms are compared by; of the pairs `among` them if given."""
+        pairs = self.pairs if among is None else among
         # the two of a pair are of one group, so they are drawn together, as often as the first of them
-        return ranked_right(scores[self.pairs], resamples.counts[self.pairs[:, 0]])
+        return ranked_right(scores[pairs], resamples.counts[pairs[:, 0]])
 
     def values(self, scores: Values, gold: Flags) -> Values:
         """Return that share for each row of `scores` (draws, items)."""

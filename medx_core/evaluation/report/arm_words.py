@@ -31,6 +31,7 @@ IN_TEXT = {
     "matched": "the wording-free part",
     "matched_unsteered": "the unsteered model where wording gives nothing away",
     "matched_prior": "a moved threshold where wording gives nothing away",
+    "association": "plausibility (swaps of false statements)",
     "lexical": "wording alone",
 }
 MEANINGS = {
