@@ -22,13 +22,14 @@ def list_models() -> None:
             if is_pulled(settings().models_folder, entry.name)
             else f"not here; medx models pull {entry.name}"
         )
-        print(f"{entry.name:<16} {entry.title} · {entry.licence} · {entry.megabytes} MB · {state}")
+        licence = f"{entry.licence} (not open source)" if entry.terms else entry.licence
+        print(f"{entry.name:<16} {entry.title} · {licence} · {entry.megabytes} MB · {state}")
     print(f"In use (MEDX_MODEL): {settings().model}")
 
 
 @app.command("pull")
 def pull_model(name: Annotated[str, typer.Argument(help="A name from `medx models list`.")]) -> None:
-    """Fetch a catalogued model, verify its checksum and convert it once."""
+    """Fetch a catalogued model, verify its checksum and convert it once; its licence is its own (`medx models list`)."""
     pull(catalogued(name), settings().models_folder, say=print)
 
 

@@ -5,6 +5,12 @@ from medx_core.questions import Answer, Verdict
 
 RESEARCH_ONLY = "Research use only - not for patient care."
 EMERGENCY_LINE = "If this may be an emergency, call your local emergency number now."
+# As the plain prompt for models without a chat template writes it.
+NEXT_QUESTION = "\nQuestion:"
+WENT_ON = (
+    "The model went on with questions of its own, as models without a chat template do; "
+    "only what stands before the first of them answers yours."
+)
 
 _CHOSEN_BY = {
     RouteSource.ROUTER: "",
@@ -32,6 +38,8 @@ def answer_lines(answer: Answer) -> list[str]:
     ]
     if answer.finish == "length":
         lines.append("  The answer was cut at its longest allowed length.")
+    if NEXT_QUESTION in (answer.text or ""):
+        lines.append(f"  {WENT_ON}")
     if answer.note:
         lines.append(f"  {answer.note}")
     return lines
