@@ -150,12 +150,13 @@ def _parts(
     data: str, sample: int | None, split: str, seed: int
 ) -> "tuple[str, Sequence[LabelledStatement], Sequence[LabelledStatement]]":
     from medx_core.data.labelled_files import load_labelled
+    from medx_core.data.limits import FileLimits
     from medx_core.evaluation.parts import PartSizes, parts_of
 
     sizes = re.fullmatch(r"(\d+)/(\d+)", split) if split else None
     if split and not sizes:
         raise BadInput(f"--split {split!r} is not understood; write both sizes, as 216/861.")
-    loaded = load_labelled(data)
+    loaded = load_labelled(data, limits=FileLimits.of(settings()))
     for notice in loaded.notices:
         print(notice, file=sys.stderr)
     wanted = PartSizes(sample, (int(sizes[1]), int(sizes[2])) if sizes else None)
@@ -206,7 +207,7 @@ def _print_map(result: dict[str, Any]) -> None:
     if "check" in result:
         check = result["check"]
         print(
-            f"{len(check['cells'])} cells again as whole passes: {check['whole_seconds_a_cell']:.2f} s a cell against "
-            f"{check['swept_seconds_a_cell']:.3f} s, {check['ratio']:.1f} times; largest difference of a score "
-            f"{check['largest_difference']:.2g}, {check['verdicts_changed']} verdicts changed."
+            f"{len(check['cells'])} cells run again as whole passes: a swept cell is {check['ratio']:.1f} times cheaper than "
+            f"a whole pass ({check['swept_seconds_a_cell']:.3f} s against {check['whole_seconds_a_cell']:.2f} s); the largest "
+            f"difference of a score is {check['largest_difference']:.2g}, and {check['verdicts_changed']} verdicts changed."
         )

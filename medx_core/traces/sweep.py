@@ -7,6 +7,7 @@ a cell by this map has chosen on the statements it was measured on, so that an e
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import gcd
 from typing import Any
 
 import numpy as np
@@ -137,7 +138,8 @@ def check_cells(
     Raises:
         ModelUnavailable: a batch does not fit into the device's memory.
     """
-    chosen = spread(len(found.cells), count)
+    width = len(found.recipe.strengths)
+    chosen = spread(len(found.recipe.layers), width, count)
     started = time.perf_counter()
     again = []
     for done, place in enumerate(chosen):
@@ -147,7 +149,7 @@ def check_cells(
     on_stage("checking", len(chosen), len(chosen))
     before = np.array([found.runs[place].scores for place in chosen])
     after = np.array([run.scores for run in again])
-    places = [divmod(place, len(found.recipe.strengths)) for place in chosen]
+    places = [divmod(place, width) for place in chosen]
     return CellCheck(
         cells=tuple((found.recipe.layers[row], found.recipe.strengths[column]) for row, column in places),
         whole_seconds_a_cell=whole,
@@ -157,10 +159,22 @@ def check_cells(
     )
 
 
-def spread(cells: int, count: int) -> list[int]:
-    """Return `count` different places out of `cells`, evenly spread, so over layers and strengths alike."""
-    count = max(1, min(count, cells))
-    return [int((2 * i + 1) * cells / (2 * count)) for i in range(count)]
+def spread(layers: int, strengths: int, count: int) -> list[int]:
+    """Return `count` different cells of a map, counted row by row, evenly spread over its layers and its strengths.
+
+    A step through all cells that a row's length divides would meet the same strength in every row, so strengths are
+    taken in an order of their own: as many different ones as there are, or as are asked for.
+    """
+    count = max(1, min(count, layers * strengths))
+    # A stride near the golden section, without a common divisor, visits every place once and no two neighbours in turn.
+    stride = next(one for one in range(max(1, round(0.618 * count)), count + 2) if gcd(one, count) == 1)
+    found: list[int] = []
+    for i in range(count):
+        row = (2 * i + 1) * layers // (2 * count)
+        column = (2 * (i * stride % count) + 1) * strengths // (2 * count)
+        free = (row * strengths + (column + further) % strengths for further in range(strengths))
+        found.append(next(place for place in free if place not in found))
+    return found
 
 
 def run_figures(run: RunScores, gold: NDArray[np.bool_]) -> dict[str, float | None]:

@@ -71,6 +71,9 @@ def test_the_command_writes_the_map_with_its_check(command, tmp_path):
     assert found["from_cached_states"] is True
     assert found["data_sha256"]
     assert "Balanced accuracy" in done.output
+    check = found["check"]
+    assert f"a swept cell is {check['ratio']:.1f} times cheaper than a whole pass" in done.output
+    assert f"the largest difference of a score is {check['largest_difference']:.2g}" in done.output
 
 
 def test_a_resumed_sweep_leaves_no_files_when_it_is_done(command, tmp_path):
@@ -94,6 +97,14 @@ def test_what_cannot_be_swept_is_refused_in_one_sentence(command, arguments, wor
     refused = command(*arguments)
     assert isinstance(refused.exception, BadInput)
     assert word in str(refused.exception)
+
+
+def test_a_file_larger_than_the_settings_allow_is_refused(command, monkeypatch):
+    monkeypatch.setenv("MEDX_MAX_FILE_ROWS", "10")
+    settings.cache_clear()
+    refused = command("--layers", "0", "--strengths", "1")
+    assert isinstance(refused.exception, BadInput)
+    assert "10 rows" in str(refused.exception)
 
 
 @pytest.mark.weights

@@ -14,13 +14,14 @@ TEXTS = [
     "The heart pumps blood.",
     "Insulin raises glucose in the blood and the kidneys make urine in the body.",
     "Is",
-] * 4
+] * 11
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_batch_gives_each_row_what_it_gets_alone(architecture):
     prefix = SharedPrefix(tiny_model(architecture), STATEMENT_PROMPT)
     prompts = [prefix.encoded(text) for text in TEXTS]
+    assert len(prompts) > 32
     together = prefix.last_states(prompts)
     alone = torch.cat([prefix.last_states([prompt]) for prompt in prompts])
     torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)

@@ -72,11 +72,13 @@ def test_steered_scores_are_those_of_whole_passes_under_hooks(runner):
 
 def test_a_batch_of_one_gives_what_a_batch_of_32_gives(runner):
     alone = StatementRunner(runner.model, STATEMENT_PROMPT, batch_rows=1)
+    texts = TEXTS[:32]
+    assert runner.batch_rows == len(texts)
     cells = [SteeringCell(0, gate), SteeringCell(1, constant(1.0))]
-    for one, many in zip(alone.steered(TEXTS[:6], cells), runner.steered(TEXTS[:6], cells), strict=True):
+    for one, many in zip(alone.steered(texts, cells), runner.steered(texts, cells), strict=True):
         np.testing.assert_allclose(one.scores, many.scores, atol=2e-4)
         np.testing.assert_array_equal(one.answer_words, many.answer_words)
-    left, right = alone.recorded(TEXTS[:6], [0, 2]), runner.recorded(TEXTS[:6], [0, 2])
+    left, right = alone.recorded(texts, [0, 2]), runner.recorded(texts, [0, 2])
     torch.testing.assert_close(left.states[0], right.states[0], atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(left.states[2], right.states[2], atol=1e-4, rtol=1e-4)
 

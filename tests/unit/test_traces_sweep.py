@@ -77,8 +77,29 @@ def test_checked_cells_are_spread_over_the_map_and_agree_with_whole_passes(runne
     assert len(set(check.cells)) == 4
     assert check.largest_difference < 5e-4
     assert check.ratio == check.whole_seconds_a_cell / check.swept_seconds_a_cell
-    assert spread(300, 10) == [15, 45, 75, 105, 135, 165, 195, 225, 255, 285]
-    assert spread(3, 10) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("layers", "strengths", "count"),
+    [
+        (30, 10, 10),
+        (30, 10, 12),
+        (30, 10, 37),
+        (32, 10, 5),
+        (2, 3, 4),
+        (3, 2, 3),
+        (4, 1, 3),
+        (1, 5, 9),
+        (3, 3, 0),
+    ],
+)
+def test_checked_cells_cover_layers_and_strengths(layers, strengths, count):
+    places = spread(layers, strengths, count)
+    expected = max(1, min(count, layers * strengths))
+    assert len(set(places)) == len(places) == expected
+    assert max(places) < layers * strengths
+    assert len({place // strengths for place in places}) == min(layers, expected)
+    assert len({place % strengths for place in places}) == min(strengths, expected)
 
 
 def test_a_sweep_that_was_broken_off_gives_the_same_figures_when_it_goes_on(runner, tmp_path):
