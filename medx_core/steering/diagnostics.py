@@ -5,6 +5,7 @@ seriously at all.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -25,7 +26,7 @@ def halves_cosine(
 ) -> float:
     """Return the cosine between vectors from two random halves of the data, twins kept together.
 
-    Near 1: the direction is stable. Stable is not medical: see `shuffled_cosine`. `fit` makes the direction, the
+    Near 1: the direction is stable. Stable is not medical: see `against_shuffled`. `fit` makes the direction, the
     mean difference by default.
     """
     read = fit or _mean_difference
@@ -33,21 +34,40 @@ def halves_cosine(
     return cosine(read(traces.part(first)), read(traces.part(~first)))
 
 
-def shuffled_cosine(
-    traces: T, *, seed: int, draws: int = 20, fit: Callable[[T], Tensor] | None = None
-) -> float:
-    """Return the mean cosine with the vectors that shuffled labels give.
+@dataclass(frozen=True)
+class ShuffledLabels:
+    """What a fit makes of labels that mean nothing, beside the direction that the real ones give.
 
-    A high value means that the direction holds the answer words or the class prior, not what is true. One draw alone
-    says nothing: chance makes it point along or against the real direction.
+    `cosine` is the mean cosine with the real direction: high where the direction holds the answer words or the class
+    prior, not what is true. `cosine_size` is the mean absolute cosine: a direction whose sign comes by chance, as a
+    principal component's does, is the same axis each time and yet has a mean cosine near 0. `separation` is the
+    largest that any of the shuffled labels reach along their own direction, in pooled standard deviations: labels
+    that are told apart no better than that decide nothing about the axis.
     """
+
+    cosine: float
+    cosine_size: float
+    separation: float
+
+
+def against_shuffled(
+    traces: T, *, seed: int, draws: int = 20, fit: Callable[[T], Tensor] | None = None
+) -> ShuffledLabels:
+    """Fit the traces again under `draws` shufflings of their labels. One draw alone says nothing."""
     read = fit or _mean_difference
     generator = torch.Generator().manual_seed(seed)
-    real, found = read(traces), 0.0
+    real = read(traces)
+    cosines, separations = [], []
     for _ in range(draws):
-        gold = traces.gold[torch.randperm(len(traces.gold), generator=generator)]
-        found += cosine(real, read(traces.relabelled(gold)))
-    return found / draws
+        mixed = traces.relabelled(traces.gold[torch.randperm(len(traces.gold), generator=generator)])
+        direction = read(mixed)
+        cosines.append(cosine(real, direction))
+        separations.append(separation(mixed, direction))
+    return ShuffledLabels(
+        cosine=sum(cosines) / draws,
+        cosine_size=sum(map(abs, cosines)) / draws,
+        separation=max(separations),
+    )
 
 
 def separation(traces: Traces, direction: Tensor) -> float:

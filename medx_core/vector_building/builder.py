@@ -13,7 +13,7 @@ from medx_core.models.loading import LoadedModel
 from medx_core.steering import diagnostics
 from medx_core.steering.layers import model_type
 from medx_core.steering.steering_vector import SteeringVector
-from medx_core.traces.running import BATCH_ROWS, OnProgress, silent
+from medx_core.traces.running import BATCH_ROWS, FinishedBatches, OnProgress, silent
 from medx_core.traces.statement_runner import StatementRunner
 from medx_core.vector_building.choosing import with_chosen_place
 from medx_core.vector_building.constant import fit_from_traces
@@ -25,11 +25,22 @@ from medx_core.vector_building.recipe import PAPER_EXAMPLES, VectorRecipe
 
 
 class VectorBuilder:
-    """Makes vectors for one model."""
+    """Makes vectors for one model.
 
-    def __init__(self, model: LoadedModel, recipe: VectorRecipe | None = None) -> None:
+    With `finished`, batches of traces that are done are kept on disk, so that the same build goes on where it was
+    interrupted; what the vector changes on held-out statements is measured anew.
+    """
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        recipe: VectorRecipe | None = None,
+        *,
+        batch_rows: int = BATCH_ROWS,
+        finished: FinishedBatches | None = None,
+    ) -> None:
         self.recipe = recipe or VectorRecipe()
-        self._runner = StatementRunner(model, self.recipe.prompt)
+        self._runner = StatementRunner(model, self.recipe.prompt, batch_rows, finished=finished)
 
     def build(
         self,
@@ -124,13 +135,16 @@ class VectorBuilder:
 
     def _stability(self, fitted: Fitted, chosen: Sequence[LabelledStatement]) -> dict[str, float | None]:
         if fitted.axis is None:
-            return {"halves_cosine": None, "shuffled_cosine": None}
-        groups, seed = [one.group for one in chosen], self.recipe.seed
+            return dict.fromkeys(
+                ("halves_cosine", "shuffled_cosine", "shuffled_cosine_size", "shuffled_separation")
+            )
+        groups, seed, fit = [one.group for one in chosen], self.recipe.seed, fitted.axis
+        shuffled = diagnostics.against_shuffled(fitted.traces, seed=seed, fit=fit)
         return {
-            "halves_cosine": diagnostics.halves_cosine(
-                fitted.traces, groups=groups, seed=seed, fit=fitted.axis
-            ),
-            "shuffled_cosine": diagnostics.shuffled_cosine(fitted.traces, seed=seed, fit=fitted.axis),
+            "halves_cosine": diagnostics.halves_cosine(fitted.traces, groups=groups, seed=seed, fit=fit),
+            "shuffled_cosine": shuffled.cosine,
+            "shuffled_cosine_size": shuffled.cosine_size,
+            "shuffled_separation": shuffled.separation,
         }
 
     def _validated(

@@ -22,7 +22,7 @@ from medx_core.steering.hooks import ConstantShift, Shift
 from medx_core.steering.layers import decoder_layers
 from medx_core.steering.strategies.amplification import amplify
 from medx_core.steering.strategies.registry import AMPLIFY
-from medx_core.traces.running import OnProgress
+from medx_core.traces.running import OnProgress, batch_key
 from medx_core.traces.statement_runner import StatementRunner, SteeringCell
 from medx_core.vector_building.constant import fit_direction, read_traces
 from medx_core.vector_building.recipe import VectorRecipe
@@ -80,7 +80,8 @@ def _tried(
         rows = torch.as_tensor(fitted)
         parts = {layer: found.part(rows) for layer, found in traces.items()}
         cells = [SteeringCell(layer, _shift(parts[layer], recipe, strength)) for layer, strength in places]
-        for at, run in enumerate(runner.steered([statements[i].text for i in asked], cells)):
+        name = batch_key(recipe, places, [(statements[i].text, statements[i].answer) for i in fitted])
+        for at, run in enumerate(runner.steered([statements[i].text for i in asked], cells, name=name)):
             scores[at, asked] = run.scores
             words[at, asked] = run.answer_words
     return [

@@ -4,8 +4,10 @@ import pytest
 import torch
 
 from medx_core.errors import VectorRefused
+from medx_core.evaluation.vector_findings import SAME_AXIS, warnings_of
 from medx_core.steering.contrast import AnswerWordStates, mean_difference
-from medx_core.steering.diagnostics import halves_cosine, separation, shift_of_distribution, shuffled_cosine
+from medx_core.steering.diagnostics import against_shuffled, halves_cosine, separation, shift_of_distribution
+from medx_core.steering.strategies.direction import pca
 
 
 def states(rows: int, *, signal: float, share_true: float = 0.5, seed: int = 0) -> AnswerWordStates:
@@ -37,7 +39,47 @@ def test_statements_of_one_kind_make_no_vector():
 def test_a_real_direction_is_stable_and_differs_from_shuffled_labels():
     found = states(200, signal=1.0)
     assert halves_cosine(found, groups=[str(i // 2) for i in range(200)], seed=1) > 0.9
-    assert abs(shuffled_cosine(found, seed=1, draws=40)) < 0.5
+    assert abs(against_shuffled(found, seed=1, draws=40).cosine) < 0.5
+
+
+def findings(found: AnswerWordStates, fit) -> dict[str, float]:
+    """What the builder stores of shuffled labels."""
+    shuffled = against_shuffled(found, seed=1, fit=fit)
+    return {
+        "shuffled_cosine": shuffled.cosine,
+        "shuffled_cosine_size": shuffled.cosine_size,
+        "shuffled_separation": shuffled.separation,
+        "separation": separation(found, fit(found)),
+    }
+
+
+def first_component(found: AnswerWordStates) -> torch.Tensor:
+    return pca(found.contrast).direction
+
+
+def test_an_axis_that_owes_nothing_to_the_labels_is_told_though_its_sign_comes_by_chance():
+    """The answer words, ten apart, are the first component whatever the labels; only its sign follows them."""
+    found = findings(states(200, signal=0.0), first_component)
+    assert abs(found["shuffled_cosine"]) < 0.5, "the mean cosine alone says nothing"
+    assert found["shuffled_cosine_size"] > 0.99
+    assert any("whatever is true" in one for one in warnings_of(found))
+
+
+@pytest.mark.parametrize("fit", [mean_difference, lambda found: pca(found.contrast).direction])
+def test_an_axis_that_shuffled_labels_find_too_because_the_effect_is_strong_is_not_warned_of(fit):
+    strong = states(200, signal=1.0)
+    strong.with_true_word[:, 0] -= 5  # no class prior
+    strong.with_false_word[:, 0] += 5
+    found = findings(strong, fit)
+    assert found["shuffled_cosine_size"] > SAME_AXIS
+    assert found["separation"] > 3 * found["shuffled_separation"]
+    assert warnings_of(found) == ()
+
+
+def test_mean_differences_of_few_examples_are_not_warned_of_for_what_chance_gives():
+    found = findings(states(20, signal=0.0), mean_difference)
+    assert 0.1 < found["shuffled_cosine_size"] < SAME_AXIS
+    assert warnings_of(found) == ()
 
 
 def test_noise_has_no_stable_direction():

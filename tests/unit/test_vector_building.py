@@ -16,6 +16,7 @@ from medx_core.steering.hooks import Positions
 from medx_core.steering.steering_vector import check_vector
 from medx_core.steering.strategies.registry import BUILDABLE, STRATEGIES
 from medx_core.steering.vector_files import load_vector, save_vector
+from medx_core.traces.running import FinishedBatches
 from medx_core.vector_building import VectorBuilder, VectorRecipe
 from tests.language_models import tiny_model
 
@@ -59,6 +60,15 @@ def test_every_strategy_builds_a_sound_vector_that_survives_its_file(model, tmp_
     assert vector.pairs == 60
 
 
+def test_a_principal_component_is_told_to_be_there_whatever_the_labels(model):
+    found = built(model, VectorRecipe(strategy="pca", examples=60)).diagnostics
+    assert found["shuffled_cosine_size"] > 0.99
+    assert any("whatever is true" in one for one in warnings_of(found))
+    real = built(model, VectorRecipe(reading="statement")).diagnostics
+    assert real["separation"] > real["shuffled_separation"]
+    assert not any("whatever is true" in one for one in warnings_of(real))
+
+
 def test_a_gate_fitted_on_twins_changes_the_real_output_where_a_constant_vector_does_not(model):
     gated, paper = built(model, VectorRecipe(strategy="gated")), built(model)
     assert gated.fitted_on == "twins"
@@ -100,6 +110,74 @@ def test_building_twice_gives_the_same_vector(model):
     first, second = (built(model, VectorRecipe(strategy="gated", layers=(1,))) for _ in range(2))
     assert torch.equal(first.gate.weight, second.gate.weight)
     assert first.diagnostics == second.diagnostics
+
+
+def passes_of(model, build) -> int:
+    """How often the network's decoder runs while `build` does its work."""
+    count = 0
+
+    def note_pass(*_told) -> None:
+        nonlocal count
+        count += 1
+
+    hook = model.network.base_model.register_forward_hook(note_pass)
+    try:
+        build()
+    finally:
+        hook.remove()
+    return count
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        VectorRecipe(examples=60),
+        VectorRecipe(strategy="gated", layers=(1,), alpha=2.0),
+        VectorRecipe(choose=True, reading="statement", alpha=2.0),
+    ],
+    ids=["paper", "gated", "chosen"],
+)
+def test_a_build_that_was_interrupted_goes_on_from_its_finished_batches(model, tmp_path, recipe):
+    def break_off(done, _total):
+        if done >= 40:
+            raise KeyboardInterrupt
+
+    finished, vectors = FinishedBatches(tmp_path / "build"), []
+
+    def build(**kept):
+        builder = VectorBuilder(model, recipe, batch_rows=8, **kept)
+        vectors.append(builder.build(Category.TRIAGE, TRAIN, HELD_OUT))
+
+    whole = passes_of(model, build)
+    with pytest.raises(KeyboardInterrupt):
+        VectorBuilder(model, recipe, batch_rows=8, finished=finished).build(
+            Category.TRIAGE, TRAIN, HELD_OUT, on_progress=break_off
+        )
+    rest = passes_of(model, lambda: build(finished=finished))
+    again = passes_of(model, lambda: build(finished=finished))
+    assert again < rest <= whole - 5, "five batches were done"
+    for vector in vectors[1:]:
+        assert torch.equal(vector.direction, vectors[0].direction)
+        assert vector.diagnostics == vectors[0].diagnostics
+        assert (vector.gate is None) == (recipe.strategy != "gated")
+        assert vector.gate is None or torch.equal(vector.gate.weight, vectors[0].gate.weight)
+
+
+def test_chosen_places_that_were_kept_are_not_taken_for_those_of_other_labels(model, tmp_path):
+    recipe = VectorRecipe(choose=True, reading="statement", alpha=2.0)
+    turned = [replace(one, answer=not one.answer) for one in TRAIN]
+    kept = {"finished": FinishedBatches(tmp_path / "build")}
+    VectorBuilder(model, recipe, **kept).build(Category.TRIAGE, TRAIN, HELD_OUT)
+    after = VectorBuilder(model, recipe, **kept).build(Category.TRIAGE, turned, HELD_OUT)
+    fresh = VectorBuilder(model, recipe).build(Category.TRIAGE, turned, HELD_OUT)
+    assert after.diagnostics["choices"] == fresh.diagnostics["choices"]
+
+
+def test_a_batch_has_as_many_rows_as_the_builder_is_told(model):
+    told = []
+    builder = VectorBuilder(model, VectorRecipe(examples=60), batch_rows=7)
+    builder.build(Category.TRIAGE, TRAIN, HELD_OUT, on_progress=lambda done, _total: told.append(done))
+    assert told == [*range(7, 60, 7), 60]
 
 
 def test_the_gain_is_none_without_held_out_statements_of_both_kinds(model):
