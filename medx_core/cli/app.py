@@ -7,7 +7,21 @@ import sys
 import typer
 
 from medx_core import __version__
-from medx_core.cli import ask, audit, batch, data, db, evaluate, models, router, serve, users, vectors
+from medx_core.cli import (
+    ask,
+    audit,
+    batch,
+    data,
+    db,
+    evaluate,
+    jobs,
+    models,
+    replicates,
+    router,
+    serve,
+    users,
+    vectors,
+)
 from medx_core.errors import MedxError
 from medx_core.settings import settings
 
@@ -20,6 +34,8 @@ app = typer.Typer(
 app.command("ask")(ask.ask)
 app.command("batch")(batch.batch)
 app.command("evaluate")(evaluate.evaluate)
+app.command("replicates")(replicates.replicates)
+app.add_typer(jobs.app, name="jobs")
 app.add_typer(data.app, name="data")
 app.add_typer(models.app, name="models")
 app.add_typer(router.app, name="router")

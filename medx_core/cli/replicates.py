@@ -1,0 +1,82 @@
+"""`medx replicates`: several results of `medx evaluate` told together."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from medx_core import __version__
+from medx_core.cli.outputs import refuse_input_as_output
+from medx_core.errors import BadInput
+from medx_core.evaluation.replicates import replicated
+
+COLUMNS = (
+    ("accuracy", "accuracy"),
+    ("balanced_accuracy", "balanced"),
+    ("false_acceptance_rate", "false accepted"),
+    ("matched.accuracy", "wording-free"),
+    ("matched.association", "association"),
+    ("matched.excess", "excess"),
+)
+INTERVALS = "Means over the runs, in %; intervals as wide as one run's, since the runs share statements."
+
+
+def replicates(
+    results: Annotated[list[Path], typer.Argument(help="JSON files that medx evaluate wrote.")],
+    json_out: Annotated[
+        str, typer.Option("--json", help="Where to write the JSON; - is standard output.")
+    ] = "",
+) -> None:
+    """Tell several evaluations together: the mean of every figure over seeds, with the range it took."""
+    for path in results:
+        refuse_input_as_output(path, json_out)
+    found = {"medx_version": __version__, **replicated([_read(path) for path in results])}
+    text = json.dumps(found, ensure_ascii=False, allow_nan=False)
+    if json_out == "-":
+        print(text)
+        return
+    if json_out:
+        Path(json_out).write_text(text + "\n", encoding="utf-8")
+    for name, model in found["models"].items():
+        _print_model(name, model)
+    for remark in found["remarks"]:
+        print(remark)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read ({(error.strerror or 'unknown reason').lower()}).") from error
+    except ValueError as error:
+        raise BadInput(f"{path} is no JSON; give the files that `medx evaluate --json` wrote.") from error
+    if not isinstance(found, dict):
+        raise BadInput(f"{path} holds no result of an evaluation.")
+    return found
+
+
+def _print_model(name: str, model: Mapping[str, Any]) -> None:
+    verdicts = ", ".join(f"{verdict} {count}" for verdict, count in model["helps"].items() if count)
+    seeds = ", ".join(str(seed) for seed in model["seeds"])
+    print(f"{name}: {model['runs']} runs, seeds {seeds}; helps: {verdicts}. {INTERVALS}")
+    print(f"\n{'arm':<20}" + "".join(f"{heading:>20}" for _, heading in COLUMNS))
+    for arm, figures in model["arms"].items():
+        print(f"{arm:<20}" + "".join(f"{_cell(_at(figures, place)):>20}" for place, _ in COLUMNS))
+    print()
+
+
+def _at(figures: Mapping[str, Any], place: str) -> Mapping[str, float] | None:
+    first, _, rest = place.partition(".")
+    found = figures[first]
+    return found[rest] if rest else found
+
+
+def _cell(mean: Mapping[str, float] | None) -> str:
+    if mean is None:
+        return "-"
+    value = f"{100 * mean['value']:.1f}"
+    if "low" in mean:
+        return f"{value} [{100 * mean['low']:.1f}, {100 * mean['high']:.1f}]"
+    return f"{value} ({100 * mean['lowest']:.1f} to {100 * mean['highest']:.1f})"

@@ -1,0 +1,90 @@
+"""Replicates are told together: means and ranges over seeds, never the best of them."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from medx_core.cli.app import app
+from medx_core.errors import BadInput
+from medx_core.evaluation.replicates import replicated
+from tests.evaluation_results import metric, synthetic_result
+
+
+def run_of(seed, *, excess=0.02, accuracy=0.766, helps=False, **changed):
+    """The result of one seed; `excess` of the gated arm with an interval of five points to each side."""
+    result = {**synthetic_result(), "seed": seed, "helps": helps, **changed}
+    gated = result["arms"]["gated"]
+    gated["accuracy"] = metric(accuracy)
+    gated["matched"] |= {"excess": {"value": excess, "low": excess - 0.05, "high": excess + 0.05, "n": 1_000}}
+    return result
+
+
+def test_the_mean_and_the_range_of_every_figure_are_told():
+    found = replicated([run_of(1, excess=0.06), run_of(2, excess=0.02, helps=None), run_of(3, excess=-0.02)])
+    [model] = found["models"].values()
+    assert (model["runs"], model["seeds"]) == (3, [1, 2, 3])
+    assert model["helps"] == {"true": 0, "false": 2, "null": 1}
+    excess = model["arms"]["gated"]["matched"]["excess"]
+    assert excess["value"] == pytest.approx(0.02)
+    assert (excess["lowest"], excess["highest"]) == (-0.02, 0.06)
+    assert (excess["low"], excess["high"]) == pytest.approx((-0.03, 0.07))
+    assert found["remarks"] == []
+
+
+def test_the_interval_of_a_mean_is_no_narrower_than_that_of_one_run():
+    runs = [run_of(seed) for seed in range(1, 21)]
+    excess = replicated(runs)["models"][runs[0]["model"]]["arms"]["gated"]["matched"]["excess"]
+    assert excess["high"] - excess["low"] == pytest.approx(0.1)
+
+
+def test_draws_of_controls_have_a_range_and_no_interval():
+    found = replicated([run_of(1), run_of(2)])
+    random = found["models"][run_of(1)["model"]]["arms"]["gated_random"]["accuracy"]
+    assert set(random) == {"value", "lowest", "highest", "runs"}
+
+
+def test_every_model_is_told_by_itself():
+    other = {"model": "another", "model_sha256": "b" * 64}
+    found = replicated([run_of(1), run_of(2), run_of(1, **other), run_of(2, accuracy=0.6, **other)])
+    assert found["models"]["another"]["arms"]["gated"]["accuracy"]["value"] == pytest.approx(0.683)
+
+
+@pytest.mark.parametrize(
+    ("results", "said"),
+    [
+        ([], "0 were given"),
+        ([run_of(1)], "1 were given"),
+        ([run_of(1), run_of(2), run_of(1, model="other", model_sha256="b")], "one evaluation of other only"),
+        ([run_of(1), run_of(1)], "Result 2 stands there twice"),
+        ([run_of(1), {"power": []}], "Result 2 is not what"),
+    ],
+)
+def test_what_cannot_be_told_together_is_refused(results, said):
+    with pytest.raises(BadInput, match=said):
+        replicated(results)
+
+
+def test_what_differs_besides_the_seed_is_said():
+    [said] = replicated([run_of(1), run_of(2, n_train=400)])["remarks"]
+    assert "statements to train: 400, 861" in said
+
+
+def test_the_command_reads_results_and_refuses_what_is_none(tmp_path):
+    files = []
+    for seed in (1, 2):
+        files.append(tmp_path / f"{seed}.json")
+        files[-1].write_text(json.dumps(run_of(seed)), encoding="utf-8")
+    out = tmp_path / "mean.json"
+    done = CliRunner().invoke(app, ["replicates", *map(str, files), "--json", str(out)])
+    assert done.exit_code == 0, done.output
+    assert "gated" in done.output
+    assert "2.0 [-3.0, 7.0]" in done.output
+    written = json.loads(out.read_text(encoding="utf-8"))
+    assert written["models"][run_of(1)["model"]]["runs"] == 2
+    lost = CliRunner().invoke(app, ["replicates", *map(str, files), "--json", str(files[0])])
+    assert isinstance(lost.exception, BadInput)
+    files[0].write_text("accuracy,0.7", encoding="utf-8")
+    refused = CliRunner().invoke(app, ["replicates", *map(str, files)])
+    assert isinstance(refused.exception, BadInput)
+    assert "is no JSON" in str(refused.exception)
