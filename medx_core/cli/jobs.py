@@ -1,0 +1,175 @@
+"""`medx jobs`: questions and batches in the database, whoever handed them in, under the ids that the pages show."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from medx_core import __version__
+from medx_core.cli.database import opened_database
+from medx_core.cli.users import ACTOR
+from medx_core.clock import iso
+from medx_core.errors import BadInput
+from medx_core.jobs.snapshots import ItemSnapshot, JobSnapshot
+from medx_core.jobs.status import ItemStatus, JobStatus
+from medx_core.settings import settings
+from medx_core.storage.audit_store import AuditStore
+from medx_core.storage.engine import Database
+from medx_core.storage.health_store import HealthStore
+from medx_core.storage.job_store import JobStore
+
+SET_ASIDE_SHOWN = 20
+STATUS_WORDS = {
+    JobStatus.QUEUED: "waiting",
+    JobStatus.RUNNING: "running",
+    JobStatus.DONE: "finished",
+    JobStatus.CANCELLED: "cancelled",
+}
+WORKER_AWAY = (
+    "No worker has been seen lately; what waits is kept, and answered once one runs (medx serve worker)."
+)
+
+# An id may begin with a dash; it is no option then.
+TAKES_ID: dict[str, Any] = {"context_settings": {"ignore_unknown_options": True}}
+
+app = typer.Typer(help="Questions and batches: list, follow, try again, cancel.", no_args_is_help=True)
+
+JobId = Annotated[
+    str, typer.Argument(metavar="ID", help="The job's id, from `medx jobs list` or a page's address.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+
+
+@app.command("list")
+def list_jobs(
+    limit: Annotated[int, typer.Option(min=1, help="How many, the newest first.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List the newest jobs of everybody."""
+    with opened_database() as database:
+        found = JobStore(database).recent(limit=limit)
+    if as_json:
+        _print_json({"jobs": [job_contract(job) for job in found]})
+        return
+    for job in found:
+        print(_line(job))
+    if not found:
+        print("There is no job yet.")
+
+
+@app.command(**TAKES_ID)
+def show(job_id: JobId, as_json: AsJson = False) -> None:
+    """Show how far a job is, and which of its questions were set aside, and why."""
+    with opened_database() as database:
+        jobs = JobStore(database)
+        job = jobs.get(job_id)
+        aside = _set_aside(jobs, job)
+    if as_json:
+        _print_json(job_contract(job) | {"set_aside": [_aside_contract(item) for item in aside]})
+        return
+    print(_line(job))
+    for item in aside[:SET_ASIDE_SHOWN]:
+        attempts = "1 attempt" if item.attempts == 1 else f"{item.attempts} attempts"
+        print(f"  row {item.row} was set aside after {attempts}: {item.reason}")
+    if len(aside) > SET_ASIDE_SHOWN:
+        print(f"  and {len(aside) - SET_ASIDE_SHOWN:,} more; --json lists them all.")
+
+
+@app.command(**TAKES_ID)
+def retry(
+    job_id: JobId,
+    row: Annotated[
+        int | None, typer.Option(help="Only this row; without it, all that were set aside.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let the questions of a job that were set aside wait again, with all their attempts before them."""
+    with opened_database() as database:
+        jobs, health = JobStore(database), HealthStore(database)
+        aside = [item for item in _set_aside(jobs, jobs.get(job_id)) if row in {None, item.row}]
+        if not aside:
+            which = "no question of this job was" if row is None else f"row {row} of this job was not"
+            raise BadInput(f"There is nothing to try again: {which} set aside.")
+        for item in aside:
+            health.retry_quarantined(item.id)
+        _note(database, "retry", job_id, count=len(aside))
+        job, worker_seen = jobs.get(job_id), _worker_seen(health)
+    if as_json:
+        _print_json(job_contract(job) | {"retried": [item.row for item in aside]})
+        return
+    print(f"{len(aside):,} question{'s wait' if len(aside) > 1 else ' waits'} again.")
+    if not worker_seen:
+        print(WORKER_AWAY)
+
+
+@app.command(**TAKES_ID)
+def cancel(job_id: JobId, as_json: AsJson = False) -> None:
+    """Cancel what is not answered yet; what is finished stays."""
+    with opened_database() as database:
+        jobs = JobStore(database)
+        before = jobs.get(job_id)
+        if before.finished_at is not None:
+            raise BadInput(f"There is nothing to cancel: this job is {STATUS_WORDS[before.status]}.")
+        job = jobs.cancel(job_id)
+        _note(database, "cancel job", job_id)
+    if as_json:
+        _print_json(job_contract(job))
+        return
+    print(_line(job))
+    if job.finished_at is None:
+        print("What is being answered at this moment ends when its worker looks next.")
+
+
+def job_contract(job: JobSnapshot) -> dict[str, Any]:
+    """Return where a job stands, under the names that the page's own interface for programs uses."""
+    progress = job.progress
+    return {
+        "job": job.public_id,
+        "kind": job.kind.value,
+        "title": job.title,
+        "person": job.person,
+        "mode": job.mode.value,
+        "arms": [arm.value for arm in job.arms],
+        "status": job.status.value,
+        "rows": progress.total,
+        "queued": progress.queued,
+        "running": progress.running,
+        "answered": progress.answered,
+        "quarantined": progress.quarantined,
+        "cancelled": progress.cancelled,
+        "created_at": iso(job.created_at),
+        "finished_at": iso(job.finished_at),
+    }
+
+
+def _aside_contract(item: ItemSnapshot) -> dict[str, Any]:
+    return {"row": item.row, "id": item.given_id, "attempts": item.attempts, "reason": item.reason}
+
+
+def _line(job: JobSnapshot) -> str:
+    progress = job.progress
+    counts = [f"answered {progress.answered:,} of {progress.total:,}"]
+    rest = {"running": progress.running, "set aside": progress.quarantined, "cancelled": progress.cancelled}
+    counts += [f"{what} {count:,}" for what, count in rest.items() if count]
+    title = " ".join(job.title.split())
+    about = f"{job.kind.value} “{title}”" + (f" of {job.person}" if job.person else "")
+    return f"{job.public_id}  {STATUS_WORDS[job.status]} · {' · '.join(counts)} · {about} · {iso(job.created_at)}"
+
+
+def _set_aside(jobs: JobStore, job: JobSnapshot) -> list[ItemSnapshot]:
+    # Never 0: a limit of none would be no question at all where one was set aside just now.
+    most = max(1, job.progress.quarantined)
+    return jobs.items(job.public_id, status=ItemStatus.QUARANTINED, limit=most)[0]
+
+
+def _worker_seen(health: HealthStore) -> bool:
+    limit = settings().worker_seen_seconds
+    return any(worker.seconds_since_seen <= limit for worker in health.processes(kind="worker"))
+
+
+def _note(database: Database, action: str, job_id: str, **detail: int) -> None:
+    AuditStore(database).append(ACTOR, action, f"job {job_id}", detail)
+
+
+def _print_json(content: dict[str, Any]) -> None:
+    print(json.dumps(content | {"medx_version": __version__}, ensure_ascii=False))
