@@ -1,7 +1,9 @@
 """What is known of the vector that steered an answer: the latest evaluation of vectors made its way, in words.
 
 Made its way means: on its model, by its strategy, and by the paper's recipe where it is the paper's arm, at the layer
-and strength that the evaluation chose where it is the gated one. Anything else was not evaluated.
+and strength that the evaluation chose where it is the gated one. Anything else was not evaluated. An evaluation reads
+verdicts, by a prompt that it chose for itself unless one was given; where the answer is a written one, or came from
+another prompt, the line says so.
 """
 
 from collections.abc import Mapping
@@ -17,6 +19,8 @@ PAPER, GATED = "paper", "gated"
 ARM_OF = {"mean_difference": PAPER, "gated": GATED}
 """The arm of an evaluation that stands for a strategy; the others are not evaluated."""
 REMEMBERED = 256
+OF_VERDICTS = "It was measured on TRUE/FALSE verdicts, not on written answers."
+OTHER_PROMPT = "It was measured with another prompt than the one that answered here."
 
 
 @dataclass
@@ -25,27 +29,39 @@ class Evidence:
 
     runs: RunStore
     vectors: VectorStore
-    _made: dict[tuple[str, str, int, float], str] = field(default_factory=dict)
+    _made: dict[tuple[str, str, int, float], tuple[str, str]] = field(default_factory=dict)
 
     def of(self, vector: VectorRecord) -> tuple[str, str]:
         """Return one or two sentences, and the id of the evaluation behind them, empty where there is none."""
-        arm, run = ARM_OF.get(vector.strategy), self.runs.latest_for_model(vector.model_sha256)
-        if arm is None or run is None or (arm == PAPER and vector.preset != PAPER_PRESET):
-            return NOT_EVALUATED, ""
-        key = (run.public_id, arm, vector.layer, vector.alpha)
-        if key not in self._made:
-            if len(self._made) >= REMEMBERED:
-                self._made.clear()
-            result = self.runs.get(run.public_id).result or {}
-            self._made[key] = evidence_line(result if _made_so(vector, arm, result) else None, arm=arm)
-        line = self._made[key]
-        return line, "" if line == NOT_EVALUATED else run.public_id
+        line, run, _prompt = self._known(vector)
+        return line, run
 
     def of_answer(self, answer: Answer) -> tuple[str, str]:
         """Return the same for the vector that steered an answer; without one nothing was evaluated."""
         versions = self.vectors.list(answer.model_sha256) if answer.vector else ()
         used = next((one for one in versions if one.name == answer.vector), None)
-        return (NOT_EVALUATED, "") if used is None else self.of(used)
+        if used is None:
+            return NOT_EVALUATED, ""
+        line, run, prompt = self._known(used)
+        if not run:
+            return line, run
+        other = "" if answer.prompt_version == prompt else OTHER_PROMPT
+        return " ".join(part for part in (line, other if answer.text is None else OF_VERDICTS) if part), run
+
+    def _known(self, vector: VectorRecord) -> tuple[str, str, str]:
+        """Return the line, the evaluation behind it, and the prompt it was measured with."""
+        arm, run = ARM_OF.get(vector.strategy), self.runs.latest_for_model(vector.model_sha256)
+        if arm is None or run is None or (arm == PAPER and vector.preset != PAPER_PRESET):
+            return NOT_EVALUATED, "", ""
+        key = (run.public_id, arm, vector.layer, vector.alpha)
+        if key not in self._made:
+            if len(self._made) >= REMEMBERED:
+                self._made.clear()
+            result = self.runs.get(run.public_id).result or {}
+            line = evidence_line(result if _made_so(vector, arm, result) else None, arm=arm)
+            self._made[key] = line, str((result.get("choices") or {}).get("prompt") or "")
+        line, prompt = self._made[key]
+        return line, "" if line == NOT_EVALUATED else run.public_id, prompt
 
 
 def _made_so(vector: VectorRecord, arm: str, result: Mapping[str, Any]) -> bool:

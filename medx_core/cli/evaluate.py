@@ -36,7 +36,7 @@ def evaluate(  # noqa: PLR0913 - an option each
             help="Arms, by comma. All but likelihood_gated and fine_tuned always run; these when named."
         ),
     ] = "",
-    declared: Annotated[str, typer.Option(help="The arm that is judged.")] = "gated",
+    declared: Annotated[str, typer.Option(help="The arm that is judged: gated or paper.")] = "gated",
     fit_on: Annotated[str, typer.Option(help="auto, twins or statements.")] = "auto",
     prompt: Annotated[
         str, typer.Option(help="Every arm's prompt by name; none is chosen then, and prompt_only left out.")

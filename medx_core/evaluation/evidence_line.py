@@ -79,11 +79,17 @@ def _in_points(shown: Figure) -> str:
 
 
 def _plausibility(read: Evaluation, name: str) -> str:
-    """Say what the association control leaves of what the twins show."""
+    """Say what the association control leaves of what the twins show, or that there is no such control."""
     arm = read.arm(name)
-    excess = figure(part(part(arm.data, "matched"), "excess")) if arm else None
+    matched = part(arm.data, "matched") if arm else {}
+    excess = figure(part(matched, "excess"))
     if excess is None or not excess.interval:
-        return ""
+        untold = matched.get("kind") == "twins" and "excess" in matched
+        return (
+            "Plausibility was not told from truth: its twins have no swaps of false statements."
+            if untold
+            else ""
+        )
     low, high = excess.interval
     told = "more than plausibility explains" if low > 0 else "which may be plausibility, not truth"
     return f"On twins: {points(excess.value)} points ({plain(100 * low)} to {plain(100 * high)}) above swaps of false statements, {told}."

@@ -93,15 +93,16 @@ def _measured(contest: Contest, declared: str) -> dict[str, Any]:
     of_twins = isinstance(contest.wording_free(), Twins)
     for name in contest.arms:
         found[name]["matched"] |= as_json(contest.association(name)) if of_twins else NO_TWINS
-    beside = contest.association(declared) if of_twins and declared in contest.arms else None
+    beside: Association | str | None = None
+    if of_twins and declared in contest.arms:
+        untold = "" if judgement.reason.endswith(NO_CONTROL) else NO_CONTROL
+        beside = contest.association(declared) or untold or None
     return {
         "arms": found,
         "matched": _about(contest.wording_free()),
         "helps": judgement.helps,
         "failed_controls": list(judgement.failed),
-        "conclusion": conclusion(
-            judgement, _acceptance(contest, declared), beside or (NO_CONTROL if of_twins else None)
-        ),
+        "conclusion": conclusion(judgement, _acceptance(contest, declared), beside),
         "judged": {"arm": declared, **_judgement_json(judgement)},
         "exploratory": _exploratory(contest, declared),
     }

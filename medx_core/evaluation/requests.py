@@ -32,8 +32,8 @@ ARMS = (
 )
 EXTRA_ARMS = (LIKELIHOOD_GATED, FINE_TUNED)
 """Arms that are off unless asked for: one is experimental, the other slow."""
-STEERED = ("gated", "paper", "paper_statement", "paper_model_right", "paper_full_trace", LIKELIHOOD_GATED)
-"""Arms that can be declared: the others are what they are compared with."""
+STEERED = (DECLARED, "paper")
+"""Arms that can be declared: those for which random and shuffled controls are drawn. The others are exploratory."""
 FIT_ON = ("auto", "twins", "statements")
 CATEGORIES = ("file", "auto")
 
@@ -77,10 +77,6 @@ class EvaluationRequest:
         for arm in self.extra:
             _known("arm", arm, EXTRA_ARMS)
         _known("arm to judge", self.declared, STEERED)
-        if self.declared in EXTRA_ARMS and self.declared not in self.extra:
-            raise BadInput(
-                f"The arm {self.declared} is off by default; ask for it too: --arms {self.declared}."
-            )
         if self.draws < DRAWS or self.seed < 0 or (self.sample or FEWEST_SAMPLED) < FEWEST_SAMPLED:
             raise BadInput(
                 f"An evaluation draws {FEWEST_SAMPLED} statements or more, {DRAWS} controls or more, and its seed is 0 or more."

@@ -3,10 +3,15 @@
 Nothing is chosen on the test part: its statements meet the model only after prompt, layer and strength stand.
 """
 
+import platform
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
+
+import numpy as np
+import torch
+import transformers
 
 from medx_core import __version__
 from medx_core.data.labelled_files import LabelledData
@@ -112,7 +117,9 @@ def evaluate_models(
     parts = parts_of(data.statements, sizes, seed=plan.seed)
     found: list[tuple[dict[str, Any], TestedArms]] = []
     for model in models:
-        found.append(ModelEvaluation(model, parts, plan).result(on_stage))
+        result, tested = ModelEvaluation(model, parts, plan).result(on_stage)
+        result["model"] = _told_apart(result, [one for one, _ in found])
+        found.append((result, tested))
     (first, tested), *others = found
     return {
         "medx_version": __version__,
@@ -124,10 +131,31 @@ def evaluate_models(
         "n_outside": len(parts.outside),
         "notes": {**data.notes, "test_items_near_training_items": parts.shared_across},
         "settings": {**asdict(plan), "sample": sizes.sample, "split": sizes.split},
+        "environment": environment(),
         **first,
         "models": {one["model"]: one for one, _ in others},
         "comparisons": _comparisons(parts, plan, (first, tested), others),
     }
+
+
+def environment() -> dict[str, str | int]:
+    """Return what the last digit of a figure depends on besides the settings: versions, and threads on a CPU."""
+    return {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "numpy": np.__version__,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _told_apart(result: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> str:
+    """Return the model's name; a number behind it where another model of the run is called the same."""
+    name = str(result["model"])
+    taken = {one["model"] for one in others}
+    numbered = (f"{name} ({number})" for number in range(2, len(taken) + 2))
+    return name if name not in taken else next(one for one in numbered if one not in taken)
 
 
 def _comparisons(

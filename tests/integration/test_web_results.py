@@ -11,11 +11,13 @@ from medx_core.categories import Category
 from medx_core.errors import BadInput
 from medx_core.evaluation.evidence_line import NOT_EVALUATED
 from medx_core.evaluation.requests import EvaluationRequest
+from medx_core.questions import Answer, Arm
 from medx_core.storage.vector_store import PAPER_PRESET, VectorRecord
 from tests.evaluation_results import synthetic_result
 from tests.integration.test_evaluate import write_statements
 from tests.web_site import running_site
 from web.evaluations import StartForm, checked, start
+from web.evidence import OF_VERDICTS, OTHER_PROMPT
 from web.session import COOKIE
 
 KIND = "evaluation"
@@ -91,7 +93,7 @@ def test_a_file_is_kept_once_and_the_request_names_it(services, tmp_path):
         ({"source": "file"}, "Choose a file first"),
         ({"preset": "paper"}, "split of their own"),
         ({"preset": "own", "train": 100}, "Give both sizes"),
-        ({"declared": "likelihood_gated"}, "off by default"),
+        ({"declared": "likelihood_gated"}, "there is: gated, paper"),
     ],
 )
 def test_what_cannot_be_run_is_refused_before_it_is_queued(services, changed, words):
@@ -125,6 +127,11 @@ def test_a_vectors_evidence_is_the_latest_evaluation_of_its_strategy_on_its_mode
     line, source = services.evidence.of(vector)
     assert "is not shown to help (+15.7 points" in line
     assert source == run.public_id
+    used = services.vectors.register(replace(vector, file_sha256="02"))
+    verdict = Answer(Arm.STEERED, "m", used.model_sha256, chosen["prompt"], 0.1, vector=used.name)
+    assert services.evidence.of_answer(verdict) == (line, source)
+    assert OTHER_PROMPT in services.evidence.of_answer(replace(verdict, prompt_version="another"))[0]
+    assert OF_VERDICTS in services.evidence.of_answer(replace(verdict, text="It may be."))[0]
     papers = replace(vector, strategy="mean_difference", preset=PAPER_PRESET)
     assert "+2.8 points" in services.evidence.of(papers)[0]
     for made_otherwise in (

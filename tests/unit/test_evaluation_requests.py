@@ -32,7 +32,7 @@ def test_a_preset_states_its_sizes():
         ({"preset": "paper", "sample": 100}, "either the preset or those"),
         ({"split": "80-20"}, "write the sizes"),
         ({"declared": "random"}, "'random' is not known"),
-        ({"declared": "likelihood_gated"}, "off by default"),
+        ({"declared": "likelihood_gated"}, "'likelihood_gated' is not known; there is: gated, paper"),
         ({"extra": ("gated",)}, "'gated' is not known"),
         ({"fit_on": "all"}, "auto, twins, statements"),
         ({"category": "triage"}, "file, auto"),

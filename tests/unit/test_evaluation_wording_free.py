@@ -1,5 +1,7 @@
 """The part of the test set where wording gives nothing away, and when it is not to be trusted."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,7 +10,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.data.wording_readers import character_grams
-from medx_core.evaluation.arms import ArmScores, TestItems
+from medx_core.evaluation.arms import ArmScores, ControlDraws, TestItems
 from medx_core.evaluation.figures import evaluated
 from medx_core.evaluation.matched import balanced_in_bins, group_folds, matched_by_wording
 from medx_core.evaluation.wording_free import Matched, Twins, wording_free_part
@@ -82,6 +84,73 @@ def test_the_conclusion_never_leaves_the_association_control_out(preferred, said
     )
     assert "prefers the original of 50.0 % of false statements" in found["conclusion"]
     assert said in found["conclusion"]
+
+
+def drawn_controls(pairs):
+    """Random and shuffled draws of the gated arm that are right half of the time."""
+    said = np.tile([1.0, 1.0, -1.0, -1.0], pairs // 2 + 1)[: 2 * pairs]
+    return [ControlDraws(f"gated_{kind}", "gated", np.tile(said, (20, 1))) for kind in ("random", "shuffled")]
+
+
+def judged_on_twins(pairs, controls, *, preferred=110, control_preferred=0.5, kinds=("",)):
+    """The evaluation of a gated arm that ranks `preferred` twins right and beats everything but perhaps plausibility."""
+    items = twin_items(pairs, controls)
+    named = TestItems(
+        [replace(one, kind=kinds[number // 2 % len(kinds)]) for number, one in enumerate(items.statements)]
+    )
+    first = np.r_[np.arange(pairs) < preferred, np.arange(controls) < control_preferred * controls]
+    scores = np.where(np.stack([first, ~first], axis=1).ravel(), 1.0, -1.0)
+    no = ("unsteered", "prompt_only", "prior")
+    arms = [*(ArmScores(name, np.full(len(scores), -1.0)) for name in no), ArmScores("gated", scores)]
+    return evaluated(named, arms, drawn_controls(pairs), declared="gated", wording=(), seed=1)
+
+
+def test_an_arm_that_beats_everything_on_twins_helps_when_plausibility_explains_less():
+    found = judged_on_twins(120, 120)
+    assert found["helps"] is True
+    assert found["judged"]["differences"]["association"]["low"] > 0
+
+
+def test_an_arm_that_prefers_the_original_of_false_statements_as_often_does_not_help():
+    found = judged_on_twins(120, 120, control_preferred=0.9)
+    assert found["helps"] is False
+    assert found["failed_controls"] == ["association"]
+    assert "it does not beat plausibility" in found["conclusion"]
+
+
+@pytest.mark.parametrize(
+    ("controls", "said"), [(0, "has no swaps of FALSE statements"), (99, "has 99 swaps")]
+)
+def test_twins_without_enough_of_their_control_leave_the_question_open(controls, said):
+    found = judged_on_twins(120, controls)
+    assert found["helps"] is None
+    assert f"plausibility cannot be told from truth: the file {said}" in found["conclusion"]
+    assert found["conclusion"].count("swaps of FALSE") == 1
+
+
+def test_twins_without_their_control_say_so_also_when_nothing_is_gained():
+    found = judged_on_twins(120, 0, preferred=60)
+    assert found["helps"] is False
+    assert "how much of what its twins show is plausibility is not known" in found["conclusion"]
+
+
+def test_like_is_held_against_like_where_the_control_lacks_some_kinds():
+    every_other = judged_on_twins(120, 120, preferred=60, kinds=("nerve", "count"))
+    assert every_other["arms"]["gated"]["matched"]["excess_same_kinds"] is None  # all kinds in both
+    items = twin_items(120, 40)
+    named = [
+        replace(one, kind="count" if one.source_answer and number // 2 < 60 else "nerve")
+        for number, one in enumerate(items.statements)
+    ]
+    # the counts are ranked right, the nerves as often as in the control
+    first = np.r_[np.ones(60, bool), np.arange(60) % 2 == 0, np.arange(40) % 2 == 0]
+    scores = np.stack([first, ~first], axis=1).ravel().astype(float)
+    arms = [ArmScores("unsteered", np.zeros(len(scores))), ArmScores("gated", scores)]
+    found = evaluated(TestItems(named), arms, [], declared="gated", wording=(), seed=1)
+    matched = found["arms"]["gated"]["matched"]
+    assert matched["excess"]["value"] == pytest.approx(0.25)
+    assert matched["excess_same_kinds"]["value"] == pytest.approx(0.0)
+    assert matched["excess_same_kinds"]["n"] == 100
 
 
 def test_twins_nobody_could_read_for_wording_say_so():

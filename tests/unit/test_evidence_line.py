@@ -28,6 +28,12 @@ def test_the_evidence_line_names_what_was_not_beaten_and_what_stays_open():
     assert evidence_line(bare_result()).endswith(": wording cannot be ruled out.")
 
 
+def test_twins_without_their_control_say_that_plausibility_was_not_told_apart():
+    result = synthetic_result()
+    result["arms"]["gated"]["matched"] |= {"kind": "twins", "excess": None, "association": None}
+    assert "Plausibility was not told from truth" in evidence_line(result)
+
+
 @pytest.mark.parametrize("nothing", [None, {}, {"arms": {}}, {"helps": True, "arms": {}}])
 def test_without_an_evaluation_the_evidence_line_says_so(nothing):
     assert evidence_line(nothing) == NOT_EVALUATED

@@ -22,6 +22,9 @@ from medx_core.evaluation.report.table_values import (
 )
 
 
+ASSOCIATION = "association"
+
+
 def judgement_table(evaluated: Evaluation) -> Table | None:
     """Return the differences that the verdict on the declared arm rests on, control by control."""
     judged = part(evaluated.result, "judged")
@@ -29,9 +32,10 @@ def judgement_table(evaluated: Evaluation) -> Table | None:
     valid = part(evaluated.result, "matched").get("valid")
     rows = []
     for control, difference in part(judged, "differences").items():
-        on_wording_free = control.startswith("matched_")
+        on_wording_free = control.startswith("matched_") or control == ASSOCIATION
         said = "no" if control in failed else "yes" if valid or not on_wording_free else "not counted"
         where = "wording-free accuracy" if on_wording_free else "balanced accuracy"
+        where = "excess on twins" if control == ASSOCIATION else where
         shown = figure(difference)
         n = count(shown.n) if shown and shown.n else NOTHING
         cells = (figure_cell(shown, points), Cell(said), Cell(n), Cell(where))
@@ -70,6 +74,11 @@ def wording_free_table(evaluated: Evaluation) -> Table | None:
             "association",
         ),
         Column("Excess", "wording-free accuracy minus the association control, in points", "excess"),
+        Column(
+            "Excess, same kinds",
+            "the same for the twins alone whose kinds of word stand in the control",
+            "excess_same_kinds",
+        ),
     ]
     columns = [one for one in columns if any(wording_free_cell(arm, one.key) for arm in kept)]
     if not columns:
