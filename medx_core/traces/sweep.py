@@ -139,7 +139,7 @@ def check_cells(
         ModelUnavailable: a batch does not fit into the device's memory.
     """
     width = len(found.recipe.strengths)
-    chosen = spread(len(found.recipe.layers), width, count)
+    chosen = spread_cells(len(found.recipe.layers), width, count)
     started = time.perf_counter()
     again = []
     for done, place in enumerate(chosen):
@@ -159,7 +159,7 @@ def check_cells(
     )
 
 
-def spread(layers: int, strengths: int, count: int) -> list[int]:
+def spread_cells(layers: int, strengths: int, count: int) -> list[int]:
     """Return `count` different cells of a map, counted row by row, evenly spread over its layers and its strengths.
 
     A step through all cells that a row's length divides would meet the same strength in every row, so strengths are
@@ -175,6 +175,12 @@ def spread(layers: int, strengths: int, count: int) -> list[int]:
         free = (row * strengths + (column + further) % strengths for further in range(strengths))
         found.append(next(place for place in free if place not in found))
     return found
+
+
+def spread(places: int, count: int) -> list[int]:
+    """Return `count` different places out of `places` in one row, evenly spread."""
+    count = max(1, min(count, places))
+    return [(2 * i + 1) * places // (2 * count) for i in range(count)]
 
 
 def run_figures(run: RunScores, gold: NDArray[np.bool_]) -> dict[str, float | None]:

@@ -13,7 +13,7 @@ from medx_core.steering.contrast import ANSWER_WORD, STATEMENT
 from medx_core.traces.cells import SteeringCell
 from medx_core.traces.running import FinishedBatches
 from medx_core.traces.statement_runner import RunScores, StatementRunner
-from medx_core.traces.sweep import FIGURES, check_cells, run_figures, spread, sweep
+from medx_core.traces.sweep import FIGURES, check_cells, run_figures, spread, spread_cells, sweep
 from medx_core.traces.sweep_fitting import SWEPT, SweepRecipe, fitted_on_train
 from tests.language_models import tiny_model
 
@@ -79,6 +79,11 @@ def test_checked_cells_are_spread_over_the_map_and_agree_with_whole_passes(runne
     assert check.ratio == check.whole_seconds_a_cell / check.swept_seconds_a_cell
 
 
+def test_places_in_one_row_are_evenly_spread():
+    assert spread(30, 5) == [3, 9, 15, 21, 27]
+    assert spread(3, 10) == [0, 1, 2]
+
+
 @pytest.mark.parametrize(
     ("layers", "strengths", "count"),
     [
@@ -94,7 +99,7 @@ def test_checked_cells_are_spread_over_the_map_and_agree_with_whole_passes(runne
     ],
 )
 def test_checked_cells_cover_layers_and_strengths(layers, strengths, count):
-    places = spread(layers, strengths, count)
+    places = spread_cells(layers, strengths, count)
     expected = max(1, min(count, layers * strengths))
     assert len(set(places)) == len(places) == expected
     assert max(places) < layers * strengths
