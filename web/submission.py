@@ -54,6 +54,21 @@ def chosen_kind(text: str) -> Category | None:
         ) from error
 
 
+def checked_question(services: Services, text: str) -> str:
+    """Return the question as it would be asked; nothing is queued.
+
+    Raises:
+        BadInput: it is empty or too long.
+    """
+    question = text.strip()
+    limit = services.settings.max_question_characters
+    if not question:
+        raise BadInput(wording.EMPTY_QUESTION)
+    if len(question) > limit:
+        raise BadInput(f"The question has {len(question):,} characters; {limit:,} is the most. Shorten it.")
+    return question
+
+
 def submit_question(
     services: Services, person: Person, text: str, *, mode: str, category: str, arm: str
 ) -> JobSnapshot:
@@ -62,12 +77,7 @@ def submit_question(
     Raises:
         BadInput: the question is empty, too long, or asked too often.
     """
-    question = text.strip()
-    limit = services.settings.max_question_characters
-    if not question:
-        raise BadInput(wording.EMPTY_QUESTION)
-    if len(question) > limit:
-        raise BadInput(f"The question has {len(question):,} characters; {limit:,} is the most. Shorten it.")
+    question = checked_question(services, text)
     submission = Submission(
         kind=JobKind.QUESTION,
         mode=chosen_mode(mode),

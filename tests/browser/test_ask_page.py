@@ -7,6 +7,7 @@ from tests.browser.conftest import NARROW
 from tests.browser.pretend_worker import UNLIMITED, WRITTEN
 from web import wording
 from web.examples import examples
+from web.tabs.identifier_warning import AS_IT_IS, MASKED
 
 
 def ask(page: Page, text: str, *, mode: str = "Verdict") -> None:
@@ -120,3 +121,49 @@ def test_an_empty_form_says_what_to_do_and_an_example_fills_it(site, open_page):
     page.get_by_role("button", name=written.text).click()
     expect(page.get_by_label("Question, or a statement")).to_have_value(written.text)
     expect(page.get_by_label("Written answer")).to_be_checked()
+
+
+def stored(site) -> list[str]:
+    """The questions that anybody asked, as the database has them."""
+    return [
+        item.text
+        for job in site.services.jobs.recent(limit=1000)
+        for item in site.services.jobs.every_item(job.public_id)
+    ]
+
+
+def test_a_possible_identifier_is_asked_about_before_storing_and_masked_by_keyboard(site, open_page):
+    page = open_page(site, "asa", size=NARROW)
+    before = stored(site)
+    page.keyboard.type("May ann@example.org, born 1.2.1950, fly?")
+    page.keyboard.press("Shift+Enter")
+    expect(page.locator("#medx-identifiers")).to_contain_text(
+        "may hold an e-mail address and a date of birth. Nothing is stored yet."
+    )
+    assert stored(site) == before
+    assert page.evaluate("document.documentElement.scrollWidth") <= NARROW[0]
+    expect(page.get_by_role("button", name=MASKED)).to_be_focused()
+    expect(page.locator("#medx-ask")).to_have_text("Ask")
+    page.keyboard.press("Enter")
+    expect(page.locator(".medx-question")).to_have_text("May [removed], [removed], fly?")
+    expect(page.get_by_label("Question, or a statement")).to_have_value("May [removed], [removed], fly?")
+    expect(page.locator(".medx-card.steered .medx-verdict")).to_be_visible()
+    expect(page.locator("#medx-identifiers")).to_be_hidden()
+    expect(page.locator("#medx-ask")).to_have_text("Ask")
+    assert stored(site) == ["May [removed], [removed], fly?", *before]
+
+
+def test_a_question_goes_as_it_is_only_with_what_the_person_was_warned_of(site, open_page):
+    page = open_page(site, "asa")
+    before = stored(site)
+    ask(page, "Should 555-123-4567 be called?")
+    expect(page.locator("#medx-identifiers")).to_contain_text("may hold a telephone number.")
+    longer = "Should 555-123-4567 be called, or ann@example.org asked?"
+    page.get_by_label("Question, or a statement").fill(longer)
+    page.get_by_role("button", name=AS_IT_IS).click()
+    expect(page.locator("#medx-identifiers")).to_contain_text("an e-mail address and a telephone number.")
+    assert stored(site) == before
+    page.get_by_role("button", name=AS_IT_IS).click()
+    expect(page.locator(".medx-question")).to_have_text(longer)
+    expect(page.locator("#medx-identifiers")).to_be_hidden()
+    assert stored(site) == [longer, *before]

@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 
 from medx_core.categories import Category
+from medx_core.data.identifiers import identifier_kinds, without_identifiers
 from medx_core.errors import MedxError
 from medx_core.jobs.snapshots import JobSnapshot
 from medx_core.jobs.status import JobKind
@@ -21,7 +22,8 @@ from web.markup import fault, link, note, question_html, tag
 from web.operations import SUBMITTED
 from web.results_markup import evidence_html
 from web.services import Services
-from web.submission import submit_question
+from web.submission import checked_question, submit_question
+from web.tabs.identifier_warning import FOCUS, IdentifierWarning, build_warning, put_away, raised
 
 RECENT = 12
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": 8}
@@ -38,6 +40,7 @@ class _Parts:
     arm: gr.Radio
     ask: gr.Button
     cancel: gr.Button
+    warning: IdentifierWarning
     again: gr.Row
     answer: gr.HTML
     recent: gr.HTML
@@ -63,6 +66,7 @@ def build(services: Services) -> None:
         with gr.Row(elem_classes="medx-actions"):
             ask = gr.Button("Ask", variant="primary", elem_id="medx-ask", scale=0, min_width=140)
             cancel = gr.Button("Cancel", visible=False, elem_id="medx-cancel", scale=0, min_width=110)
+        warning = build_warning()
         with gr.Row(elem_classes="medx-tries"):
             gr.HTML(note("Try"), elem_classes="medx-inline")
             tried = {
@@ -78,7 +82,7 @@ def build(services: Services) -> None:
         with gr.Accordion("Recent questions", open=False):
             recent = gr.HTML(elem_id="medx-recent")
     job_id = gr.Textbox(visible="hidden", elem_id="medx-job")
-    parts = _Parts(question, mode, kind, arm, ask, cancel, again, answer, recent, job_id)
+    parts = _Parts(question, mode, kind, arm, ask, cancel, warning, again, answer, recent, job_id)
     _wire(services, parts, tried, kinds)
 
 
@@ -124,14 +128,21 @@ def _wire(
         end = named.then(at(page.watch), [parts.job_id], parts.shown, **FOLLOWING)
         end.then(at(page.list_recent), None, [parts.recent], **QUIET)
 
-    triggers = [parts.ask.click, parts.question.submit]
-    followed(gr.on(triggers, at(page.submit), parts.form, [parts.job_id], **QUIET))
+    triggers, warning = [parts.ask.click, parts.question.submit], parts.warning
+    submitted = [parts.question, parts.job_id, *warning.shown]
+    asked = gr.on(triggers, at(page.submit), parts.form, submitted, **QUIET)
+    asked.success(None, None, None, js=FOCUS, api_visibility="private")
+    followed(asked)
+    followed(warning.masked.click(at(page.submit_masked), parts.form, submitted, **QUIET))
+    warned = [*parts.form, warning.warned_of]
+    followed(warning.as_it_is.click(at(page.submit_as_it_is), warned, submitted, **QUIET))
     for category, button in zip(wording.KIND_NAMES, kinds, strict=True):
-        again = at(page.again_as(category))
-        followed(button.click(again, [parts.job_id], [parts.job_id, parts.kind], **QUIET))
+        followed(
+            button.click(at(page.again_as(category)), [parts.job_id], [parts.job_id, parts.kind], **QUIET)
+        )
     parts.cancel.click(at(page.cancel), [parts.job_id], None, **QUIET)
     for example, button in tried.items():
-        button.click(at(page.filling(example)), None, [parts.question, parts.mode], **QUIET)
+        button.click(at(page.filling(example)), None, [parts.question, parts.mode, *warning.shown], **QUIET)
     restored = [parts.job_id, *parts.form, *parts.shown]
     on_load(at(page.restore), [parts.job_id], restored, js=QUERY.format(name="question"), unlimited=True)
     on_load(at(page.list_recent), None, [parts.recent])
@@ -143,14 +154,36 @@ class _AskPage:
     def __init__(self, services: Services) -> None:
         self._services = services
 
-    def submit(self, person: Person, text: str, mode: str, category: str, arm: str) -> str:
-        """Commit the question and return its id."""
+    def submit(self, person: Person, text: str, mode: str, category: str, arm: str) -> tuple[Any, ...]:
+        """Commit the question; where it may identify a patient, store nothing and say so instead."""
+        kinds = identifier_kinds(checked_question(self._services, text))
+        if kinds:
+            return gr.skip(), gr.skip(), *raised(text, kinds)
+        return gr.skip(), self._submit(person, text, mode, category, arm), *put_away()
+
+    def submit_masked(self, person: Person, text: str, mode: str, category: str, arm: str) -> tuple[Any, ...]:
+        """Commit the question without what may identify a patient, and show it so."""
+        masked = without_identifiers(text)
+        return masked, self._submit(person, masked, mode, category, arm), *put_away()
+
+    def submit_as_it_is(
+        self, person: Person, text: str, mode: str, category: str, arm: str, warned_of: str
+    ) -> tuple[Any, ...]:
+        """Commit the question the person was warned of; another one is looked at first."""
+        if text != warned_of:
+            return self.submit(person, text, mode, category, arm)
+        return gr.skip(), self._submit(person, text, mode, category, arm), *put_away()
+
+    def _submit(self, person: Person, text: str, mode: str, category: str, arm: str) -> str:
         job = submit_question(self._services, person, text, mode=mode, category=category, arm=arm)
         SUBMITTED.labels("question").inc()
         return job.public_id
 
     async def watch(self, person: Person, public_id: str) -> AsyncIterator[tuple[Any, ...]]:
-        """Show the question until it is answered."""
+        """Show the question until it is answered; without one nothing changes."""
+        if not public_id:
+            yield (gr.skip(),) * 4  # a stream that yields nothing would empty what it fills
+            return
         async for view in follow(self._services, public_id, person):
             yield _shown(self._services, view)
 
@@ -171,15 +204,15 @@ class _AskPage:
         def submit_again(person: Person, public_id: str) -> tuple[str, str]:
             view = look(self._services, public_id, person)
             mode, arm = view.job.mode.value, _arm_choice(view)
-            return self.submit(person, view.item.text, mode, category.value, arm), category.value
+            return self._submit(person, view.item.text, mode, category.value, arm), category.value
 
         return submit_again
 
-    def filling(self, example: Example) -> Callable[..., tuple[str, str]]:
+    def filling(self, example: Example) -> Callable[..., tuple[Any, ...]]:
         """Return the handler that puts an example into the form."""
 
-        def fill(person: Person) -> tuple[str, str]:  # noqa: ARG001 - a door hands the person to every handler
-            return example.text, example.mode.value
+        def fill(person: Person) -> tuple[Any, ...]:  # noqa: ARG001 - a door hands the person to every handler
+            return example.text, example.mode.value, *put_away()
 
         return fill
 
