@@ -1,5 +1,6 @@
 """Steering vectors as a deployment sees them: files in one folder, their versions and use in the database."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,10 @@ from medx_core.errors import VectorRefused
 from medx_core.models.pulling import sha256_of_file
 from medx_core.steering.steering_vector import SteeringVector
 from medx_core.steering.vector_files import load_vector, save_vector
+from medx_core.storage.vector_provenance import check_file
 from medx_core.storage.vector_store import PAPER_PRESET, VectorRecord, VectorStore
+
+log = logging.getLogger(__name__)
 
 
 class VectorRegistry:
@@ -19,6 +23,7 @@ class VectorRegistry:
         self.store = store
         self._folder = folder
         self._read: dict[str, SteeringVector] = {}
+        self._refused: set[str] = set()
 
     def publish(self, vector: SteeringVector, *, preset: str = PAPER_PRESET) -> VectorRecord:
         """Save a vector under the hash of its content and register it as the next version of its category.
@@ -50,10 +55,20 @@ class VectorRegistry:
     def active(self, model_sha256: str) -> Mapping[Category, SteeringVector]:
         """Return the active vectors of that model; categories without one are left out.
 
-        Raises:
-            VectorRefused: an active vector's file is missing, was changed, or does not fit the model.
+        So are categories whose active vector cannot be used: their answers are unsteered and say so, and those of the
+        other categories are steered as ever. Why is written to the log, once for each file, until it is mended.
         """
-        return {category: self.read(record) for category, record in self.store.active(model_sha256).items()}
+        found: dict[Category, SteeringVector] = {}
+        for category, record in self.store.active(model_sha256).items():
+            try:
+                found[category] = self.read(record)
+            except VectorRefused as error:
+                if record.file_sha256 not in self._refused:
+                    log.warning("%s questions are answered unsteered: %s", category.value, error)
+                self._refused.add(record.file_sha256)
+            else:
+                self._refused.discard(record.file_sha256)
+        return found
 
     def read(self, record: VectorRecord) -> SteeringVector:
         """Read one version's vector; it carries the version's name.
@@ -62,11 +77,7 @@ class VectorRegistry:
             VectorRefused: its file is missing, was changed since it was registered, or does not fit the model.
         """
         if record.file_sha256 not in self._read:
+            check_file(self._folder, record)
             path = self._folder / record.file
-            vector = load_vector(path, model_sha256=record.model_sha256)
-            if sha256_of_file(path) != record.file_sha256:
-                raise VectorRefused(
-                    f"The file {path.name} was changed after {record.name} was registered; build it anew."
-                )
-            self._read[record.file_sha256] = vector
+            self._read[record.file_sha256] = load_vector(path, model_sha256=record.model_sha256)
         return replace(self._read[record.file_sha256], version=record.name)

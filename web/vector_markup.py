@@ -1,19 +1,24 @@
 """HTML and sentences about vector versions: what each is, and what promoting, retiring or going back would do."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
-from medx_core.errors import BadInput
+from medx_core.errors import BadInput, VectorRefused
+from medx_core.evaluation.vector_findings import gain_sentence, warnings_of
+from medx_core.storage.vector_provenance import provenance_of
 from medx_core.storage.vector_store import VectorRecord, VectorStatus
 from web import wording
 from web.evidence import Evidence
 from web.markup import escape, link, note, table, tag
 
 PROMOTE, RETIRE, ROLL_BACK = "Promote", "Retire", "Roll back"
-SMALL_SHARE = 0.01
 
 
-def vectors_html(vectors: Sequence[VectorRecord], evidence: Evidence) -> str:
-    """List the vector versions with what is known of them, the newest evaluation of vectors made this way included."""
+def vectors_html(vectors: Sequence[VectorRecord], evidence: Evidence, folder: Path) -> str:
+    """List the vector versions with what is known of them, the newest evaluation of vectors made this way included.
+
+    How each was read comes from its file in `folder`; where that cannot be used, the row says so.
+    """
     head = [
         ("vector", "short"), ("state", "short"), ("model", "named"), ("strategy", ""), ("layer", "num"),
         ("alpha", "num"), ("norm", "num"), ("made", "num"), ("evidence", "wide"),
@@ -23,7 +28,8 @@ def vectors_html(vectors: Sequence[VectorRecord], evidence: Evidence) -> str:
             escape(vector.name),
             tag("span", escape(_state(vector)), f"medx-state-{vector.status.value}"),
             escape(vector.model) + tag("small", escape(vector.model_sha256[:8]), "medx-below"),
-            escape(f"{vector.strategy.replace('_', ' ')} ({vector.preset})"),
+            escape(f"{vector.strategy.replace('_', ' ')} ({vector.preset})")
+            + tag("small", escape(_made(vector, folder)), "medx-below"),
             escape(vector.layer),
             escape(f"{vector.alpha:g}"),
             escape(_figure(vector.diagnostics.get("norm"))),
@@ -64,13 +70,20 @@ def consequence(
 
 def confirm_html(sentence: str, vector: VectorRecord, evidence: Evidence) -> str:
     """Show what an action would do, with what is known of the vector."""
-    known = [evidence.of(vector)[0]]
-    share = vector.diagnostics.get("relative_norm")
+    found = vector.diagnostics
+    known = [evidence.of(vector)[0], gain_sentence(found)]
+    share = found.get("relative_norm")
     if isinstance(share, (int, float)):
-        known.append(f"Its length is {100 * share:.2g} % of the residual stream's.")
-        if share * vector.alpha < SMALL_SHARE:
-            known.append("That is too small to change many answers.")
-    return tag("p", escape(sentence), "medx-lead") + note(" ".join(known))
+        known.append(f"It moves states by {100 * share:.2g} % of the residual stream.")
+    warnings = "".join(note(one) for one in warnings_of(found))
+    return tag("p", escape(sentence), "medx-lead") + note(" ".join(known)) + warnings
+
+
+def _made(vector: VectorRecord, folder: Path) -> str:
+    try:
+        return provenance_of(folder, vector).in_words(vector.strategy)
+    except VectorRefused as error:
+        return str(error)
 
 
 def _worth(evidence: Evidence, vector: VectorRecord) -> str:

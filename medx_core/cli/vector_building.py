@@ -8,23 +8,23 @@ import typer
 
 from medx_core.categories import Category
 from medx_core.cli.database import opened_database
+from medx_core.cli.vector_resuming import Parts, ResumableBuild
 from medx_core.data.bundled_statements import bundled_statements
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput
 from medx_core.settings import settings
 from medx_core.storage.audit_store import AuditStore
 from medx_core.storage.engine import Database
-from medx_core.storage.vector_store import PAPER_PRESET, VectorRecord, VectorStatus
+from medx_core.storage.vector_store import PAPER_PRESET, VectorRecord, VectorStatus, VectorStore
 
 if TYPE_CHECKING:
+    from medx_core.models.loading import LoadedModel
     from medx_core.steering.steering_vector import SteeringVector
+    from medx_core.vector_building import VectorRecipe
 
 ACTOR = "command line"
 TRAIN_SHARE = 0.8
 CUSTOM_PRESET = "custom"
-
-Parts = tuple[Sequence[LabelledStatement], Sequence[LabelledStatement]]
-"""Statements to build from, and held-out ones to measure on."""
 
 AnyCategory = Annotated[
     Category | None, typer.Option(help="Only this category; needed for a file without categories.")
@@ -42,6 +42,10 @@ Examples = Annotated[
 ]
 FitOn = Annotated[str, typer.Option(help="gated: auto, twins or statements.")]
 At = Annotated[str, typer.Option("--positions", help="Which tokens of a text: last, last-prompt or all.")]
+ALL_POSITIONS_OF_A_GATE = (
+    "A gated vector steers written answers only where MEDX_GATED_TEXT is set, and verdicts at the answer's token alone; "
+    "without that setting --positions all changes nothing."
+)
 
 
 def build(  # noqa: PLR0913 - one parameter an option
@@ -65,15 +69,18 @@ def build(  # noqa: PLR0913 - one parameter an option
         typer.Option("--choose", help="Choose layer and strength by cross-fitting on the training part."),
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Decides split, random and shuffled vectors.")] = 1,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Keep finished batches on disk and go on from them.")
+    ] = False,
 ) -> None:
     """Build one vector a category for the model in use; by default the paper's, from the bundled statements.
 
     What is built first by the paper's recipe is put to use at once; every other version waits to be promoted.
     """
     # torch takes seconds to import: only the commands that need it wait for it.
-    from medx_core.assembly import build_model, build_registry
+    from medx_core.assembly import build_model
     from medx_core.steering.hooks import Positions
-    from medx_core.vector_building import VectorBuilder, VectorRecipe
+    from medx_core.vector_building import VectorRecipe
 
     if positions not in list(Positions):
         raise BadInput(f"--positions {positions!r} is not known; use {', '.join(Positions)}.")
@@ -88,21 +95,49 @@ def build(  # noqa: PLR0913 - one parameter an option
         positions=Positions(positions),
         seed=seed,
     )
+    if recipe.is_gated and recipe.positions is Positions.ALL and not settings().gated_text:
+        print(ALL_POSITIONS_OF_A_GATE, file=sys.stderr)
     parts = statements_by_category(data, category, seed)
     with opened_database() as database:
         model = build_model(settings())
-        registry = build_registry(settings(), database)
-        present = registry.store.active(model.weight_sha256) if missing else {}
+        kept = ResumableBuild.of(settings().home, recipe, model.weight_sha256, parts) if resume else None
+        present = VectorStore(database).active(model.weight_sha256) if missing else {}
         wanted = {name: found for name, found in parts.items() if name not in present}
-        if not wanted:
+        if wanted:
+            _build_each(wanted, model, recipe, database, kept)
+        else:
             print(f"Every category has an active vector for {model.name}.")
-            return
-        builder = VectorBuilder(model, recipe)
-        for name, (train, held_out) in wanted.items():
-            vector = builder.build(name, train, held_out, on_progress=_progress(name))
-            record = registry.publish(vector, preset=PAPER_PRESET if recipe.is_the_papers else CUSTOM_PRESET)
-            note(database, "vector built", record)
-            _report(record, vector)
+        if kept:
+            kept.forget()
+
+
+def _build_each(
+    wanted: Mapping[Category, Parts],
+    model: "LoadedModel",
+    recipe: "VectorRecipe",
+    database: Database,
+    kept: ResumableBuild | None,
+) -> None:
+    """Build and register one vector a category, each as soon as it is done."""
+    from medx_core.assembly import build_registry
+    from medx_core.vector_building import VectorBuilder
+
+    registry = build_registry(settings(), database)
+    builder = VectorBuilder(
+        model, recipe, batch_rows=settings().max_batch_rows, finished=kept.batches if kept else None
+    )
+    known = {one.file_sha256: one for one in registry.store.list(model.weight_sha256)}
+    for name, (train, held_out) in wanted.items():
+        before = known.get(kept.built(name)) if kept else None
+        if before:
+            print(f"{before.name} was built before the interruption.")
+            continue
+        vector = builder.build(name, train, held_out, on_progress=_progress(name))
+        record = registry.publish(vector, preset=PAPER_PRESET if recipe.is_the_papers else CUSTOM_PRESET)
+        note(database, "vector built", record)
+        if kept:
+            kept.note_built(name, record.file_sha256)
+        _report(record, vector)
 
 
 def layers_from(text: str) -> tuple[int, ...]:
@@ -126,8 +161,9 @@ def statements_by_category(data: str, category: Category | None, seed: int) -> M
     if not data:
         return {name: bundled(name) for name in Category if category in (None, name)}
     from medx_core.data.labelled_files import load_labelled
+    from medx_core.data.limits import FileLimits
 
-    loaded = load_labelled(data)
+    loaded = load_labelled(data, limits=FileLimits.of(settings()))
     for notice in loaded.notices:
         print(notice, file=sys.stderr)
     # Swaps of FALSE statements are a control to measure with, nothing to learn from.

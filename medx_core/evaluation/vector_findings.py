@@ -74,8 +74,8 @@ def _of_the_labels(diagnostics: Mapping[str, Any]) -> list[str]:
     if diagnostics["separation"] > diagnostics["shuffled_separation"]:
         return []
     return [
-        f"Shuffled labels give nearly the same axis (cosine {size:.2f} whatever its sign) and are told apart along it as "
-        "well: it is what the states vary by most, whatever is true."
+        f"Shuffled labels give nearly the same axis (cosine {size:.2f} whatever its sign) and separate as well along "
+        "it: it is what the states vary by most, whatever is true."
     ]
 
 

@@ -1,3 +1,4 @@
+import hashlib
 from dataclasses import replace
 
 import pytest
@@ -17,8 +18,12 @@ from tests.web_site import running_site
 def site(tmp_path_factory):
     """A site with a vector in use and another one waiting."""
     with running_site(tmp_path_factory.mktemp("web") / "home") as running:
-        for file_sha256 in ("first", "second"):
-            record = VectorRecord("tiny", "ab" * 32, Category.TRIAGE, 2, 1.0, "v.safetensors", file_sha256)
+        folder = running.services.settings.vectors_folder
+        folder.mkdir()
+        for content in (b"first", b"second"):
+            file, sha256 = f"{content.decode()}.safetensors", hashlib.sha256(content).hexdigest()
+            (folder / file).write_bytes(content)
+            record = VectorRecord("tiny", "ab" * 32, Category.TRIAGE, 2, 1.0, file, sha256)
             running.services.vectors.register(record)
         yield running
 

@@ -86,7 +86,8 @@ def test_a_file_that_was_changed_afterwards_is_refused(database, tmp_path, vecto
     record = registry.publish(vector)
     save_vector(replace(vector, direction=vector.direction * -1), tmp_path / record.file)
     with pytest.raises(VectorRefused, match="was changed after triage v1 was registered"):
-        registry.active(vector.model_sha256)
+        registry.read(record)
+    assert registry.active(vector.model_sha256) == {}, "nothing else is in use"
 
 
 def test_nothing_to_build_from_is_said(builder):

@@ -1,11 +1,13 @@
 """What an admin does with vectors on the page reaches a worker that runs: real engine, real batcher, tiny model."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from medx_core.answering import AnsweringEngine, AnsweringLimits
 from medx_core.categories import Category, Route
-from medx_core.errors import BadInput
+from medx_core.errors import BadInput, VectorRefused
 from medx_core.job_execution.lanes import Lane
 from medx_core.job_execution.micro_batching import MicroBatcher
 from medx_core.job_execution.turns import BatchLimits
@@ -16,7 +18,7 @@ from tests.language_models import WIDTH, tiny_model
 from tests.waiting import until
 from tests.web_site import prepared_services, site_settings
 from web.tabs.vectors import VectorsPart
-from web.vector_markup import PROMOTE, RETIRE, consequence
+from web.vector_markup import PROMOTE, RETIRE, ROLL_BACK, consequence
 
 
 class ToTriage:
@@ -58,10 +60,10 @@ def part(services) -> VectorsPart:
 
 
 @pytest.fixture
-def vectors(services, tmp_path):
+def vectors(services):
     """Two versions for the tiny model, the first one in use."""
     model = tiny_model()
-    registry = VectorRegistry(services.vectors, tmp_path / "vectors")
+    registry = VectorRegistry(services.vectors, services.settings.vectors_folder)
     return model, registry, [registry.publish(vector_for(model, seed=seed)) for seed in (1, 2)]
 
 
@@ -103,3 +105,65 @@ def test_what_would_now_do_something_else_than_was_agreed_is_not_done(services, 
         part.act(services.people.find("ada"), PROMOTE, second.id, agreed)
     assert services.vectors.get(second.id) == second
     assert "vector promoted" not in {entry.action for entry in services.audit.entries()}
+
+
+def changed(services, record) -> None:
+    with (services.settings.vectors_folder / record.file).open("ab") as file:
+        file.write(b" ")
+
+
+def missing(services, record) -> None:
+    (services.settings.vectors_folder / record.file).unlink()
+
+
+@pytest.mark.parametrize(("spoil", "words"), [(missing, "cannot be read"), (changed, "was changed")])
+def test_what_a_worker_could_not_read_is_not_put_to_use(services, part, vectors, spoil, words):
+    first, second = vectors[2]
+    ada = services.people.find("ada")
+    agreed = consequence(PROMOTE, second, present=first, before=None)
+    spoil(services, second)
+    for refused in (
+        lambda: part.ask(ada, PROMOTE, second.id),
+        lambda: part.act(ada, PROMOTE, second.id, agreed),
+    ):
+        with pytest.raises(VectorRefused, match=f"{words}.*medx vectors promote {second.id}"):
+            refused()
+    assert services.vectors.active(vectors[0].weight_sha256)[Category.TRIAGE].id == first.id
+
+
+def test_no_way_back_leads_to_a_vector_that_a_worker_could_not_read(services, part, vectors):
+    first, second = vectors[2]
+    ada = services.people.find("ada")
+    services.vectors.promote(second.id)
+    missing(services, first)
+    with pytest.raises(VectorRefused, match=r"of triage v1 cannot be read.*medx vectors roll-back 2"):
+        part.ask(ada, ROLL_BACK, second.id)
+    part.ask(ada, RETIRE, second.id)
+    assert services.vectors.active(vectors[0].weight_sha256)[Category.TRIAGE].id == second.id
+
+
+def test_the_list_says_how_each_vector_was_read_or_that_its_file_is_missing(services, part, vectors):
+    ada = services.people.find("ada")
+    assert part.show(ada)[0].count("reading answer word, 2 pairs") == 2
+    missing(services, vectors[2][1])
+    listed = part.show(ada)[0]
+    assert listed.count("reading answer word, 2 pairs") == 1
+    assert "of triage v2 cannot be read; put it back" in listed
+
+
+def test_one_broken_file_leaves_the_other_categories_steered(services, vectors, caplog):
+    model, registry, (first, _) = vectors
+    other = registry.publish(replace(vector_for(model, seed=3), category=Category.LITERATURE))
+    (services.settings.vectors_folder / first.file).rename(services.settings.vectors_folder / "away")
+    started_anew = VectorRegistry(services.vectors, services.settings.vectors_folder)
+    for _ in range(2):
+        assert list(started_anew.active(model.weight_sha256)) == [Category.LITERATURE]
+    assert caplog.text.count("triage questions are answered unsteered: The file") == 1
+    engine = AnsweringEngine(model, ToTriage(), started_anew, AnsweringLimits())
+    asked = [replace(Question("Yes or no?", arms=(Arm.STEERED,)), category=kind) for kind in Category]
+    used = {one.category: engine.answer(one).answers[0] for one in asked}
+    assert used[Category.LITERATURE].vector == other.name
+    assert used[Category.TRIAGE].vector is None
+    assert "answered unsteered" in used[Category.TRIAGE].note
+    (services.settings.vectors_folder / "away").rename(services.settings.vectors_folder / first.file)
+    assert set(started_anew.active(model.weight_sha256)) == {Category.TRIAGE, Category.LITERATURE}

@@ -1,5 +1,6 @@
 """A vector file gives back what was put in, and refuses what does not fit."""
 
+import hashlib
 import math
 from dataclasses import replace
 
@@ -13,6 +14,8 @@ from medx_core.steering.hooks import Positions
 from medx_core.steering.steering_vector import SteeringVector
 from medx_core.steering.strategies.gate import Gate
 from medx_core.steering.vector_files import load_vector, save_vector
+from medx_core.storage.vector_provenance import provenance_of
+from medx_core.storage.vector_store import VectorRecord
 
 VECTOR = SteeringVector(
     category=Category.TRIAGE,
@@ -162,6 +165,51 @@ def test_a_pickle_is_refused_unopened(tmp_path):
 def test_a_missing_file_says_how_to_build_one(tmp_path):
     with pytest.raises(VectorRefused, match="medx vectors build"):
         load_vector(tmp_path / "none")
+
+
+def registered(folder, vector=VECTOR) -> VectorRecord:
+    """A version as the database knows it, with its file in the folder."""
+    save_vector(vector, folder / "v.safetensors")
+    sha256 = hashlib.sha256((folder / "v.safetensors").read_bytes()).hexdigest()
+    return VectorRecord(
+        "tiny", vector.model_sha256, vector.category, 28, 1.0, "v.safetensors", sha256, name="triage v1"
+    )
+
+
+@pytest.mark.parametrize(
+    ("vector", "words"),
+    [
+        (VECTOR, "reading answer word, 200 pairs"),
+        (GATED, "reading statement, 200 statements, on twins"),
+        (replace(VECTOR, reading="", strategy="imported"), "made by another program"),
+    ],
+)
+def test_how_a_vector_was_made_is_read_from_its_file(tmp_path, vector, words):
+    made = provenance_of(tmp_path, registered(tmp_path, vector))
+    assert made.as_json() == {
+        "reading": vector.reading,
+        "positions": "last",
+        "pairs": 200,
+        "fitted_on": vector.fitted_on,
+        "data_sha256": "cd" * 32,
+        "prompt_version": "p-1",
+        "created_at": "2026-01-01T00:00:00+00:00",
+    }
+    assert made.in_words(vector.strategy) == words
+
+
+def test_a_file_that_is_missing_was_changed_or_says_nothing_is_told_in_one_sentence(tmp_path):
+    record = registered(tmp_path)
+    file = tmp_path / record.file
+    file.write_bytes(b"short")
+    with pytest.raises(VectorRefused, match=r"v\.safetensors was changed after triage v1 was registered"):
+        provenance_of(tmp_path, record)
+    silent = replace(record, file_sha256=hashlib.sha256(b"short").hexdigest())
+    with pytest.raises(VectorRefused, match="triage v1 does not say how it was made"):
+        provenance_of(tmp_path, silent)
+    file.unlink()
+    with pytest.raises(VectorRefused, match=r"v\.safetensors of triage v1 cannot be read"):
+        provenance_of(tmp_path, record)
 
 
 def _metadata(file):

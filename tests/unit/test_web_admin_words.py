@@ -88,3 +88,22 @@ def test_a_vector_too_small_to_matter_is_said_to_be_so(tmp_path):
     assert "too small" in confirm_html("?", small, evidence)
     assert "too small" not in confirm_html("?", large, evidence)
     assert "not evaluated" in confirm_html("?", large, evidence)
+
+
+def test_before_a_vector_is_put_to_use_its_gain_and_its_warnings_are_said(tmp_path):
+    evidence = prepared_services(site_settings(tmp_path / "home")).evidence
+    gain = {"value": -0.02, "low": -0.05, "high": 0.01, "n": 90}
+    poor = replace(FIRST, diagnostics={"validation_gain": gain, "halves_cosine": 0.1})
+    html = confirm_html("Use it?", poor, evidence)
+    assert "failure signature of poor contrast pairs or a wrong layer" in html
+    assert "Two halves of the data give unlike directions" in html
+    assert "Not evaluated on held-out statements" in confirm_html("Use it?", FIRST, evidence)
+
+
+def test_a_gated_shift_is_not_made_larger_than_it_was_measured(tmp_path):
+    """`relative_norm` is measured after the shift, with its strength in it."""
+    evidence = prepared_services(site_settings(tmp_path / "home")).evidence
+    gated = replace(FIRST, strategy="gated", alpha=8.0, diagnostics={"relative_norm": 0.004})
+    html = confirm_html("?", gated, evidence)
+    assert "moves states by 0.4 % of the residual stream" in html
+    assert "too small" in html

@@ -5,8 +5,9 @@ from typing import Any
 
 import gradio as gr
 
-from medx_core.errors import BadInput
+from medx_core.errors import BadInput, VectorRefused
 from medx_core.storage.person_store import Person, Role
+from medx_core.storage.vector_provenance import check_file
 from medx_core.storage.vector_store import VectorRecord, VectorStatus
 from web.admin_markup import told
 from web.door import door
@@ -33,11 +34,12 @@ class VectorsPart:
         """Say what the action would do; nothing is done yet."""
         vector = self._vector(vector_id)
         sentence = self._consequence(action, vector)
+        known_of = self._checked(action, vector)
         row = gr.update(visible=True)
         return (
             sentence,
             row,
-            confirm_html(sentence, vector, self.services.evidence),
+            confirm_html(sentence, known_of, self.services.evidence),
             gr.update(value=action),
             "",
         )
@@ -51,6 +53,7 @@ class VectorsPart:
         vector = self._vector(vector_id)
         if self._consequence(action, vector) != agreed:
             raise BadInput("Somebody changed the vectors meanwhile. Reload the page and look again.")
+        self._checked(action, vector)
         self._done(action, vector)
         detail = {"id": vector.id, "file_sha256": vector.file_sha256}
         self.services.audit.append(person.name, ACTIONS[action], f"{vector.model} {vector.name}", detail)
@@ -65,22 +68,47 @@ class VectorsPart:
         else:
             store.roll_back(vector.model_sha256, vector.category)
 
+    def _checked(self, action: str, vector: VectorRecord) -> VectorRecord:
+        """Return the vector that the action is about: the one it puts to use, else the one that was chosen.
+
+        Raises:
+            VectorRefused: it would be put to use, and its file is missing here or was changed: a worker could not
+                read it and would answer unsteered.
+        """
+        if action == RETIRE:
+            return vector
+        _, before = self._around(vector)
+        about = before if action == ROLL_BACK and before else vector
+        try:
+            check_file(self.services.settings.vectors_folder, about)
+        except VectorRefused as error:
+            command = f"medx vectors {action.lower().replace(' ', '-')} {vector.id}"
+            raise VectorRefused(
+                f"{error} If the workers keep their vectors on another machine, run {command} there."
+            ) from error
+        return about
+
     def _vector(self, vector_id: int | None) -> VectorRecord:
         if vector_id is None:
             raise BadInput("Choose a vector first.")
         return self.services.vectors.get(vector_id)
 
     def _consequence(self, action: str, vector: VectorRecord) -> str:
+        present, before = self._around(vector)
+        return consequence(action, vector, present=present, before=before)
+
+    def _around(self, vector: VectorRecord) -> tuple[VectorRecord | None, VectorRecord | None]:
+        """Return the vector in use for the same model and kind of question, and the one in use before that."""
         store = self.services.vectors
         present = store.active(vector.model_sha256).get(vector.category)
         before = None if present is None or present.replaced_id is None else store.get(present.replaced_id)
-        return consequence(action, vector, present=present, before=before)
+        return present, before
 
     def _shown(self, sentence: str) -> tuple[Any, ...]:
         vectors = self.services.vectors.list()
         choices = [(_title(vector), vector.id) for vector in vectors]
         return (
-            vectors_html(vectors, self.services.evidence),
+            vectors_html(vectors, self.services.evidence, self.services.settings.vectors_folder),
             gr.update(choices=choices, value=None),
             gr.update(visible=False),
             told(sentence) if sentence else "",

@@ -1,0 +1,227 @@
+"""`medx vectors` on a tiny model saved in a folder: from statements to a vector in use, out to GGUF and back."""
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from medx_core.categories import Category
+from medx_core.cli.app import app
+from medx_core.cli.vector_checking import comparisons
+from medx_core.cli.vector_resuming import ResumableBuild
+from medx_core.errors import BadInput, NotFound, VectorRefused
+from medx_core.settings import settings
+from medx_core.steering.steering_vector import SteeringVector
+from medx_core.steering.strategies.gate import Gate
+from medx_core.storage.vector_store import VectorRecord
+from medx_core.vector_building import VectorRecipe
+from tests.language_models import WIDTH, tiny_network, word_tokenizer
+
+WORDS = ("heart", "kidneys", "blood", "insulin", "glucose")
+KINDS = ("triage", "literature")
+
+
+def write_statements(file, rows: Sequence[tuple[str, bool, str]]) -> str:
+    with file.open("w", encoding="utf-8", newline="") as out:
+        writer = csv.writer(out)
+        writer.writerow(["statement", "answer", "category"])
+        writer.writerows(rows)
+    return str(file)
+
+
+def statements(kind: str, *, answers: Sequence[bool]) -> list[tuple[str, bool, str]]:
+    """Statements of a category that share too few words to be near copies."""
+    rows = enumerate(answers)
+    return [
+        (f"{kind} {WORDS[i % 5]} n{i} {'pumps' if truth else 'raises'} m{i} k{i}.", truth, kind)
+        for i, truth in rows
+    ]
+
+
+MIXED = [i % 2 == 1 for i in range(50)]
+
+
+@pytest.fixture
+def medx(tmp_path, monkeypatch):
+    """Run `medx vectors ...` with a home and a tiny model of this test's own."""
+    tiny_network("llama").save_pretrained(tmp_path / "tiny")
+    word_tokenizer().save_pretrained(tmp_path / "tiny")
+    monkeypatch.setenv("MEDX_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("MEDX_MODEL", str(tmp_path / "tiny"))
+    settings.cache_clear()
+
+    def run(*arguments: object):
+        return CliRunner().invoke(app, ["vectors", *map(str, arguments)])
+
+    yield run
+    settings.cache_clear()
+
+
+@pytest.fixture
+def data(tmp_path) -> str:
+    rows = [row for kind in KINDS for row in statements(kind, answers=MIXED)]
+    return write_statements(tmp_path / "statements.csv", rows)
+
+
+def said(done) -> str:
+    assert done.exit_code == 0, (done.output, done.exception)
+    return done.output
+
+
+def batches_left(tmp_path) -> list:
+    return sorted((tmp_path / "home" / "traces").rglob("*.safetensors"))
+
+
+def test_a_vector_is_built_looked_at_put_to_use_and_taken_out_again(medx, data, tmp_path):
+    built = said(medx("build", "--data", data, "--examples", 12))
+    assert "triage v1: active, 12 statements" in built
+    assert "literature v1: active" in built
+    gated = medx(
+        *("build", "--data", data, "--category", "triage", "--strategy", "gated", "--layer", 1, "--alpha", 2),
+        *("--positions", "all"),
+    )
+    assert "triage v2: candidate" in said(gated)
+    assert "MEDX_GATED_TEXT" in gated.stderr
+
+    listed = json.loads(said(medx("list", "--json")))["vectors"]
+    number = {one["name"]: one["id"] for one in listed}
+    assert set(number) == {"triage v1", "triage v2", "literature v1"}
+    assert "reading answer word, 12 pairs" in said(medx("list"))
+    shown = json.loads(said(medx("show", number["triage v2"])))
+    made = shown["provenance"]
+    assert (made["reading"], made["positions"], made["pairs"], made["fitted_on"]) == (
+        "statement",
+        "all",
+        40,
+        "statements",
+    )
+    assert len(made["data_sha256"]) == 64
+    assert made["prompt_version"]
+    assert made["created_at"] > "2026"
+
+    checked = json.loads(said(medx("check", "--json")))
+    (alike,) = checked["cosines"]
+    assert (alike["strategy"], alike["layer"]) == ("mean_difference", 1)
+    assert alike["cosines"]["triage v1"].keys() == {"triage v1", "literature v1"}
+    assert "triage v2 is in use" in said(medx("promote", number["triage v2"]))
+    apart = said(medx("check"))
+    assert "no two active vectors are of one model, one strategy and one layer" in apart
+    assert "reading statement, 40 statements" in apart
+
+    assert "triage v1 is in use again" in said(medx("roll-back", number["triage v2"]))
+    (tmp_path / "home" / "vectors" / shown["file"]).unlink()
+    refused = medx("promote", number["triage v2"])
+    assert isinstance(refused.exception, VectorRefused)
+    assert "cannot be read" in str(refused.exception)
+    missing = json.loads(said(medx("show", number["triage v2"])))
+    assert missing["provenance"] is None
+    assert "of triage v2 cannot be read" in missing["file_fault"]
+    status = {one["name"]: one["status"] for one in json.loads(said(medx("list", "--json")))["vectors"]}
+    assert status == {"triage v1": "active", "triage v2": "retired", "literature v1": "active"}
+
+    for name in ("triage v1", "literature v1"):
+        assert f"{name} is retired" in said(medx("retire", number[name]))
+    assert isinstance(medx("check").exception, NotFound)
+
+
+def test_a_vector_travels_to_gguf_and_back_and_no_way_leads_back_to_a_changed_file(medx, data, tmp_path):
+    said(medx("build", "--data", data, "--category", "triage", "--examples", 12, "--alpha", 2))
+    said(medx("build", "--data", data, "--category", "triage", "--examples", 12))
+    first, second = sorted(json.loads(said(medx("list", "--json")))["vectors"], key=lambda one: one["id"])
+    assert [first["status"], second["status"]] == ["candidate", "active"]
+    said(medx("promote", first["id"]))
+    assert "direction for layer 1" in said(medx("export", first["id"], "-o", tmp_path / "v.gguf"))
+    assert "triage v3: candidate" in said(medx("import", tmp_path / "v.gguf", "--category", "triage"))
+    assert "made by another program" in said(medx("list"))
+    with (tmp_path / "home" / "vectors" / second["file"]).open("ab") as file:
+        file.write(b" ")
+    refused = medx("roll-back", first["id"])
+    assert isinstance(refused.exception, VectorRefused)
+    assert "was changed after triage v2 was registered" in str(refused.exception)
+    now = {one["id"]: one["status"] for one in json.loads(said(medx("list", "--json")))["vectors"]}
+    assert now[first["id"]] == "active"
+
+
+def test_a_build_that_failed_half_way_goes_on_without_a_second_version(medx, tmp_path, monkeypatch):
+    """The second category cannot be fitted, so that the build never comes to its end."""
+    rows = statements("triage", answers=MIXED) + statements("literature", answers=[True] * 50)
+    data = write_statements(tmp_path / "half.csv", rows)
+    monkeypatch.setenv("MEDX_MAX_BATCH_ROWS", "5")
+    settings.cache_clear()
+    command = ("build", "--data", data, "--reading", "statement", "--examples", 20, "--resume")
+    for _ in range(2):
+        failed = medx(*command)
+        assert isinstance(failed.exception, VectorRefused)
+        assert len(batches_left(tmp_path)) == 2 * 20 / 5, "batches of as many rows as the settings say"
+    assert "triage v1 was built before the interruption" in failed.output
+    assert [one["name"] for one in json.loads(said(medx("list", "--json")))["vectors"]] == ["triage v1"]
+
+    said(medx(*command, "--category", "triage", "--alpha", 2))
+    assert len(json.loads(said(medx("list", "--json")))["vectors"]) == 2, (
+        "another build, and so another version"
+    )
+    assert len(list((tmp_path / "home" / "traces").iterdir())) == 1, "what was finished is gone"
+
+
+def test_a_file_larger_than_the_settings_allow_is_refused(medx, data, monkeypatch):
+    monkeypatch.setenv("MEDX_MAX_FILE_ROWS", "10")
+    settings.cache_clear()
+    refused = medx("build", "--data", data)
+    assert isinstance(refused.exception, BadInput)
+    assert "10 rows" in str(refused.exception)
+
+
+def test_a_build_is_another_one_for_other_weights_recipes_and_statements(tmp_path):
+    part = ((), ())
+    same = ResumableBuild.of(tmp_path, VectorRecipe(), "a", {Category.TRIAGE: part})
+    assert same == ResumableBuild.of(tmp_path, VectorRecipe(), "a", {Category.TRIAGE: part})
+    others = [
+        ResumableBuild.of(tmp_path, VectorRecipe(seed=2), "a", {Category.TRIAGE: part}),
+        ResumableBuild.of(tmp_path, VectorRecipe(), "b", {Category.TRIAGE: part}),
+        ResumableBuild.of(tmp_path, VectorRecipe(), "a", {Category.LITERATURE: part}),
+    ]
+    assert len({one.folder for one in [same, *others]}) == 4
+
+
+def in_use(number: int, **changes) -> tuple[VectorRecord, SteeringVector]:
+    """An active vector of the category of that number."""
+    made = SteeringVector(
+        category=list(Category)[number],
+        direction=torch.randn(WIDTH, generator=torch.Generator().manual_seed(number)),
+        layer=1,
+        model="tiny",
+        model_sha256="cd" * 32,
+        strategy="mean_difference",
+        alpha=1.0,
+        reading="answer_word",
+        pairs=2,
+        data_sha256="d",
+        prompt_version="p",
+        created_at="2026-01-01",
+    )
+    vector = replace(made, **changes)
+    record = VectorRecord(
+        *(vector.model, vector.model_sha256, vector.category, vector.layer, vector.alpha, "f", "s"),
+        strategy=vector.strategy,
+        name=f"{vector.category.value} v1",
+    )
+    return record, vector
+
+
+def test_only_vectors_of_one_model_strategy_and_layer_are_compared():
+    gates = [Gate(torch.ones(WIDTH) * (1 - 2 * number), 0.0) for number in range(2)]
+    other = {"model": "other", "model_sha256": "ab" * 32, "strategy": "gated"}
+    gated = [in_use(number, gate=gate, **other) for number, gate in enumerate(gates)]
+    found = comparisons([in_use(0), in_use(1), in_use(2, layer=0), *gated])
+    assert [(one.model, one.strategy, sorted(one.cosines)) for one in found] == [
+        ("tiny", "mean_difference", ["literature v1", "triage v1"]),
+        ("other", "gated", ["literature v1", "triage v1"]),
+    ]
+    assert found[0].cosines["triage v1"]["literature v1"] == pytest.approx(
+        torch.nn.functional.cosine_similarity(in_use(0)[1].direction, in_use(1)[1].direction, dim=0).item()
+    )
+    assert found[1].cosines["triage v1"]["literature v1"] == pytest.approx(-1, abs=1e-6), "of the gates"
