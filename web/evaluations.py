@@ -1,6 +1,7 @@
 """Evaluations started on a page: what was asked, checked before it is queued, and how long it may take."""
 
 import hashlib
+import secrets
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -141,14 +142,17 @@ def _loaded(path: str, limits: FileLimits) -> LabelledData:
 
 
 def _kept(services: Services, path: Path) -> str:
+    """Copy the file to where workers find it; return its name there, the same for the same content.
+
+    It is written anew where it is there already: workers remove old files that nothing waits for.
+    """
     folder = services.settings.evaluations_folder
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     name = hashlib.sha256(path.read_bytes()).hexdigest()[:32] + path.suffix.lower()
-    if not (folder / name).exists():
-        fresh = folder / f"{name}.new"
-        shutil.copyfile(path, fresh)
-        fresh.chmod(0o600)
-        fresh.replace(folder / name)
+    fresh = folder / f"{name}.{secrets.token_hex(4)}"
+    shutil.copyfile(path, fresh)
+    fresh.chmod(0o600)
+    fresh.replace(folder / name)
     return name
 
 

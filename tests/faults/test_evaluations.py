@@ -1,5 +1,6 @@
 """Evaluations asked for on a page: a worker runs them in a process of their own, and none is lost or left running."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +17,8 @@ from medx_core.storage.run_store import RunStore
 from tests.faults.harness import eventually, installation, is_running
 from tests.integration.test_evaluate import write_statements
 from tests.language_models import tiny_network, word_tokenizer
-from workers.evaluations import Evaluations
+from workers.evaluations import STUCK, STUCK_SECONDS, TIDY_SECONDS, Evaluations
+from workers.kept_files import KEPT_SECONDS
 
 SLEEPS = (sys.executable, "-c", "import signal; signal.pause()")
 DIES = (sys.executable, "-c", "import os; os.kill(os.getpid(), 9)")
@@ -32,9 +34,30 @@ def runs(sqlite_database: Database) -> RunStore:
     return RunStore(sqlite_database)
 
 
+class SetSeconds:
+    """A clock that stands where a test puts it, and counts how often somebody looked at it."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.looks = 0
+
+    def __call__(self) -> float:
+        self.looks += 1
+        return self.now
+
+    def wait_for_looks(self) -> None:
+        """Return once a worker has surely looked since now: one look reads the clock twice at most."""
+        wanted = self.looks + 3
+        eventually(lambda: self.looks >= wanted, "the worker looks at its clock")
+
+
 @contextmanager
-def worker(database: Database, home: Path, command: tuple[str, ...]) -> Iterator[Evaluations]:
-    found = Evaluations(database, Settings(home=home), owner="here", may_begin=lambda: True, command=command)
+def worker(
+    database: Database, home: Path, command: tuple[str, ...], *, begins: bool = True, **given: object
+) -> Iterator[Evaluations]:
+    found = Evaluations(
+        database, Settings(home=home), owner="here", may_begin=lambda: begins, command=command, **given
+    )
     found.start()
     try:
         yield found
@@ -87,6 +110,72 @@ def test_a_worker_that_stops_ends_the_process_and_hands_the_run_back(runs, sqlit
     assert children() == []
     left = runs.get(run.public_id)
     assert (left.status, left.attempts, left.owner) == (RunStatus.QUEUED, 0, None)
+
+
+def test_a_process_that_reports_nothing_new_for_hours_is_ended_and_its_run_has_failed(
+    runs, sqlite_database, tmp_path
+):
+    hung, waiting = asked(runs), asked(runs)
+    clock = SetSeconds()
+    with worker(sqlite_database, tmp_path, SLEEPS, clock=clock):
+        eventually(lambda: len(children()) == 1, "the process runs")
+        [process] = children()
+        clock.wait_for_looks()
+        clock.now += STUCK_SECONDS - 1
+        clock.wait_for_looks()
+        assert reached(runs, hung, RunStatus.RUNNING)()
+        clock.now += 2
+        eventually(reached(runs, hung, RunStatus.FAILED), "the run has failed")
+        assert not is_running(process.pid)
+        eventually(reached(runs, waiting, RunStatus.RUNNING), "the next run begins")
+    failed = runs.get(hung.public_id)
+    assert (failed.reason, failed.attempts) == (STUCK, 1)
+    assert failed.reason.startswith("Its process reported no progress for 6 hours and was ended;")
+
+
+def test_a_slow_process_that_gets_on_is_left_alone(runs, sqlite_database, tmp_path):
+    run = asked(runs)
+    clock = SetSeconds()
+    with worker(sqlite_database, tmp_path, SLEEPS, clock=clock):
+        eventually(lambda: len(children()) == 1, "the process runs")
+        clock.wait_for_looks()
+        owner = runs.get(run.public_id).owner
+        for done in range(3):
+            clock.now += STUCK_SECONDS - 1
+            assert runs.keep(
+                run.public_id, owner=owner, progress={"what": "states", "done": done, "total": 3}
+            )
+            clock.wait_for_looks()
+        assert clock.now > 2 * STUCK_SECONDS
+        assert reached(runs, run, RunStatus.RUNNING)()
+
+
+def test_a_file_goes_a_day_after_it_came_once_no_evaluation_needs_it(runs, sqlite_database, tmp_path):
+    folder, clock = Settings(home=tmp_path).evaluations_folder, SetSeconds()
+    folder.mkdir(parents=True)
+    names = {
+        "needed": "a" * 32 + ".csv",
+        "over": "b" * 32 + ".csv",
+        "young": "c" * 32 + ".csv",
+        "other": "notes.csv",
+    }
+    for what, name in names.items():
+        file = folder / name
+        file.write_text("statement,answer\n")
+        age = 0 if what == "young" else KEPT_SECONDS + 60
+        os.utime(file, (file.stat().st_atime, file.stat().st_mtime - age))
+    needed, over = (asked(runs, names[what], kept=True) for what in ("needed", "over"))
+    runs.cancel(over.public_id)
+    with worker(sqlite_database, tmp_path, SLEEPS, begins=False, clock=clock):
+        eventually(lambda: not (folder / names["over"]).exists(), "what nobody needs is removed at the start")
+        runs.cancel(needed.public_id)
+        clock.wait_for_looks()
+        assert sorted(file.name for file in folder.iterdir()) == sorted(
+            names[what] for what in ("needed", "young", "other")
+        )
+        clock.now += TIDY_SECONDS
+        eventually(lambda: not (folder / names["needed"]).exists(), "an hour later it looks again")
+    assert sorted(file.name for file in folder.iterdir()) == [names["young"], names["other"]]
 
 
 def test_a_killed_worker_takes_its_evaluation_along_and_the_next_one_finishes_it(tmp_path):

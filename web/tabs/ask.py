@@ -194,7 +194,8 @@ class _AskPage:
             return
         try:
             async for view in follow(self._services, public_id, person):
-                yield (public_id, *_restored_form(view), *_shown(self._services, view))
+                form = (view.item.text, view.job.mode.value, gr.skip(), _arm_choice(view))
+                yield (public_id, *form, *_shown(self._services, view))
         except MedxError as error:
             yield ("", *(gr.skip() for _ in range(7)), fault(str(error)))
 
@@ -223,10 +224,6 @@ class _AskPage:
     def list_recent(self, person: Person) -> str:
         """List the person's latest questions."""
         return _recent_html(self._services.jobs.recent(person.id, limit=4 * RECENT))
-
-
-def _restored_form(view: QuestionView) -> tuple[Any, ...]:
-    return view.item.text, view.job.mode.value, gr.skip(), _arm_choice(view)
 
 
 def _arm_choice(view: QuestionView) -> str:
