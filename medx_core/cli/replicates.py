@@ -69,8 +69,8 @@ def _print_model(name: str, model: Mapping[str, Any]) -> None:
 
 def _at(figures: Mapping[str, Any], place: str) -> Mapping[str, float] | None:
     first, _, rest = place.partition(".")
-    found = figures[first]
-    return found[rest] if rest else found
+    found: Mapping[str, Any] | None = figures[first]
+    return found.get(rest) if rest and found else found
 
 
 def _cell(mean: Mapping[str, float] | None) -> str:

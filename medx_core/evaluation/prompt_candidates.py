@@ -81,7 +81,7 @@ def instructed_candidates(
     instruction for all of them is tried too.
     """
     found = set(categories)
-    named = sorted(found - {None}, key=str)
+    named = sorted(category for category in found if category is not None)
     kinds: list[tuple[str, list[Category | None]]] = []
     if named:
         kinds.append((named[0].value if len(found) == 1 else "by-category", [None, *named]))

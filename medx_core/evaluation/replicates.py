@@ -8,6 +8,7 @@ wide as one run's: the mean of the lower and the mean of the upper ends. It is n
 luck than in what they share, which nobody knows.
 """
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -77,7 +78,7 @@ def _checked(results: Sequence[Json]) -> None:
 
 def _one_model(runs: Sequence[Json]) -> dict[str, Any]:
     names = dict.fromkeys(arm.name for one in runs for arm in evaluation(one).arms)
-    verdicts = Counter({True: "true", False: "false"}.get(one.get("helps"), "null") for one in runs)
+    verdicts = Counter(json.dumps(one.get("helps")) for one in runs)
     return {
         "runs": len(runs),
         "seeds": [one["seed"] for one in runs],

@@ -7,12 +7,20 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from medx_core.categories import Category
 from medx_core.cli.app import app
+from medx_core.cli.evaluation_running import run_request
 from medx_core.data.labelled_files import load_labelled
+from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput
 from medx_core.evaluation.parts import PartSizes, parts_of
 from medx_core.evaluation.plan import EvaluationPlan
+from medx_core.evaluation.prompt_candidates import INSTRUCTIONS, instructed_candidates
+from medx_core.evaluation.prompt_choice import candidate_scores
+from medx_core.evaluation.requests import EvaluationRequest
 from medx_core.evaluation.runner import ModelEvaluation, evaluate_models
+from medx_core.settings import settings
+from medx_core.traces.statement_runner import StatementRunner
 from tests.language_models import tiny_model, tiny_network, word_tokenizer
 
 PARTS = ("heart", "kidneys", "blood", "insulin", "glucose", "cold", "body")
@@ -22,6 +30,16 @@ KEYS = {
     "accuracy", "balanced_accuracy", "auroc", "predicted_true_rate", "false_acceptance_rate", "safety_error_rate",
     "factual_consistency", "answer_word_rate", "calibration", "vs_unsteered", "by_category", "by_difficulty", "matched",
 }  # fmt: skip
+
+
+PROMPT = "verdict-statement-yes-no-4shot-v1"
+
+
+def saved_tiny_model(folder: Path) -> Path:
+    """A folder that holds a tiny model, to be named as MEDX_MODEL or --model."""
+    tiny_network("llama").save_pretrained(folder / "tiny")
+    word_tokenizer().save_pretrained(folder / "tiny")
+    return folder / "tiny"
 
 
 def write_statements(path: Path, *, split: bool = False, twins: bool = False) -> Path:
@@ -104,18 +122,102 @@ def test_the_same_evaluation_twice_is_the_same_to_the_last_digit(tmp_path: Path)
     assert json.dumps(runs[0]) == json.dumps(runs[1])
 
 
-def test_another_batch_size_gives_the_same_verdicts_but_for_near_ties(tmp_path: Path) -> None:
+RATES = ("accuracy", "balanced_accuracy", "predicted_true_rate", "false_acceptance_rate", "answer_word_rate")
+
+
+def test_a_batch_of_one_gives_the_verdicts_of_a_batch_of_32_but_for_near_ties(tmp_path: Path) -> None:
     data = load_labelled(write_statements(tmp_path / "statements.csv"))
-    parts = parts_of(data.statements, PartSizes(split=(100, 50)), seed=1)
-    scores = []
-    for rows in (4, 32):
-        _, tested = ModelEvaluation(tiny_model(), parts, EvaluationPlan(batch_rows=rows)).run(quiet)
-        scores.append({arm.name: arm.scores for arm in tested.arms})
-    for name, ours in scores[0].items():
-        theirs = scores[1][name]
-        sure = (np.abs(ours) >= 0.01) & (np.abs(theirs) >= 0.01)
-        assert np.array_equal((ours >= 0)[sure], (theirs >= 0)[sure]), name
-        assert np.allclose(ours, theirs, atol=5e-3), name
+    parts = parts_of(data.statements, PartSizes(split=(64, 32)), seed=1)
+    results, tested = zip(
+        *(
+            ModelEvaluation(tiny_model(), parts, EvaluationPlan(prompt=PROMPT, batch_rows=rows)).result(quiet)
+            for rows in (1, 32)
+        ),
+        strict=True,
+    )
+    assert results[0]["choices"]["layer"] == results[1]["choices"]["layer"]
+    for ours, theirs in zip(*(one.arms for one in tested), strict=True):
+        sure = (np.abs(ours.scores) >= 0.01) & (np.abs(theirs.scores) >= 0.01)
+        assert np.array_equal((ours.scores >= 0)[sure], (theirs.scores >= 0)[sure]), ours.name
+        assert np.allclose(ours.scores, theirs.scores, atol=5e-3), ours.name
+        if ours.answer_words is not None:
+            counted = results[0]["near_ties"][ours.name]
+            assert counted == int((np.abs(ours.scores) < 0.01).sum()), ours.name
+            tied = (counted + results[1]["near_ties"][ours.name]) / len(ours.scores)
+            for rate in RATES:
+                one, other = (result["arms"][ours.name][rate]["value"] for result in results)
+                assert abs(one - other) <= 0.002 + tied, (ours.name, rate)
+
+
+def test_the_command_runs_batches_as_large_as_the_settings_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write_statements(tmp_path / "statements.csv", split=True)
+    monkeypatch.setenv("MEDX_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("MEDX_MAX_BATCH_ROWS", "7")
+    settings.cache_clear()
+    asked = EvaluationRequest(str(file), models=(str(saved_tiny_model(tmp_path)),), prompt=PROMPT)
+    assert run_request(asked, quiet)["settings"]["batch_rows"] == 7
+    settings.cache_clear()
+
+
+def test_a_given_prompt_is_the_only_one_and_leaves_open_what_prompts_alone_can_do(tmp_path: Path) -> None:
+    data = load_labelled(write_statements(tmp_path / "statements.csv"))
+    plan = EvaluationPlan(prompt=PROMPT)
+    found = evaluate_models([tiny_model()], data, PartSizes(split=(100, 50)), plan, quiet)
+    assert (found["choices"]["prompt"], found["choices"]["prompt_given"]) == (PROMPT, True)
+    assert [one["prompt"] for one in found["choices"]["prompts_tried"]] == [PROMPT]
+    assert "prompt_only" not in found["arms"]
+    assert found["helps"] is not True
+    with pytest.raises(BadInput, match="There is no prompt 'verdict'"):
+        evaluate_models([tiny_model()], data, PartSizes(), EvaluationPlan(prompt="verdict"), quiet)
+
+
+def test_where_categories_are_mixed_each_statement_is_tried_with_its_own_instruction() -> None:
+    statements = [
+        LabelledStatement(f"The heart pumps {number}.", number % 2 == 0, str(number), category)
+        for number, category in enumerate((Category.TRIAGE, Category.LITERATURE, None) * 4)
+    ]
+    mixed = instructed_candidates({one.category for one in statements}, questions=False)
+    assert [one.version.rpartition("-")[2] for one in mixed] == [
+        "category",
+        "category",
+        "clinician",
+        "clinician",
+    ]
+    model, runners = tiny_model(), {}
+
+    def runner_for(prompt):
+        return runners.setdefault(prompt, StatementRunner(model, prompt))
+
+    found = candidate_scores(runner_for, mixed[0], statements)
+    for row, one in enumerate(statements):
+        prompt = mixed[0].prompt_for(one.category)
+        assert prompt.instruction == INSTRUCTIONS[one.category]
+        alone = runner_for(prompt).scores([one.text]).scores[0]
+        assert found.scores[row] == pytest.approx(alone, abs=1e-4)
+
+
+def test_two_models_of_one_name_stay_two(tmp_path: Path) -> None:
+    data = load_labelled(write_statements(tmp_path / "statements.csv"))
+    models = [tiny_model(), tiny_model()]
+    found = evaluate_models(models, data, PartSizes(split=(40, 20)), EvaluationPlan(prompt=PROMPT), quiet)
+    assert list(found["models"]) == ["tiny-llama (2)"]
+    assert found["comparisons"][0]["specialised"] == "tiny-llama (2)"
+
+
+def test_swaps_of_false_statements_near_the_training_part_are_left_out() -> None:
+    def swap(number, group):
+        return LabelledStatement(f"S{number}", False, group, pair=f"c{number}", source_answer=False)
+
+    labelled = [LabelledStatement(f"T{number}", number % 2 == 0, f"g{number}") for number in range(60)]
+    parts = parts_of([*labelled, swap(1, "g1"), swap(2, "far")], PartSizes(split=(30, 30)), seed=1)
+    trained = {one.group for one in parts.train}
+    assert {one.group for one in parts.association} == ({"far"} if "g1" in trained else {"far", "g1"})
+    everything = parts_of(
+        [*labelled, *(swap(n, f"g{n}") for n in range(60))], PartSizes(split=(30, 30)), seed=1
+    )
+    assert {one.group for one in everything.association} == {one.group for one in everything.test}
 
 
 def test_twins_are_fitted_on_and_ranked_where_there_are_twins(tmp_path: Path) -> None:
@@ -146,11 +248,9 @@ def test_the_general_model_steered_is_compared_with_the_specialised_one_unsteere
 
 
 def test_the_command_writes_json_and_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tiny_network("llama").save_pretrained(tmp_path / "tiny")
-    word_tokenizer().save_pretrained(tmp_path / "tiny")
     file = write_statements(tmp_path / "statements.csv", split=True)
     monkeypatch.setenv("MEDX_HOME", str(tmp_path / "home"))
-    arguments = ["evaluate", "--data", str(file), "--model", str(tmp_path / "tiny"), "--no-store"]
+    arguments = ["evaluate", "--data", str(file), "--model", str(saved_tiny_model(tmp_path)), "--no-store"]
     done = CliRunner().invoke(
         app, [*arguments, "--json", str(tmp_path / "out.json"), "--report", str(tmp_path / "report")]
     )
