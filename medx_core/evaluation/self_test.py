@@ -3,8 +3,9 @@
 Two kinds of world where steering cannot help: answers permuted over all statements, and worlds of style alone, where
 steering gains much and all of it is wording. `helps` must stay rare there. And worlds with content that the model's
 output does not use, at three sizes, measured with three sizes of test set: there `helps` should be found, and how often
-it is found is the power. Every run fits its arms, draws its controls and is judged by the function of the real
-evaluation.
+it is found is the power. The same for twins, whose world is one of its own (`synthetic_twins`): there steering cannot
+help where only association tells the two versions apart, and effects are planted in points of excess. Every run fits its
+arms, draws its controls and is judged by the function of the real evaluation.
 """
 
 import multiprocessing
@@ -12,41 +13,47 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has no stubs
 
-from medx_core.evaluation.arms import TestItems
-from medx_core.evaluation.bootstrap import resamples
-from medx_core.evaluation.helps import Contest, Judgement, judged
+from medx_core import __version__
+from medx_core.evaluation.helps import ASSOCIATION, Judgement
 from medx_core.evaluation.intervals import wilson
-from medx_core.evaluation.synthetic_arms import fit_arms
-from medx_core.evaluation.synthetic_world import DISTANCES, Sample, World, worded
-from medx_core.evaluation.wording_free import wording_free_part
+from medx_core.evaluation.synthetic_arms import OUTSIDE, TRAIN, statement_judgement
+from medx_core.evaluation.synthetic_twins import CONTROL_PAIRS, TEST_TWINS, TRAIN_TWINS, twin_judgement
 
-TRAIN = 861
 TEST = 1_077
-OUTSIDE = 4_000
-"""Labelled statements that are neither train nor test; with the train part, readers of wording are fitted on them."""
 NULL_KINDS = ("permuted", "style_only")
+ASSOCIATION_ONLY = "association_only"
+PLANTED, PLANTED_TWINS = "planted", "planted_twins"
+KINDS = (*NULL_KINDS, PLANTED, ASSOCIATION_ONLY, PLANTED_TWINS)
+"""A kind's place among them is part of its trials' seeds: new ones go to the end."""
 EFFECTS = (3, 6, 12)
+TWIN_EFFECTS = (6, 12)
 TEST_SIZES = (216, TEST, 5_000)
 NULL_RUNS = 200
 POWER_RUNS = 50
 MOST_FALSE_ALARMS = 0.05
 LEAST_POWER = 0.8
-POWERED = ((12, TEST), (6, 5_000))
-"""Where the instrument must find what is there: (points of effect, test statements)."""
+POWERED = {PLANTED: ((12, TEST), (6, 5_000)), PLANTED_TWINS: ((12, TEST_TWINS),)}
+"""Where the instrument must find what is there: (points of effect, test statements or twins)."""
+_MEASURED_IN = {
+    PLANTED: "points and {n:,} test statements",
+    PLANTED_TWINS: "points of excess and {n:,} twins",
+}
 
 OnProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One evaluation to be run: `kind` is a null kind or "planted", `effect` in points of balanced accuracy."""
+    """One evaluation to be run: `kind` is one of KINDS, `effect` in points of balanced accuracy or, of twins, excess.
+
+    `n_test` counts test statements or, of twins, pairs.
+    """
 
     kind: str
     effect: int
@@ -77,7 +84,7 @@ def run_self_test(
     power_runs: int = POWER_RUNS,
     seed: int = 1,
 ) -> dict[str, Any]:
-    """Run all trials and return the error rates: `{"null": {...}, "power": [...]}`.
+    """Run all trials and return the error rates: `null`, `power`, the same of `twins`, and whether `targets` are met.
 
     `on_progress` is told how many trials are done, of how many. The figures depend on `seed` and the numbers of runs
     alone, not on `processes`.
@@ -88,7 +95,12 @@ def run_self_test(
     for found in _run_all(planned, processes):
         outcomes.append(found)
         on_progress(len(outcomes), len(planned))
-    return {**summary(outcomes), "seed": seed, "seconds": time.perf_counter() - began}
+    return {
+        **summary(outcomes),
+        "medx_version": __version__,
+        "seed": seed,
+        "seconds": time.perf_counter() - began,
+    }
 
 
 def run_trial(trial: Trial) -> Outcome:
@@ -99,9 +111,9 @@ def run_trial(trial: Trial) -> Outcome:
 
 def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """Return the JSON of the self-test; `targets` says of each promise whether it holds."""
-    by_kind = {kind: _counted([one for one in outcomes if one.trial.kind == kind]) for kind in NULL_KINDS}
-    cells = sorted({one.trial.key for one in outcomes if one.trial.kind == "planted"})
-    power = [_power(key, [one for one in outcomes if one.trial.key == key]) for key in cells]
+    by_kind = {kind: _counted(_of(outcomes, kind)) for kind in NULL_KINDS}
+    power = _powers(outcomes, PLANTED)
+    twins = _on_twins(outcomes)
     return {
         "null": {
             "runs": sum(one["runs"] for one in by_kind.values()),
@@ -109,7 +121,13 @@ def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
             "by_kind": by_kind,
         },
         "power": power,
-        "targets": _targets(by_kind, power),
+        "twins": twins,
+        "targets": [
+            *_false_alarms(by_kind),
+            *_enough_power(power, PLANTED),
+            *_false_alarms({ASSOCIATION_ONLY: twins["null"]}),
+            *_enough_power(twins["power"], PLANTED_TWINS),
+        ],
         "n_train": TRAIN,
         "n_test": TEST,
         "fitted_on": TRAIN + OUTSIDE,
@@ -120,7 +138,10 @@ def trials(null_runs: int, power_runs: int, seed: int) -> Iterator[Trial]:
     """Plan the trials, those with large test sets first, so that no process is left alone with one at the end."""
     for n_test in sorted(TEST_SIZES, reverse=True):
         for effect in EFFECTS:
-            yield from (Trial("planted", effect, n_test, number, seed) for number in range(power_runs))
+            yield from (Trial(PLANTED, effect, n_test, number, seed) for number in range(power_runs))
+    for effect in TWIN_EFFECTS:
+        yield from (Trial(PLANTED_TWINS, effect, TEST_TWINS, number, seed) for number in range(power_runs))
+    yield from (Trial(ASSOCIATION_ONLY, 0, TEST_TWINS, number, seed) for number in range(null_runs))
     for kind in reversed(NULL_KINDS):
         yield from (Trial(kind, 0, TEST, number, seed) for number in range(null_runs))
 
@@ -147,32 +168,14 @@ def _run_on_one_thread(trial: Trial) -> Outcome:
 
 
 def _judgement(trial: Trial) -> Judgement:
-    kinds = (*NULL_KINDS, "planted")
     random = np.random.default_rng(
-        [trial.seed, kinds.index(trial.kind), trial.effect, trial.n_test, trial.number]
+        [trial.seed, KINDS.index(trial.kind), trial.effect, trial.n_test, trial.number]
     )
-    planted = max(EFFECTS) if trial.kind == "permuted" else trial.effect
-    world = World(DISTANCES[planted], int(random.integers(2**31)))
-    train, test = world.sample(TRAIN, random), world.sample(trial.n_test, random)
-    style, gold = world.wording(OUTSIDE, random)
-    if trial.kind == "permuted":
-        train, test, gold = _permuted(train, random), _permuted(test, random), random.permutation(gold)
-    fitted = fit_arms(world, train, random)
-    items = TestItems(worded(test.style, test.gold, "test "))
-    wording = worded(train.style, train.gold, "train ") + worded(style, gold, "outside ")
-    seed = int(random.integers(2**31))
-    contest = Contest(
-        items,
-        {one.name: one for one in fitted.arms(test.states)},
-        fitted.controls(test.states, random),
-        resamples(items.gold, items.groups, seed=seed),
-        cache(lambda: wording_free_part(items, wording, seed=seed)),
-    )
-    return judged(contest, "gated", thorough=False)
-
-
-def _permuted(sample: Sample, random: np.random.Generator) -> Sample:
-    return Sample(sample.style, random.permutation(sample.gold), sample.states)
+    if trial.kind in (ASSOCIATION_ONLY, PLANTED_TWINS):
+        return twin_judgement(trial.effect, trial.n_test, random)
+    permuted = trial.kind == "permuted"
+    effect = max(EFFECTS) if permuted else trial.effect
+    return statement_judgement(effect, trial.n_test, random, permuted=permuted)
 
 
 def _counted(outcomes: Sequence[Outcome]) -> dict[str, Any]:
@@ -185,6 +188,28 @@ def _counted(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     }
 
 
+def _of(outcomes: Sequence[Outcome], kind: str) -> list[Outcome]:
+    return [one for one in outcomes if one.trial.kind == kind]
+
+
+def _on_twins(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    null = _of(outcomes, ASSOCIATION_ONLY)
+    else_beaten = [one for one in null if one.helps is not None and set(one.failed) <= {ASSOCIATION}]
+    return {
+        "null": _counted(null),
+        "power": _powers(outcomes, PLANTED_TWINS),
+        "without_association": len(else_beaten),
+        "n_train": TRAIN_TWINS,
+        "n_test": TEST_TWINS,
+        "n_control": CONTROL_PAIRS,
+    }
+
+
+def _powers(outcomes: Sequence[Outcome], kind: str) -> list[dict[str, Any]]:
+    cells = sorted({one.trial.key for one in _of(outcomes, kind)})
+    return [_power(key, [one for one in outcomes if one.trial.key == key]) for key in cells]
+
+
 def _power(key: tuple[str, int, int], outcomes: Sequence[Outcome]) -> dict[str, Any]:
     counted = _counted(outcomes)
     share = wilson(counted["helps"], counted["runs"])
@@ -192,10 +217,8 @@ def _power(key: tuple[str, int, int], outcomes: Sequence[Outcome]) -> dict[str, 
     return {"effect": key[1], "n": key[2], **power, **counted}
 
 
-def _targets(
-    by_kind: Mapping[str, Mapping[str, Any]], power: Sequence[Mapping[str, Any]]
-) -> list[dict[str, Any]]:
-    false_alarms = [
+def _false_alarms(by_kind: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    return [
         {
             "target": f"helps is true in at most {MOST_FALSE_ALARMS:.0%} of the {kind} runs",
             "found": found["helps"] / found["runs"],
@@ -204,13 +227,15 @@ def _targets(
         for kind, found in by_kind.items()
         if found["runs"]
     ]
-    powers = [
+
+
+def _enough_power(power: Sequence[Mapping[str, Any]], kind: str) -> list[dict[str, Any]]:
+    return [
         {
-            "target": f"power is {LEAST_POWER} or more at {cell['effect']} points and {cell['n']:,} test statements",
+            "target": f"power is {LEAST_POWER} or more at {cell['effect']} {_MEASURED_IN[kind].format(n=cell['n'])}",
             "found": cell["power"],
             "met": cell["power"] >= LEAST_POWER,
         }
         for cell in power
-        if (cell["effect"], cell["n"]) in POWERED
+        if (cell["effect"], cell["n"]) in POWERED[kind]
     ]
-    return false_alarms + powers

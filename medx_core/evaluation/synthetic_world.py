@@ -98,6 +98,10 @@ class Sample:
     gold: Flags
     states: Values
 
+    def among(self, kept: Flags) -> "Sample":
+        """Return the kept statements."""
+        return Sample(self.style[kept], self.gold[kept], self.states[kept])
+
 
 @dataclass(frozen=True)
 class World:
@@ -125,19 +129,26 @@ class World:
     def sample(self, n: int, random: np.random.Generator) -> Sample:
         """Draw `n` ordinary statements."""
         style, gold = self.wording(n, random)
-        counts = np.zeros((n, len(STYLE_WORDS)))
-        np.add.at(counts, (np.arange(n)[:, None], style), 1)
+        return Sample(style, gold, self.states(style, gold, random))
+
+    def states(self, style: NDArray[np.intp], gold: Flags, random: np.random.Generator) -> Values:
+        """Draw a state (n, 128) for each statement of these style words (n, 12) and answers (n,)."""
+        counts = np.zeros((len(gold), len(STYLE_WORDS)))
+        np.add.at(counts, (np.arange(len(gold))[:, None], style), 1)
         content = random.normal(np.where(gold, self.distance, -self.distance))
-        noise = random.normal(0, NOISE, (n, WIDTH))
-        return Sample(style, gold, counts @ self.embedding + content[:, None] * self.content + noise)
+        noise = random.normal(0, NOISE, (len(gold), WIDTH))
+        return np.asarray(counts @ self.embedding + content[:, None] * self.content + noise)
 
     def wording(self, n: int, random: np.random.Generator) -> tuple[NDArray[np.intp], Flags]:
         """Draw the style words (n, 12) and answers (n,) of `n` ordinary statements, without their states."""
         gold = random.random(n) < TRUE_SHARE
-        places = random.random((n, LENGTH))
+        return self.style_of(gold, random), gold
+
+    def style_of(self, gold: Flags, random: np.random.Generator) -> NDArray[np.intp]:
+        """Draw the style words (n, 12) of statements with these answers (n,)."""
+        places = random.random((len(gold), LENGTH))
         towards = [np.searchsorted(np.cumsum(self._chances(sign)), places) for sign in (1, -1)]
-        style = np.where(gold[:, None], *towards)
-        return np.minimum(style, len(STYLE_WORDS) - 1), gold
+        return np.minimum(np.where(gold[:, None], *towards), len(STYLE_WORDS) - 1)
 
     def style_evidence(self, style: NDArray[np.intp]) -> Values:
         """Return the true log-likelihood ratio of TRUE against FALSE that the style words carry: (n,)."""

@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_limits
 
 from medx_core.evaluation.bootstrap import balanced_accuracies
 from medx_core.evaluation.matched import balanced_in_bins
-from medx_core.evaluation.self_test import Outcome, Trial, run_self_test, run_trial, summary, trials
+from medx_core.evaluation.self_test import Outcome, Trial, run_trial, summary, trials
 from medx_core.evaluation.synthetic_arms import fit_arms
 from medx_core.evaluation.synthetic_world import DISTANCES, World
 
@@ -92,15 +92,5 @@ def test_the_counts_and_powers_are_those_of_the_outcomes():
 def test_every_kind_of_trial_is_planned_as_often_as_asked():
     planned = Counter(one.key for one in trials(200, 50, seed=1))
     cells = {("planted", effect, n): 50 for effect in (3, 6, 12) for n in (216, 1_077, 5_000)}
-    assert planned == {("permuted", 0, 1_077): 200, ("style_only", 0, 1_077): 200, **cells}
-
-
-def test_a_small_self_test_gives_the_same_figures_in_one_process_and_in_two():
-    told: list[tuple[int, int]] = []
-    found = [
-        run_self_test(lambda *done: told.append(done), processes=processes, null_runs=1, power_runs=0)
-        for processes in (1, 2)
-    ]
-    assert told == [(1, 2), (2, 2)] * 2
-    assert found[0]["null"] == found[1]["null"]
-    assert found[0]["null"]["runs"] == 2
+    twins = {("planted_twins", 6, 750): 50, ("planted_twins", 12, 750): 50, ("association_only", 0, 750): 200}
+    assert planned == {("permuted", 0, 1_077): 200, ("style_only", 0, 1_077): 200, **cells, **twins}

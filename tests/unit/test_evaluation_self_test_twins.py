@@ -1,0 +1,132 @@
+"""The world of twins is what its description says, and the self-test asks of them what the rule asks."""
+
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_limits
+
+from medx_core import __version__
+from medx_core.evaluation.association import association_control
+from medx_core.evaluation.bootstrap import preferred
+from medx_core.evaluation.ranking import twins_of
+from medx_core.evaluation.self_test import (
+    ASSOCIATION_ONLY,
+    PLANTED_TWINS,
+    Outcome,
+    Trial,
+    run_self_test,
+    run_trial,
+    summary,
+)
+from medx_core.evaluation.synthetic_arms import fit_twin_arms
+from medx_core.evaluation.synthetic_twins import TRAIN_TWINS, TWIN_DISTANCES, TwinWorld, worded_swaps
+from medx_core.evaluation.synthetic_world import World
+
+MANY = 10_000
+WORLDS = 12
+
+
+def preferred_originals(effect, seed):
+    """The gated arm's shares, in points, of twins ranked right and of originals preferred in the control."""
+    world, random = TwinWorld(World(TWIN_DISTANCES[effect], seed)), np.random.default_rng([seed, 1])
+    fitted = fit_twin_arms(world.world, world.swaps(TRAIN_TWINS, random, source=True), random)
+    asked = [world.swaps(MANY, random, source=source) for source in (True, False)]
+    gated = [next(arm.scores for arm in fitted.arms(one.states) if arm.name == "gated") for one in asked]
+    return [100 * preferred(scores.reshape(-1, 2)).mean() for scores in gated]
+
+
+@pytest.mark.parametrize("effect", [0, 6, 12])
+def test_the_planted_excess_is_as_large_as_it_is_called(effect):
+    with threadpool_limits(1):  # many small products
+        twins, control = np.array([preferred_originals(effect, seed) for seed in range(WORLDS)]).T
+    error = np.std(twins - control, ddof=1) / np.sqrt(WORLDS)
+    assert error < 0.6
+    assert np.mean(twins - control) == pytest.approx(effect, abs=2 * error)
+    if effect == 0:
+        assert np.mean(twins) == pytest.approx(65, abs=1)
+
+
+def test_the_two_versions_share_their_wording_and_differ_in_what_the_world_says():
+    world, random = TwinWorld(World(0.5, 3), association=0.8), np.random.default_rng(3)
+    assert abs(world.direction @ world.world.content) < 1e-9
+    assert np.linalg.norm(world.direction) == pytest.approx(1)
+    for source, content in ((True, 1.0), (False, 0.0)):
+        swaps = world.swaps(MANY, random, source=source)
+        assert (swaps.style[::2] == swaps.style[1::2]).all()
+        assert (swaps.gold[::2] == source).all()
+        assert not swaps.gold[1::2].any()
+        apart = (swaps.states[::2] - swaps.states[1::2]).mean(axis=0)
+        assert apart @ world.world.content == pytest.approx(content, abs=0.06)
+        assert apart @ world.direction == pytest.approx(1.6, abs=0.06)
+
+
+def test_swaps_as_text_are_twins_or_their_control_and_never_both():
+    world, random = TwinWorld(World(0.0, 4)), np.random.default_rng(4)
+    for source in (True, False):
+        swaps = world.swaps(50, random, source=source)
+        found = worded_swaps(swaps, "test ", random, source=source)
+        assert all(one.text != other.text for one, other in zip(found[::2], found[1::2], strict=True))
+        originals = list(zip(range(0, 100, 2), range(1, 100, 2), strict=True))
+        assert twins_of(found) == (originals if source else [])
+        control = association_control(found, seed=0).pairs
+        assert [tuple(pair) for pair in control] == ([] if source else originals)
+
+
+def test_association_alone_beats_every_control_but_its_own():
+    found = [run_trial(Trial(ASSOCIATION_ONLY, 0, 750, number, 1)) for number in range(4)]
+    assert [one.helps for one in found] == [False] * 4
+    assert [one.failed for one in found] == [("association",)] * 4
+
+
+def test_an_excess_that_is_there_is_found():
+    assert run_trial(Trial(PLANTED_TWINS, 12, 750, 0, 1)).helps is True
+
+
+def test_the_summary_keeps_twins_apart():
+    def outcomes(kind, effect, verdicts):
+        return [
+            Outcome(Trial(kind, effect, 750, number, 1), helps, failed)
+            for number, (helps, failed) in enumerate(verdicts)
+        ]
+
+    alone = [(True, ()), (None, ()), (False, ("association", "prior"))] + [(False, ("association",))] * 17
+    found = summary(
+        [
+            *outcomes(ASSOCIATION_ONLY, 0, alone),
+            *outcomes(PLANTED_TWINS, 6, [(True, ())] + [(False, ("association",))] * 9),
+            *outcomes(PLANTED_TWINS, 12, [(True, ())] * 7 + [(False, ("association",))] * 3),
+        ]
+    )
+    assert found["null"]["runs"] == 0
+    assert found["power"] == []
+    twins = found["twins"]
+    assert twins["null"] == {
+        "runs": 20,
+        "helps": 1,
+        "cannot_tell": 1,
+        "failed_controls": {"association": 18, "prior": 1},
+    }
+    assert (
+        twins["without_association"] == 18
+    )  # the 17 that failed nothing else, and the one that failed nothing
+    assert [(one["effect"], one["n"], one["power"]) for one in twins["power"]] == [
+        (6, 750, 0.1),
+        (12, 750, 0.7),
+    ]
+    assert all(one["low"] < one["power"] < one["high"] for one in twins["power"])
+    assert [(one["found"], one["met"]) for one in found["targets"]] == [(0.05, True), (0.7, False)]
+    assert "association_only" in found["targets"][0]["target"]
+    assert "750 twins" in found["targets"][1]["target"]
+
+
+def test_a_small_self_test_gives_the_same_figures_in_one_process_and_in_two():
+    told: list[tuple[int, int]] = []
+    found = [
+        run_self_test(lambda *done: told.append(done), processes=processes, null_runs=1, power_runs=0)
+        for processes in (1, 2)
+    ]
+    assert told == [(1, 3), (2, 3), (3, 3)] * 2
+    assert found[0]["null"] == found[1]["null"]
+    assert found[0]["null"]["runs"] == 2
+    assert found[0]["twins"] == found[1]["twins"]
+    assert found[0]["twins"]["null"]["runs"] == 1
+    assert found[0]["medx_version"] == __version__
