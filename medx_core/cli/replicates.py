@@ -19,6 +19,7 @@ COLUMNS = (
     ("matched.accuracy", "wording-free"),
     ("matched.association", "association"),
     ("matched.excess", "excess"),
+    ("matched.excess_difference", "excess gained"),
 )
 INTERVALS = "Means over the runs, in %; intervals as wide as one run's, since the runs share statements."
 

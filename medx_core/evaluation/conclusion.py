@@ -13,6 +13,7 @@ _BEATEN_BY = {
     "matched_unsteered": "the unsteered model where wording gives nothing away",
     "matched_prior": "a shifted threshold where wording gives nothing away",
     "association": "plausibility, as swaps of false statements show it",
+    "association_gain": "plausibility by more than the unsteered model does",
 }
 _KINDS_OF_DRAW = {"random": "random directions", "shuffled": "vectors from shuffled answers"}
 
@@ -47,7 +48,7 @@ def conclusion(
     `acceptance` is None when the arm or `unsteered` was not run. `association` says how much of what twins show is
     plausibility, or why that is not known; without twins there is none.
     """
-    finding = f"{_gain(judgement)}{_verdict(judgement)}{_plausibility(association)}"
+    finding = f"{_gain(judgement)}{_verdict(judgement)}{_plausibility(judgement, association)}"
     if acceptance is None:
         return f"{_capital(finding)}; false acceptance before and after is not known."
     if acceptance.rose:
@@ -76,23 +77,26 @@ def _verdict(judgement: Judgement) -> str:
     return f"is not shown to help: it does not beat {_listed([_control(one) for one in judgement.failed])}"
 
 
-def _plausibility(association: Association | str | None) -> str:
+def _plausibility(judgement: Judgement, association: Association | str | None) -> str:
     """Say what the association control leaves of the twins: the original is preferred in false statements too."""
     if association is None:
         return ""
     if isinstance(association, str):
         return f"; how much of what its twins show is plausibility is not known, since {association}"
     twins, control, excess = association.twins, association.control, association.excess
-    low, high = excess.interval
-    left = (
-        "so plausibility alone does not explain it"
-        if excess.above_zero
-        else "so it may be plausibility, not truth"
-    )
+    gained = judgement.differences.get("association_gain")
+    beyond = excess.above_zero and (gained is None or gained.above_zero)
+    left = "so plausibility alone does not explain it" if beyond else "so it may be plausibility, not truth"
+    by_steering = "" if gained is None else f", of which {_interval(gained)} by steering"
     return (
         f"; it ranks {_percent(twins.value)} of twins right and prefers the original of {_percent(control.value)} of "
-        f"false statements, an excess of {_points(excess.value)} points ({_points(low)} to {_points(high)}), {left}"
+        f"false statements, an excess of {_interval(excess)}{by_steering}, {left}"
     )
+
+
+def _interval(found: Estimate) -> str:
+    low, high = found.interval
+    return f"{_points(found.value)} points ({_points(low)} to {_points(high)})"
 
 
 def _control(name: str) -> str:

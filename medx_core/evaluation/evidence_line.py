@@ -91,8 +91,14 @@ def _plausibility(read: Evaluation, name: str) -> str:
             else ""
         )
     low, high = excess.interval
-    told = "more than plausibility explains" if low > 0 else "which may be plausibility, not truth"
-    return f"On twins: {points(excess.value)} points ({plain(100 * low)} to {plain(100 * high)}) above swaps of false statements, {told}."
+    gained = figure(part(matched, "vs_unsteered").get("excess_difference"))
+    beyond = low > 0 and (gained is None or gained.interval is None or gained.interval[0] > 0)
+    told = "more than plausibility explains" if beyond else "which may be plausibility, not truth"
+    by_steering = f", {points(gained.value)} of them by steering" if gained else ""
+    return (
+        f"On twins: {points(excess.value)} points ({plain(100 * low)} to {plain(100 * high)}) above swaps of false "
+        f"statements{by_steering}, {told}."
+    )
 
 
 def _measured_on(read: Evaluation) -> str:

@@ -23,7 +23,7 @@ from medx_core.evaluation.association import (
 )
 from medx_core.evaluation.bootstrap import Resamples, resamples
 from medx_core.evaluation.conclusion import FalseAcceptance, conclusion
-from medx_core.evaluation.helps import LEVEL, REFERENCES, Contest, Judgement, holm, judged
+from medx_core.evaluation.helps import LEVEL, REFERENCES, Contest, Judgement, excess_gained, holm, judged
 from medx_core.evaluation.metrics import arm_figures, checked, draws_figures, draws_json
 from medx_core.evaluation.paired import against
 from medx_core.evaluation.wording_free import Twins, WordingFree, wording_free_part
@@ -93,6 +93,9 @@ def _measured(contest: Contest, declared: str) -> dict[str, Any]:
     of_twins = isinstance(contest.wording_free(), Twins)
     for name in contest.arms:
         found[name]["matched"] |= as_json(contest.association(name)) if of_twins else NO_TWINS
+        gained = excess_gained(contest, name) if of_twins else None
+        if gained is not None:
+            found[name]["matched"]["vs_unsteered"]["excess_difference"] = gained.as_json()
     beside: Association | str | None = None
     if of_twins and declared in contest.arms:
         untold = "" if judgement.reason.endswith(NO_CONTROL) else NO_CONTROL

@@ -6,9 +6,10 @@ the median draw and it lies above every draw. It helps when it beats `unsteered`
 random and shuffled draws on all test items, and `unsteered` and `prior` on a valid wording-free part. Without such a
 part nobody can say: wording cannot be ruled out.
 
-Where that part is made of twins there is one control more. What is merely plausible is preferred in swaps of FALSE
+Where that part is made of twins there are two controls more. What is merely plausible is preferred in swaps of FALSE
 statements too, whose versions are both false; so the share of twins ranked right must lie above the share of originals
-preferred there. A gate that reads plausibility alone would otherwise be said to help nearly every time.
+preferred there, and further above it than it does without steering: what the model brings along is no gain of steering.
+A gate that reads plausibility alone would otherwise be said to help nearly every time.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,15 +22,16 @@ from medx_core.evaluation.association import LEAST_PAIRS, NO_CONTROL, Associatio
 from medx_core.evaluation.bootstrap import Estimate, Resamples, balanced_accuracies
 from medx_core.evaluation.wording_free import Twins, WordingFree
 
-CONTROLS = ("unsteered", "prompt_only", "prior")
-WORDING_FREE_CONTROLS = ("unsteered", "prior")
+UNSTEERED = "unsteered"
+CONTROLS = (UNSTEERED, "prompt_only", "prior")
+WORDING_FREE_CONTROLS = (UNSTEERED, "prior")
 DRAWN_CONTROLS = ("random", "shuffled")
 LEAST_DRAWS = 20
-REFERENCES = frozenset({"unsteered", "prompt_only", "prior", "probe", "lexical", "fine_tuned"})
+REFERENCES = frozenset({UNSTEERED, "prompt_only", "prior", "probe", "lexical", "fine_tuned"})
 """Arms that others are compared with; they are never judged themselves."""
 LEVEL = 0.05
 
-ASSOCIATION = "association"
+ASSOCIATION, ASSOCIATION_GAIN = "association", "association_gain"
 
 _CANNOT_TELL = "wording cannot be ruled out"
 _PLAUSIBILITY = "plausibility cannot be told from truth"
@@ -62,8 +64,8 @@ class Judgement:
     """The verdict on one arm.
 
     `differences` are the arm minus each control in balanced accuracy, on the wording-free part under `matched_...`;
-    for drawn controls minus the median draw; under `association` the excess of twins over their control. `reason`
-    says in words why `helps` is None.
+    for drawn controls minus the median draw; under `association` the excess of twins over their control, under
+    `association_gain` that excess minus the one of `unsteered`. `reason` says in words why `helps` is None.
     """
 
     arm: str
@@ -180,7 +182,21 @@ def _on_part(contest: Contest, name: str, part: WordingFree) -> dict[str, Estima
     association = contest.association(name) if isinstance(part, Twins) else None
     if association is not None and association.control.n >= LEAST_PAIRS:
         found[ASSOCIATION] = association.excess
+        found |= _excess_gained(contest, name)
     return found
+
+
+def _excess_gained(contest: Contest, name: str) -> dict[str, Estimate]:
+    gained = excess_gained(contest, name)
+    return {} if gained is None else {ASSOCIATION_GAIN: gained}
+
+
+def excess_gained(contest: Contest, name: str) -> Estimate | None:
+    """Return an arm's excess minus that of `unsteered`, paired; None where one of them has none."""
+    if name == UNSTEERED or UNSTEERED not in contest.arms:
+        return None
+    ours, theirs = contest.association(name), contest.association(UNSTEERED)
+    return None if ours is None or theirs is None else ours.excess.minus(theirs.excess)
 
 
 def _own(contest: Contest, name: str) -> list[ControlDraws]:

@@ -26,6 +26,8 @@ FIGURES = (
     "answer_word_rate",
 )
 ON_THE_WORDING_FREE_PART = ("accuracy", "association", "excess", "excess_same_kinds")
+GAINED = ("accuracy_difference", "excess_difference")
+"""What steering adds there, paired with the unsteered arm."""
 FEWEST = 2
 ALIKE = (
     ("n_train", "statements to train"),
@@ -95,7 +97,8 @@ def _one_arm(arms: Sequence[Json]) -> dict[str, Any]:
         **{name: _mean([figure(arm.get(name)) for arm in arms]) for name in FIGURES},
         "vs_unsteered": _mean([figure(one.get("accuracy_difference")) for one in against]),
         "matched": {
-            name: _mean([figure(one.get(name)) for one in free]) for name in ON_THE_WORDING_FREE_PART
+            **{name: _mean([figure(one.get(name)) for one in free]) for name in ON_THE_WORDING_FREE_PART},
+            **{name: _mean([figure(part(one, "vs_unsteered").get(name)) for one in free]) for name in GAINED},
         },
     }
 

@@ -20,7 +20,7 @@ import torch
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has no stubs
 
 from medx_core import __version__
-from medx_core.evaluation.helps import ASSOCIATION, Judgement
+from medx_core.evaluation.helps import ASSOCIATION, ASSOCIATION_GAIN, Judgement
 from medx_core.evaluation.intervals import wilson
 from medx_core.evaluation.synthetic_arms import OUTSIDE, TRAIN, statement_judgement
 from medx_core.evaluation.synthetic_twins import CONTROL_PAIRS, TEST_TWINS, TRAIN_TWINS, twin_judgement
@@ -194,7 +194,8 @@ def _of(outcomes: Sequence[Outcome], kind: str) -> list[Outcome]:
 
 def _on_twins(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     null = _of(outcomes, ASSOCIATION_ONLY)
-    else_beaten = [one for one in null if one.helps is not None and set(one.failed) <= {ASSOCIATION}]
+    of_twins = {ASSOCIATION, ASSOCIATION_GAIN}
+    else_beaten = [one for one in null if one.helps is not None and set(one.failed) <= of_twins]
     return {
         "null": _counted(null),
         "power": _powers(outcomes, PLANTED_TWINS),

@@ -75,7 +75,7 @@ def test_association_alone_beats_every_control_but_its_own():
     found = [run_trial(Trial(ASSOCIATION_ONLY, 0, 750, number, 1)) for number in range(6)]
     # not exactly, because some come close and rounding differs over machines
     assert sum(one.helps is not False for one in found) <= 1
-    assert sum(set(one.failed) <= {"association"} for one in found) >= 5
+    assert sum(set(one.failed) <= {"association", "association_gain"} for one in found) >= 5
 
 
 def test_an_excess_that_is_there_is_found():
@@ -89,7 +89,8 @@ def test_the_summary_keeps_twins_apart():
             for number, (helps, failed) in enumerate(verdicts)
         ]
 
-    alone = [(True, ()), (None, ()), (False, ("association", "prior"))] + [(False, ("association",))] * 17
+    alone = [(True, ()), (None, ()), (False, ("association", "prior"))] + [(False, ("association",))] * 16
+    alone.append((False, ("association", "association_gain")))
     found = summary(
         [
             *outcomes(ASSOCIATION_ONLY, 0, alone),
@@ -104,7 +105,7 @@ def test_the_summary_keeps_twins_apart():
         "runs": 20,
         "helps": 1,
         "cannot_tell": 1,
-        "failed_controls": {"association": 18, "prior": 1},
+        "failed_controls": {"association": 18, "association_gain": 1, "prior": 1},
     }
     assert (
         twins["without_association"] == 18

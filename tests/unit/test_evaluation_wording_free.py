@@ -92,7 +92,9 @@ def drawn_controls(pairs):
     return [ControlDraws(f"gated_{kind}", "gated", np.tile(said, (20, 1))) for kind in ("random", "shuffled")]
 
 
-def judged_on_twins(pairs, controls, *, preferred=110, control_preferred=0.5, kinds=("",)):
+def judged_on_twins(
+    pairs, controls, *, preferred=110, control_preferred=0.5, kinds=("",), unsteered_first=None
+):
     """The evaluation of a gated arm that ranks `preferred` twins right and beats everything but perhaps plausibility."""
     items = twin_items(pairs, controls)
     named = TestItems(
@@ -102,6 +104,9 @@ def judged_on_twins(pairs, controls, *, preferred=110, control_preferred=0.5, ki
     scores = np.where(np.stack([first, ~first], axis=1).ravel(), 1.0, -1.0)
     no = ("unsteered", "prompt_only", "prior")
     arms = [*(ArmScores(name, np.full(len(scores), -1.0)) for name in no), ArmScores("gated", scores)]
+    if unsteered_first is not None:  # it ranks, though it says FALSE to everything
+        ranked = np.where(np.stack([unsteered_first, ~unsteered_first], axis=1).ravel(), -1.0, -2.0)
+        arms[0] = ArmScores("unsteered", ranked)
     return evaluated(named, arms, drawn_controls(pairs), declared="gated", wording=(), seed=1)
 
 
@@ -114,7 +119,7 @@ def test_an_arm_that_beats_everything_on_twins_helps_when_plausibility_explains_
 def test_an_arm_that_prefers_the_original_of_false_statements_as_often_does_not_help():
     found = judged_on_twins(120, 120, control_preferred=0.9)
     assert found["helps"] is False
-    assert found["failed_controls"] == ["association"]
+    assert found["failed_controls"] == ["association", "association_gain"]
     assert "it does not beat plausibility" in found["conclusion"]
 
 

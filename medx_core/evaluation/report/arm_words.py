@@ -32,6 +32,7 @@ IN_TEXT = {
     "matched_unsteered": "the unsteered model where wording gives nothing away",
     "matched_prior": "a moved threshold where wording gives nothing away",
     "association": "plausibility (swaps of false statements)",
+    "association_gain": "plausibility by more than without steering",
     "lexical": "wording alone",
 }
 MEANINGS = {

@@ -21,8 +21,10 @@ from medx_core.evaluation.report.table_values import (
     wording_free_figure,
 )
 
-
-ASSOCIATION = "association"
+ON_TWINS = {
+    "association": "excess on twins",
+    "association_gain": "excess on twins, minus the unsteered model's",
+}
 
 
 def judgement_table(evaluated: Evaluation) -> Table | None:
@@ -32,10 +34,10 @@ def judgement_table(evaluated: Evaluation) -> Table | None:
     valid = part(evaluated.result, "matched").get("valid")
     rows = []
     for control, difference in part(judged, "differences").items():
-        on_wording_free = control.startswith("matched_") or control == ASSOCIATION
+        on_wording_free = control.startswith("matched_") or control in ON_TWINS
         said = "no" if control in failed else "yes" if valid or not on_wording_free else "not counted"
         where = "wording-free accuracy" if on_wording_free else "balanced accuracy"
-        where = "excess on twins" if control == ASSOCIATION else where
+        where = ON_TWINS.get(control, where)
         shown = figure(difference)
         n = count(shown.n) if shown and shown.n else NOTHING
         cells = (figure_cell(shown, points), Cell(said), Cell(n), Cell(where))
