@@ -28,64 +28,93 @@ NO_TWINS = {
         ("association", "excess", "excess_same_kinds"), "the wording-free part is not made of twins"
     ),
 }
-_NO_KINDS = "the file does not say which kind of word was exchanged, or all kinds stand in the control"
+_ALL_KINDS = "the kinds of word that the twins exchange all stand in the control too, or none is named"
 
 
 @dataclass(frozen=True)
 class Association:
     """Shares of one arm: twins ranked right, originals of FALSE statements preferred, and the first minus the second.
 
-    `same_kinds` is the excess of those twins alone whose kinds of word stand in the control too: like against like.
-    None where that cannot be told, or is the same.
+    `alike` counts the twins whose kind of word was exchanged in the control too, and `same_kinds` is the excess of
+    these alone; None where they are all twins, or none.
     """
 
     twins: Estimate
     control: Estimate
     excess: Estimate
+    alike: int
     same_kinds: Estimate | None = None
+
+    @property
+    def judged(self) -> Estimate:
+        """The excess that counts: like against like."""
+        return self.same_kinds or self.excess
+
+    @property
+    def untold(self) -> str:
+        """Why plausibility cannot be told from truth by it; empty where it can."""
+        if self.control.n < LEAST_PAIRS:
+            return (
+                f"the file has too few swaps of FALSE statements ({self.control.n}; {LEAST_PAIRS} are needed)"
+            )
+        if self.alike < LEAST_PAIRS:
+            return (
+                f"too few twins exchange a kind of word that swaps of FALSE statements exchange too ({self.alike}; "
+                f"{LEAST_PAIRS} are needed)"
+            )
+        return ""
 
 
 @dataclass(frozen=True)
 class AssociationControl:
-    """Pairs of items (the original, the swapped one) with how often each pair counts in each resample."""
+    """Pairs of items (the original, the swapped one) with how often each pair counts in each resample.
+
+    `kinds` are the kinds of word that they exchange; a pair whose kind is not named has the kind "".
+    """
 
     pairs: Pairs
     counts: Counts  # (pairs, resamples)
     kinds: frozenset[str] = frozenset()
 
     def beside(
-        self, twins: Estimate, scores: Values, same_kinds: Estimate | None = None
+        self, scores: Values, twins: Estimate, alike: int, of_these: Estimate | None
     ) -> Association | None:
         """Return the share of pairs whose original scores higher, and by how much `twins` lies above it.
 
-        `scores` (items,) are those of all items, the control's own included; `same_kinds` is the share of twins of the
-        control's kinds. The two sets are resampled independently. None where there are no pairs.
+        `scores` (items,) are those of all items, the control's own included; `alike` counts the twins of the
+        control's kinds, and `of_these` is the share of them ranked right, None where they are all or none. Twins and
+        control are resampled independently. None where there are no pairs.
         """
         if not len(self.pairs):
             return None
         control = ranked_right(scores[self.pairs], self.counts)
-        return Association(twins, control, _above(twins, control), same_kinds and _above(same_kinds, control))
+        same_kinds = None if of_these is None else _above(of_these, control)
+        return Association(twins, control, _above(twins, control), alike, same_kinds)
 
-    def of_its_kinds(self, statements: Sequence[LabelledStatement], pairs: Pairs) -> Pairs | None:
-        """Return those of `pairs` (twins, 2) whose kind of word was exchanged in the control too.
-
-        None where kinds are not known, or where that is none or all of them.
-        """
+    def of_its_kinds(self, statements: Sequence[LabelledStatement], pairs: Pairs) -> Pairs:
+        """Return those of `pairs` (twins, 2) whose kind of word was exchanged in the control too."""
         alike = np.array([statements[true].kind in self.kinds for true, _ in pairs], dtype=bool)
-        return pairs[alike] if "" not in self.kinds and alike.any() and not alike.all() else None
+        return pairs[alike]
 
 
 def as_json(association: Association | None) -> dict[str, Any]:
-    """Return `association`, `excess` and `excess_same_kinds` of the JSON."""
+    """Return `association`, `excess`, `excess_same_kinds` and `excess_valid` of the JSON."""
     if association is None:
-        reasons = dict.fromkeys(("association", "excess", "excess_same_kinds"), NO_CONTROL)
-        return {"association": None, "excess": None, "excess_same_kinds": None, "reasons": reasons}
-    found: dict[str, Any] = {
+        nothing = dict.fromkeys(("association", "excess", "excess_same_kinds"))
+        return {
+            **nothing,
+            "excess_valid": False,
+            "reasons": dict.fromkeys((*nothing, "excess_valid"), NO_CONTROL),
+        }
+    same, untold = association.same_kinds, association.untold
+    reasons = {"excess_same_kinds": "" if same else _ALL_KINDS, "excess_valid": untold}
+    return {
         "association": association.control.as_json(),
         "excess": association.excess.as_json(),
-        "excess_same_kinds": association.same_kinds and association.same_kinds.as_json(),
+        "excess_same_kinds": same and same.as_json(),
+        "excess_valid": not untold,
+        "reasons": {name: why for name, why in reasons.items() if why},
     }
-    return found if association.same_kinds else found | {"reasons": {"excess_same_kinds": _NO_KINDS}}
 
 
 def association_control(statements: Sequence[LabelledStatement], *, seed: int) -> AssociationControl:

@@ -83,14 +83,15 @@ def _plausibility(judgement: Judgement, association: Association | str | None) -
         return ""
     if isinstance(association, str):
         return f"; how much of what its twins show is plausibility is not known, since {association}"
-    twins, control, excess = association.twins, association.control, association.excess
+    twins, control, excess = association.twins, association.control, association.judged
     gained = judgement.differences.get("association_gain")
     beyond = excess.above_zero and (gained is None or gained.above_zero)
     left = "so plausibility alone does not explain it" if beyond else "so it may be plausibility, not truth"
     by_steering = "" if gained is None else f", of which {_interval(gained)} by steering"
+    among = " among twins of the same kinds of word" if association.same_kinds else ""
     return (
         f"; it ranks {_percent(twins.value)} of twins right and prefers the original of {_percent(control.value)} of "
-        f"false statements, an excess of {_interval(excess)}{by_steering}, {left}"
+        f"false statements, an excess of {_interval(excess)}{among}{by_steering}, {left}"
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from medx_core.evaluation.report.arm_words import arm_in_text, reason_in_text
+from medx_core.evaluation.report.arm_words import arm_in_text, capital, reason_in_text
 from medx_core.evaluation.report.numbers import count, percent, plain, points
 from medx_core.evaluation.report.readings import (
     UNSTEERED,
@@ -14,7 +14,7 @@ from medx_core.evaluation.report.readings import (
     part,
     sequence,
 )
-from medx_core.evaluation.report.verdict_words import WORDING, listed
+from medx_core.evaluation.report.verdict_words import PLAUSIBILITY, WORDING, listed
 
 NOT_EVALUATED = "Whether this vector helps: not evaluated."
 
@@ -34,7 +34,8 @@ def evidence_line(evaluated: Mapping[str, Any] | None, arm: str | None = None) -
         return NOT_EVALUATED
     gain = _gain(read, name)
     said = f"A vector made this way {_verdict(judged, f' ({gain})' if gain else '')}."
-    more = (_plausibility(read, name), _false_acceptance(read, name), _measured_on(read))
+    told = str(judged.get("reason") or "").startswith(PLAUSIBILITY)
+    more = ("" if told else _plausibility(read, name), _false_acceptance(read, name), _measured_on(read))
     return " ".join(part for part in (said, *more) if part)
 
 
@@ -82,14 +83,12 @@ def _plausibility(read: Evaluation, name: str) -> str:
     """Say what the association control leaves of what the twins show, or that there is no such control."""
     arm = read.arm(name)
     matched = part(arm.data, "matched") if arm else {}
-    excess = figure(part(matched, "excess"))
+    if matched.get("excess_valid") is False:
+        why = str(part(matched, "reasons").get("excess_valid") or "")
+        return f"{capital(PLAUSIBILITY)}: {reason_in_text(why)}."
+    excess = figure(matched.get("excess_same_kinds")) or figure(matched.get("excess"))
     if excess is None or not excess.interval:
-        untold = matched.get("kind") == "twins" and "excess" in matched
-        return (
-            "Plausibility was not told from truth: its twins have no swaps of false statements."
-            if untold
-            else ""
-        )
+        return ""
     low, high = excess.interval
     gained = figure(part(matched, "vs_unsteered").get("excess_difference"))
     beyond = low > 0 and (gained is None or gained.interval is None or gained.interval[0] > 0)

@@ -11,7 +11,6 @@ from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput
 from medx_core.evaluation.arms import ArmScores, ControlDraws, TestItems
 from medx_core.evaluation.association import (
-    NO_CONTROL,
     NO_TWINS,
     Association,
     AssociationControl,
@@ -23,7 +22,16 @@ from medx_core.evaluation.association import (
 )
 from medx_core.evaluation.bootstrap import Resamples, resamples
 from medx_core.evaluation.conclusion import FalseAcceptance, conclusion
-from medx_core.evaluation.helps import LEVEL, REFERENCES, Contest, Judgement, excess_gained, holm, judged
+from medx_core.evaluation.helps import (
+    LEVEL,
+    REFERENCES,
+    Contest,
+    Judgement,
+    excess_gained,
+    holm,
+    judged,
+    untold,
+)
 from medx_core.evaluation.metrics import arm_figures, checked, draws_figures, draws_json
 from medx_core.evaluation.paired import against
 from medx_core.evaluation.wording_free import Twins, WordingFree, wording_free_part
@@ -53,6 +61,25 @@ def evaluated(  # noqa: PLR0913 - what was run, and what it is judged beside
     Raises:
         BadInput: there are no items, two arms of one name, or scores that do not belong to the items.
     """
+    contest = contest_of(items, arms, controls, wording=wording, seed=seed, shared=shared)
+    with threadpool_limits(1, user_api="blas"):  # many small products: threads cost more than they bring
+        return _measured(contest, declared)
+
+
+def contest_of(
+    items: TestItems,
+    arms: Sequence[ArmScores],
+    controls: Sequence[ControlDraws],
+    *,
+    wording: Sequence[LabelledStatement],
+    seed: int,
+    shared: int = 0,
+) -> Contest:
+    """Return what arms are judged by, with the association control of twins; for the arguments see `evaluated`.
+
+    Raises:
+        BadInput: there are no items, two arms of one name, or scores that do not belong to the items.
+    """
     kept = counted(items.statements)
     tested = items_among(items, kept)
     if not len(tested):
@@ -69,9 +96,7 @@ def evaluated(  # noqa: PLR0913 - what was run, and what it is judged beside
         shared,
     )
     control = association_control(items.statements, seed=seed + 1)
-    contest = replace(contest, association=cache(partial(_association, contest, control, everything)))
-    with threadpool_limits(1, user_api="blas"):  # many small products: threads cost more than they bring
-        return _measured(contest, declared)
+    return replace(contest, association=cache(partial(_association, contest, control, everything)))
 
 
 def _association(
@@ -83,8 +108,9 @@ def _association(
         return None
     scores, weights = contest.arms[name].scores, contest.resamples
     alike = control.of_its_kinds(contest.items.statements, twins.pairs)
-    same_kinds = None if alike is None else twins.score(scores, weights, alike)
-    return control.beside(twins.score(scores, weights), everything[name].scores, same_kinds)
+    some = 0 < len(alike) < twins.n
+    of_these = twins.score(scores, weights, alike) if some else None
+    return control.beside(everything[name].scores, twins.score(scores, weights), len(alike), of_these)
 
 
 def _measured(contest: Contest, declared: str) -> dict[str, Any]:
@@ -96,19 +122,25 @@ def _measured(contest: Contest, declared: str) -> dict[str, Any]:
         gained = excess_gained(contest, name) if of_twins else None
         if gained is not None:
             found[name]["matched"]["vs_unsteered"]["excess_difference"] = gained.as_json()
-    beside: Association | str | None = None
-    if of_twins and declared in contest.arms:
-        untold = "" if judgement.reason.endswith(NO_CONTROL) else NO_CONTROL
-        beside = contest.association(declared) or untold or None
     return {
         "arms": found,
         "matched": _about(contest.wording_free()),
         "helps": judgement.helps,
         "failed_controls": list(judgement.failed),
-        "conclusion": conclusion(judgement, _acceptance(contest, declared), beside),
+        "conclusion": conclusion(judgement, _acceptance(contest, declared), _beside(contest, judgement)),
         "judged": {"arm": declared, **_judgement_json(judgement)},
         "exploratory": _exploratory(contest, declared),
     }
+
+
+def _beside(contest: Contest, judgement: Judgement) -> Association | str | None:
+    """Return what the conclusion tells of plausibility: figures, why there are none, or nothing."""
+    if judgement.arm not in contest.arms:
+        return None
+    why = untold(contest, judgement.arm)
+    if why:
+        return None if judgement.reason.endswith(why) else why
+    return contest.association(judgement.arm)
 
 
 def _named(

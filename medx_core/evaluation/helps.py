@@ -9,6 +9,7 @@ part nobody can say: wording cannot be ruled out.
 Where that part is made of twins there are two controls more. What is merely plausible is preferred in swaps of FALSE
 statements too, whose versions are both false; so the share of twins ranked right must lie above the share of originals
 preferred there, and further above it than it does without steering: what the model brings along is no gain of steering.
+Of the twins only those count there whose kind of word was exchanged in the control too.
 A gate that reads plausibility alone would otherwise be said to help nearly every time.
 """
 
@@ -18,7 +19,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from medx_core.evaluation.arms import ArmScores, ControlDraws, TestItems
-from medx_core.evaluation.association import LEAST_PAIRS, NO_CONTROL, Association
+from medx_core.evaluation.association import NO_CONTROL, Association
 from medx_core.evaluation.bootstrap import Estimate, Resamples, balanced_accuracies
 from medx_core.evaluation.wording_free import Twins, WordingFree
 
@@ -93,7 +94,7 @@ def judged(contest: Contest, name: str, *, thorough: bool = True) -> Judgement:
             found = _on_part(contest, name, part)
             differences |= found
             failed += [one for one, what in found.items() if part.valid and not what.above_zero]
-    helps, reason = _verdict(failed, missing, part, _untold(contest, name, part))
+    helps, reason = _verdict(failed, missing, part, "" if failed else untold(contest, name))
     if helps and contest.shared:
         helps, reason = None, _fitted_on(contest)
     return Judgement(name, helps, tuple(failed), differences, reason)
@@ -135,17 +136,12 @@ def _verdict(
     return (None, f"{_PLAUSIBILITY}: {untold}") if untold else (True, "")
 
 
-def _untold(contest: Contest, name: str, part: WordingFree | str) -> str:
-    """Say why twins leave open what is plausibility, empty where they do not."""
-    if not isinstance(part, Twins):
+def untold(contest: Contest, name: str) -> str:
+    """Say why twins leave open what of an arm's is plausibility; empty where they do not, and without twins."""
+    if not isinstance(contest.wording_free(), Twins):
         return ""
     found = contest.association(name)
-    if found is None:
-        return NO_CONTROL
-    few = found.control.n < LEAST_PAIRS
-    return (
-        f"the file has {found.control.n} swaps of FALSE statements, {LEAST_PAIRS} are needed" if few else ""
-    )
+    return NO_CONTROL if found is None else found.untold
 
 
 def _on_all_items(contest: Contest, name: str) -> tuple[dict[str, Estimate], list[str]]:
@@ -180,23 +176,19 @@ def _on_part(contest: Contest, name: str, part: WordingFree) -> dict[str, Estima
         if control in contest.arms
     }
     association = contest.association(name) if isinstance(part, Twins) else None
-    if association is not None and association.control.n >= LEAST_PAIRS:
-        found[ASSOCIATION] = association.excess
-        found |= _excess_gained(contest, name)
+    if association is not None and not association.untold:
+        found[ASSOCIATION] = association.judged
+        gained = excess_gained(contest, name)
+        found |= {} if gained is None else {ASSOCIATION_GAIN: gained}
     return found
 
 
-def _excess_gained(contest: Contest, name: str) -> dict[str, Estimate]:
-    gained = excess_gained(contest, name)
-    return {} if gained is None else {ASSOCIATION_GAIN: gained}
-
-
 def excess_gained(contest: Contest, name: str) -> Estimate | None:
-    """Return an arm's excess minus that of `unsteered`, paired; None where one of them has none."""
+    """Return an arm's excess, like against like, minus that of `unsteered`, paired; None where one of them has none."""
     if name == UNSTEERED or UNSTEERED not in contest.arms:
         return None
     ours, theirs = contest.association(name), contest.association(UNSTEERED)
-    return None if ours is None or theirs is None else ours.excess.minus(theirs.excess)
+    return None if ours is None or theirs is None else ours.judged.minus(theirs.judged)
 
 
 def _own(contest: Contest, name: str) -> list[ControlDraws]:

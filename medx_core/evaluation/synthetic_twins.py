@@ -19,25 +19,15 @@ is 0, although the gate was fitted on the style of TRUE statements and the contr
 """
 
 from dataclasses import dataclass, field
-from functools import cache
 
 import numpy as np
 
 from medx_core.data.labelled_statements import LabelledStatement
-from medx_core.evaluation.arms import ArmScores, TestItems, Values
-from medx_core.evaluation.association import (
-    Association,
-    AssociationControl,
-    arm_among,
-    association_control,
-    counted,
-    items_among,
-)
-from medx_core.evaluation.bootstrap import Resamples, resamples
-from medx_core.evaluation.helps import Contest, Judgement, judged
+from medx_core.evaluation.arms import TestItems, Values
+from medx_core.evaluation.figures import contest_of
+from medx_core.evaluation.helps import Judgement, judged
 from medx_core.evaluation.synthetic_arms import fit_twin_arms
 from medx_core.evaluation.synthetic_world import WIDTH, Sample, World, worded
-from medx_core.evaluation.wording_free import Twins, WordingFree, wording_free_part
 
 TRAIN_TWINS = 850
 TEST_TWINS = 750
@@ -103,30 +93,11 @@ def twin_judgement(effect: int, test_twins: int, random: np.random.Generator) ->
         *worded_swaps(tested, "test ", random, source=True),
         *worded_swaps(control, "control ", random, source=False),
     ]
-    wording = worded_swaps(train, "train ", random, source=True)
-    kept = counted(statements)
-    items = items_among(TestItems(statements), kept)
-    seed = int(random.integers(2**31))
-    everything = {one.name: one for one in fitted.arms(np.concatenate([tested.states, control.states]))}
-    weights = resamples(items.gold, items.groups, seed=seed)
-    part = cache(lambda: wording_free_part(items, wording, seed=seed))
-    beside = association_control(statements, seed=seed + 1)
-    contest = Contest(
-        items,
-        {name: arm_among(arm, kept) for name, arm in everything.items()},
+    contest = contest_of(
+        TestItems(statements),
+        fitted.arms(np.concatenate([tested.states, control.states])),
         fitted.controls(tested.states, random),
-        weights,
-        part,
-        association=cache(lambda name: _association(part(), weights, beside, everything[name])),
+        wording=worded_swaps(train, "train ", random, source=True),
+        seed=int(random.integers(2**31)),
     )
     return judged(contest, "gated", thorough=False)
-
-
-def _association(
-    part: WordingFree | str, weights: Resamples, control: AssociationControl, arm: ArmScores
-) -> Association | None:
-    """Set the twins of an arm beside the control, as the figures of an evaluation do."""
-    if not isinstance(part, Twins):
-        return None
-    tested = arm.scores[: len(weights.gold)]  # they come before the control
-    return control.beside(part.score(tested, weights), arm.scores)

@@ -80,7 +80,7 @@ def test_twins_are_ranked_and_stand_beside_their_association_control():
 )
 def test_the_conclusion_never_leaves_the_association_control_out(preferred, said):
     found = evaluated(
-        twin_items(120, 40), twin_arms(120, 40, preferred), [], declared="gated", wording=(), seed=1
+        twin_items(120, 120), twin_arms(120, 120, preferred), [], declared="gated", wording=(), seed=1
     )
     assert "prefers the original of 50.0 % of false statements" in found["conclusion"]
     assert said in found["conclusion"]
@@ -92,14 +92,9 @@ def drawn_controls(pairs):
     return [ControlDraws(f"gated_{kind}", "gated", np.tile(said, (20, 1))) for kind in ("random", "shuffled")]
 
 
-def judged_on_twins(
-    pairs, controls, *, preferred=110, control_preferred=0.5, kinds=("",), unsteered_first=None
-):
+def judged_on_twins(pairs, controls, *, preferred=110, control_preferred=0.5, unsteered_first=None):
     """The evaluation of a gated arm that ranks `preferred` twins right and beats everything but perhaps plausibility."""
     items = twin_items(pairs, controls)
-    named = TestItems(
-        [replace(one, kind=kinds[number // 2 % len(kinds)]) for number, one in enumerate(items.statements)]
-    )
     first = np.r_[np.arange(pairs) < preferred, np.arange(controls) < control_preferred * controls]
     scores = np.where(np.stack([first, ~first], axis=1).ravel(), 1.0, -1.0)
     no = ("unsteered", "prompt_only", "prior")
@@ -107,7 +102,7 @@ def judged_on_twins(
     if unsteered_first is not None:  # it ranks, though it says FALSE to everything
         ranked = np.where(np.stack([unsteered_first, ~unsteered_first], axis=1).ravel(), -1.0, -2.0)
         arms[0] = ArmScores("unsteered", ranked)
-    return evaluated(named, arms, drawn_controls(pairs), declared="gated", wording=(), seed=1)
+    return evaluated(items, arms, drawn_controls(pairs), declared="gated", wording=(), seed=1)
 
 
 def test_an_arm_that_beats_everything_on_twins_helps_when_plausibility_explains_less():
@@ -124,7 +119,8 @@ def test_an_arm_that_prefers_the_original_of_false_statements_as_often_does_not_
 
 
 @pytest.mark.parametrize(
-    ("controls", "said"), [(0, "has no swaps of FALSE statements"), (99, "has 99 swaps")]
+    ("controls", "said"),
+    [(0, "has no swaps of FALSE statements"), (99, "has too few swaps of FALSE statements (99;")],
 )
 def test_twins_without_enough_of_their_control_leave_the_question_open(controls, said):
     found = judged_on_twins(120, controls)
@@ -139,23 +135,57 @@ def test_twins_without_their_control_say_so_also_when_nothing_is_gained():
     assert "how much of what its twins show is plausibility is not known" in found["conclusion"]
 
 
+def of_kinds(items, twin_kind, control_kind):
+    """The items with the kind of word that each pair exchanged, by the number of its pair."""
+    return TestItems(
+        [
+            replace(one, kind=(twin_kind if one.source_answer else control_kind)(number // 2))
+            for number, one in enumerate(items.statements)
+        ]
+    )
+
+
+def judged_by_kinds(twin_kind, control_kind, right):
+    """A gated arm that ranks the twins `right` (by number) and prefers the original in half of 120 control pairs."""
+    items = of_kinds(twin_items(len(right), 120), twin_kind, control_kind)
+    first = np.r_[right, np.arange(120) % 2 == 0]
+    scores = np.where(np.stack([first, ~first], axis=1).ravel(), 1.0, -1.0)
+    no = ("unsteered", "prompt_only", "prior")
+    arms = [*(ArmScores(name, np.full(len(scores), -1.0)) for name in no), ArmScores("gated", scores)]
+    return evaluated(items, arms, drawn_controls(len(right)), declared="gated", wording=(), seed=1)
+
+
 def test_like_is_held_against_like_where_the_control_lacks_some_kinds():
-    every_other = judged_on_twins(120, 120, preferred=60, kinds=("nerve", "count"))
-    assert every_other["arms"]["gated"]["matched"]["excess_same_kinds"] is None  # all kinds in both
-    items = twin_items(120, 40)
-    named = [
-        replace(one, kind="count" if one.source_answer and number // 2 < 60 else "nerve")
-        for number, one in enumerate(items.statements)
-    ]
-    # the counts are ranked right, the nerves as often as in the control
-    first = np.r_[np.ones(60, bool), np.arange(60) % 2 == 0, np.arange(40) % 2 == 0]
-    scores = np.stack([first, ~first], axis=1).ravel().astype(float)
-    arms = [ArmScores("unsteered", np.zeros(len(scores))), ArmScores("gated", scores)]
-    found = evaluated(TestItems(named), arms, [], declared="gated", wording=(), seed=1)
+    # the counts are all ranked right, the nerves as often as in the control, which has nerves only
+    right = np.r_[np.ones(100, bool), np.arange(120) % 2 == 0]
+    found = judged_by_kinds(lambda n: "count" if n < 100 else "nerve", lambda _: "nerve", right)
     matched = found["arms"]["gated"]["matched"]
-    assert matched["excess"]["value"] == pytest.approx(0.25)
+    assert matched["excess"]["low"] > 0
     assert matched["excess_same_kinds"]["value"] == pytest.approx(0.0)
-    assert matched["excess_same_kinds"]["n"] == 100
+    assert matched["excess_same_kinds"]["n"] == 240
+    assert found["judged"]["differences"]["association"] == matched["excess_same_kinds"]
+    assert found["helps"] is False
+    assert "among twins of the same kinds of word" in found["conclusion"]
+
+
+@pytest.mark.parametrize(
+    ("twin_kind", "control_kind"), [("count", "nerve"), ("", "nerve"), ("nerve", "")], ids=repr
+)
+def test_a_control_of_other_kinds_is_none(twin_kind, control_kind):
+    found = judged_by_kinds(lambda _: twin_kind, lambda _: control_kind, np.ones(120, bool))
+    assert found["helps"] is None
+    assert "too few twins exchange a kind of word" in found["judged"]["reason"]
+    assert found["arms"]["gated"]["matched"]["excess_valid"] is False
+    assert "does not explain" not in found["conclusion"]
+
+
+def test_where_all_kinds_stand_in_the_control_all_twins_count():
+    right = np.arange(120) < 110
+    found = judged_by_kinds(lambda n: ("nerve", "bone")[n % 2], lambda n: ("bone", "nerve")[n % 2], right)
+    matched = found["arms"]["gated"]["matched"]
+    assert found["helps"] is True
+    assert matched["excess_same_kinds"] is None
+    assert "all stand in the control" in matched["reasons"]["excess_same_kinds"]
 
 
 def test_twins_nobody_could_read_for_wording_say_so():

@@ -28,10 +28,15 @@ def test_the_evidence_line_names_what_was_not_beaten_and_what_stays_open():
     assert evidence_line(bare_result()).endswith(": wording cannot be ruled out.")
 
 
-def test_twins_without_their_control_say_that_plausibility_was_not_told_apart():
+def test_twins_without_their_control_say_once_that_plausibility_was_not_told_apart():
     result = synthetic_result()
-    result["arms"]["gated"]["matched"] |= {"kind": "twins", "excess": None, "association": None}
-    assert "Plausibility was not told from truth" in evidence_line(result)
+    reasons = {"excess_valid": "the file has no swaps of FALSE statements"}
+    result["arms"]["gated"]["matched"] |= {"excess": None, "excess_valid": False, "reasons": reasons}
+    said = "Plausibility cannot be told from truth: the file has no swaps of FALSE statements."
+    assert said in evidence_line(result)
+    open_for_it = {"helps": None, "failed_controls": [], "reason": said[:1].lower() + said[1:-1]}
+    line = evidence_line(result | open_for_it | {"judged": result["judged"] | open_for_it})
+    assert line.count("no swaps of FALSE statements") == 1
 
 
 @pytest.mark.parametrize("nothing", [None, {}, {"arms": {}}, {"helps": True, "arms": {}}])

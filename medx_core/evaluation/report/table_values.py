@@ -48,6 +48,7 @@ class Table:
 
 
 EMPTY = Cell(NOTHING)
+IN_POINTS = ("excess", "excess_same_kinds", "vs_unsteered")
 
 
 def arm_row(arm: Arm, evaluated: Evaluation, cells: Iterable[Cell]) -> Row:
@@ -81,7 +82,7 @@ def wording_free_cell(arm: Arm, key: str) -> Cell | None:
     shown = wording_free_figure(arm, key)
     if shown is None:
         return None
-    return figure_cell(shown, points if key in ("excess", "vs_unsteered") else spoken(key))
+    return figure_cell(shown, points if key in IN_POINTS else spoken(key))
 
 
 def same_n(figures: Iterable[Figure | None]) -> str:

@@ -8,6 +8,7 @@ from medx_core.evaluation.report.readings import Evaluation, Json, figure, part,
 
 VALID_UP_TO = 0.55
 WORDING = "wording cannot be ruled out"
+PLAUSIBILITY = "plausibility cannot be told from truth"
 
 
 def verdict(evaluated: Evaluation) -> tuple[str, str]:
