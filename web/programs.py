@@ -78,13 +78,13 @@ def _batches(services: Services) -> None:
     @door(services)
     def job_status(person: Person, job: str) -> dict[str, Any]:
         """Return where a job stands: status and how many rows are answered, quarantined, cancelled, waiting."""
-        return job_json(visible_job(services, job, person))
+        return visible_job(services, job, person).as_json()
 
     @door(services)
     def cancel(person: Person, job: str) -> dict[str, Any]:
         """Cancel what is not answered yet; what is finished stays."""
         cancel_job(services, person, job)
-        return job_json(services.jobs.get(job))
+        return services.jobs.get(job).as_json()
 
     @door(services)
     def download_results(person: Person, job: str) -> str:
@@ -182,21 +182,4 @@ def answered_json(job: JobSnapshot, item: ItemSnapshot | None) -> dict[str, Any]
             stored.answer.as_json() | {"id": stored.public_id} for stored in (item.answers if item else ())
         ],
         "medx_version": __version__,
-    }
-
-
-def job_json(job: JobSnapshot) -> dict[str, Any]:
-    """Return where a job stands."""
-    progress = job.progress
-    return {
-        "job": job.public_id,
-        "status": job.status.value,
-        "rows": progress.total,
-        "queued": progress.queued,
-        "running": progress.running,
-        "answered": progress.answered,
-        "quarantined": progress.quarantined,
-        "cancelled": progress.cancelled,
-        "created_at": iso(job.created_at),
-        "finished_at": iso(job.finished_at),
     }

@@ -33,9 +33,12 @@ def remove_unneeded(folder: Path, runs: Iterable[Run], *, now: float) -> int:
     for file in folder.iterdir() if folder.is_dir() else ():
         if file.name in needed or not _NAME.fullmatch(file.name) or not file.is_file():
             continue
-        if now - file.stat().st_mtime > KEPT_SECONDS:
-            file.unlink(missing_ok=True)  # another worker may have been here
-            removed += 1
+        try:
+            if now - file.stat().st_mtime > KEPT_SECONDS:
+                file.unlink()
+                removed += 1
+        except FileNotFoundError:  # another worker was here
+            continue
     if removed:
         log.info("files of evaluations that have ended were removed: %d", removed)
     return removed

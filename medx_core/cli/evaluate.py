@@ -1,6 +1,5 @@
 """`medx evaluate`: what steering does to a model, with every control, on a file of labelled statements."""
 
-import json
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -11,7 +10,7 @@ import typer
 
 from medx_core.cli.evaluation_record import RunRecord, begun_by_command, taken_up
 from medx_core.cli.evaluation_running import run_request
-from medx_core.cli.outputs import refuse_input_as_output
+from medx_core.cli.outputs import refuse_input_as_output, write_json
 from medx_core.errors import StorageFault
 from medx_core.evaluation.requests import BUNDLED, EvaluationRequest, arms_named
 from medx_core.settings import settings
@@ -135,15 +134,7 @@ def _show_stage(what: str, done: int, total: int) -> None:
 def _write(result: Mapping[str, Any], json_out: str) -> None:
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr)
-    text = json.dumps(result, ensure_ascii=False, allow_nan=False)
-    if json_out == "-":
-        print(text)
-    elif json_out:
-        target = Path(json_out)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        fresh = target.with_name(target.name + ".new")
-        fresh.write_text(text + "\n", encoding="utf-8")
-        fresh.replace(target)
+    write_json(result, json_out)
 
 
 def _print_table(result: Mapping[str, Any]) -> None:

@@ -86,13 +86,19 @@ def retry(
     """Let the questions of a job that were set aside wait again, with all their attempts before them."""
     with opened_database() as database:
         jobs, health = JobStore(database), HealthStore(database)
+        if jobs.get(job_id).status is JobStatus.CANCELLED:
+            raise BadInput("There is nothing to try again: this job was cancelled.")
         aside = [item for item in _set_aside(jobs, jobs.get(job_id)) if row in {None, item.row}]
         if not aside:
             which = "no question of this job was" if row is None else f"row {row} of this job was not"
             raise BadInput(f"There is nothing to try again: {which} set aside.")
-        for item in aside:
-            health.retry_quarantined(item.id)
-        _note(database, "retry", job_id, count=len(aside))
+        again = 0
+        try:
+            for item in aside:
+                health.retry_quarantined(item.id)
+                again += 1
+        finally:  # each stands by itself, so that those done are told of whatever stopped the rest
+            _note(database, "retry", job_id, count=again)
         job, worker_seen = jobs.get(job_id), _worker_seen(health)
     if as_json:
         _print_json(job_contract(job) | {"retried": [item.row for item in aside]})
@@ -121,24 +127,13 @@ def cancel(job_id: JobId, as_json: AsJson = False) -> None:
 
 
 def job_contract(job: JobSnapshot) -> dict[str, Any]:
-    """Return where a job stands, under the names that the page's own interface for programs uses."""
-    progress = job.progress
-    return {
-        "job": job.public_id,
+    """Return where a job stands, and what it is."""
+    return job.as_json() | {
         "kind": job.kind.value,
         "title": job.title,
         "person": job.person,
         "mode": job.mode.value,
         "arms": [arm.value for arm in job.arms],
-        "status": job.status.value,
-        "rows": progress.total,
-        "queued": progress.queued,
-        "running": progress.running,
-        "answered": progress.answered,
-        "quarantined": progress.quarantined,
-        "cancelled": progress.cancelled,
-        "created_at": iso(job.created_at),
-        "finished_at": iso(job.finished_at),
     }
 
 

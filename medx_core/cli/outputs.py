@@ -1,6 +1,9 @@
 """Where commands write: never over what the user handed in, and over a file of theirs only when told to."""
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from medx_core.errors import BadInput
 
@@ -33,3 +36,26 @@ def refuse_existing(output: Path, *, force: bool) -> None:
     """
     if output.is_file() and not force:
         raise BadInput(f"{output} exists already; choose another place, or say --force to replace it.")
+
+
+def write_json(content: Mapping[str, Any], output: str) -> None:
+    """Write one JSON object to a file, whole or not at all; `output` is - for standard output, or empty for nowhere.
+
+    Raises:
+        BadInput: the file cannot be written.
+    """
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False)
+    if output == "-":
+        print(text)
+    elif output:
+        target = Path(output)
+        fresh = target.with_name(target.name + ".new")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            fresh.write_text(text + "\n", encoding="utf-8")
+            fresh.replace(target)
+        except OSError as error:
+            reason = (error.strerror or "unknown reason").lower()
+            raise BadInput(
+                f"{output} cannot be written ({reason}); choose another place with --json."
+            ) from error

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from medx_core import __version__
-from medx_core.cli.outputs import refuse_input_as_output
+from medx_core.cli.outputs import refuse_input_as_output, write_json
 from medx_core.errors import BadInput
 from medx_core.evaluation.replicates import replicated
 
@@ -34,12 +34,9 @@ def replicates(
     for path in results:
         refuse_input_as_output(path, json_out)
     found = {"medx_version": __version__, **replicated([_read(path) for path in results])}
-    text = json.dumps(found, ensure_ascii=False, allow_nan=False)
+    write_json(found, json_out)
     if json_out == "-":
-        print(text)
         return
-    if json_out:
-        Path(json_out).write_text(text + "\n", encoding="utf-8")
     for name, model in found["models"].items():
         _print_model(name, model)
     for remark in found["remarks"]:
@@ -64,7 +61,9 @@ def _print_model(name: str, model: Mapping[str, Any]) -> None:
     print(f"{name}: {model['runs']} runs, seeds {seeds}; helps: {verdicts}. {INTERVALS}")
     print(f"\n{'arm':<20}" + "".join(f"{heading:>20}" for _, heading in COLUMNS))
     for arm, figures in model["arms"].items():
-        print(f"{arm:<20}" + "".join(f"{_cell(_at(figures, place)):>20}" for place, _ in COLUMNS))
+        print(
+            f"{arm:<20}" + "".join(f"{_cell(_at(figures, place), model['runs']):>20}" for place, _ in COLUMNS)
+        )
     print()
 
 
@@ -74,10 +73,11 @@ def _at(figures: Mapping[str, Any], place: str) -> Mapping[str, float] | None:
     return found.get(rest) if rest and found else found
 
 
-def _cell(mean: Mapping[str, float] | None) -> str:
+def _cell(mean: Mapping[str, float] | None, runs: int) -> str:
     if mean is None:
         return "-"
     value = f"{100 * mean['value']:.1f}"
-    if "low" in mean:
-        return f"{value} [{100 * mean['low']:.1f}, {100 * mean['high']:.1f}]"
-    return f"{value} ({100 * mean['lowest']:.1f} to {100 * mean['highest']:.1f})"
+    spread = (mean["low"], mean["high"]) if "low" in mean else (mean["lowest"], mean["highest"])
+    said = "[{:.1f}, {:.1f}]" if "low" in mean else "({:.1f} to {:.1f})"
+    few = f" of {mean['runs']:.0f}" if mean["runs"] < runs else ""
+    return f"{value} {said.format(*(100 * end for end in spread))}{few}"

@@ -100,7 +100,9 @@ def build(  # noqa: PLR0913 - one parameter an option
     parts = statements_by_category(data, category, seed)
     with opened_database() as database:
         model = build_model(settings())
-        kept = ResumableBuild.of(settings().home, recipe, model.weight_sha256, parts) if resume else None
+        # a vector of another number type is another vector
+        made_by = f"{model.weight_sha256} {model.placement}"
+        kept = ResumableBuild.of(settings().home, recipe, made_by, parts) if resume else None
         present = VectorStore(database).active(model.weight_sha256) if missing else {}
         wanted = {name: found for name, found in parts.items() if name not in present}
         if wanted:

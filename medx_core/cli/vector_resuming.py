@@ -26,10 +26,10 @@ class ResumableBuild:
 
     @classmethod
     def of(
-        cls, home: Path, recipe: "VectorRecipe", model_sha256: str, parts: Mapping[Category, Parts]
+        cls, home: Path, recipe: "VectorRecipe", weights_and_device: str, parts: Mapping[Category, Parts]
     ) -> "ResumableBuild":
-        """Return the build of these statements by this recipe: the same one whenever it is asked for again."""
-        told = repr((recipe, model_sha256, [(name.value, part) for name, part in parts.items()]))
+        """Return the build of these statements by this recipe on this device: the same whenever it is asked for again."""
+        told = repr((recipe, weights_and_device, [(name.value, part) for name, part in parts.items()]))
         return cls(home / "traces" / hashlib.sha256(told.encode()).hexdigest()[:16])
 
     @property

@@ -94,7 +94,7 @@ class AssociationControl:
     def of_its_kinds(self, statements: Sequence[LabelledStatement], pairs: Pairs) -> Pairs:
         """Return those of `pairs` (twins, 2) whose kind of word was exchanged in the control too."""
         alike = np.array([statements[true].kind in self.kinds for true, _ in pairs], dtype=bool)
-        return pairs[alike]
+        return np.asarray(pairs[alike], dtype=np.intp)
 
 
 def as_json(association: Association | None) -> dict[str, Any]:

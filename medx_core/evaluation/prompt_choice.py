@@ -6,6 +6,7 @@ so that nothing can be said to help, and an evaluation costs about half.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from medx_core.errors import BadInput, ModelUnavailable
 from medx_core.evaluation.arms import Flags
 from medx_core.evaluation.prompt_candidates import PromptCandidate, instructed_candidates, plain_candidates
 from medx_core.models.prompting import VerdictPrompt
+from medx_core.traces.running import OnProgress, silent
 from medx_core.traces.statement_runner import RunScores, StatementRunner
 
 RunnerFor = Callable[[VerdictPrompt], StatementRunner]
@@ -85,11 +87,13 @@ def choose_prompts(
     more = instructed_candidates({one.category for one in train}, questions=questions)
     candidates = (_named(given, plain),) if given else plain + more
     tried, refused = [], {}
-    for number, candidate in enumerate(candidates, start=1):
-        on_stage("trying prompts", number, len(candidates))
+    for number, candidate in enumerate(candidates):
+        told = partial(_told, on_stage, number * len(train), len(candidates) * len(train))
         try:
-            tried.append(_tried(runner_for, candidate, train, gold))
+            tried.append(_tried(candidate_scores(runner_for, candidate, train, told), candidate, gold))
         except ModelUnavailable as error:
+            if given:
+                raise BadInput(f"The prompt {given!r} does not work with this model: {error}") from error
             refused[candidate.version] = str(error)
     usable = [one for one in tried if one.candidate in plain]
     if not usable:
@@ -103,7 +107,10 @@ def choose_prompts(
 
 
 def candidate_scores(
-    runner_for: RunnerFor, candidate: PromptCandidate, statements: Sequence[LabelledStatement]
+    runner_for: RunnerFor,
+    candidate: PromptCandidate,
+    statements: Sequence[LabelledStatement],
+    on_progress: OnProgress = silent,
 ) -> RunScores:
     """Score the statements, unsteered, each with the prompt that the candidate has for its category.
 
@@ -112,9 +119,12 @@ def candidate_scores(
     """
     scores, words = np.zeros(len(statements)), np.zeros(len(statements), dtype=bool)
     asked_with = [candidate.prompt_for(one.category) for one in statements]
+    done = 0
     for prompt in dict.fromkeys(asked_with):
         rows = [row for row, one in enumerate(asked_with) if one == prompt]
-        run = runner_for(prompt).scores([statements[row].text for row in rows])
+        told = partial(_added, on_progress, done, len(statements))
+        run = runner_for(prompt).scores([statements[row].text for row in rows], told)
+        done += len(rows)
         scores[rows] = run.scores
         words[rows] = False if run.answer_words is None else run.answer_words
     return RunScores(scores, words)
@@ -128,10 +138,15 @@ def _named(name: str, candidates: Sequence[PromptCandidate]) -> PromptCandidate:
     return found[0]
 
 
-def _tried(
-    runner_for: RunnerFor, candidate: PromptCandidate, train: Sequence[LabelledStatement], gold: Flags
-) -> TriedPrompt:
-    run = candidate_scores(runner_for, candidate, train)
+def _told(on_stage: OnStage, before: int, total: int, done: int, _of_these: int) -> None:
+    on_stage("trying prompts", before + done, total)
+
+
+def _added(on_progress: OnProgress, before: int, total: int, done: int, _of_these: int) -> None:
+    on_progress(before + done, total)
+
+
+def _tried(run: RunScores, candidate: PromptCandidate, gold: Flags) -> TriedPrompt:
     return TriedPrompt(
         candidate=candidate,
         run=run,

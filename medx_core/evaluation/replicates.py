@@ -10,10 +10,11 @@ luck than in what they share, which nobody knows.
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from medx_core.errors import BadInput
+from medx_core.evaluation.report.numbers import written
 from medx_core.evaluation.report.readings import Figure, Json, evaluation, figure, part
 
 FIGURES = (
@@ -29,12 +30,23 @@ ON_THE_WORDING_FREE_PART = ("accuracy", "association", "excess", "excess_same_ki
 GAINED = ("accuracy_difference", "excess_difference")
 """What steering adds there, paired with the unsteered arm."""
 FEWEST = 2
-ALIKE = (
-    ("n_train", "statements to train"),
-    ("n_test", "statements to test"),
-    ("device", "device and number type"),
-    ("medx_version", "version of MedX"),
-)
+ALIKE = {
+    "n_train": "statements to train",
+    "n_test": "statements to test",
+    "device": "device and number type",
+    "medx_version": "version of MedX",
+    "data": "name of the data",
+    "judged.arm": "arm that is judged",
+    "settings.fit_on": "what gates are fitted on",
+    "settings.sample": "statements drawn",
+    "settings.prompt": "given prompt",
+    "settings.category": "how categories are found",
+    "matched.kind": "kind of the wording-free part, whose figures are then not averaged",
+    "matched.valid": "whether the wording-free part is valid",
+}
+"""What should be the same in replicates, by its place in the JSON."""
+ALL_OF_A_RUN = ("model_sha256", "data_sha256", "seed", "settings", "device", "medx_version")
+SHORT_HASH = 8
 
 
 def replicated(results: Sequence[Json]) -> dict[str, Any]:
@@ -51,18 +63,25 @@ def replicated(results: Sequence[Json]) -> dict[str, Any]:
     if len(results) < FEWEST:
         raise BadInput(f"Replicates are {FEWEST} evaluations or more; {len(results)} were given.")
     _checked(results)
-    by_model: dict[str, list[Json]] = defaultdict(list)
+    by_model: dict[tuple[str, str], list[Json]] = defaultdict(list)
     for one in results:
-        by_model[str(one["model"])].append(one)
-    lonely = [name for name, runs in by_model.items() if len(runs) < FEWEST]
+        by_model[str(one["model"]), str(one.get("model_sha256"))].append(one)
+    titles = {key: _title(key, by_model) for key in by_model}
+    lonely = [titles[key] for key, runs in by_model.items() if len(runs) < FEWEST]
     if lonely:
         raise BadInput(
             f"There is one evaluation of {lonely[0]} only; replicates are {FEWEST} or more of each model."
         )
     return {
-        "models": {name: _one_model(runs) for name, runs in by_model.items()},
-        "remarks": [said for name, runs in by_model.items() for said in _remarks(name, runs)],
+        "models": {titles[key]: _one_model(runs) for key, runs in by_model.items()},
+        "remarks": [said for key, runs in by_model.items() for said in _remarks(titles[key], runs)],
     }
+
+
+def _title(key: tuple[str, str], others: Iterable[tuple[str, str]]) -> str:
+    """Return a model's name, with the start of its hash where another one is called the same."""
+    name, sha256 = key
+    return name if sum(name == other for other, _ in others) == 1 else f"{name} ({sha256[:SHORT_HASH]})"
 
 
 def _checked(results: Sequence[Json]) -> None:
@@ -72,9 +91,11 @@ def _checked(results: Sequence[Json]) -> None:
             raise BadInput(
                 f"Result {number} is not what `medx evaluate --json` writes: it has no arms, model or seed."
             )
-        key = (one.get("model_sha256"), one.get("data_sha256"), one["seed"], str(one.get("settings")))
+        key = tuple(str(one.get(name)) for name in ALL_OF_A_RUN)
         if key in seen:
-            raise BadInput(f"Result {number} stands there twice: same model, data, seed and settings.")
+            raise BadInput(
+                f"Result {number} stands there twice: same model, data, seed, settings and device."
+            )
         seen.add(key)
 
 
@@ -92,6 +113,8 @@ def _one_model(runs: Sequence[Json]) -> dict[str, Any]:
 
 def _one_arm(arms: Sequence[Json]) -> dict[str, Any]:
     free = [part(arm, "matched") for arm in arms]
+    if len({one.get("kind") for one in free if one}) > 1:
+        free = []  # a share of twins and an accuracy have no mean
     against = [part(arm, "vs_unsteered") for arm in arms]
     return {
         **{name: _mean([figure(arm.get(name)) for arm in arms]) for name in FIGURES},
@@ -118,15 +141,14 @@ def _mean(figures: Sequence[Figure | None]) -> dict[str, float | int] | None:
 
 
 def _remarks(name: str, runs: Sequence[Json]) -> Iterator[str]:
-    for key, what in ALIKE:
-        values = sorted({str(one.get(key)) for one in runs})
+    for place, what in ALIKE.items():
+        values = sorted({_at(one, place) for one in runs})
         if len(values) > 1:
             yield f"{name}: the runs differ in {what}: {', '.join(values)}."
-    given = {str(_given(one)) for one in runs}
-    if len(given) > 1:
-        yield f"{name}: in some runs the prompt was given, in others it was chosen."
 
 
-def _given(result: Json) -> object:
-    choices: Mapping[str, Any] = part(result, "choices")
-    return choices.get("prompt") if choices.get("prompt_given") else ""
+def _at(result: Json, place: str) -> str:
+    found: object = result
+    for key in place.split("."):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return written(found)

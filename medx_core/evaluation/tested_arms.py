@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,7 @@ def run_arms(
     wording = lexical_reader(fitted.run.statements, asked)
     arms = (
         ArmScores("unsteered", unsteered.scores, unsteered.answer_words),
-        *_prompt_only(fitted, runner_for, asked),
+        *_prompt_only(fitted, runner_for, asked, on_stage),
         prior_arm(RunScores(unsteered.scores, unsteered.answer_words), fitted.threshold),
         *steered,
         ArmScores("probe", _probe(fitted, unsteered)),
@@ -76,10 +77,11 @@ def run_arms(
 
 
 def _prompt_only(
-    fitted: FittedArms, runner_for: RunnerFor, asked: Sequence[LabelledStatement]
+    fitted: FittedArms, runner_for: RunnerFor, asked: Sequence[LabelledStatement], on_stage: OnStage
 ) -> Iterator[ArmScores]:
     if fitted.prompts.prompt_only is not None:
-        run = candidate_scores(runner_for, fitted.prompts.prompt_only.candidate, asked)
+        told = partial(on_stage, "the best prompt alone")
+        run = candidate_scores(runner_for, fitted.prompts.prompt_only.candidate, asked, told)
         yield ArmScores("prompt_only", run.scores, run.answer_words)
 
 

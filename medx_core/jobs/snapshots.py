@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from medx_core.categories import Category, Route
+from medx_core.clock import iso
 from medx_core.jobs.status import ItemStatus, JobKind, JobStatus
 from medx_core.questions import Answer, Arm, Mode
 
@@ -42,6 +44,22 @@ class JobSnapshot:
     finished_at: datetime | None = None
     person: str = ""
     carried_columns: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Return where the job stands, as programs and the command line read it."""
+        progress = self.progress
+        return {
+            "job": self.public_id,
+            "status": self.status.value,
+            "rows": progress.total,
+            "queued": progress.queued,
+            "running": progress.running,
+            "answered": progress.answered,
+            "quarantined": progress.quarantined,
+            "cancelled": progress.cancelled,
+            "created_at": iso(self.created_at),
+            "finished_at": iso(self.finished_at),
+        }
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from medx_core.storage.lease_store import LeaseStore
 from medx_core.storage.outbox_store import OutboxStore
 from medx_core.storage.person_store import PersonStore, Role
 from tests.samples import answered, submission
-from web.programs import job_json
 
 
 @pytest.fixture
@@ -60,7 +59,7 @@ def test_a_job_is_listed_followed_tried_again_and_cancelled_as_on_the_pages(run,
     assert [job["job"] for job in json.loads(run("list", "--limit", "1", "--json"))["jobs"]] == [question]
     assert "  row 2 was set aside after 1 attempt: The question is too long.\n" in run("show", batch)
     told = json.loads(run("show", batch, "--json"))
-    assert job_json(jobs.get(batch)).items() <= told.items()
+    assert jobs.get(batch).as_json().items() <= told.items()
     assert [item["row"] for item in told["set_aside"]] == [2, 3]
 
     with pytest.raises(BadInput, match="row 1 of this job was not set aside"):

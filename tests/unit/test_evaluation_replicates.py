@@ -68,6 +68,37 @@ def test_what_cannot_be_told_together_is_refused(results, said):
 def test_what_differs_besides_the_seed_is_said():
     [said] = replicated([run_of(1), run_of(2, n_train=400)])["remarks"]
     assert "statements to train: 400, 861" in said
+    other = run_of(2, judged={"arm": "paper"}, settings={"fit_on": "statements"}, data="others.csv")
+    said = " ".join(replicated([run_of(1, settings={"fit_on": "twins"}), other])["remarks"])
+    assert "arm that is judged: gated, paper" in said
+    assert "what gates are fitted on: statements, twins" in said
+    assert "name of the data: invented_statements.csv, others.csv" in said
+
+
+def test_two_models_of_one_name_are_two():
+    runs = [run_of(seed, model_sha256=sha256) for seed in (1, 2) for sha256 in ("a" * 64, "b" * 64)]
+    found = replicated(runs)
+    assert [(name[-10:], one["runs"]) for name, one in found["models"].items()] == [
+        ("(aaaaaaaa)", 2),
+        ("(bbbbbbbb)", 2),
+    ]
+
+
+def test_the_same_seed_on_another_device_is_another_run():
+    found = replicated([run_of(1, device="cpu float32"), run_of(1, device="cpu bfloat16")])
+    assert "device and number type: cpu bfloat16, cpu float32" in found["remarks"][0]
+
+
+def test_twins_and_matched_items_have_no_mean():
+    matched = run_of(2, matched={"kind": "matched", "valid": True})
+    for arm in matched["arms"].values():
+        arm["matched"] |= {"kind": "matched"}
+    twins = run_of(1)
+    for arm in twins["arms"].values():
+        arm["matched"] |= {"kind": "twins"}
+    found = replicated([twins, matched])
+    assert found["models"][twins["model"]]["arms"]["gated"]["matched"]["accuracy"] is None
+    assert any("figures are then not averaged" in said for said in found["remarks"])
 
 
 def test_the_command_reads_results_and_refuses_what_is_none(tmp_path):
@@ -84,6 +115,8 @@ def test_the_command_reads_results_and_refuses_what_is_none(tmp_path):
     assert written["models"][run_of(1)["model"]]["runs"] == 2
     lost = CliRunner().invoke(app, ["replicates", *map(str, files), "--json", str(files[0])])
     assert isinstance(lost.exception, BadInput)
+    nowhere = CliRunner().invoke(app, ["replicates", *map(str, files), "--json", str(files[0] / "x.json")])
+    assert "cannot be written" in str(nowhere.exception)
     files[0].write_text("accuracy,0.7", encoding="utf-8")
     refused = CliRunner().invoke(app, ["replicates", *map(str, files)])
     assert isinstance(refused.exception, BadInput)
