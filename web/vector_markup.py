@@ -1,5 +1,6 @@
 """HTML and sentences about vector versions: what each is, and what promoting, retiring or going back would do."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from web.evidence import Evidence
 from web.markup import escape, link, note, table, tag
 
 PROMOTE, RETIRE, ROLL_BACK = "Promote", "Retire", "Roll back"
+_END_OF_VERDICT = re.compile(r": |\. ")
 
 
 def vectors_html(vectors: Sequence[VectorRecord], evidence: Evidence, folder: Path) -> str:
@@ -88,7 +90,10 @@ def _made(vector: VectorRecord, folder: Path) -> str:
 
 def _worth(evidence: Evidence, vector: VectorRecord) -> str:
     line, run_id = evidence.of(vector)
-    return f"{escape(line)} {link(f'/app/results?run={run_id}', 'Why?')}" if run_id else escape(line)
+    if not run_id:
+        return escape(line)
+    verdict = _END_OF_VERDICT.split(line, maxsplit=1)[0].rstrip(".")  # the rest stands where the link leads
+    return f"{escape(verdict)}. {link(f'/app/results?run={run_id}', 'Why?')}"
 
 
 def _state(vector: VectorRecord) -> str:

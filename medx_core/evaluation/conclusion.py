@@ -13,7 +13,7 @@ _BEATEN_BY = {
     "matched_unsteered": "the unsteered model where wording gives nothing away",
     "matched_prior": "a shifted threshold where wording gives nothing away",
     "association": "plausibility, as swaps of false statements show it",
-    "association_gain": "plausibility by more than the unsteered model does",
+    "association_gain": "the unsteered model in what lies beyond plausibility",
 }
 _KINDS_OF_DRAW = {"random": "random directions", "shuffled": "vectors from shuffled answers"}
 

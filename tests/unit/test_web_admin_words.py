@@ -9,9 +9,10 @@ from medx_core.clock import utc_now
 from medx_core.errors import BadInput
 from medx_core.storage.health_store import ProcessHealth
 from medx_core.storage.vector_store import VectorRecord, VectorStatus
+from tests.evaluation_results import synthetic_result
 from tests.web_site import prepared_services, site_settings
 from web.admin_markup import health_html
-from web.vector_markup import PROMOTE, RETIRE, ROLL_BACK, confirm_html, consequence
+from web.vector_markup import PROMOTE, RETIRE, ROLL_BACK, confirm_html, consequence, vectors_html
 from web.wording import process_state
 
 READY = {
@@ -107,3 +108,15 @@ def test_a_gated_shift_is_not_made_larger_than_it_was_measured(tmp_path):
     html = confirm_html("?", gated, evidence)
     assert "moves states by 0.4 % of the residual stream" in html
     assert "too small" in html
+
+
+def test_the_table_of_vectors_gives_the_verdict_and_leaves_the_rest_to_the_evaluation(tmp_path):
+    services = prepared_services(site_settings(tmp_path / "home"))
+    chosen = synthetic_result()["choices"]
+    gated = replace(FIRST, strategy="gated", layer=chosen["layer"], alpha=chosen["strength"])
+    run = services.runs.add("evaluation", {"data": "x.csv"})
+    services.runs.finish(run.public_id, synthetic_result() | {"model_sha256": FIRST.model_sha256})
+    html = vectors_html([gated], services.evidence, tmp_path)
+    assert "is not shown to help (+15.7 points" in html
+    assert "does not beat" not in html
+    assert f"run={run.public_id}" in html

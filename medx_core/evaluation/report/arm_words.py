@@ -32,7 +32,7 @@ IN_TEXT = {
     "matched_unsteered": "the unsteered model where wording gives nothing away",
     "matched_prior": "a moved threshold where wording gives nothing away",
     "association": "plausibility (swaps of false statements)",
-    "association_gain": "plausibility by more than without steering",
+    "association_gain": "the unsteered model beyond plausibility",
     "lexical": "wording alone",
 }
 MEANINGS = {
