@@ -42,8 +42,9 @@ def load_model(name: str, *, models_folder: Path, placement: Placement) -> Loade
     Raises:
         ModelUnavailable: it has not been pulled, cannot be reached, is no causal language model, or does not fit.
     """
+    refuse_missing(name, models_folder)
     source = model_source(name, models_folder)
-    folder = _local_folder(source, models_folder)
+    folder = _local_folder(source)
     network, tokenizer = _read(source, folder, placement)
     return LoadedModel(
         name=source.name,
@@ -64,8 +65,7 @@ def prepared(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> No
         tokenizer.pad_token = tokenizer.eos_token
 
 
-def _local_folder(source: ModelSource, models_folder: Path) -> Path:
-    refuse_missing(source.name, models_folder)
+def _local_folder(source: ModelSource) -> Path:
     if source.is_folder:
         return Path(source.location)
     from huggingface_hub import snapshot_download

@@ -48,6 +48,12 @@ def test_any_causal_model_in_a_folder_can_be_loaded(model_folder, tmp_path):
     assert len(model.weight_sha256) == 64
 
 
+def test_a_folder_called_like_a_catalogued_model_is_a_folder_all_the_same(model_folder, tmp_path):
+    named = model_folder.rename(tmp_path / "gemma3-270m")
+    model = load_model(str(named), models_folder=tmp_path / "models", placement=choose_placement("cpu"))
+    assert model.name == "gemma3-270m"
+
+
 def test_the_weight_hash_follows_the_weights(model_folder, tmp_path):
     memory = tmp_path / "models"
     first = weight_sha256(model_folder, memory_folder=memory)
