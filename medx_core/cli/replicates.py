@@ -59,10 +59,10 @@ def _print_model(name: str, model: Mapping[str, Any]) -> None:
     verdicts = ", ".join(f"{verdict} {count}" for verdict, count in model["helps"].items() if count)
     seeds = ", ".join(str(seed) for seed in model["seeds"])
     print(f"{name}: {model['runs']} runs, seeds {seeds}; helps: {verdicts}. {INTERVALS}")
-    print(f"\n{'arm':<20}" + "".join(f"{heading:>20}" for _, heading in COLUMNS))
+    print(f"\n{'arm':<20}" + "".join(f"{heading:>24}" for _, heading in COLUMNS))
     for arm, figures in model["arms"].items():
         print(
-            f"{arm:<20}" + "".join(f"{_cell(_at(figures, place), model['runs']):>20}" for place, _ in COLUMNS)
+            f"{arm:<20}" + "".join(f"{_cell(_at(figures, place), model['runs']):>24}" for place, _ in COLUMNS)
         )
     print()
 
