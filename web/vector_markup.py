@@ -23,11 +23,11 @@ def vectors_html(vectors: Sequence[VectorRecord], evidence: Evidence, folder: Pa
     """
     head = [
         ("vector", "short"), ("state", "short"), ("model", "named"), ("strategy", ""), ("layer", "num"),
-        ("alpha", "num"), ("norm", "num"), ("made", "num"), ("evidence", "wide"),
+        ("alpha", "num"), ("norm", "num"), ("evidence", "wide"),
     ]  # fmt: skip
     rows = (
         (
-            escape(vector.name),
+            escape(vector.name) + tag("small", escape(_day(vector)), "medx-below"),
             tag("span", escape(_state(vector)), f"medx-state-{vector.status.value}"),
             escape(vector.model) + tag("small", escape(vector.model_sha256[:8]), "medx-below"),
             escape(f"{vector.strategy.replace('_', ' ')} ({vector.preset})")
@@ -35,7 +35,6 @@ def vectors_html(vectors: Sequence[VectorRecord], evidence: Evidence, folder: Pa
             escape(vector.layer),
             escape(f"{vector.alpha:g}"),
             escape(_figure(vector.diagnostics.get("norm"))),
-            escape(f"{vector.created_at:%Y-%m-%d}" if vector.created_at else ""),
             _worth(evidence, vector),
         )
         for vector in vectors
@@ -94,6 +93,10 @@ def _worth(evidence: Evidence, vector: VectorRecord) -> str:
         return escape(line)
     verdict = _END_OF_VERDICT.split(line, maxsplit=1)[0].rstrip(".")  # the rest stands where the link leads
     return f"{escape(verdict)}. {link(f'/app/results?run={run_id}', 'Why?')}"
+
+
+def _day(vector: VectorRecord) -> str:
+    return f"{vector.created_at:%Y-%m-%d}" if vector.created_at else ""
 
 
 def _state(vector: VectorRecord) -> str:
