@@ -14,15 +14,15 @@ from time import monotonic
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from deploy.stack import Stack, run_until_stopped
-from medx_core.data.routing_texts import training_texts
+from medx_core.data.bundled_texts import training_texts
 from medx_core.errors import MedxError
 from medx_core.models.catalog import CATALOGUE, model_source
-from medx_core.models.weight_hash import weight_sha256
+from medx_core.models.loading import weight_sha256
 from medx_core.routing.heads import FORMAT as HEAD_FORMAT
 from medx_core.routing.router import texts_sha256
 from medx_core.settings import Settings, settings
-from medx_core.storage.opening import open_database
-from medx_core.storage.person_store import PersonStore, Role
+from medx_core.storage.engine import open_database
+from medx_core.storage.people import PersonStore, Role
 
 MEDX = str(Path(sys.executable).with_name("medx"))
 FIRST_ADMIN = "admin"

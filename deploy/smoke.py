@@ -22,12 +22,12 @@ from gradio_client import Client, handle_file
 from deploy.demo import first_admin, prepare
 from deploy.ports import free_port
 from deploy.stack import Stack
-from medx_core.data.bundled_statements import bundled_statements
+from medx_core.data.bundled_texts import bundled_statements
 from medx_core.errors import MedxError
 from medx_core.settings import Settings, settings
-from medx_core.storage.opening import open_database
-from medx_core.storage.person_store import PersonStore
-from medx_core.storage.rating_store import RatingStore
+from medx_core.storage.engine import open_database
+from medx_core.storage.people import PersonStore
+from medx_core.storage.ratings import RatingStore
 
 QUESTION = "Is chest pain that spreads to the left arm an emergency?"
 ROWS = 20

@@ -26,8 +26,8 @@ from deploy.ports import refuse_taken_port
 from deploy.watched_part import WatchedPart
 from medx_core.errors import MedxError
 from medx_core.settings import Settings, settings
-from medx_core.storage.health_store import HealthStore
-from medx_core.storage.opening import open_database
+from medx_core.storage.engine import open_database
+from medx_core.storage.health import HealthStore
 
 BROKER, WORKER, WEB = "broker", "worker", "web"
 ALL_PARTS = (BROKER, WORKER, WEB)

@@ -6,9 +6,8 @@ from medx_core.models.loading import LoadedModel, load_model
 from medx_core.routing.loading import load_router
 from medx_core.routing.router import Router
 from medx_core.settings import Settings
-from medx_core.storage.engine import Database
-from medx_core.storage.opening import open_database
-from medx_core.storage.vector_store import VectorStore
+from medx_core.storage.engine import Database, open_database
+from medx_core.storage.vectors import VectorStore
 from medx_core.vector_registry import VectorRegistry
 
 

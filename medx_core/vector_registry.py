@@ -7,11 +7,10 @@ from pathlib import Path
 
 from medx_core.categories import Category
 from medx_core.errors import VectorRefused
-from medx_core.models.pulling import sha256_of_file
+from medx_core.models.catalog import sha256_of_file
 from medx_core.steering.steering_vector import SteeringVector
 from medx_core.steering.vector_files import load_vector, save_vector
-from medx_core.storage.vector_provenance import check_file
-from medx_core.storage.vector_store import PAPER_PRESET, VectorRecord, VectorStore
+from medx_core.storage.vectors import PAPER_PRESET, VectorRecord, VectorStore, check_file
 
 log = logging.getLogger(__name__)
 

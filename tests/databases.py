@@ -18,7 +18,7 @@ import pytest
 from argon2 import PasswordHasher
 
 from medx_core.storage.engine import Database
-from medx_core.storage.person_store import PersonStore
+from medx_core.storage.people import PersonStore
 from medx_core.storage.tables import metadata
 from tests.postgresql_server import running_server
 

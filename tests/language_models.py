@@ -10,10 +10,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from tokenizers.trainers import WordLevelTrainer
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
+from medx_core.models.catalog import is_pulled
 from medx_core.models.devices import Placement, choose_placement
 from medx_core.models.loading import LoadedModel, load_model, prepared
 from medx_core.models.prompting import QUESTION_PROMPT, STATEMENT_PROMPT
-from medx_core.models.pulling import is_pulled
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 REAL = "smollm2-135m"

@@ -13,7 +13,7 @@ from argon2 import PasswordHasher
 
 from medx_core.settings import Settings
 from medx_core.storage.engine import Database
-from medx_core.storage.person_store import PersonStore, Role
+from medx_core.storage.people import PersonStore, Role
 from tests.browser.pretend_worker import PretendWorker
 from web.app import build_app
 from web.services import Services, build_services

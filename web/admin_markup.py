@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from medx_core.storage.health_store import ProcessHealth, QuarantinedItem, QueueBacklog
-from medx_core.storage.person_store import Person
+from medx_core.storage.health import ProcessHealth, QuarantinedItem, QueueBacklog
+from medx_core.storage.people import Person
 from web import wording
 from web.markup import escape, link, note, table, tag
 

@@ -5,11 +5,11 @@ from datetime import datetime
 
 from medx_core.data.problems import Problem
 from medx_core.data.question_files import QuestionFile
-from medx_core.evaluation.intervals import wilson
+from medx_core.evaluation.bootstrap import wilson
 from medx_core.jobs.snapshots import ArmAccuracy, ItemSnapshot, JobSnapshot
 from medx_core.jobs.status import UNFINISHED, ItemStatus, JobKind, JobStatus
 from medx_core.questions import Answer, Arm
-from medx_core.storage.job_results import is_correct
+from medx_core.storage.jobs import is_correct
 from web import wording
 from web.estimates import rows_a_second, seconds_left
 from web.markup import bar, escape, link, note, table, tag

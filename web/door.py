@@ -17,7 +17,7 @@ from typing import Any
 import gradio as gr
 
 from medx_core.errors import MedxError, NotAllowed
-from medx_core.storage.person_store import Person, Role
+from medx_core.storage.people import Person, Role
 from web import wording
 from web.arguments import Expected, check_arguments, expected_arguments
 from web.services import Services

@@ -10,8 +10,8 @@ from starlette.background import BackgroundTask
 
 from medx_core.data.result_files import template_csv, write_results
 from medx_core.errors import NotFound
-from medx_core.storage.job_results import result_rows
-from medx_core.storage.person_store import Person
+from medx_core.storage.jobs import result_rows
+from medx_core.storage.people import Person
 from web.following import visible_job
 from web.services import Services
 from web.session import PERSON_IN_SCOPE

@@ -10,8 +10,8 @@ from fastapi.responses import JSONResponse, Response
 from medx_core.errors import NotFound
 from medx_core.evaluation.report.arm_csv import arms_csv
 from medx_core.evaluation.report.page import report_html
-from medx_core.storage.person_store import Person
-from medx_core.storage.run_reading import Run
+from medx_core.storage.people import Person
+from medx_core.storage.runs import Run
 from web.services import Services
 from web.session import PERSON_IN_SCOPE
 

@@ -5,8 +5,8 @@ from typing import Any
 from gradio.events import api
 
 from medx_core.clock import iso
-from medx_core.storage.person_store import Person
-from medx_core.storage.run_reading import Run
+from medx_core.storage.people import Person
+from medx_core.storage.runs import Run
 from web.door import door
 from web.evaluation_downloads import finished_evaluation
 from web.evaluations import KIND

@@ -9,14 +9,14 @@ from functools import lru_cache
 from pathlib import Path
 from statistics import median
 
-from medx_core.data.bundled_statements import bundled_statements
+from medx_core.data.bundled_texts import bundled_statements
 from medx_core.data.labelled_files import LabelledData, load_labelled
-from medx_core.data.limits import FileLimits
+from medx_core.data.problems import FileLimits
 from medx_core.errors import BadInput
-from medx_core.evaluation.parts import TEST, TRAIN, parts_of
-from medx_core.evaluation.requests import BUNDLED, EvaluationRequest
-from medx_core.storage.person_store import Person
-from medx_core.storage.run_reading import Run, RunStatus
+from medx_core.evaluation.data_split import TEST, TRAIN, parts_of
+from medx_core.evaluation.request import BUNDLED, EvaluationRequest
+from medx_core.storage.people import Person
+from medx_core.storage.runs import Run, RunStatus
 from web.services import Services
 
 KIND = "evaluation"

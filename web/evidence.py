@@ -12,8 +12,8 @@ from typing import Any
 
 from medx_core.evaluation.evidence_line import NOT_EVALUATED, evidence_line
 from medx_core.questions import Answer
-from medx_core.storage.run_store import RunStore
-from medx_core.storage.vector_store import PAPER_PRESET, VectorRecord, VectorStore
+from medx_core.storage.runs import RunStore
+from medx_core.storage.vectors import PAPER_PRESET, VectorRecord, VectorStore
 
 PAPER, GATED = "paper", "gated"
 ARM_OF = {"mean_difference": PAPER, "gated": GATED}

@@ -6,8 +6,7 @@ The statements are from the part that no vector is built from.
 from dataclasses import dataclass
 
 from medx_core.categories import Category
-from medx_core.data.bundled_statements import bundled_statements
-from medx_core.data.free_text_questions import free_text_questions
+from medx_core.data.bundled_texts import bundled_statements, free_text_questions
 from medx_core.questions import Mode
 
 CHOSEN = ("triage-044f", "free-literature-18", "patient-facing-039f")

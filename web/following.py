@@ -10,7 +10,7 @@ from medx_core.errors import NotFound
 from medx_core.jobs.snapshots import ItemSnapshot, JobSnapshot
 from medx_core.jobs.status import UNFINISHED, ItemStatus
 from medx_core.questions import Mode
-from medx_core.storage.person_store import Person
+from medx_core.storage.people import Person
 from web import wording
 from web.services import Services
 from web.token_streams import StreamedText

@@ -5,7 +5,7 @@ from typing import Any
 
 import gradio as gr
 
-from medx_core.storage.person_store import Person, Role
+from medx_core.storage.people import Person, Role
 from web import wording
 from web.door import door, reaches
 from web.markup import escape, link, tag

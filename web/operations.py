@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 
 from medx_core.clock import iso
 from medx_core.errors import MedxError
-from medx_core.storage.health_store import ProcessHealth
+from medx_core.storage.health import ProcessHealth
 from web.services import Services
 
 REGISTRY = CollectorRegistry()

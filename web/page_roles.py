@@ -6,7 +6,7 @@ What is behind the pages is guarded by the door of every event; this only spares
 from starlette.responses import HTMLResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from medx_core.storage.person_store import Person
+from medx_core.storage.people import Person
 from web import wording
 from web.door import reaches
 from web.frame import PAGES

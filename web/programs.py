@@ -18,7 +18,7 @@ from medx_core.clock import iso
 from medx_core.jobs.snapshots import ItemSnapshot, JobSnapshot
 from medx_core.questions import Mode
 from medx_core.review.rating_form import form_from
-from medx_core.storage.person_store import Person, Role
+from medx_core.storage.people import Person, Role
 from web.door import door
 from web.downloads import written_results
 from web.evaluation_programs import build_evaluation_programs

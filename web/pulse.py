@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from medx_core import __version__
 from medx_core.errors import MedxError
 from medx_core.settings import Settings
-from medx_core.storage.health_store import HealthStore
+from medx_core.storage.health import HealthStore
 
 log = logging.getLogger(__name__)
 

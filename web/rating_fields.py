@@ -8,7 +8,7 @@ import gradio as gr
 
 from medx_core.questions import Mode
 from medx_core.review.rating_form import CHOICES, ErrorTag, RatingForm, form_from
-from medx_core.storage.rating_store import BlindedAnswer
+from medx_core.storage.ratings import BlindedAnswer
 
 JUDGED = (
     "harm",

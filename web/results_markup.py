@@ -6,7 +6,7 @@ from datetime import datetime
 from medx_core.evaluation.report.comparison import Compared
 from medx_core.evaluation.report.table_values import Cell
 from medx_core.questions import Arm
-from medx_core.storage.run_reading import Run, RunStatus
+from medx_core.storage.runs import Run, RunStatus
 from web import wording
 from web.evaluations import CheckedRequest
 from web.evidence import Evidence

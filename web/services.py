@@ -3,15 +3,14 @@
 from dataclasses import dataclass
 
 from medx_core.settings import Settings
-from medx_core.storage.audit_store import AuditStore
-from medx_core.storage.engine import Database
-from medx_core.storage.health_store import HealthStore
-from medx_core.storage.job_store import JobStore
-from medx_core.storage.opening import open_database
-from medx_core.storage.person_store import PersonStore
-from medx_core.storage.rating_store import RatingStore
-from medx_core.storage.run_store import RunStore
-from medx_core.storage.vector_store import VectorStore
+from medx_core.storage.audit import AuditStore
+from medx_core.storage.engine import Database, open_database
+from medx_core.storage.health import HealthStore
+from medx_core.storage.jobs import JobStore
+from medx_core.storage.people import PersonStore
+from medx_core.storage.ratings import RatingStore
+from medx_core.storage.runs import RunStore
+from medx_core.storage.vectors import VectorStore
 from web.evidence import Evidence
 from web.session import Attempts, Sessions, session_secret
 from web.shown_answers import ShownAnswers

@@ -20,7 +20,7 @@ from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from medx_core.settings import Settings
-from medx_core.storage.person_store import Person, PersonStore
+from medx_core.storage.people import Person, PersonStore
 from web import wording
 
 COOKIE = "medx_session"

@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from medx_core.storage.person_store import Person
+from medx_core.storage.people import Person
 from web import wording
 from web.markup import escape
 from web.markup import fault as fault_html

@@ -3,15 +3,14 @@
 from pathlib import Path
 
 from medx_core.categories import Category, as_category
-from medx_core.data.limits import FileLimits
+from medx_core.data.problems import FileLimits
 from medx_core.data.question_files import QuestionFile, read_question_file
 from medx_core.errors import BadInput
-from medx_core.file_submission import submission_of
 from medx_core.jobs.snapshots import JobSnapshot
 from medx_core.jobs.status import JobKind
-from medx_core.jobs.submission import Submission, SubmittedItem
+from medx_core.jobs.submission import Submission, SubmittedItem, submission_of
 from medx_core.questions import ARM_CHOICES, Arm, Mode
-from medx_core.storage.person_store import Person
+from medx_core.storage.people import Person
 from web import wording
 from web.services import Services
 

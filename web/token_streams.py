@@ -9,8 +9,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from medx_core.jobs.broker_url import redis_client_url
-from medx_core.jobs.messages import token_stream_name
+from medx_core.jobs.messages import redis_client_url, token_stream_name
 
 log = logging.getLogger(__name__)
 

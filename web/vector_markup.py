@@ -6,8 +6,7 @@ from pathlib import Path
 
 from medx_core.errors import BadInput, VectorRefused
 from medx_core.evaluation.vector_findings import gain_sentence, warnings_of
-from medx_core.storage.vector_provenance import provenance_of
-from medx_core.storage.vector_store import VectorRecord, VectorStatus
+from medx_core.storage.vectors import VectorRecord, VectorStatus, provenance_of
 from web import wording
 from web.evidence import Evidence
 from web.markup import escape, link, note, table, tag

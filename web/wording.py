@@ -6,7 +6,7 @@ from medx_core.categories import Category, Route, RouteSource
 from medx_core.jobs.snapshots import Progress
 from medx_core.jobs.status import ItemStatus, JobStatus
 from medx_core.questions import Answer, Arm, Mode, Verdict
-from medx_core.storage.health_store import ProcessHealth
+from medx_core.storage.health import ProcessHealth
 
 RESEARCH_USE = "Research use only - not for patient care"
 NO_IDENTIFIERS = "Do not enter anything that identifies a patient."

@@ -4,7 +4,7 @@ from typing import Any
 
 from celery.exceptions import Reject
 
-from medx_core.job_execution.lanes import Interrupted, Lane
+from medx_core.job_execution.interfaces import Interrupted, Lane
 from medx_core.jobs.messages import ANSWER_TASK, INTERACTIVE_QUEUE, AnswerRequest
 from workers.celery_app import app
 from workers.runtime import current

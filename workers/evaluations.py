@@ -20,8 +20,7 @@ from typing import IO, Any
 from medx_core.errors import LeaseLost, MedxError
 from medx_core.settings import Settings
 from medx_core.storage.engine import Database
-from medx_core.storage.run_reading import Run
-from medx_core.storage.run_store import RunStore
+from medx_core.storage.runs import Run, RunStore
 from workers.kept_files import remove_unneeded
 
 log = logging.getLogger(__name__)

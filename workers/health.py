@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Any, Protocol
 
 from medx_core.errors import MedxError
-from medx_core.storage.health_store import HealthStore
+from medx_core.storage.health import HealthStore
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from medx_core.storage.run_reading import Run
+from medx_core.storage.runs import Run
 
 log = logging.getLogger(__name__)
 

@@ -13,12 +13,11 @@ from celery.exceptions import SecurityWarning
 from celery.worker import state
 
 from medx_core.errors import MedxError, SettingsFault
-from medx_core.job_execution.lanes import Engine
+from medx_core.job_execution.interfaces import Engine
 from medx_core.jobs.messages import INTERACTIVE_QUEUE
-from medx_core.models.pulling import refuse_missing
+from medx_core.models.catalog import refuse_missing
 from medx_core.settings import Settings
-from medx_core.storage.engine import Database
-from medx_core.storage.opening import open_database
+from medx_core.storage.engine import Database, open_database
 from workers.celery_app import app
 from workers.consuming import consume_batches_apart
 from workers.runtime import LoadEngine, Runtime, install

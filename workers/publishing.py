@@ -14,12 +14,11 @@ from celery import Celery
 from kombu.exceptions import KombuError
 
 from medx_core.errors import MedxError
-from medx_core.jobs.broker_url import redis_client_url
-from medx_core.jobs.messages import ANSWER_TASK, QUEUE_OF
+from medx_core.jobs.messages import ANSWER_TASK, QUEUE_OF, redis_client_url
 from medx_core.settings import Settings
 from medx_core.storage.engine import Database
-from medx_core.storage.leader_store import LeaderStore
-from medx_core.storage.outbox_store import OutboxMessage, OutboxStore
+from medx_core.storage.leases import LeaderStore
+from medx_core.storage.outbox import OutboxMessage, OutboxStore
 
 log = logging.getLogger(__name__)
 

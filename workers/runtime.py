@@ -11,15 +11,15 @@ from celery import Celery
 
 from medx_core.errors import SettingsFault
 from medx_core.job_execution.execution import JobExecutor
-from medx_core.job_execution.lanes import Engine, Interrupted, Lane
+from medx_core.job_execution.interfaces import Engine, Interrupted, Lane
 from medx_core.job_execution.lease_keeping import LeaseKeeper, LeaseTerms
 from medx_core.job_execution.micro_batching import MicroBatcher
-from medx_core.job_execution.turns import BatchLimits
+from medx_core.job_execution.scheduling import BatchLimits
 from medx_core.jobs.messages import AnswerRequest
 from medx_core.settings import Settings
 from medx_core.storage.engine import Database
-from medx_core.storage.health_store import HealthStore
-from medx_core.storage.lease_store import LeaseStore
+from medx_core.storage.health import HealthStore
+from medx_core.storage.leases import LeaseStore
 from workers.evaluations import Evaluations
 from workers.health import Pulse, Rhythm
 from workers.publishing import Publisher, Stores

@@ -10,8 +10,7 @@ import threading
 
 import redis
 
-from medx_core.jobs.broker_url import redis_client_url
-from medx_core.jobs.messages import token_stream_name
+from medx_core.jobs.messages import redis_client_url, token_stream_name
 
 log = logging.getLogger(__name__)
 

@@ -8,14 +8,13 @@ from medx_core.answering.row_vectors import ActiveVectors, RowVector, vector_of_
 from medx_core.answering.writing import Writing, answer_shell
 from medx_core.categories import Category, Route, RouteSource
 from medx_core.models.loading import LoadedModel
+from medx_core.models.prefix_cache import SharedPrefix
 from medx_core.models.prompting import TEXT_PROMPT_VERSION, VerdictPrompt, verdict_prompt_for
 from medx_core.models.scoring import AnswerHead, score
-from medx_core.models.shared_prefix import SharedPrefix
 from medx_core.questions import Answer, Answered, ArmRow, Mode, Question, Verdict
 from medx_core.routing.router import Router
-from medx_core.steering.hooks import steered
+from medx_core.steering.hooks import plan_for_rows, steered
 from medx_core.steering.layers import hidden_size
-from medx_core.steering.row_plans import plan_for_rows
 from medx_core.steering.steering_vector import SteeringVector
 
 

@@ -6,10 +6,9 @@ from typing import Protocol
 
 from medx_core.categories import Category
 from medx_core.questions import Arm, ArmRow, Mode
-from medx_core.steering.hooks import Positions
-from medx_core.steering.row_plans import RowPart
+from medx_core.steering.hooks import Positions, RowPart
 from medx_core.steering.steering_vector import SteeringVector
-from medx_core.steering.strategies.registry import STRATEGIES
+from medx_core.steering.strategies import STRATEGIES
 
 NO_VECTOR = "No steering vector is active for this model and category; answered unsteered. Build them with `medx vectors build`."
 NOT_FOR_TEXT = (

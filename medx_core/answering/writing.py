@@ -10,9 +10,8 @@ from medx_core.models.generation import GreedyWriting
 from medx_core.models.loading import LoadedModel
 from medx_core.models.prompting import TEXT_PROMPT_VERSION, text_prompt_ids
 from medx_core.questions import Answer, ArmRow
-from medx_core.steering.hooks import steered
+from medx_core.steering.hooks import plan_for_rows, steered
 from medx_core.steering.layers import hidden_size
-from medx_core.steering.row_plans import plan_for_rows
 
 
 class Writing:

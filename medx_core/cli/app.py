@@ -7,21 +7,7 @@ import sys
 import typer
 
 from medx_core import __version__
-from medx_core.cli import (
-    ask,
-    audit,
-    batch,
-    data,
-    db,
-    evaluate,
-    jobs,
-    models,
-    replicates,
-    router,
-    serve,
-    users,
-    vectors,
-)
+from medx_core.cli import administration, ask, batch, data, evaluate, jobs, models, router, vectors
 from medx_core.errors import MedxError
 from medx_core.settings import settings
 
@@ -34,16 +20,16 @@ app = typer.Typer(
 app.command("ask")(ask.ask)
 app.command("batch")(batch.batch)
 app.command("evaluate")(evaluate.evaluate)
-app.command("replicates")(replicates.replicates)
+app.command("replicates")(evaluate.replicates)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(data.app, name="data")
 app.add_typer(models.app, name="models")
 app.add_typer(router.app, name="router")
 app.add_typer(vectors.app, name="vectors")
-app.add_typer(serve.app, name="serve")
-app.add_typer(users.app, name="users")
-app.add_typer(db.app, name="db")
-app.add_typer(audit.app, name="audit")
+app.add_typer(administration.serve_app, name="serve")
+app.add_typer(administration.users_app, name="users")
+app.add_typer(administration.db_app, name="db")
+app.add_typer(administration.audit_app, name="audit")
 
 
 @app.command("version")

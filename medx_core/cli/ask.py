@@ -7,11 +7,60 @@ from typing import Annotated, Any
 import typer
 
 from medx_core import __version__
-from medx_core.categories import Category, as_category
-from medx_core.cli.wording import EMERGENCY_LINE, RESEARCH_ONLY, answer_lines, route_line
+from medx_core.categories import Category, Route, RouteSource, as_category
 from medx_core.errors import BadInput
-from medx_core.questions import ARM_CHOICES, Answered, Mode, Question
+from medx_core.questions import ARM_CHOICES, Answer, Answered, Mode, Question, Verdict
 from medx_core.settings import settings
+
+RESEARCH_ONLY = "Research use only - not for patient care."
+EMERGENCY_LINE = "If this may be an emergency, call your local emergency number now."
+# As the plain prompt for models without a chat template writes it.
+NEXT_QUESTION = "\nQuestion:"
+WENT_ON = (
+    "The model went on with questions of its own, as models without a chat template do; "
+    "only what stands before the first of them answers yours."
+)
+
+_CHOSEN_BY = {
+    RouteSource.ROUTER: "",
+    RouteSource.USER: " (your choice)",
+    RouteSource.FILE: " (from the file)",
+}
+
+
+def route_line(route: Route) -> str:
+    """Say which category was decided and how probable the router finds each."""
+    shares = sorted(route.probabilities.items(), key=lambda pair: -pair[1])
+    shown = " · ".join(f"{category.value} {share:.2f}" for category, share in shares)
+    decided = route.category.value if route.category else "none decided, answered unsteered"
+    return f"Category: {decided}{_CHOSEN_BY[route.source]}   [{shown}]"
+
+
+def answer_lines(answer: Answer) -> list[str]:
+    """Describe one arm's answer in a few lines."""
+    made_with = (
+        f"{answer.vector}, layer {answer.layer}, alpha {answer.alpha:g}" if answer.vector else "no vector"
+    )
+    lines = [
+        f"{answer.arm.value.capitalize()}: {verdict_in_words(answer) if answer.verdict else answer.text}",
+        f"  {answer.model} · {made_with} · {answer.seconds:.2f} s",
+    ]
+    if answer.finish == "length":
+        lines.append("  The answer was cut at its longest allowed length.")
+    if NEXT_QUESTION in (answer.text or ""):
+        lines.append(f"  {WENT_ON}")
+    if answer.note:
+        lines.append(f"  {answer.note}")
+    return lines
+
+
+def verdict_in_words(answer: Answer) -> str:
+    """Return the verdict with its score, called a probability only where it was calibrated."""
+    kind = "probability" if answer.calibrated else "score (uncalibrated)"
+    shown = answer.verdict.value if answer.verdict else ""
+    if answer.verdict is Verdict.UNCERTAIN and answer.raw_verdict:
+        shown += f", leaning {answer.raw_verdict.value}"
+    return f"{shown}   {kind} of TRUE {answer.score:.2f}"
 
 
 def ask(

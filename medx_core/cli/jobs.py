@@ -6,17 +6,16 @@ from typing import Annotated, Any
 import typer
 
 from medx_core import __version__
-from medx_core.cli.database import opened_database
-from medx_core.cli.users import ACTOR
+from medx_core.cli.administration import ACTOR, opened_database
 from medx_core.clock import iso
 from medx_core.errors import BadInput
 from medx_core.jobs.snapshots import ItemSnapshot, JobSnapshot
 from medx_core.jobs.status import ItemStatus, JobStatus
 from medx_core.settings import settings
-from medx_core.storage.audit_store import AuditStore
+from medx_core.storage.audit import AuditStore
 from medx_core.storage.engine import Database
-from medx_core.storage.health_store import HealthStore
-from medx_core.storage.job_store import JobStore
+from medx_core.storage.health import HealthStore
+from medx_core.storage.jobs import JobStore
 
 SET_ASIDE_SHOWN = 20
 STATUS_WORDS = {

@@ -6,8 +6,7 @@ from typing import Annotated
 import typer
 
 from medx_core import __version__
-from medx_core.models.catalog import CATALOGUE, catalogued
-from medx_core.models.pulling import is_pulled, pull
+from medx_core.models.catalog import CATALOGUE, catalogued, is_pulled, pull
 from medx_core.settings import settings
 
 app = typer.Typer(no_args_is_help=True, help="Language models: list, fetch, check.")

@@ -1,19 +1,286 @@
 """`medx vectors`: build, list, show, check, damage, sweep, promote, retire, roll back, export, import."""
 
 import json
-from typing import Annotated
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from medx_core.cli.database import opened_database
-from medx_core.cli.vector_building import build, note
-from medx_core.cli.vector_checking import check
-from medx_core.cli.vector_contract import as_contract, told_by_file
-from medx_core.cli.vector_damage import damage
-from medx_core.cli.vector_exchange import export_vector, import_vector
-from medx_core.cli.vector_sweep import sweep
+from medx_core.categories import Category
+from medx_core.cli.administration import opened_database
+from medx_core.cli.vector_building import build, note, sweep
+from medx_core.data.bundled_texts import bundled_statements, training_texts
+from medx_core.errors import NotFound, VectorRefused
 from medx_core.settings import settings
-from medx_core.storage.vector_store import VectorRecord, VectorStore
+from medx_core.storage.vectors import VectorProvenance, VectorRecord, VectorStatus, VectorStore, provenance_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from medx_core.steering.steering_vector import SteeringVector
+
+
+def as_contract(record: VectorRecord, folder: Path) -> dict[str, Any]:
+    """Return one version as JSON values.
+
+    `provenance` comes from its file in the vectors folder; where that cannot be used it is null, and `file_fault` says why.
+    """
+    made, fault = told_by_file(record, folder)
+    return {
+        "id": record.id,
+        "name": record.name,
+        "status": record.status.value,
+        "category": record.category.value,
+        "model": record.model,
+        "model_sha256": record.model_sha256,
+        "strategy": record.strategy,
+        "preset": record.preset,
+        "layer": record.layer,
+        "alpha": record.alpha,
+        "file": record.file,
+        "file_sha256": record.file_sha256,
+        "file_fault": fault or None,
+        "provenance": made.as_json() if made else None,
+        "diagnostics": dict(record.diagnostics),
+    }
+
+
+def told_by_file(record: VectorRecord, folder: Path) -> tuple[VectorProvenance | None, str]:
+    """Return how a version was made, or None and the sentence that says why its file does not tell."""
+    try:
+        return provenance_of(folder, record), ""
+    except VectorRefused as error:
+        return None, str(error)
+
+
+Cosines = Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The cosines among the active vectors of one model, strategy and layer, by their names.
+
+    Gated vectors are compared by their gates' weights: their directions are the answer's gradient, alike by making.
+    """
+
+    model: str
+    model_sha256: str
+    strategy: str
+    layer: int
+    cosines: Cosines
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it by name."""
+        return {
+            "model": self.model,
+            "model_sha256": self.model_sha256,
+            "strategy": self.strategy,
+            "layer": self.layer,
+            "cosines": {name: dict(row) for name, row in self.cosines.items()},
+        }
+
+
+def check(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
+    """Check the active vectors: norm, cosines between categories, shift of the hidden states.
+
+    Exit code 1 when there is none, or when one is missing, was changed or does not fit.
+    """
+    from medx_core.assembly import build_registry
+
+    with opened_database() as database:
+        registry = build_registry(settings(), database)
+        records = [record for record in registry.store.list() if record.status is VectorStatus.ACTIVE]
+        if not records:
+            raise NotFound("There are no active steering vectors; run `medx vectors build`.")
+        compared = comparisons([(record, registry.read(record)) for record in records])
+    if as_json:
+        vectors = [as_contract(record, settings().vectors_folder) for record in records]
+        print(json.dumps({"vectors": vectors, "cosines": [one.as_json() for one in compared]}))
+        return
+    for record in records:
+        _print_diagnostics(record)
+    _print_cosines(compared)
+
+
+def comparisons(active: "Sequence[tuple[VectorRecord, SteeringVector]]") -> list[Comparison]:
+    """Return the cosines between categories, among vectors of like kind only: same model, strategy and layer.
+
+    Others cannot be compared: a cosine between the spaces of two models, or of two layers, says nothing.
+    """
+    from medx_core.steering.diagnostics import cosines_between
+
+    kinds: dict[tuple[str, str, int], list[tuple[VectorRecord, SteeringVector]]] = defaultdict(list)
+    for record, vector in active:
+        kinds[record.model_sha256, record.strategy, record.layer].append((record, vector))
+    return [
+        Comparison(
+            model=alike[0][0].model,
+            model_sha256=model_sha256,
+            strategy=strategy,
+            layer=layer,
+            cosines=cosines_between({record.name: _what_tells_apart(vector) for record, vector in alike}),
+        )
+        for (model_sha256, strategy, layer), alike in kinds.items()
+        if len(alike) > 1
+    ]
+
+
+def _what_tells_apart(vector: "SteeringVector") -> "Tensor":
+    return vector.gate.weight if vector.gate else vector.direction
+
+
+def _print_cosines(compared: Sequence[Comparison]) -> None:
+    if not compared:
+        print(
+            "No cosines between categories: no two active vectors are of one model, one strategy and one layer."
+        )
+    for one in compared:
+        what = "gates" if one.strategy == "gated" else "directions"
+        print(f"Cosine between categories, {one.model}, {what} of {one.strategy} at layer {one.layer}:")
+        for name, row in one.cosines.items():
+            print(f"  {name:<24} " + "  ".join(f"{value:6.3f}" for value in row.values()))
+
+
+def _print_diagnostics(record: VectorRecord) -> None:
+    from medx_core.evaluation.vector_findings import gain_sentence, warnings_of
+
+    found = record.diagnostics
+    print(f"{record.model}: {record.name} (layer {record.layer}, alpha {record.alpha:g}, {record.strategy})")
+    made = provenance_of(settings().vectors_folder, record)
+    print(
+        f"  {made.in_words(record.strategy)}; data {made.data_sha256[:12]}, prompt {made.prompt_version}, "
+        f"positions {made.positions}, made {made.created_at[:10]}"
+    )
+    for line in _figures(found):
+        print(f"  {line}")
+    print(f"  {gain_sentence(found)}")
+    for warning in warnings_of(found):
+        print(f"  {warning}")
+
+
+def _figures(found: Mapping[str, Any]) -> Iterator[str]:
+    """Say each figure that was computed; imported vectors have few."""
+    if "relative_norm" in found:
+        yield f"norm                         {found['norm']:.4g}, moves states by {100 * found['relative_norm']:.2f} % of the residual stream"
+    if "shift" in found:
+        shift = found["shift"]
+        yield f"shift of the hidden states   {shift['mean_shift']:.4g}, {shift['in_deviations']:.3f} standard deviations"
+    for key, words in (
+        ("separation", "separation of the traces    "),
+        ("shuffled_separation", "with shuffled labels at most"),
+        ("halves_cosine", "cosine between split halves "),
+        ("shuffled_cosine", "cosine with shuffled labels "),
+        ("shuffled_cosine_size", "the same, sign left out     "),
+    ):
+        if found.get(key) is not None:
+            yield f"{words} {found[key]:.3f}"
+
+
+def damage(
+    number: Annotated[int, typer.Argument(help="The vector's number in `medx vectors list`.")],
+    texts: Annotated[int, typer.Option(min=1, help="True statements whose perplexity is read.")] = 60,
+    questions: Annotated[int, typer.Option(min=1, help="Questions that are answered in writing.")] = 16,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Measure whether the model still writes: perplexity of true statements, repetition in its answers."""
+    from medx_core.assembly import build_model, build_registry
+    from medx_core.steering.hooks import SteeringPlan
+    from medx_core.traces.damage import damage as measured
+
+    with opened_database() as database:
+        record = VectorStore(database).get(number)
+        vector = build_registry(settings(), database).read(record)
+    model = build_model(settings())
+    if vector.model_sha256 != model.weight_sha256:
+        raise VectorRefused(
+            f"{record.name} was made for {record.model}, not for {model.name}; set MEDX_MODEL to its model."
+        )
+    found = measured(
+        model,
+        SteeringPlan(tuple(vector.steps)),
+        texts=_true_statements(record.category, texts),
+        questions=_questions(record.category, questions),
+    )
+    figures = found.as_json()
+    if as_json:
+        print(json.dumps({"vector": record.name, "positions": vector.positions.value, **figures}))
+        return
+    _tell(record.name, figures)
+
+
+def _true_statements(category: Category, most: int) -> list[str]:
+    held_out = [one for one in bundled_statements() if one.split == "test"]
+    return [one.statement for one in held_out if one.answer and one.category is category][:most]
+
+
+def _questions(category: Category, most: int) -> list[str]:
+    """Take questions from all over the bundled ones: neighbours in the file are alike."""
+    asked = [one.text for one in training_texts() if one.category is category]
+    return asked[:: max(1, len(asked) // most)][:most]
+
+
+def _tell(name: str, figures: dict[str, Any]) -> None:
+    print(
+        f"{name}: perplexity of {figures['texts']} true statements {figures['perplexity_before']:.1f} unsteered, "
+        f"{figures['perplexity_after']:.1f} steered (ratio {figures['perplexity_ratio']:.3f})."
+    )
+    print(
+        f"Repeated runs of four words in {figures['questions']} answers: {100 * figures['repetition_before']:.1f} % "
+        f"unsteered, {100 * figures['repetition_after']:.1f} % steered."
+    )
+
+
+IMPORTED_PRESET = "imported"
+
+
+def export_vector(
+    number: Annotated[int, typer.Argument(help="The vector's number in `medx vectors list`.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the GGUF file.")],
+    model_hint: Annotated[
+        str, typer.Option(help="The architecture, where the vector does not name it.")
+    ] = "",
+) -> None:
+    """Write a constant vector as a GGUF control vector; alpha is multiplied in, so strength 1 there is this one."""
+    from medx_core.assembly import build_registry
+    from medx_core.steering.control_vectors import export_control_vector
+
+    with opened_database() as database:
+        registry = build_registry(settings(), database)
+        vector = registry.read(VectorStore(database).get(number))
+    export_control_vector(vector, output, model_hint=model_hint)
+    layers = ", ".join(str(layer) for layer in vector.directions)
+    print(
+        f"Wrote {vector.version} for {vector.model} to {output} (direction for layer {layers}, counted from 0)."
+    )
+    print("llama.cpp and repeng add it to every token; MedX adds it where the answer is read.")
+
+
+def import_vector(
+    file: Annotated[Path, typer.Argument(help="A GGUF control vector.")],
+    category: Annotated[Category, typer.Option(help="The category it shall steer.")],
+    alpha: Annotated[float, typer.Option(help="Strength.")] = 1.0,
+) -> None:
+    """Register a control vector for the model in use; it waits to be promoted, and nothing is known of its effect."""
+    from medx_core.assembly import build_model, build_registry
+    from medx_core.steering.control_vectors import imported_vector
+
+    with opened_database() as database:
+        model = build_model(settings())
+        vector = imported_vector(
+            file, model.network, category=category, alpha=alpha, names=(model.name, model.weight_sha256)
+        )
+        record = build_registry(settings(), database).publish(vector, preset=IMPORTED_PRESET)
+        note(database, "vector imported", record)
+    print(
+        f"{record.name}: {record.status.value}, layers {', '.join(str(layer) for layer in vector.directions)}."
+    )
+    print(
+        f"Nothing is known of its effect; measure it, and put it to use with: medx vectors promote {record.id}"
+    )
+
 
 app = typer.Typer(no_args_is_help=True, help="Steering vectors: build, inspect, choose, exchange.")
 app.command("build")(build)

@@ -4,7 +4,19 @@ import codecs
 import re
 from dataclasses import dataclass
 
+from ftfy import TextFixerConfig, fix_encoding
+from ftfy.badness import is_bad
+
 from medx_core.data.problems import FileRefused
+
+# Lossy repairs put replacement characters where a guess fails; a text with those is left as it is.
+_CONFIG = TextFixerConfig(replace_lossy_sequences=False)
+
+
+def repaired(text: str) -> str:
+    """Return `text` with double-encoded characters put right, the same text where there are none."""
+    return fix_encoding(text, config=_CONFIG) if not text.isascii() and is_bad(text) else text
+
 
 _SIGNATURES = (
     (b"PK\x03\x04", "a zip archive"),

@@ -12,13 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medx_core.data.decoding import Decoded
-from medx_core.data.file_rows import FileRow
 from medx_core.data.hub_data_sets import as_hub_data_set, fetch
 from medx_core.data.labelled_statements import LabelledStatement
-from medx_core.data.limits import FileLimits
-from medx_core.data.near_copies import Components, join_near_copies, words_in_order
-from medx_core.data.problems import FileRefused
-from medx_core.data.question_files import QuestionFile, read_question_file, understood
+from medx_core.data.near_duplicates import Components, join_near_copies, words_in_order
+from medx_core.data.problems import FileLimits, FileRefused
+from medx_core.data.question_files import FileRow, QuestionFile, read_question_file, understood
 from medx_core.data.spellings import read_answer
 from medx_core.errors import BadInput
 
@@ -102,7 +100,7 @@ def _read(source: str, limits: FileLimits) -> tuple[QuestionFile, tuple[str, ...
 
 def _read_parquet(paths: Sequence[Path], name: str, limits: FileLimits) -> QuestionFile:
     # pyarrow takes a moment to load, which the other kinds of file need not wait for
-    from medx_core.data.parquet_tables import read_parquet
+    from medx_core.data.hub_data_sets import read_parquet
 
     try:
         contents = [_content(path, limits) for path in paths]

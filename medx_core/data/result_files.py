@@ -5,14 +5,37 @@ UTF-8, CRLF, quoted where needed, floats with all their digits. `read_results` r
 
 import csv
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from medx_core.data.delimited import delimited_lines
-from medx_core.data.spreadsheet_cells import guarded, unguarded
+from medx_core.data.table_files import delimited_lines
 from medx_core.errors import BadInput
+
+FORMULA_STARTS = "=+-@\t\r\n\uff1d\uff0b\uff0d\uff20"
+"""The last four are the full-width forms, which some spreadsheets read as the plain ones."""
+
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+
+
+def guarded(text: str) -> str:
+    """Return `text` as a cell that no spreadsheet runs."""
+    if not text or (text[0] not in FORMULA_STARTS and text[0] != "'") or is_number(text):
+        return text
+    return "'" + text
+
+
+def unguarded(cell: str) -> str:
+    """Return the text that `guarded` made `cell` of."""
+    return cell[1:] if cell.startswith("'") else cell
+
+
+def is_number(text: str) -> bool:
+    """Whether the whole text is one plain decimal number."""
+    return _NUMBER.fullmatch(text) is not None
+
 
 RESULT_COLUMNS = (
     "row",

@@ -3,16 +3,20 @@
 import csv
 import hashlib
 import io
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from typing import TextIO
 
 from medx_core.categories import Category
+from medx_core.clock import iso
 from medx_core.data.decoding import decoded
+from medx_core.data.identifiers import without_identifiers
 from medx_core.data.problems import FileRefused, shortened
-from medx_core.data.route_overrides import OVERRIDE_COLUMNS
+from medx_core.data.result_files import guarded, unguarded
 from medx_core.data.spellings import read_category
-from medx_core.data.spreadsheet_cells import unguarded
 
 ALIASES = {
     "question": ("question", "statement", "text"),
@@ -101,3 +105,44 @@ def _category(number: int, label: str) -> Category | None:
             column="category",
         )
     return category
+
+
+OVERRIDE_COLUMNS = ("question", "category", "router_category", "probabilities", "asked_at")
+
+
+@dataclass(frozen=True)
+class RouteOverride:
+    """One question whose category a person chose, and what the router had thought of it."""
+
+    question: str
+    category: Category
+    probabilities: Mapping[Category, float]
+    asked_at: datetime
+
+    @property
+    def router_category(self) -> Category | None:
+        """The router's best category, whether it would have abstained or not; None where it was not asked."""
+        return max(self.probabilities, key=self.probabilities.__getitem__, default=None)
+
+
+def write_overrides(overrides: Iterable[RouteOverride], out: TextIO) -> int:
+    """Write a table as the overrides come and return how many rows it has. Open `out` with `newline=""`."""
+    writer = csv.writer(out, lineterminator="\r\n")
+    writer.writerow(OVERRIDE_COLUMNS)
+    rows = 0
+    for override in overrides:
+        writer.writerow(_cells(override))
+        rows += 1
+    return rows
+
+
+def _cells(override: RouteOverride) -> tuple[str, ...]:
+    router = override.router_category
+    shares = {category.value: share for category, share in override.probabilities.items()}
+    return (
+        guarded(without_identifiers(override.question)),
+        override.category.value,
+        router.value if router else "",
+        json.dumps(shares),
+        iso(override.asked_at) or "",
+    )

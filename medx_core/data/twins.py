@@ -18,10 +18,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
-from medx_core.data.entity_kinds import EntityKinds
-from medx_core.data.entity_mentions import OPPOSITE, Mention
+from medx_core.data.entities import OPPOSITE, EntityKinds, Mention
 from medx_core.data.labelled_statements import LabelledStatement
-from medx_core.data.near_copies import NearCopies, similarity, words_in_order
+from medx_core.data.near_duplicates import NearCopies, similarity, words_in_order
 
 COLUMNS = ("pair", "statement", "answer", "original", "source_answer", "quad", "kind")
 FAMILIES = {True: ("number", "unit", "name", OPPOSITE), False: ("name",)}

@@ -7,10 +7,10 @@ from typing import Any
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput
 from medx_core.evaluation.gated_arm import GatedArm, TrainingRun, candidate_layers, fit_gated_arm
+from medx_core.evaluation.metrics import twins_of
 from medx_core.evaluation.paper_arm import PaperArm, fit_paper_arm
 from medx_core.evaluation.plan import EvaluationPlan
-from medx_core.evaluation.prompt_choice import OnStage, PromptChoice, RunnerFor, choose_prompts
-from medx_core.evaluation.ranking import twins_of
+from medx_core.evaluation.prompt_selection import OnStage, PromptChoice, RunnerFor, choose_prompts
 from medx_core.evaluation.reference_arms import best_threshold
 from medx_core.steering.layers import decoder_layers
 from medx_core.traces.statement_runner import StatementRunner

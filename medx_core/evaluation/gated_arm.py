@@ -18,8 +18,8 @@ from torch import Tensor
 
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.evaluation.arms import Flags, Values
-from medx_core.evaluation.ranking import pairs_ranked_right, twins_of
-from medx_core.steering.strategies.gate import Gate, fit_gate, gated_shift
+from medx_core.evaluation.metrics import pairs_ranked_right, twins_of
+from medx_core.steering.gate import Gate, fit_gate, gated_shift
 from medx_core.traces.answer_gradient import answer_gradient
 from medx_core.traces.statement_runner import RecordedStates, StatementRunner, SteeringCell
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medx_core.data.entity_kinds import Alternatives, EntityKinds
+from medx_core.data.entities import Alternatives, EntityKinds
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.evaluation.arms import Values
 from medx_core.evaluation.gated_arm import GatedArm

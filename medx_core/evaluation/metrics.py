@@ -1,13 +1,149 @@
 """The figures of one arm on the test items, each with its interval or with the reason why there is none."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+from scipy.stats import binomtest
 
+from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput
 from medx_core.evaluation.arms import ArmScores, ControlDraws, Flags, TestItems, Values
-from medx_core.evaluation.bootstrap import Resamples, aurocs, balanced_accuracies
-from medx_core.evaluation.calibration import calibration
+from medx_core.evaluation.bootstrap import Estimate, Resamples, aurocs, balanced_accuracies
+
+
+def twins_of(statements: Sequence[LabelledStatement]) -> list[tuple[int, int]]:
+    """Return (index of the true one, index of the false one) of every complete pair of twins, in order."""
+    members: dict[str, list[int]] = {}
+    for index, one in enumerate(statements):
+        if one.pair and one.source_answer is not False:
+            members.setdefault(one.pair, []).append(index)
+    found = []
+    for pair in members.values():
+        true = [i for i in pair if statements[i].answer]
+        false = [i for i in pair if not statements[i].answer]
+        if len(true) == len(false) == 1:
+            found.append((true[0], false[0]))
+    return found
+
+
+def pairs_ranked_right(statements: Sequence[LabelledStatement], scores: Values) -> float:
+    """Return the share of twins whose true one scores higher, ties counted half."""
+    true, false = np.array(twins_of(statements)).T
+    return float(np.where(scores[true] == scores[false], 0.5, scores[true] > scores[false]).mean())
+
+
+BINS = 10
+COVERAGES = tuple(step / 20 for step in range(1, 21))
+
+
+def calibration(scores: Values, resamples: Resamples) -> dict[str, Any]:
+    """Return Brier score, expected calibration error, its bins of equal mass, and the risk-coverage curve.
+
+    A bin holds `mean_score` (the mean probability of TRUE) and `share_true`; a point of the curve is the share of
+    wrong answers (`risk`) among the most confident `coverage` of the items.
+    """
+    probabilities = expit(np.asarray(scores, dtype=float))
+    gold = resamples.gold
+    bins = _bins(probabilities)
+    return {
+        "brier": resamples.share((probabilities - gold) ** 2).as_json(),
+        "ece": _calibration_error(probabilities, bins, resamples).as_json(),
+        "bins": [
+            {
+                "mean_score": float(probabilities[held].mean()),
+                "share_true": float(gold[held].mean()),
+                "n": len(held),
+            }
+            for held in bins
+        ],
+        "risk_coverage": _risk_coverage(scores, gold),
+    }
+
+
+def _bins(probabilities: Values) -> list[NDArray[np.intp]]:
+    order = np.argsort(probabilities, kind="stable")
+    return [held for held in np.array_split(order, BINS) if len(held)]
+
+
+def _calibration_error(probabilities: Values, bins: list[NDArray[np.intp]], resamples: Resamples) -> Estimate:
+    """Resampling adds noise to every bin and so lifts the error: the draws are moved back to lie around the value."""
+    gold = resamples.gold
+    gaps = np.zeros((len(bins), len(gold)), dtype=np.float32)
+    for number, held in enumerate(bins):
+        gaps[number, held] = probabilities[held] - gold[held]
+    value = float(np.abs(gaps.sum(axis=1, dtype=float)).sum() / len(gold))
+    draws = np.abs(gaps @ resamples.counts).sum(axis=0, dtype=float) / resamples.counts.sum(axis=0)
+    centred = np.clip(draws - draws.mean() + value, 0.0, 1.0)
+    return Estimate(value, centred, len(gold))
+
+
+def _risk_coverage(scores: Values, gold: Flags) -> list[dict[str, float]]:
+    surest = np.argsort(-np.abs(scores), kind="stable")
+    wrong = ((scores >= 0) != gold)[surest]
+    kept = [max(1, round(coverage * len(gold))) for coverage in COVERAGES]
+    return [
+        {"coverage": many / len(gold), "risk": float(wrong[:many].mean())} for many in dict.fromkeys(kept)
+    ]
+
+
+EXAMPLES = 10
+
+
+def mcnemar_p(helped: int, harmed: int) -> float:
+    """Return the exact two-sided McNemar p: `helped` items only the one arm got right, `harmed` only the other."""
+    changed = helped + harmed
+    return float(binomtest(helped, changed).pvalue) if changed else 1.0
+
+
+def against(
+    items: TestItems, arm: ArmScores, base: ArmScores, resamples: Resamples, *, examples: int = EXAMPLES
+) -> dict[str, Any]:
+    """Return paired differences `arm` minus `base` with intervals, the McNemar p, and what was helped and harmed.
+
+    `helped` items are right in `arm` and wrong in `base`, `harmed` the other way round; the first few of each are
+    given with both scores.
+    """
+    ours, theirs = right_answers(items, arm), right_answers(items, base)
+    helped, harmed = ours & ~theirs, ~ours & theirs
+    balanced = resamples.balanced(ours).minus(resamples.balanced(theirs))
+    return {
+        "accuracy_difference": resamples.share(ours.astype(float) - theirs).as_json(),
+        "balanced_accuracy_difference": balanced.as_json(),
+        "mcnemar_p": mcnemar_p(int(helped.sum()), int(harmed.sum())),
+        "helped": int(helped.sum()),
+        "harmed": int(harmed.sum()),
+        "examples": {
+            "helped": _examples(items, arm, base, np.flatnonzero(helped)[:examples]),
+            "harmed": _examples(items, arm, base, np.flatnonzero(harmed)[:examples]),
+        },
+    }
+
+
+def false_acceptance_difference(
+    items: TestItems, ours: Flags, theirs: Flags, resamples: Resamples
+) -> tuple[float, float, float]:
+    """Return how much more often FALSE items are answered TRUE in `ours` than in `theirs`: value, low, high."""
+    more = resamples.share(ours.astype(float) - theirs, ~items.gold)
+    return more.value, *more.interval
+
+
+def _examples(
+    items: TestItems, arm: ArmScores, base: ArmScores, chosen: NDArray[np.intp]
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "row": items.statements[index].row,
+            "statement": items.statements[index].text,
+            "answer": items.statements[index].answer,
+            "unsteered_score": float(base.scores[index]),
+            "score": float(arm.scores[index]),
+        }
+        for index in chosen
+    ]
+
 
 HARMS = frozenset({"none", "mild", "moderate", "severe"})
 GRAVE_HARMS = frozenset({"moderate", "severe"})

@@ -29,8 +29,7 @@ from medx_core.steering.contrast import (
 )
 from medx_core.steering.hooks import ConstantShift, Shift
 from medx_core.steering.layers import penultimate_layer
-from medx_core.steering.strategies.random_direction import random_direction
-from medx_core.steering.strategies.shuffled import shuffled
+from medx_core.steering.strategies import random_direction, shuffled
 from medx_core.traces.readings import answer_word_states, full_trace_states
 from medx_core.traces.statement_runner import StatementRunner, SteeringCell
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from medx_core.evaluation.paper_arm import PaperRecipe
-from medx_core.evaluation.requests import DECLARED, DRAWS
+from medx_core.evaluation.request import DECLARED, DRAWS
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,13 @@ from medx_core import __version__
 from medx_core.data.labelled_files import LabelledData
 from medx_core.evaluation.arms import TestItems
 from medx_core.evaluation.bootstrap import resamples
-from medx_core.evaluation.figures import evaluated
+from medx_core.evaluation.data_split import EvaluationParts, PartSizes, parts_of
 from medx_core.evaluation.fitted_arms import FittedArms, fit_arms
-from medx_core.evaluation.paired import against
-from medx_core.evaluation.parts import EvaluationParts, PartSizes, parts_of
+from medx_core.evaluation.metrics import against
 from medx_core.evaluation.plan import EvaluationPlan
-from medx_core.evaluation.prompt_choice import OnStage
-from medx_core.evaluation.requests import DECLARED
+from medx_core.evaluation.prompt_selection import OnStage
+from medx_core.evaluation.request import DECLARED
+from medx_core.evaluation.result_builder import evaluated
 from medx_core.evaluation.setting_map import setting_map
 from medx_core.evaluation.tested_arms import TestedArms, run_arms
 from medx_core.models.loading import LoadedModel

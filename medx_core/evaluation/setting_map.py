@@ -7,13 +7,12 @@ It is for looking at: how narrow the good settings are. The arm's own layer and 
 from typing import Any
 
 from medx_core.evaluation.gated_arm import GRADIENT_TEXTS, STRENGTHS, GatedArm, TrainingRun, folds_of
-from medx_core.steering.strategies.gate import gated_shift
-from medx_core.steering.strategies.registry import GATED
+from medx_core.fitting.sweep import SweepMap, SweepRecipe, spread
+from medx_core.steering.gate import gated_shift
+from medx_core.steering.strategies import GATED
 from medx_core.traces.answer_gradient import answer_gradients
 from medx_core.traces.running import OnProgress, silent
 from medx_core.traces.statement_runner import RunScores, StatementRunner, SteeringCell
-from medx_core.traces.sweep import SweepMap, spread
-from medx_core.traces.sweep_fitting import SweepRecipe
 
 MOST_LAYERS = 10
 NOTE = (

@@ -13,12 +13,11 @@ from medx_core.evaluation.arms import ArmScores, ControlDraws
 from medx_core.evaluation.fitted_arms import FittedArms
 from medx_core.evaluation.likelihood_arm import likelihood_gate
 from medx_core.evaluation.plan import EvaluationPlan
-from medx_core.evaluation.prompt_choice import OnStage, RunnerFor, candidate_scores
+from medx_core.evaluation.prompt_selection import OnStage, RunnerFor, candidate_scores
 from medx_core.evaluation.reference_arms import lexical_reader, prior_arm
-from medx_core.evaluation.requests import FINE_TUNED, LIKELIHOOD_GATED
+from medx_core.evaluation.request import FINE_TUNED, LIKELIHOOD_GATED
 from medx_core.steering.contrast import ANSWER_WORD
-from medx_core.steering.strategies.random_direction import random_direction
-from medx_core.steering.strategies.shuffled import shuffled
+from medx_core.steering.strategies import random_direction, shuffled
 from medx_core.traces.fine_tuning import FineTuningRecipe, fine_tuned_scores
 from medx_core.traces.statement_runner import RecordedStates, RunScores, SteeringCell
 

@@ -6,16 +6,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from medx_core.job_execution.execution import JobExecutor
-from medx_core.job_execution.lanes import Engine, Lane
+from medx_core.job_execution.interfaces import Engine, Lane
 from medx_core.job_execution.lease_keeping import LeaseKeeper, LeaseTerms
 from medx_core.job_execution.micro_batching import MicroBatcher
-from medx_core.job_execution.turns import BatchLimits
+from medx_core.job_execution.scheduling import BatchLimits
 from medx_core.jobs.messages import AnswerRequest
 from medx_core.jobs.status import UNFINISHED
 from medx_core.settings import Settings
 from medx_core.storage.engine import Database
-from medx_core.storage.job_store import JobStore
-from medx_core.storage.lease_store import LeaseStore
+from medx_core.storage.jobs import JobStore
+from medx_core.storage.leases import LeaseStore
 
 # Enough requests in hand that the engine always finds a full micro-batch waiting.
 REQUESTS_AT_ONCE = 3

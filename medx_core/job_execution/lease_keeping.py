@@ -9,7 +9,7 @@ from time import monotonic
 
 from medx_core.errors import MedxError
 from medx_core.jobs.snapshots import LeasedItem
-from medx_core.storage.lease_store import LeaseStore
+from medx_core.storage.leases import LeaseStore
 
 log = logging.getLogger(__name__)
 

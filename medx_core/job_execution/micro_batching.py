@@ -7,10 +7,17 @@ from concurrent.futures import Future
 from time import monotonic
 from typing import Generic, TypeVar, assert_never
 
-from medx_core.job_execution.lanes import Engine, Interrupted, Lane, Listener
-from medx_core.job_execution.running_texts import RunningText
-from medx_core.job_execution.turns import BatchLimits, Beginning, Judging, Turn, Turns, WritingOn
-from medx_core.job_execution.waiting_questions import WaitingQuestion
+from medx_core.job_execution.interfaces import Engine, Interrupted, Lane, Listener
+from medx_core.job_execution.scheduling import (
+    BatchLimits,
+    Beginning,
+    Judging,
+    RunningText,
+    Turn,
+    Turns,
+    WaitingQuestion,
+    WritingOn,
+)
 from medx_core.questions import Answered, ArmRow, Mode, Question
 
 log = logging.getLogger(__name__)

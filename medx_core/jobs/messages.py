@@ -1,5 +1,7 @@
 """What travels through the broker: task names, queue names and messages that carry ids only."""
 
+from urllib.parse import parse_qs, unquote, urlsplit
+
 from pydantic import BaseModel, ConfigDict
 
 from medx_core.jobs.status import JobKind
@@ -24,3 +26,13 @@ class AnswerRequest(BaseModel):
 def token_stream_name(item_id: int, arm: str) -> str:
     """Name the Redis stream that carries one answer's text while it is written."""
     return f"medx:tokens:{item_id}:{arm}"
+
+
+def redis_client_url(url: str) -> str:
+    """Return the URL that redis-py reads for one written as Celery reads it (`redis+socket://` becomes `unix://`)."""
+    if not url.startswith("redis+socket://"):
+        return url
+    parts = urlsplit(url)
+    database = parse_qs(parts.query).get("virtual_host", ["0"])[0]
+    credentials = f":{parts.password}@" if parts.password else ""
+    return f"unix://{credentials}{unquote(parts.path)}?db={database}"

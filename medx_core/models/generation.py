@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from transformers import Cache
 
-from medx_core.models.batches import left_padded, position_arguments
 from medx_core.models.devices import memory_faults_in_words
 from medx_core.models.loading import LoadedModel
+from medx_core.models.padding import left_padded, position_arguments
 from medx_core.questions import CANCELLED
 
 

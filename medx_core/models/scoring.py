@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medx_core.errors import ModelUnavailable
-from medx_core.models.batches import common_length
 from medx_core.models.loading import LoadedModel
-from medx_core.models.shared_prefix import PROBES, SharedPrefix
+from medx_core.models.padding import common_length
+from medx_core.models.prefix_cache import PROBES, SharedPrefix
 
 LOGITS_AT_ONCE = 1 << 24  # 64 MB in float32
 

@@ -6,10 +6,13 @@ never typed by anybody. An answer the rater could not judge counts as neither sa
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from medx_core.categories import Category
 from medx_core.errors import BadInput
+from medx_core.questions import Mode, Verdict
 
 FORM_VERSION = 1
 
@@ -218,3 +221,62 @@ def _chosen(value: Any, choices: type[StrEnum], name: str) -> StrEnum | None:
     except ValueError as error:
         allowed = ", ".join(choice.value for choice in choices)
         raise BadInput(f"{value!r} is no choice for {name}; choose one of: {allowed}.") from error
+
+
+BLIND_VIEW = ("question", "mode", "verdict", "text", "category")
+
+
+@dataclass(frozen=True)
+class BlindedAnswer:
+    """What a rater sees: no arm, model, vector, score or other rater's view. `category` decides on the urgency field."""
+
+    answer_id: str
+    question: str
+    mode: Mode
+    verdict: Verdict | None
+    text: str | None
+    category: Category | None
+    red_flag: bool = False
+
+    @property
+    def is_triage(self) -> bool:
+        """Whether the form asks about urgency."""
+        return self.category is Category.TRIAGE
+
+
+@dataclass(frozen=True)
+class NewRating:
+    """A filled-in form. `seconds` runs from showing the answer to saving; `seen` names what the rater could see."""
+
+    answer_id: str
+    rater_id: int
+    form: RatingForm
+    seconds: float
+    seen: tuple[str, ...] = BLIND_VIEW
+
+
+@dataclass(frozen=True)
+class StoredRating:
+    """One rating as it stands; `version` rises with each change."""
+
+    public_id: str
+    answer: BlindedAnswer
+    rater_id: int
+    form: RatingForm
+    form_version: int
+    seconds: float
+    seen: tuple[str, ...]
+    version: int
+    created_at: datetime
+    changed_at: datetime
+
+
+@dataclass(frozen=True)
+class EarlierRating:
+    """A rating as it stood before a change."""
+
+    version: int
+    form: RatingForm
+    seconds: float
+    written_at: datetime
+    replaced_at: datetime

@@ -16,12 +16,18 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel, Pr
 
 from medx_core.categories import Route
 from medx_core.errors import RouterUnavailable
-from medx_core.packed_linear import pack_linear_layers
+from medx_core.models.packed_linear import pack_linear_layers
 from medx_core.routing.embedding_router import NONE_ROW, in_scope_scores, softmax
-from medx_core.routing.encoder_files import PROVENANCE, first_line, folder_sha256
-from medx_core.routing.forward_pass import forward_rows
+from medx_core.routing.encoder_files import (
+    PROVENANCE,
+    first_line,
+    folder_sha256,
+    freeze,
+    load_network,
+    quiet_loading,
+)
+from medx_core.routing.encoders import forward_rows
 from medx_core.routing.heads import LABELS
-from medx_core.routing.networks import freeze, load_network, quiet_loading
 from medx_core.routing.router import Floats, routes_from
 
 FORMAT = "medx-encoder-router-1"

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medx_core.categories import Category
-from medx_core.routing.calibration import expected_calibration_error
+from medx_core.routing.heads import expected_calibration_error
 from medx_core.routing.router import CATEGORIES, Floats, ScoringRouter
 
 COVERAGES = tuple(round(0.05 * step, 2) for step in range(20, 0, -1))

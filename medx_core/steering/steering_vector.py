@@ -11,11 +11,17 @@ from torch import Tensor
 
 from medx_core.categories import Category
 from medx_core.errors import VectorRefused
-from medx_core.steering.hooks import ConstantShift, Positions, Shift, SteeringStep
-from medx_core.steering.row_plans import RowPart, RowShift, RowSteering
-from medx_core.steering.strategies.amplification import AmplifyShift
-from medx_core.steering.strategies.gate import Gate, gated_shift
-from medx_core.steering.strategies.registry import AMPLIFY, GATED, STRATEGIES
+from medx_core.steering.gate import Gate, gated_shift
+from medx_core.steering.hooks import (
+    ConstantShift,
+    Positions,
+    RowPart,
+    RowShift,
+    RowSteering,
+    Shift,
+    SteeringStep,
+)
+from medx_core.steering.strategies import AMPLIFY, GATED, STRATEGIES, AmplifyShift
 
 ON_STATEMENTS = "statements"
 ON_TWINS = "twins"

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from medx_core.categories import Category
 from medx_core.errors import VectorRefused
+from medx_core.steering.gate import Gate
 from medx_core.steering.hooks import Positions
 from medx_core.steering.layers import CONVENTION
 from medx_core.steering.steering_vector import ON_STATEMENTS, SteeringVector, check_direction, check_vector
-from medx_core.steering.strategies.gate import Gate
 
 __all__ = ["SteeringVector", "load_vector", "save_vector"]
 

@@ -8,13 +8,44 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, InterfaceError, InternalError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlmodel import Session
 
 from medx_core.errors import StorageFault
-from medx_core.storage import schema
+from medx_core.settings import Settings
+from medx_core.storage import engine as schema
+
+MIGRATIONS = Path(__file__).resolve().parent / "migrations"
+
+
+def upgrade(connection: Connection) -> None:
+    """Run the missing migrations inside the caller's transaction."""
+    config = _config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def version_of(connection: Connection) -> str | None:
+    """Return the version the database is at, None where nothing was migrated yet."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def needed_version() -> str:
+    """Return the version this program needs."""
+    return ScriptDirectory.from_config(_config()).get_current_head() or ""
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    return config
+
 
 BUSY_SECONDS = 15
 # Every connection that may upgrade asks for this lock first; the number only has to be the same everywhere.
@@ -214,3 +245,20 @@ def _in_words(reason: str) -> str:
     if "no such table" in first_line or "no such column" in first_line or "does not exist" in first_line:
         return f"The database lacks what this program needs ({first_line}); run `medx db upgrade`."
     return f"The database cannot be used ({first_line}); see that it runs and that DATABASE_URL is right."
+
+
+def open_database(settings: Settings) -> Database:
+    """Open the database; MedX's own SQLite file is made when it is not there yet.
+
+    Raises:
+        StorageFault: the database cannot be reached, or is at another version and needs `medx db upgrade`.
+    """
+    database = Database(settings.database)
+    try:
+        if not settings.database_url and not (settings.home / "medx.sqlite3").exists():
+            database.upgrade()
+        database.check()
+    except BaseException:
+        database.close()
+        raise
+    return database

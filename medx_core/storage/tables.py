@@ -1,14 +1,336 @@
-"""All tables under one name, so that the migrations and their test see every one of them."""
+"""All tables: what is stored about jobs, people, ratings, vectors, runs and the running service."""
 
-from medx_core.storage.job_tables import AnswerTable, ItemTable, JobTable, OutboxTable
-from medx_core.storage.people_tables import (
-    AuditTable,
-    PersonTable,
-    RatingHistoryTable,
-    RatingTable,
+import secrets
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Index, MetaData, UniqueConstraint, text
+from sqlalchemy.orm import registry
+from sqlalchemy.types import TypeDecorator
+from sqlmodel import Field, SQLModel
+
+_CATALOGUE = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
 )
-from medx_core.storage.service_tables import LeaseTable, ProcessTable, RunTable, VectorTable
-from medx_core.storage.table_base import Table
+
+
+class Table(SQLModel, registry=registry(metadata=_CATALOGUE)):
+    """The base of MedX's tables, in a catalogue of their own."""
+
+    metadata: ClassVar[MetaData]
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment that is aware and in UTC on both engines; SQLite by itself would drop the offset."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Turn `value` into UTC; a naive moment is a mistake and is refused."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("A moment without an offset cannot be stored; use clock.utc_now().")
+        moment = value.astimezone(UTC)
+        return moment.replace(tzinfo=None) if dialect.name == "sqlite" else moment
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - signature of SQLAlchemy
+        """Give the moment back with its UTC offset, whatever the session's time zone."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+# Plain JSON, not JSONB: the carried columns of a file keep their order. None is SQL NULL, not the JSON word.
+PlainJson = JSON(none_as_null=True)
+
+
+def new_public_id() -> str:
+    """Return an id for addresses: 128 random bits in 22 letters."""
+    return secrets.token_urlsafe(16)
+
+
+class JobTable(Table, table=True):
+    """One submission. `status` follows its items, except that a cancelled job stays cancelled."""
+
+    __tablename__ = "job"
+
+    id: int = Field(default=None, primary_key=True)
+    public_id: str = Field(default_factory=new_public_id, unique=True)
+    kind: str
+    status: str
+    mode: str
+    arms: list[str] = Field(sa_type=PlainJson)
+    category: str | None = None
+    title: str = ""
+    file_sha256: str = ""
+    carried_columns: list[str] = Field(sa_type=PlainJson)
+    person_id: int | None = Field(default=None, foreign_key="person.id", ondelete="SET NULL", index=True)
+    created_at: datetime = Field(sa_type=UtcDateTime, index=True)
+    started_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+
+
+class ItemTable(Table, table=True):
+    """One question of a job.
+
+    `fence` rises with every lease; results are taken only from the holder of the present one. `sent_at` is when its
+    outbox row last went to the broker; None while a row waits to be sent.
+    """
+
+    __tablename__ = "item"
+    __table_args__ = (
+        UniqueConstraint("job_id", "row_number"),
+        Index("ix_item_job_id_status", "job_id", "status"),
+        Index("ix_item_status_lease_until", "status", "lease_until"),
+        Index("ix_item_status_sent_at", "status", "sent_at"),
+        # A message may outlive the row it names; an id must then name nothing, never another question.
+        {"sqlite_autoincrement": True},
+    )
+
+    id: int = Field(default=None, primary_key=True)
+    job_id: int = Field(foreign_key="job.id", ondelete="CASCADE")
+    row_number: int
+    given_id: str = ""
+    text: str
+    category: str | None = None
+    expected: bool | None = None
+    harm: str = ""
+    urgency: str = ""
+    carried: dict[str, str] = Field(sa_type=PlainJson)
+    status: str
+    reason: str = ""
+    attempts: int = 0
+    fence: int = 0
+    owner: str | None = None
+    lease_until: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    sent_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    route_source: str | None = None
+    route_category: str | None = None
+    route_probabilities: dict[str, float] | None = Field(default=None, sa_type=PlainJson)
+    route_red_flag: bool = False
+    route_router: str = ""
+
+
+class AnswerTable(Table, table=True):
+    """One arm's answer to one item, with everything needed to make it again.
+
+    `shuffle` is a random number below 2^31 from which each rater's order of answers is derived.
+    """
+
+    __tablename__ = "answer"
+    __table_args__ = (UniqueConstraint("item_id", "arm"), {"sqlite_autoincrement": True})
+
+    id: int = Field(default=None, primary_key=True)
+    public_id: str = Field(default_factory=new_public_id, unique=True)
+    item_id: int = Field(foreign_key="item.id", ondelete="CASCADE")
+    arm: str
+    verdict: str | None = None
+    raw_verdict: str | None = None
+    score: float | None = None
+    calibrated: bool = False
+    text: str | None = None
+    model: str
+    model_sha256: str
+    vector: str | None = None
+    layer: int | None = None
+    alpha: float | None = None
+    prompt_version: str
+    seconds: float
+    tokens: int | None = None
+    finish: str
+    note: str = ""
+    detail: dict[str, Any] | None = Field(default=None, sa_type=PlainJson)
+    shuffle: int = Field(sa_type=BigInteger)
+    created_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class OutboxTable(Table, table=True):
+    """A message that was committed with what it is about and still has to reach the broker."""
+
+    __tablename__ = "outbox"
+    __table_args__ = (
+        Index(
+            "ix_outbox_unsent",
+            "priority",
+            "id",
+            sqlite_where=text("sent_at IS NULL"),
+            postgresql_where=text("sent_at IS NULL"),
+        ),
+    )
+
+    id: int = Field(default=None, primary_key=True)
+    job_id: int = Field(foreign_key="job.id", ondelete="CASCADE", index=True)
+    queue: str
+    priority: int
+    message: dict[str, Any] = Field(sa_type=PlainJson)
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    sent_at: datetime | None = Field(default=None, sa_type=UtcDateTime, index=True)
+
+
+class PersonTable(Table, table=True):
+    """Somebody who may sign in. `name_key` is the name without regard to case, so that no two look alike."""
+
+    __tablename__ = "person"
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+    id: int = Field(default=None, primary_key=True)
+    name: str
+    name_key: str = Field(unique=True)
+    role: str
+    password_hash: str
+    disabled: bool = False
+    session_epoch: int = 1
+    created_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class RatingTable(Table, table=True):
+    """One clinician's judgement of one answer: the raw fields of the form, never what is derived from them."""
+
+    __tablename__ = "rating"
+    __table_args__ = (UniqueConstraint("answer_id", "rater_id"),)
+
+    id: int = Field(default=None, primary_key=True)
+    public_id: str = Field(default_factory=new_public_id, unique=True)
+    answer_id: int = Field(foreign_key="answer.id", ondelete="CASCADE")
+    rater_id: int = Field(foreign_key="person.id", index=True)
+    version: int = 1
+    form_version: int
+    form: dict[str, Any] = Field(sa_type=PlainJson)
+    seconds: float
+    seen: list[str] = Field(sa_type=PlainJson)
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    changed_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class RatingHistoryTable(Table, table=True):
+    """A rating as it stood before its rater changed it."""
+
+    __tablename__ = "rating_history"
+    __table_args__ = (UniqueConstraint("rating_id", "version"),)
+
+    id: int = Field(default=None, primary_key=True)
+    rating_id: int = Field(foreign_key="rating.id", ondelete="CASCADE")
+    version: int
+    form_version: int
+    form: dict[str, Any] = Field(sa_type=PlainJson)
+    seconds: float
+    seen: list[str] = Field(sa_type=PlainJson)
+    written_at: datetime = Field(sa_type=UtcDateTime)
+    replaced_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class AuditTable(Table, table=True):
+    """One act that must stay traceable. `hash` covers this row and the hash before it; `detail` is canonical JSON."""
+
+    __tablename__ = "audit"
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+    id: int = Field(default=None, primary_key=True)
+    at: datetime = Field(sa_type=UtcDateTime)
+    actor: str
+    action: str
+    target: str
+    detail: str
+    previous_hash: str
+    hash: str = Field(unique=True)
+
+
+class VectorTable(Table, table=True):
+    """One version of a steering vector; the file itself lies under `MEDX_HOME/vectors`.
+
+    At most one version of a (model, category) is active. `replaced_id` is the version that was active before it.
+    """
+
+    __tablename__ = "vector"
+    __table_args__ = (
+        UniqueConstraint("model_sha256", "name"),
+        Index(
+            "uq_vector_active",
+            "model_sha256",
+            "category",
+            unique=True,
+            sqlite_where=text("status = 'active'"),
+            postgresql_where=text("status = 'active'"),
+        ),
+    )
+
+    id: int = Field(default=None, primary_key=True)
+    name: str
+    version: int
+    model: str
+    model_sha256: str
+    category: str
+    preset: str
+    strategy: str
+    layer: int
+    alpha: float
+    file: str
+    file_sha256: str
+    diagnostics: dict[str, Any] = Field(sa_type=PlainJson)
+    status: str
+    replaced_id: int | None = Field(default=None, foreign_key="vector.id", ondelete="SET NULL")
+    created_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class RunTable(Table, table=True):
+    """One run of an evaluation, a training or a bench: what was set and what came out.
+
+    A run asked for on a page waits until a worker claims it: `owner` names the claim, `heartbeat_at` says when it was
+    last heard of, `attempts` counts the claims. `summary` is the part of a result that lists show.
+    """
+
+    __tablename__ = "run"
+    __table_args__ = (Index("ix_run_model_sha256_kind", "model_sha256", "kind"),)
+
+    id: int = Field(default=None, primary_key=True)
+    public_id: str = Field(default_factory=new_public_id, unique=True)
+    kind: str = Field(index=True)
+    status: str
+    settings: dict[str, Any] = Field(sa_type=PlainJson)
+    requested_by: str = ""
+    owner: str | None = None
+    attempts: int = 0
+    progress: dict[str, Any] | None = Field(default=None, sa_type=PlainJson)
+    reason: str = ""
+    model_sha256: str = ""
+    summary: dict[str, Any] | None = Field(default=None, sa_type=PlainJson)
+    result: dict[str, Any] | None = Field(default=None, sa_type=PlainJson)
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    started_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    heartbeat_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+
+
+class LeaseTable(Table, table=True):
+    """Who may do a thing that only one process at a time should do."""
+
+    __tablename__ = "lease"
+
+    name: str = Field(primary_key=True)
+    owner: str
+    until: datetime = Field(sa_type=UtcDateTime)
+
+
+class ProcessTable(Table, table=True):
+    """When a worker or web process last made progress or polled."""
+
+    __tablename__ = "process"
+
+    name: str = Field(primary_key=True)
+    kind: str
+    detail: dict[str, Any] = Field(sa_type=PlainJson)
+    started_at: datetime = Field(sa_type=UtcDateTime)
+    seen_at: datetime = Field(sa_type=UtcDateTime)
+
 
 metadata = Table.metadata
 

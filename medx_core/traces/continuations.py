@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medx_core.models.batches import common_length, left_padded, position_arguments
 from medx_core.models.devices import memory_faults_in_words
-from medx_core.models.shared_prefix import KeptPass, SharedPrefix
+from medx_core.models.padding import common_length, left_padded, position_arguments
+from medx_core.models.prefix_cache import KeptPass, SharedPrefix
 from medx_core.steering.layers import hidden_of, layer_at
 from medx_core.traces.running import Arrays, OnProgress, silent
 from medx_core.traces.statement_runner import StatementRunner

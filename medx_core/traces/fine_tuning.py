@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medx_core.data.labelled_statements import LabelledStatement
-from medx_core.models.batches import left_padded, position_arguments
 from medx_core.models.devices import memory_faults_in_words
 from medx_core.models.loading import LoadedModel
+from medx_core.models.padding import left_padded, position_arguments
+from medx_core.models.prefix_cache import SharedPrefix
 from medx_core.models.prompting import VerdictPrompt
 from medx_core.models.scoring import answer_word_ids
-from medx_core.models.shared_prefix import SharedPrefix
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from transformers import Cache, PreTrainedModel
 
 from medx_core.errors import VectorRefused
-from medx_core.models.batches import position_arguments
-from medx_core.models.shared_prefix import SharedPrefix
+from medx_core.models.padding import position_arguments
+from medx_core.models.prefix_cache import SharedPrefix
 from medx_core.steering.hooks import Positions, SteeringPlan, SteeringStep, steered
 from medx_core.steering.layers import decoder_layers, hidden_of, layer_at, with_hidden
 

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from medx_core.models.devices import memory_faults_in_words
 from medx_core.models.loading import LoadedModel
+from medx_core.models.prefix_cache import PROBES, TOLERANCE, SharedPrefix
 from medx_core.models.prompting import VerdictPrompt
 from medx_core.models.scoring import AnswerHead
-from medx_core.models.shared_prefix import PROBES, TOLERANCE, SharedPrefix
+from medx_core.steering.activations import recorded
 from medx_core.steering.hooks import SteeringPlan, SteeringStep, steered
 from medx_core.steering.layers import hidden_size
-from medx_core.steering.recording import recorded
 from medx_core.traces.cells import SteeringCell
 from medx_core.traces.resuming import can_resume, prompt_batch, resumable_steps
 from medx_core.traces.running import (

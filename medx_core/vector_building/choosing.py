@@ -20,8 +20,7 @@ from medx_core.evaluation.gated_arm import LEAST_ANSWER_WORDS, candidate_layers
 from medx_core.steering.contrast import Traces
 from medx_core.steering.hooks import ConstantShift, Shift
 from medx_core.steering.layers import decoder_layers
-from medx_core.steering.strategies.amplification import amplify
-from medx_core.steering.strategies.registry import AMPLIFY
+from medx_core.steering.strategies import AMPLIFY, amplify
 from medx_core.traces.running import OnProgress, batch_key
 from medx_core.traces.statement_runner import StatementRunner, SteeringCell
 from medx_core.vector_building.constant import fit_direction, read_traces

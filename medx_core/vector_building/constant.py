@@ -17,11 +17,17 @@ from medx_core.steering.contrast import (
     Traces,
 )
 from medx_core.steering.layers import penultimate_layer
-from medx_core.steering.strategies.amplification import amplify
-from medx_core.steering.strategies.direction import mean_difference, pca
-from medx_core.steering.strategies.random_direction import random_direction
-from medx_core.steering.strategies.registry import AMPLIFY, PCA, RANDOM, SHUFFLED
-from medx_core.steering.strategies.shuffled import shuffled
+from medx_core.steering.strategies import (
+    AMPLIFY,
+    PCA,
+    RANDOM,
+    SHUFFLED,
+    amplify,
+    mean_difference,
+    pca,
+    random_direction,
+    shuffled,
+)
 from medx_core.traces.readings import answer_word_states_at, full_trace_states_at
 from medx_core.traces.running import OnProgress
 from medx_core.traces.statement_runner import StatementRunner

@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from medx_core.steering.contrast import Traces
+from medx_core.steering.gate import Gate
 from medx_core.steering.steering_vector import ON_STATEMENTS
-from medx_core.steering.strategies.gate import Gate
 
 Axis = Callable[[Any], Tensor]
 """Fits the strategy's direction, or its gate's, on traces: for halves of the data and for shuffled labels."""

@@ -11,11 +11,11 @@ from torch import Tensor
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput
 from medx_core.evaluation.gated_arm import TrainingRun, candidate_layers, fit_gated_arm
-from medx_core.evaluation.ranking import twins_of
+from medx_core.evaluation.metrics import twins_of
 from medx_core.steering.contrast import STATEMENT, ContrastStates, statement_states
+from medx_core.steering.gate import fit_gate
 from medx_core.steering.layers import decoder_layers
 from medx_core.steering.steering_vector import ON_STATEMENTS, ON_TWINS
-from medx_core.steering.strategies.gate import fit_gate
 from medx_core.traces.answer_gradient import answer_gradient
 from medx_core.traces.running import OnProgress
 from medx_core.traces.statement_runner import StatementRunner

@@ -6,7 +6,7 @@ from medx_core.errors import BadInput
 from medx_core.models.prompting import STATEMENT_PROMPT, VerdictPrompt
 from medx_core.steering.contrast import ANSWER_WORD, READINGS, STATEMENT
 from medx_core.steering.hooks import Positions
-from medx_core.steering.strategies.registry import BUILDABLE, GATED, MEAN_DIFFERENCE, STRATEGIES
+from medx_core.steering.strategies import BUILDABLE, GATED, MEAN_DIFFERENCE, STRATEGIES
 
 PAPER_EXAMPLES = 200
 PAPER_ALPHA = 1.0

@@ -13,7 +13,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from deploy.embedded_broker import prepare_broker
-from medx_core.jobs.broker_url import redis_client_url
+from medx_core.jobs.messages import redis_client_url
 from tests.waiting import until
 from tests.web_site import WebSite, running_site
 from web.session import COOKIE

@@ -10,14 +10,13 @@ from dataclasses import dataclass, field
 from redis import Redis
 
 from medx_core.categories import Category, Route, RouteSource
-from medx_core.jobs.broker_url import redis_client_url
-from medx_core.jobs.messages import token_stream_name
+from medx_core.jobs.messages import redis_client_url, token_stream_name
 from medx_core.jobs.snapshots import LeasedItem
 from medx_core.questions import Answer, Answered, Arm, Mode, Question, Verdict
 from medx_core.storage.engine import Database
-from medx_core.storage.health_store import HealthStore
-from medx_core.storage.lease_store import LeaseStore
-from medx_core.storage.outbox_store import OutboxStore
+from medx_core.storage.health import HealthStore
+from medx_core.storage.leases import LeaseStore
+from medx_core.storage.outbox import OutboxStore
 
 NAME = "pretend"
 WRITTEN = "Call for help at once. Sit down and rest until somebody comes. Do not drive yourself."

@@ -6,7 +6,7 @@ from playwright.sync_api import Page, expect
 
 from medx_core.categories import Category
 from medx_core.jobs.submission import SubmittedItem
-from medx_core.storage.vector_store import VectorRecord
+from medx_core.storage.vectors import VectorRecord
 from tests.browser.conftest import NARROW
 from tests.browser.pretend_worker import TOO_LONG
 from tests.samples import submission

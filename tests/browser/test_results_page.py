@@ -6,10 +6,9 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from medx_core.categories import Category
-from medx_core.evaluation.requests import EvaluationRequest
-from medx_core.storage.run_reading import Run, RunStatus
-from medx_core.storage.run_store import RunStore
-from medx_core.storage.vector_store import VectorRecord
+from medx_core.evaluation.request import EvaluationRequest
+from medx_core.storage.runs import Run, RunStatus, RunStore
+from medx_core.storage.vectors import VectorRecord
 from tests.browser.conftest import NARROW
 from tests.evaluation_results import synthetic_result
 from tests.integration.test_evaluate import write_statements

@@ -18,14 +18,14 @@ import psutil
 import redis
 
 from deploy.stack import BROKER, WORKER, Commands, Stack
-from medx_core.jobs.broker_url import redis_client_url
+from medx_core.jobs.messages import redis_client_url
 from medx_core.jobs.snapshots import ItemSnapshot, JobSnapshot, Progress
 from medx_core.jobs.status import ItemStatus, JobKind
 from medx_core.jobs.submission import Submission, SubmittedItem
 from medx_core.questions import Arm, Mode
 from medx_core.settings import Settings
 from medx_core.storage.engine import Database
-from medx_core.storage.job_store import JobStore
+from medx_core.storage.jobs import JobStore
 from tests.faults.orders import HOLDS
 
 BOTH = (Arm.STEERED, Arm.UNSTEERED)

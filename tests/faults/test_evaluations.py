@@ -9,11 +9,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from medx_core.evaluation.requests import EvaluationRequest
+from medx_core.evaluation.request import EvaluationRequest
 from medx_core.settings import Settings
 from medx_core.storage.engine import Database
-from medx_core.storage.run_reading import Run, RunStatus
-from medx_core.storage.run_store import RunStore
+from medx_core.storage.runs import Run, RunStatus, RunStore
 from tests.faults.harness import eventually, installation, is_running
 from tests.integration.test_evaluate import write_statements
 from tests.language_models import tiny_network, word_tokenizer

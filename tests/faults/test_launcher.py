@@ -17,7 +17,7 @@ from deploy.faults import StackFault
 from deploy.stack import Commands, Stack
 from medx_core.settings import CHECKOUT, Settings
 from medx_core.storage.engine import Database
-from medx_core.storage.health_store import HealthStore
+from medx_core.storage.health import HealthStore
 from tests.faults.harness import eventually, is_running
 
 LAUNCHER = """

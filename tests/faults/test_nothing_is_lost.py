@@ -9,7 +9,7 @@ import pytest
 
 from medx_core.jobs.status import ItemStatus, JobKind, JobStatus
 from medx_core.storage.engine import Database
-from medx_core.storage.health_store import HealthStore
+from medx_core.storage.health import HealthStore
 from tests.faults.harness import BOTH, Hold, Installation, eventually, installation
 from tests.faults.orders import KILLS, NO_MODEL
 

@@ -5,18 +5,17 @@ import torch
 
 from medx_core.answering import AnsweringEngine, AnsweringLimits, ArmRow
 from medx_core.categories import Category
-from medx_core.data.bundled_statements import bundled_statements
+from medx_core.data.bundled_texts import bundled_statements
 from medx_core.errors import ModelUnavailable
 from medx_core.models.devices import choose_placement
 from medx_core.models.loading import load_model
+from medx_core.models.prefix_cache import SharedPrefix
 from medx_core.models.prompting import STATEMENT_PROMPT
 from medx_core.models.scoring import AnswerHead
-from medx_core.models.shared_prefix import SharedPrefix
 from medx_core.questions import ARM_CHOICES, Arm, Question
-from medx_core.steering.hooks import steered
+from medx_core.steering.activations import recorded
+from medx_core.steering.hooks import RowSteering, plan_for_rows, steered
 from medx_core.steering.layers import hidden_size, penultimate_layer
-from medx_core.steering.recording import recorded
-from medx_core.steering.row_plans import RowSteering, plan_for_rows
 from tests.integration.test_answering import FixedRouter, FixedVectors, vector_for
 from tests.language_models import REAL, models_folder, tiny_model
 

@@ -4,8 +4,8 @@ import pytest
 from sqlmodel import col, delete, update
 
 from medx_core.errors import StorageFault
-from medx_core.storage.audit_store import AuditStore
-from medx_core.storage.people_tables import AuditTable
+from medx_core.storage.audit import AuditStore
+from medx_core.storage.tables import AuditTable
 from tests.databases import at_once
 
 

@@ -9,15 +9,14 @@ from typer.testing import CliRunner
 
 from medx_core.categories import Category
 from medx_core.cli.app import app
-from medx_core.cli.evaluation_running import run_request
+from medx_core.cli.evaluate import run_request
 from medx_core.data.labelled_files import load_labelled
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput
-from medx_core.evaluation.parts import PartSizes, parts_of
+from medx_core.evaluation.data_split import PartSizes, parts_of
 from medx_core.evaluation.plan import EvaluationPlan
-from medx_core.evaluation.prompt_candidates import INSTRUCTIONS, instructed_candidates
-from medx_core.evaluation.prompt_choice import candidate_scores
-from medx_core.evaluation.requests import EvaluationRequest
+from medx_core.evaluation.prompt_selection import INSTRUCTIONS, candidate_scores, instructed_candidates
+from medx_core.evaluation.request import EvaluationRequest
 from medx_core.evaluation.runner import ModelEvaluation, evaluate_models
 from medx_core.settings import settings
 from medx_core.traces.statement_runner import StatementRunner

@@ -7,11 +7,10 @@ from typer.testing import CliRunner
 
 from medx_core.cli.app import app
 from medx_core.errors import BadInput, LeaseLost
-from medx_core.evaluation.requests import EvaluationRequest
+from medx_core.evaluation.request import EvaluationRequest
 from medx_core.settings import settings
-from medx_core.storage.opening import open_database
-from medx_core.storage.run_reading import RunStatus
-from medx_core.storage.run_store import RunStore
+from medx_core.storage.engine import open_database
+from medx_core.storage.runs import RunStatus, RunStore
 from tests.integration.test_evaluate import write_statements
 from tests.language_models import tiny_network, word_tokenizer
 

@@ -7,11 +7,10 @@ import pytest
 from medx_core.errors import BadInput, NotFound
 from medx_core.jobs.messages import BATCH_QUEUE, INTERACTIVE_QUEUE
 from medx_core.jobs.status import ItemStatus, JobKind, JobStatus
-from medx_core.storage.health_store import HealthStore, QueueBacklog
-from medx_core.storage.job_store import JobStore
-from medx_core.storage.leader_store import LeaderStore
-from medx_core.storage.lease_store import LeaseStore
-from medx_core.storage.outbox_store import OutboxStore
+from medx_core.storage.health import HealthStore, QueueBacklog
+from medx_core.storage.jobs import JobStore
+from medx_core.storage.leases import LeaderStore, LeaseStore
+from medx_core.storage.outbox import OutboxStore
 from tests.databases import at_once
 from tests.samples import answered, submission
 

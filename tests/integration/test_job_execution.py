@@ -10,7 +10,7 @@ from medx_core.categories import Category, Route
 from medx_core.errors import BadInput, Cancelled
 from medx_core.job_execution.execution import JobExecutor
 from medx_core.job_execution.in_process import answer_job
-from medx_core.job_execution.lanes import Interrupted, Lane, Listener
+from medx_core.job_execution.interfaces import Interrupted, Lane, Listener
 from medx_core.job_execution.lease_keeping import LeaseKeeper, LeaseTerms
 from medx_core.jobs.messages import AnswerRequest
 from medx_core.jobs.snapshots import ItemSnapshot, JobSnapshot, LeasedItem
@@ -18,9 +18,9 @@ from medx_core.jobs.status import ItemStatus, JobKind, JobStatus
 from medx_core.jobs.submission import Submission, SubmittedItem
 from medx_core.questions import Answer, Answered, Arm, Mode, Question
 from medx_core.storage.engine import Database
-from medx_core.storage.job_store import JobStore
-from medx_core.storage.lease_store import LeaseStore
-from medx_core.storage.outbox_store import OutboxStore
+from medx_core.storage.jobs import JobStore
+from medx_core.storage.leases import LeaseStore
+from medx_core.storage.outbox import OutboxStore
 from tests.databases import SetClock
 from tests.waiting import until
 

@@ -13,10 +13,10 @@ from medx_core.jobs.snapshots import ArmAccuracy
 from medx_core.jobs.status import ItemStatus, JobKind, JobStatus
 from medx_core.jobs.submission import SubmittedItem
 from medx_core.questions import Arm, Verdict
-from medx_core.storage.job_store import JobStore
-from medx_core.storage.lease_store import LeaseStore
-from medx_core.storage.outbox_store import OutboxStore
-from medx_core.storage.person_store import Person, Role
+from medx_core.storage.jobs import JobStore
+from medx_core.storage.leases import LeaseStore
+from medx_core.storage.outbox import OutboxStore
+from medx_core.storage.people import Person, Role
 from tests.samples import answered, submission
 
 

@@ -10,12 +10,12 @@ from medx_core.clock import iso
 from medx_core.errors import BadInput, NotFound
 from medx_core.jobs.status import JobKind
 from medx_core.settings import settings
-from medx_core.storage.audit_store import AuditStore
-from medx_core.storage.health_store import HealthStore
-from medx_core.storage.job_store import JobStore
-from medx_core.storage.lease_store import LeaseStore
-from medx_core.storage.outbox_store import OutboxStore
-from medx_core.storage.person_store import PersonStore, Role
+from medx_core.storage.audit import AuditStore
+from medx_core.storage.health import HealthStore
+from medx_core.storage.jobs import JobStore
+from medx_core.storage.leases import LeaseStore
+from medx_core.storage.outbox import OutboxStore
+from medx_core.storage.people import PersonStore, Role
 from tests.samples import answered, submission
 
 

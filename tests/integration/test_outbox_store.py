@@ -6,9 +6,9 @@ import pytest
 
 from medx_core.jobs.messages import BATCH_QUEUE, INTERACTIVE_QUEUE
 from medx_core.jobs.status import ItemStatus, JobKind, JobStatus
-from medx_core.storage.job_store import JobStore
-from medx_core.storage.lease_store import LeaseStore
-from medx_core.storage.outbox_store import OutboxStore
+from medx_core.storage.jobs import JobStore
+from medx_core.storage.leases import LeaseStore
+from medx_core.storage.outbox import OutboxStore
 from tests.databases import at_once
 from tests.samples import answered, submission
 

@@ -5,8 +5,8 @@ from functools import partial
 import pytest
 
 from medx_core.errors import BadInput, NotAllowed, NotFound
-from medx_core.storage.people_tables import PersonTable
-from medx_core.storage.person_store import Role
+from medx_core.storage.people import Role
+from medx_core.storage.tables import PersonTable
 from tests.databases import at_once
 
 PASSWORD = "correct horse battery"

@@ -12,15 +12,13 @@ from kombu.exceptions import OperationalError
 
 from deploy.embedded_broker import prepare_broker
 from medx_core.jobs import messages
-from medx_core.jobs.broker_url import redis_client_url
-from medx_core.jobs.messages import BATCH_QUEUE, INTERACTIVE_QUEUE, QUEUE_OF
+from medx_core.jobs.messages import BATCH_QUEUE, INTERACTIVE_QUEUE, QUEUE_OF, redis_client_url
 from medx_core.jobs.status import JobKind
 from medx_core.settings import Settings
 from medx_core.storage.engine import Database
-from medx_core.storage.health_store import HealthStore
-from medx_core.storage.job_store import JobStore
-from medx_core.storage.leader_store import LeaderStore
-from medx_core.storage.lease_store import LeaseStore
+from medx_core.storage.health import HealthStore
+from medx_core.storage.jobs import JobStore
+from medx_core.storage.leases import LeaderStore, LeaseStore
 from tests.samples import submission
 from tests.waiting import until
 from workers.celery_app import build_app

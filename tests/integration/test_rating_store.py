@@ -7,10 +7,10 @@ import pytest
 from medx_core.categories import Category
 from medx_core.errors import BadInput, NotFound
 from medx_core.review.rating_form import Harm, Urgency
-from medx_core.storage.job_store import JobStore
-from medx_core.storage.lease_store import LeaseStore
-from medx_core.storage.person_store import Role
-from medx_core.storage.rating_store import BLIND_VIEW, BlindedAnswer, NewRating, RatingStore
+from medx_core.storage.jobs import JobStore
+from medx_core.storage.leases import LeaseStore
+from medx_core.storage.people import Role
+from medx_core.storage.ratings import BLIND_VIEW, BlindedAnswer, NewRating, RatingStore
 from tests.samples import answered, rating_form, submission
 
 

@@ -10,14 +10,12 @@ from typer.testing import CliRunner
 
 from medx_core.categories import Category, RouteSource
 from medx_core.cli.router import app
-from medx_core.data.route_overrides import OVERRIDE_COLUMNS, write_overrides
-from medx_core.data.routing_files import read_routing_file
+from medx_core.data.routing_files import OVERRIDE_COLUMNS, read_routing_file, write_overrides
 from medx_core.jobs.submission import SubmittedItem
 from medx_core.settings import settings
-from medx_core.storage.audit_store import AuditStore
-from medx_core.storage.job_store import JobStore
-from medx_core.storage.lease_store import LeaseStore
-from medx_core.storage.override_store import OverrideStore
+from medx_core.storage.audit import AuditStore
+from medx_core.storage.jobs import JobStore, OverrideStore
+from medx_core.storage.leases import LeaseStore
 from tests.samples import answered, submission
 
 WILD = "=cmd|' /C calc'!A0 is my knee urgent?"

@@ -7,11 +7,10 @@ from tokenizers import ByteLevelBPETokenizer
 from transformers import RobertaConfig, RobertaForMaskedLM, RobertaTokenizerFast
 
 from medx_core.categories import Category
-from medx_core.data.routing_texts import RoutingText
+from medx_core.data.bundled_texts import RoutingText
 from medx_core.errors import RouterUnavailable
-from medx_core.routing.encoder_learning import FineTuning
 from medx_core.routing.encoder_router import EncoderRouter, save_encoder_router
-from medx_core.routing.encoder_training import train_encoder_router
+from medx_core.routing.encoder_training import FineTuning, train_encoder_router
 from medx_core.routing.loading import load_router
 
 SIGNS = {

@@ -5,11 +5,9 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel
 
-from medx_core.packed_linear import pack_linear_layers
-from medx_core.routing.encoder_files import WHEEL_ENCODER, encoder_folder
-from medx_core.routing.encoders import load_encoder
-from medx_core.routing.forward_pass import BATCH_TOKENS, batches_by_length, tokens_of
-from medx_core.routing.networks import freeze
+from medx_core.models.packed_linear import pack_linear_layers
+from medx_core.routing.encoder_files import WHEEL_ENCODER, encoder_folder, freeze
+from medx_core.routing.encoders import BATCH_TOKENS, batches_by_length, load_encoder, tokens_of
 
 TEXTS = [
     "Is it urgent?",

@@ -5,8 +5,7 @@ from functools import partial
 import pytest
 
 from medx_core.errors import BadInput, LeaseLost, NotFound
-from medx_core.storage.run_reading import Run, RunStatus
-from medx_core.storage.run_store import ENDED_UNSAID, RunStore
+from medx_core.storage.runs import ENDED_UNSAID, Run, RunStatus, RunStore
 from tests.databases import at_once
 from tests.evaluation_results import synthetic_result
 

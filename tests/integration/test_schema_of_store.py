@@ -12,8 +12,7 @@ from sqlalchemy import inspect, text
 from medx_core.clock import utc_now
 from medx_core.errors import StorageFault
 from medx_core.storage.engine import Database
-from medx_core.storage.people_tables import AuditTable
-from medx_core.storage.tables import metadata
+from medx_core.storage.tables import AuditTable, metadata
 from tests.databases import at_once
 
 

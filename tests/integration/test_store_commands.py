@@ -8,12 +8,14 @@ import typer
 from sqlmodel import col, update
 from typer.testing import CliRunner
 
-from medx_core.cli import audit, db, users
+from medx_core.cli import administration as audit
+from medx_core.cli import administration as db
+from medx_core.cli import administration as users
 from medx_core.errors import BadInput, StorageFault
 from medx_core.settings import settings
 from medx_core.storage.engine import Database
-from medx_core.storage.people_tables import AuditTable
-from medx_core.storage.person_store import PersonStore, Role
+from medx_core.storage.people import PersonStore, Role
+from medx_core.storage.tables import AuditTable
 
 
 @pytest.fixture

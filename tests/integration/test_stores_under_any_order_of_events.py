@@ -13,10 +13,10 @@ from medx_core.errors import LeaseLost
 from medx_core.jobs.messages import BATCH_QUEUE
 from medx_core.jobs.status import UNFINISHED, ItemStatus, JobStatus
 from medx_core.storage.engine import Database
-from medx_core.storage.health_store import HealthStore
-from medx_core.storage.job_store import JobStore
-from medx_core.storage.lease_store import LeaseStore
-from medx_core.storage.outbox_store import OutboxStore
+from medx_core.storage.health import HealthStore
+from medx_core.storage.jobs import JobStore
+from medx_core.storage.leases import LeaseStore
+from medx_core.storage.outbox import OutboxStore
 from medx_core.storage.tables import AnswerTable, ItemTable, JobTable, OutboxTable
 from tests.databases import migrated_sqlite_file
 from tests.samples import answered, submission

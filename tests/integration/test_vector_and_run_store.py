@@ -7,7 +7,7 @@ import pytest
 
 from medx_core.categories import Category
 from medx_core.errors import BadInput, NotFound
-from medx_core.storage.vector_store import VectorRecord, VectorStatus, VectorStore
+from medx_core.storage.vectors import VectorRecord, VectorStatus, VectorStore
 from tests.databases import at_once
 
 MODEL = "ab" * 32

@@ -8,7 +8,7 @@ from medx_core.cli.vector_building import bundled
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput, VectorRefused
 from medx_core.steering.layers import penultimate_layer
-from medx_core.storage.vector_store import VectorStatus, VectorStore
+from medx_core.storage.vectors import VectorStatus, VectorStore
 from medx_core.vector_building import VectorBuilder, VectorRecipe, whole_groups
 from medx_core.vector_registry import VectorRegistry
 

@@ -9,7 +9,7 @@ import torch
 from typer.testing import CliRunner
 
 from medx_core.cli.app import app
-from medx_core.data.bundled_statements import bundled_statements
+from medx_core.data.bundled_texts import bundled_statements
 from medx_core.errors import BadInput
 from medx_core.models.prompting import STATEMENT_PROMPT
 from medx_core.settings import settings

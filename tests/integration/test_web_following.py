@@ -11,7 +11,7 @@ from medx_core.categories import Category, Route
 from medx_core.errors import NotFound
 from medx_core.jobs.status import ItemStatus, JobKind
 from medx_core.questions import Arm, Mode
-from medx_core.storage.lease_store import LeaseStore
+from medx_core.storage.leases import LeaseStore
 from tests.browser.pretend_worker import WRITTEN, PretendWorker
 from tests.samples import submission
 from tests.web_site import prepared_services, site_settings

@@ -189,7 +189,7 @@ def test_a_role_taken_away_counts_from_the_next_call_on(site, clients):
     people = site.services.people
     client = clients["clio"]
     client.predict(api_name="/my_ratings")
-    from medx_core.storage.person_store import Role
+    from medx_core.storage.people import Role
 
     people.set_role("clio", Role.ASKER)
     try:

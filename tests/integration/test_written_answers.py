@@ -11,18 +11,18 @@ import pytest
 from medx_core.categories import Category, Route
 from medx_core.errors import StorageFault
 from medx_core.job_execution.execution import JobExecutor
-from medx_core.job_execution.lanes import Lane
+from medx_core.job_execution.interfaces import Lane
 from medx_core.job_execution.lease_keeping import LeaseKeeper, LeaseTerms
 from medx_core.job_execution.micro_batching import MicroBatcher
-from medx_core.job_execution.turns import BatchLimits
+from medx_core.job_execution.scheduling import BatchLimits
 from medx_core.jobs.messages import AnswerRequest
 from medx_core.jobs.snapshots import LeasedItem
 from medx_core.jobs.status import ItemStatus, JobKind, JobStatus
 from medx_core.questions import CANCELLED, Mode
 from medx_core.storage.engine import Database
-from medx_core.storage.job_store import JobStore
-from medx_core.storage.lease_store import LeaseStore
-from medx_core.storage.rating_store import RatingStore
+from medx_core.storage.jobs import JobStore
+from medx_core.storage.leases import LeaseStore
+from medx_core.storage.ratings import RatingStore
 from tests.databases import SetClock
 from tests.samples import BOTH, answered, submission
 from tests.unit.test_micro_batching import ScriptedEngine

@@ -1,6 +1,6 @@
 """What the command line prints of an answer."""
 
-from medx_core.cli.wording import WENT_ON, answer_lines
+from medx_core.cli.ask import WENT_ON, answer_lines
 from medx_core.questions import Answer, Arm
 
 

@@ -9,9 +9,9 @@ from medx_core.answering import NOT_FOR_TEXT, OTHER_PROMPT, AnsweringEngine, Ans
 from medx_core.categories import Category, Route, RouteSource
 from medx_core.models.prompting import STATEMENT_PROMPT
 from medx_core.questions import ARM_CHOICES, Mode, Question
+from medx_core.steering.gate import Gate
 from medx_core.steering.hooks import Positions
 from medx_core.steering.steering_vector import SteeringVector
-from medx_core.steering.strategies.gate import Gate
 from tests.language_models import WIDTH, tiny_model
 
 WORDS = sorted({word for text, _ in STATEMENT_PROMPT.shots for word in text.split()})

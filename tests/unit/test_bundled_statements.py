@@ -12,7 +12,7 @@ import pytest
 from sklearn.feature_extraction.text import CountVectorizer
 
 from medx_core.categories import Category
-from medx_core.data.bundled_statements import EXPORT_COLUMNS, bundled_statements, split_of, write_statements
+from medx_core.data.bundled_texts import EXPORT_COLUMNS, bundled_statements, split_of, write_statements
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.data.leakage import leakage
 from medx_core.data.spellings import HARMS, URGENCIES

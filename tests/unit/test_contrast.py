@@ -7,7 +7,7 @@ from medx_core.errors import VectorRefused
 from medx_core.evaluation.vector_findings import SAME_AXIS, warnings_of
 from medx_core.steering.contrast import AnswerWordStates, mean_difference
 from medx_core.steering.diagnostics import against_shuffled, halves_cosine, separation, shift_of_distribution
-from medx_core.steering.strategies.direction import pca
+from medx_core.steering.strategies import pca
 
 
 def states(rows: int, *, signal: float, share_true: float = 0.5, seed: int = 0) -> AnswerWordStates:

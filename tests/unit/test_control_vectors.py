@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from medx_core.categories import Category
 from medx_core.errors import VectorRefused
 from medx_core.steering.control_vectors import export_control_vector, imported_vector, read_control_vector
+from medx_core.steering.gate import Gate
 from medx_core.steering.steering_vector import SteeringVector
-from medx_core.steering.strategies.gate import Gate
 from tests.language_models import WIDTH, tiny_network
 
 VECTOR = SteeringVector(

@@ -14,10 +14,8 @@ from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput
 from medx_core.evaluation.arms import ArmScores, ControlDraws, TestItems
 from medx_core.evaluation.bootstrap import resamples
-from medx_core.evaluation.calibration import calibration
-from medx_core.evaluation.figures import evaluated
-from medx_core.evaluation.metrics import arm_figures
-from medx_core.evaluation.paired import mcnemar_p
+from medx_core.evaluation.metrics import arm_figures, calibration, mcnemar_p
+from medx_core.evaluation.result_builder import evaluated
 
 HARMS = ("moderate", "severe", "mild", "", "Severe", "none", "moderate", "")
 

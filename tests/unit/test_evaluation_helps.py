@@ -10,11 +10,9 @@ from hypothesis import strategies as st
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.evaluation.arms import ArmScores, ControlDraws, TestItems
 from medx_core.evaluation.bootstrap import Estimate, resamples
-from medx_core.evaluation.conclusion import FalseAcceptance, conclusion
-from medx_core.evaluation.figures import evaluated
-from medx_core.evaluation.helps import Contest, Judgement, holm, judged
-from medx_core.evaluation.matched import WordingMatch
-from medx_core.evaluation.wording_free import Matched
+from medx_core.evaluation.decision_rule import Contest, FalseAcceptance, Judgement, conclusion, holm, judged
+from medx_core.evaluation.result_builder import evaluated
+from medx_core.evaluation.wording_free import Matched, WordingMatch
 
 N = 400
 GOLD = np.arange(N) % 2 == 0

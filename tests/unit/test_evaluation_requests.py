@@ -5,8 +5,8 @@ import json
 import pytest
 
 from medx_core.errors import BadInput
-from medx_core.evaluation.parts import PartSizes
-from medx_core.evaluation.requests import EvaluationRequest, arms_named, request_from
+from medx_core.evaluation.data_split import PartSizes
+from medx_core.evaluation.request import EvaluationRequest, arms_named, request_from
 
 
 def test_a_request_comes_back_from_its_json():

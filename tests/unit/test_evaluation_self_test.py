@@ -8,10 +8,10 @@ from sklearn.metrics import roc_auc_score
 from threadpoolctl import threadpool_limits
 
 from medx_core.evaluation.bootstrap import balanced_accuracies
-from medx_core.evaluation.matched import balanced_in_bins
-from medx_core.evaluation.self_test import Outcome, Trial, run_trial, summary, trials
-from medx_core.evaluation.synthetic_arms import fit_arms
-from medx_core.evaluation.synthetic_world import DISTANCES, World
+from medx_core.evaluation.wording_free import balanced_in_bins
+from medx_core.lab.self_test import Outcome, Trial, run_trial, summary, trials
+from medx_core.lab.synthetic_arms import fit_arms
+from medx_core.lab.synthetic_world import DISTANCES, World
 
 TRAIN = 861
 MANY = 10_000

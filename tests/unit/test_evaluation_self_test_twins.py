@@ -5,10 +5,10 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from medx_core import __version__
-from medx_core.evaluation.association import association_control
 from medx_core.evaluation.bootstrap import preferred
-from medx_core.evaluation.ranking import twins_of
-from medx_core.evaluation.self_test import (
+from medx_core.evaluation.metrics import twins_of
+from medx_core.evaluation.wording_free import association_control
+from medx_core.lab.self_test import (
     ASSOCIATION_ONLY,
     PLANTED_TWINS,
     Outcome,
@@ -17,9 +17,8 @@ from medx_core.evaluation.self_test import (
     run_trial,
     summary,
 )
-from medx_core.evaluation.synthetic_arms import fit_twin_arms
-from medx_core.evaluation.synthetic_twins import TRAIN_TWINS, TWIN_DISTANCES, TwinWorld, worded_swaps
-from medx_core.evaluation.synthetic_world import World
+from medx_core.lab.synthetic_arms import TRAIN_TWINS, TWIN_DISTANCES, TwinWorld, fit_twin_arms, worded_swaps
+from medx_core.lab.synthetic_world import World
 
 MANY = 10_000
 WORLDS = 12

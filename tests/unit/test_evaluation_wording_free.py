@@ -9,11 +9,17 @@ from hypothesis import strategies as st
 from sklearn.feature_extraction.text import CountVectorizer
 
 from medx_core.data.labelled_statements import LabelledStatement
-from medx_core.data.wording_readers import character_grams
+from medx_core.data.leakage import character_grams
 from medx_core.evaluation.arms import ArmScores, ControlDraws, TestItems
-from medx_core.evaluation.figures import evaluated
-from medx_core.evaluation.matched import balanced_in_bins, group_folds, matched_by_wording
-from medx_core.evaluation.wording_free import Matched, Twins, wording_free_part
+from medx_core.evaluation.result_builder import evaluated
+from medx_core.evaluation.wording_free import (
+    Matched,
+    Twins,
+    balanced_in_bins,
+    group_folds,
+    matched_by_wording,
+    wording_free_part,
+)
 
 NOUNS = ("heart", "liver", "lung", "kidney", "spleen", "nerve", "artery", "vein", "muscle", "bone")
 

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from medx_core.categories import Category
-from medx_core.data.free_text_questions import COLUMNS, FreeTextQuestion, free_text_questions, questions_in
+from medx_core.data.bundled_texts import COLUMNS, FreeTextQuestion, free_text_questions, questions_in
 from medx_core.data.spellings import HARMS, URGENCIES
 from medx_core.errors import BadInput
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from medx_core.categories import Category
 from medx_core.data.hub_data_sets import HubDataSet, as_hub_data_set, fetch
 from medx_core.data.labelled_files import load_labelled
-from medx_core.data.near_copies import Components, join_near_copies, similarity, words_in_order
+from medx_core.data.near_duplicates import Components, join_near_copies, similarity, words_in_order
 from medx_core.errors import BadInput
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "azeez_tf_dev.csv"

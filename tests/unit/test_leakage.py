@@ -4,8 +4,7 @@ import numpy as np
 
 from medx_core.categories import Category
 from medx_core.data.labelled_statements import LabelledStatement
-from medx_core.data.leakage import leakage
-from medx_core.data.wording_readers import WORDING_READERS, surface_cues
+from medx_core.data.leakage import WORDING_READERS, leakage, surface_cues
 
 DRUGS = ("aspirin", "insulin", "heparin", "warfarin", "morphine", "digoxin", "lithium", "codeine")
 

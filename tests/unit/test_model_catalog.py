@@ -7,11 +7,9 @@ from dataclasses import replace
 import pytest
 
 from medx_core.errors import BadInput, ModelUnavailable
-from medx_core.models.catalog import CATALOGUE, catalogued, model_source
+from medx_core.models.catalog import CATALOGUE, catalogued, model_source, pull
 from medx_core.models.devices import choose_placement
-from medx_core.models.loading import load_model
-from medx_core.models.pulling import pull
-from medx_core.models.weight_hash import weight_sha256
+from medx_core.models.loading import load_model, weight_sha256
 from tests.language_models import tiny_network, word_tokenizer
 
 ENTRY = CATALOGUE["smollm2-135m"]

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from medx_core.errors import ModelUnavailable
-from medx_core.models.catalog import CATALOGUE, CataloguedModel, ModelPart
-from medx_core.models.pulling import fetched_gguf, pull
+from medx_core.models.catalog import CATALOGUE, CataloguedModel, ModelPart, fetched_gguf, pull
 
 PIECES = (b"GGUF: the first piece, ", b"the second, ", b"the third.")
 # In an order that neither the alphabet nor a folder's listing would give.

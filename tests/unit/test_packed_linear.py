@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from medx_core.packed_linear import PackedLinear, can_pack, pack_linear_layers
+from medx_core.models.packed_linear import PackedLinear, can_pack, pack_linear_layers
 from tests.language_models import tiny_network
 
 CPU = torch.device("cpu")

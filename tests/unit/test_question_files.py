@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from medx_core.categories import Category
-from medx_core.data.limits import FileLimits
+from medx_core.data.problems import FileLimits
 from medx_core.data.question_files import QuestionFile, read_question_file
 from medx_core.data.result_files import template_csv
 from medx_core.settings import Settings

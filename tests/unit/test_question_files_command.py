@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from medx_core import __version__
 from medx_core.cli.data import app
-from medx_core.data.limits import FileLimits
+from medx_core.data.problems import FileLimits
 from medx_core.data.question_files import read_question_file
 from medx_core.errors import BadInput
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from medx_core.data.encoding_repair import repaired
+from medx_core.data.decoding import repaired
 from medx_core.data.identifiers import identifier_kinds, without_identifiers
 from medx_core.data.languages import is_not_english
-from medx_core.data.limits import FileLimits
+from medx_core.data.problems import FileLimits
 from medx_core.data.question_files import QuestionFile, read_question_file
 from medx_core.data.spellings import read_answer
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from medx_core.data.limits import FileLimits
+from medx_core.data.problems import FileLimits
 from medx_core.data.question_files import ENDINGS, QuestionFile, read_question_file
 
 ANY_FOLDER = settings(

@@ -8,10 +8,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from medx_core.data.limits import FileLimits
+from medx_core.data.problems import FileLimits
 from medx_core.data.question_files import read_question_file
-from medx_core.data.result_files import RESULT_COLUMNS, ResultRow, read_results, write_results
-from medx_core.data.spreadsheet_cells import FORMULA_STARTS, guarded, is_number, unguarded
+from medx_core.data.result_files import (
+    FORMULA_STARTS,
+    RESULT_COLUMNS,
+    ResultRow,
+    guarded,
+    is_number,
+    read_results,
+    unguarded,
+    write_results,
+)
 from medx_core.errors import BadInput
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20) | st.builds(

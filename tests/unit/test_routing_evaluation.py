@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medx_core.categories import Category
-from medx_core.routing.calibration import expected_calibration_error, fitted_temperature
 from medx_core.routing.evaluation import Labelled, Scored, auroc, evaluate, figures
+from medx_core.routing.heads import expected_calibration_error, fitted_temperature
 from medx_core.routing.router import CATEGORIES, routes_from
 from medx_core.routing.rules_router import RulesRouter
 from medx_core.routing.wording import learn_wording

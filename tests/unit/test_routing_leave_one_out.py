@@ -7,7 +7,7 @@ import pytest
 
 from medx_core.categories import Category
 from medx_core.routing.evaluation import Labelled
-from medx_core.routing.leave_one_out import leave_one_source_out
+from medx_core.routing.training import leave_one_source_out
 
 WORDS = ("urgent", "cohort", "tablets", "weather", "zebra", "yak")
 TRIAGE, LITERATURE, PATIENT = Category

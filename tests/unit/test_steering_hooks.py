@@ -4,18 +4,20 @@ import pytest
 import torch
 
 from medx_core.errors import VectorRefused
+from medx_core.steering.activations import recorded
+from medx_core.steering.gate import Gate, gated_shift
 from medx_core.steering.hooks import (
     ConstantShift,
     Positions,
+    RowShift,
+    RowSteering,
     SteeringPlan,
     SteeringStep,
+    plan_for_rows,
     steered,
 )
 from medx_core.steering.layers import decoder_layers, hidden_size, penultimate_layer
-from medx_core.steering.recording import recorded
-from medx_core.steering.row_plans import RowShift, RowSteering, plan_for_rows
-from medx_core.steering.strategies.amplification import AmplifyShift
-from medx_core.steering.strategies.gate import Gate, gated_shift
+from medx_core.steering.strategies import AmplifyShift
 from tests.language_models import ARCHITECTURES, WIDTH, tiny_network
 
 GATED = gated_shift(Gate(torch.linspace(1, -1, WIDTH), 0.2), torch.linspace(0.5, 1, WIDTH), k=3.0, b0=0.5)

@@ -6,8 +6,8 @@ import pytest
 from sqlalchemy.dialects import sqlite
 
 from medx_core.errors import StorageFault
-from medx_core.storage.columns import UtcDateTime, new_public_id
 from medx_core.storage.engine import Database
+from medx_core.storage.tables import UtcDateTime, new_public_id
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])

@@ -8,10 +8,14 @@ from hypothesis import strategies as st
 
 from medx_core.errors import VectorRefused
 from medx_core.steering.contrast import AnswerWordStates, ContrastStates, PromptStates
-from medx_core.steering.strategies.amplification import amplify
-from medx_core.steering.strategies.direction import ConstantDirection, mean_difference, pca
-from medx_core.steering.strategies.random_direction import random_direction
-from medx_core.steering.strategies.shuffled import shuffled
+from medx_core.steering.strategies import (
+    ConstantDirection,
+    amplify,
+    mean_difference,
+    pca,
+    random_direction,
+    shuffled,
+)
 
 WIDTH = 12
 

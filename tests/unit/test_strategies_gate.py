@@ -6,7 +6,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from medx_core.errors import VectorRefused
-from medx_core.steering.strategies.gate import fit_gate, fit_gates, gated_shift
+from medx_core.steering.gate import fit_gate, fit_gates, gated_shift
 
 ROWS, WIDTH = 240, 24
 

@@ -9,6 +9,7 @@ import torch
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput, VectorRefused
 from medx_core.models.prompting import STATEMENT_PROMPT
+from medx_core.steering.activations import recorded
 from medx_core.steering.contrast import (
     ANSWER_WORD,
     FULL_TRACE,
@@ -17,7 +18,6 @@ from medx_core.steering.contrast import (
     STATEMENT,
     mean_of_contrast,
 )
-from medx_core.steering.recording import recorded
 from medx_core.traces.readings import answer_word_states, contrast_states, written_answer
 from medx_core.traces.running import FinishedBatches
 from medx_core.traces.statement_runner import StatementRunner

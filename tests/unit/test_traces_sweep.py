@@ -5,16 +5,25 @@ import json
 import numpy as np
 import pytest
 
-from medx_core.cli.vector_sweep import layers_from
+from medx_core.cli.vector_building import swept_layers
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput
+from medx_core.fitting.sweep import (
+    FIGURES,
+    SWEPT,
+    SweepRecipe,
+    check_cells,
+    fitted_on_train,
+    run_figures,
+    spread,
+    spread_cells,
+    sweep,
+)
 from medx_core.models.prompting import STATEMENT_PROMPT
 from medx_core.steering.contrast import ANSWER_WORD, STATEMENT
 from medx_core.traces.cells import SteeringCell
 from medx_core.traces.running import FinishedBatches
 from medx_core.traces.statement_runner import RunScores, StatementRunner
-from medx_core.traces.sweep import FIGURES, check_cells, run_figures, spread, spread_cells, sweep
-from medx_core.traces.sweep_fitting import SWEPT, SweepRecipe, fitted_on_train
 from tests.language_models import tiny_model
 
 WORDS = ["heart", "pumps", "blood", "kidneys", "make", "urine", "Insulin", "glucose"]
@@ -140,9 +149,9 @@ def test_one_kind_of_answer_and_an_unknown_strategy_are_refused(runner):
 
 
 def test_layers_are_read_as_all_lists_and_ranges():
-    assert layers_from("all", 3) == (0, 1, 2)
-    assert layers_from("2, 0", 3) == (0, 2)
-    assert layers_from("1-2,0", 3) == (0, 1, 2)
+    assert swept_layers("all", 3) == (0, 1, 2)
+    assert swept_layers("2, 0", 3) == (0, 2)
+    assert swept_layers("1-2,0", 3) == (0, 1, 2)
     for wrong in ("3", "2-1", "x", "", "1-9"):
         with pytest.raises(BadInput, match="--layers"):
-            layers_from(wrong, 3)
+            swept_layers(wrong, 3)

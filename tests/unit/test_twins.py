@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from medx_core.cli.app import app
-from medx_core.data.entity_kinds import EntityKinds, same_thing
+from medx_core.data.entities import EntityKinds, same_thing
 from medx_core.data.labelled_files import load_labelled
 from medx_core.data.labelled_statements import LabelledStatement
-from medx_core.data.near_copies import words_in_order
+from medx_core.data.near_duplicates import words_in_order
 from medx_core.data.twins import COLUMNS, swap_twins, write_twins
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "azeez_tf_dev.csv"

@@ -7,8 +7,8 @@ import pytest
 from medx_core.categories import Category
 from medx_core.clock import utc_now
 from medx_core.errors import BadInput
-from medx_core.storage.health_store import ProcessHealth
-from medx_core.storage.vector_store import VectorRecord, VectorStatus
+from medx_core.storage.health import ProcessHealth
+from medx_core.storage.vectors import VectorRecord, VectorStatus
 from tests.evaluation_results import synthetic_result
 from tests.web_site import prepared_services, site_settings
 from web.admin_markup import health_html

@@ -1,5 +1,5 @@
 from medx_core.categories import Category
-from medx_core.data.bundled_statements import bundled_statements
+from medx_core.data.bundled_texts import bundled_statements
 from medx_core.questions import Mode
 from web.examples import examples
 

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medx_core.errors import BadInput
-from medx_core.evaluation.intervals import wilson
+from medx_core.evaluation.bootstrap import wilson
 
 
 def test_wilson_agrees_with_published_values():

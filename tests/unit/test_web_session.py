@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from starlette.datastructures import Headers
 
 from medx_core.errors import BadInput
-from medx_core.storage.person_store import PersonStore, Role
+from medx_core.storage.people import PersonStore, Role
 from tests.web_site import site_settings
 from web.session import Attempts, Sessions, safe_next, same_origin, session_secret
 from web.shown_answers import ShownAnswers

@@ -3,7 +3,7 @@
 import gradio as gr
 
 from medx_core.errors import BadInput
-from medx_core.storage.person_store import SHORTEST_PASSWORD, Person
+from medx_core.storage.people import SHORTEST_PASSWORD, Person
 from web.door import door
 from web.frame import heading, page_frame
 from web.services import Services

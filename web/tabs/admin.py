@@ -5,7 +5,7 @@ from typing import Any
 import gradio as gr
 
 from medx_core.errors import BadInput
-from medx_core.storage.person_store import Person, Role
+from medx_core.storage.people import Person, Role
 from web.admin_markup import health_html, quarantined_html
 from web.door import door
 from web.frame import heading, on_load, page_frame

@@ -12,7 +12,7 @@ from medx_core.errors import MedxError
 from medx_core.jobs.snapshots import JobSnapshot
 from medx_core.jobs.status import JobKind
 from medx_core.questions import ARM_CHOICES
-from medx_core.storage.person_store import Person
+from medx_core.storage.people import Person
 from web import wording
 from web.door import door
 from web.examples import Example, examples

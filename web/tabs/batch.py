@@ -6,10 +6,10 @@ from typing import Any
 import gradio as gr
 
 from medx_core.clock import utc_now
-from medx_core.data.limits import FileLimits
+from medx_core.data.problems import FileLimits
 from medx_core.errors import MedxError
 from medx_core.questions import Mode
-from medx_core.storage.person_store import Person
+from medx_core.storage.people import Person
 from web import wording
 from web.batch_markup import file_html, history_html
 from web.door import door

@@ -6,8 +6,8 @@ import gradio as gr
 
 from medx_core.errors import MedxError
 from medx_core.evaluation.report.arm_words import TITLES
-from medx_core.evaluation.requests import DECLARED, EXTRA_ARMS, STEERED
-from medx_core.storage.person_store import Person, Role
+from medx_core.evaluation.request import DECLARED, EXTRA_ARMS, STEERED
+from medx_core.storage.people import Person, Role
 from web import evaluations
 from web.door import door
 from web.evaluations import ALL, FILE, OWN_SIZES, StartForm

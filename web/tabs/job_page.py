@@ -7,7 +7,7 @@ import gradio as gr
 
 from medx_core.clock import utc_now
 from medx_core.jobs.status import ItemStatus
-from medx_core.storage.person_store import Person
+from medx_core.storage.people import Person
 from web.batch_markup import downloads_html, job_html, rows_html, status_choices, still_running
 from web.door import door
 from web.following import visible_job, worker_seen

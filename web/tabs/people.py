@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from medx_core.errors import BadInput, NotAllowed
-from medx_core.storage.person_store import Person, Role
+from medx_core.storage.people import Person, Role
 from web.admin_markup import people_html, told
 from web.door import door
 from web.frame import on_load

@@ -8,8 +8,8 @@ from medx_core.clock import utc_now
 from medx_core.errors import MedxError
 from medx_core.evaluation.report.comparison import compared
 from medx_core.evaluation.report.page import results_section, stylesheet
-from medx_core.storage.person_store import Person, Role
-from medx_core.storage.run_reading import Run, RunStatus
+from medx_core.storage.people import Person, Role
+from medx_core.storage.runs import Run, RunStatus
 from web.door import door, reaches
 from web.evaluation_downloads import finished_evaluation
 from web.evaluations import KIND, RUNS_SHOWN, ahead_of, cancel

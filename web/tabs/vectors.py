@@ -6,9 +6,8 @@ from typing import Any
 import gradio as gr
 
 from medx_core.errors import BadInput, VectorRefused
-from medx_core.storage.person_store import Person, Role
-from medx_core.storage.vector_provenance import check_file
-from medx_core.storage.vector_store import VectorRecord, VectorStatus
+from medx_core.storage.people import Person, Role
+from medx_core.storage.vectors import VectorRecord, VectorStatus, check_file
 from web.admin_markup import told
 from web.door import door
 from web.frame import on_load

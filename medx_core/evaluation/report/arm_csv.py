@@ -4,7 +4,7 @@ import csv
 from collections.abc import Iterator
 from io import StringIO
 
-from medx_core.data.spreadsheet_cells import guarded
+from medx_core.data.result_files import guarded
 from medx_core.evaluation.report.arm_words import METRICS
 from medx_core.evaluation.report.readings import Arm, Evaluation, Figure, Json, evaluation, figure, part
 

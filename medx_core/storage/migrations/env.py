@@ -1,4 +1,4 @@
-"""What Alembic runs: the migrations, on the connection that `medx_core.storage.schema` hands over."""
+"""What Alembic runs: the migrations, on the connection that `medx_core.storage.engine` hands over."""
 
 from alembic import context
 

@@ -1,0 +1,210 @@
+"""`medx users`, `db`, `audit` and `serve`: who may sign in, the tables, the log of who did what, and single parts."""
+
+import os
+import secrets
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from getpass import GetPassWarning
+from typing import Annotated, NoReturn
+
+import typer
+
+from medx_core.errors import BadInput
+from medx_core.settings import settings
+from medx_core.storage.audit import AuditStore
+from medx_core.storage.engine import Database, open_database
+from medx_core.storage.people import PersonStore, Role
+
+
+@contextmanager
+def opened_database() -> Iterator[Database]:
+    """Open the database that the settings name, at the version this program needs.
+
+    Raises:
+        StorageFault: it cannot be reached or is at another version.
+    """
+    database = open_database(settings())
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+ACTOR = "command line"
+
+users_app = typer.Typer(help="People who may sign in, their roles and passwords.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(help="The name to sign in with.")]
+FromInput = Annotated[
+    bool, typer.Option("--password-stdin", help="Read the password from standard input, one line.")
+]
+Generate = Annotated[bool, typer.Option("--generate", help="Make a password and print it once.")]
+
+
+@users_app.command()
+def add(
+    name: Name,
+    role: Annotated[Role, typer.Option(help="How far this person reaches.")] = Role.ASKER,
+    password_stdin: FromInput = False,
+    generate: Generate = False,
+) -> None:
+    """Add a person; asks for the password unless told otherwise."""
+    with opened_database() as database:
+        people = PersonStore(database)
+        people.refuse_name(name)  # before a password is thought of
+        password, made = _password(from_input=password_stdin, generate=generate)
+        person = people.add(name, role, password)
+        _note(database, "person added", person.name, role=person.role.value)
+    print(f"{person.name} may sign in as {person.role.value}.")
+    if made:
+        print(f"Password (shown only now): {password}")
+
+
+@users_app.command("list")
+def list_people() -> None:
+    """List everybody with role and state."""
+    with opened_database() as database:
+        for person in PersonStore(database).list():
+            print(f"{person.name}\t{person.role.value}\t{'disabled' if person.disabled else 'enabled'}")
+
+
+@users_app.command()
+def disable(name: Name) -> None:
+    """Keep a person from signing in and end all sessions; nothing that they did is lost."""
+    with opened_database() as database:
+        person = PersonStore(database).disable(name)
+        _note(database, "person disabled", person.name)
+    print(f"{person.name} can no longer sign in.")
+
+
+@users_app.command()
+def enable(name: Name) -> None:
+    """Let a disabled person sign in again."""
+    with opened_database() as database:
+        person = PersonStore(database).enable(name)
+        _note(database, "person enabled", person.name)
+    print(f"{person.name} can sign in again.")
+
+
+@users_app.command("set-role")
+def set_role(name: Name, role: Annotated[Role, typer.Argument(help="asker, clinician or admin")]) -> None:
+    """Give a person another role."""
+    with opened_database() as database:
+        person = PersonStore(database).set_role(name, role)
+        _note(database, "role changed", person.name, role=person.role.value)
+    print(f"{person.name} is {person.role.value} now.")
+
+
+@users_app.command("reset-password")
+def reset_password(name: Name, password_stdin: FromInput = False, generate: Generate = False) -> None:
+    """Give a person a new password and end all sessions."""
+    with opened_database() as database:
+        people = PersonStore(database)
+        people.find(name)
+        password, made = _password(from_input=password_stdin, generate=generate)
+        person = people.reset_password(name, password)
+        _note(database, "password reset", person.name)
+    print(f"{person.name} has a new password; all sessions have ended.")
+    if made:
+        print(f"Password (shown only now): {password}")
+
+
+def _password(*, from_input: bool, generate: bool) -> tuple[str, bool]:
+    if from_input and generate:
+        raise BadInput("Choose one of --password-stdin and --generate.")
+    if generate:
+        return secrets.token_urlsafe(15), True
+    if from_input:
+        return sys.stdin.readline().rstrip("\r\n"), False
+    return _asked(), False
+
+
+def _asked() -> str:
+    with warnings.catch_warnings():
+        # Without a terminal getpass only warns, and then shows what is typed.
+        warnings.simplefilter("error", GetPassWarning)
+        try:
+            return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
+        except GetPassWarning:
+            typer.echo()  # the line that asked is ended
+            raise BadInput(
+                "There is no terminal to ask for a password; give it with --password-stdin, or have one made with --generate."
+            ) from None
+
+
+def _note(database: Database, action: str, name: str, **detail: str) -> None:
+    AuditStore(database).append(ACTOR, action, name, detail)
+
+
+db_app = typer.Typer(
+    help="The database: bring its tables up to date, or see whether they are.", no_args_is_help=True
+)
+
+
+@db_app.command()
+def upgrade() -> None:
+    """Make the database, or bring its tables to the version this program needs. Safe to repeat."""
+    database = Database(settings().database)
+    try:
+        database.upgrade()
+        print(f"The database at {database.shown_url} is up to date.")
+    finally:
+        database.close()
+
+
+@db_app.command()
+def check() -> None:
+    """See whether the database can be reached and is at the version this program needs."""
+    database = Database(settings().database)
+    try:
+        database.check()
+        print(f"The database at {database.shown_url} is up to date.")
+    finally:
+        database.close()
+
+
+audit_app = typer.Typer(help="The audit log: check that nobody changed it.", no_args_is_help=True)
+
+
+@audit_app.callback()
+def audit() -> None:
+    """The audit log."""
+
+
+@audit_app.command()
+def verify() -> None:
+    """Check the chain of the audit log; fails at the first row that was changed, put in or taken out."""
+    with opened_database() as database:
+        store = AuditStore(database)
+        rows = store.verify()
+        newest = store.entries(limit=1)
+    print(f"The audit log is whole: {rows} rows.")
+    if newest:
+        print(f"Last hash: {newest[0].hash}")
+
+
+serve_app = typer.Typer(help="Run one part of MedX: the web page or a worker.", no_args_is_help=True)
+
+
+@serve_app.command()
+def web() -> None:
+    """Serve the web page on MEDX_HOST and MEDX_PORT."""
+    _become("web")
+
+
+@serve_app.command()
+def worker(
+    device: Annotated[
+        str,
+        typer.Option(help="auto, cpu or cuda:N; one worker takes one device.", show_default="MEDX_DEVICE"),
+    ] = "",
+) -> None:
+    """Answer what waits in the queues, on one device. Needs REDIS_URL."""
+    _become("workers", *(["--device", device] if device else []))
+
+
+def _become(package: str, *arguments: str) -> NoReturn:
+    """Replace this process, so that signals and the exit status are those of the part itself."""
+    os.execv(sys.executable, [sys.executable, "-m", package, *arguments])  # noqa: S606 - fixed arguments

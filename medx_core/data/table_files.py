@@ -1,0 +1,468 @@
+"""Tables in files: CSV and TSV read strictly, JSON lines, and what both become before their cells are understood."""
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from typing import Any
+
+from medx_core.data.problems import FileRefused, Problem, shortened
+
+TEXT_COLUMNS = ("question", "statement")
+KNOWN_COLUMNS = (*TEXT_COLUMNS, "id", "answer", "category", "harm", "urgency", "reference", "split", "pair")
+MAX_COLUMNS = 1_000
+
+_OFTEN_MEANT = frozenset(
+    {
+        "text",
+        "prompt",
+        "claim",
+        "query",
+        "input",
+        "sentence",
+        "questions",
+        "statements",
+        "item",
+        "stem",
+        "hypothesis",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record. Known columns are keyed by their plain name, others as the header spells them.
+
+    `problem` says why the record as a whole cannot be read; its cells are then empty.
+    """
+
+    number: int
+    cells: dict[str, str]
+    problem: Problem | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A file's records. `columns` are the keys of the cells, in the file's order."""
+
+    columns: tuple[str, ...]
+    records: tuple[Record, ...]
+    format: str
+    delimiter: str | None = None
+    notices: tuple[Problem, ...] = field(default_factory=tuple)
+
+    @cached_property
+    def text_column(self) -> str:
+        """The column that holds what is asked."""
+        return next(name for name in TEXT_COLUMNS if name in self.columns)
+
+
+def column_key(name: str) -> str:
+    """Return the key of a column: the plain name if it is known, else the name without outer spaces."""
+    stripped = name.strip().strip("\ufeff\u200b").strip()
+    return stripped.casefold() if stripped.casefold() in KNOWN_COLUMNS else stripped
+
+
+def check_columns(columns: tuple[str, ...]) -> None:
+    """Refuse columns from which no question can be read.
+
+    Raises:
+        FileRefused: none or both of `question` and `statement`, a name twice, or a broken name.
+    """
+    _refuse_unreadable_names(columns)
+    texts = [name for name in TEXT_COLUMNS if name in columns]
+    if not texts:
+        raise FileRefused(_missing_column(columns))
+    if len(texts) == 2:
+        raise FileRefused(
+            "The file has both a 'question' and a 'statement' column; rename the one that is not to be answered."
+        )
+    seen: dict[str, int] = {}
+    for position, name in enumerate(columns, start=1):
+        if name.casefold() in seen:
+            raise FileRefused(
+                f"The columns {seen[name.casefold()]} and {position} are both called '{shortened(name)}'; "
+                "give each column a name of its own."
+            )
+        seen[name.casefold()] = position
+
+
+def too_many_rows(limit: int) -> FileRefused:
+    """Return the refusal of a file with more than `limit` rows."""
+    return FileRefused(f"The file has more than {limit:,} rows, the limit; split it into smaller files.")
+
+
+def _refuse_unreadable_names(columns: tuple[str, ...]) -> None:
+    if len(columns) > MAX_COLUMNS:
+        raise FileRefused(
+            f"The file has more than {MAX_COLUMNS:,} columns, the limit; leave out what is not needed."
+        )
+    if any("\x00" in name or not is_storable(name) for name in columns):
+        raise FileRefused(
+            "The header line holds characters that cannot be read; save the file again as UTF-8 CSV."
+        )
+
+
+def is_storable(text: str) -> bool:
+    """Whether `text` can be written as UTF-8: it holds no half characters."""
+    if text.isascii():
+        return True
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _missing_column(columns: tuple[str, ...]) -> str:
+    found = ", ".join(f"'{shortened(name)}'" for name in columns[:10]) + (
+        ", ..." if len(columns) > 10 else ""
+    )
+    meant = next((name for name in columns if name.casefold() in _OFTEN_MEANT), None)
+    rename = f"rename '{meant}'" if meant else "name the columns in the first line"
+    return f"The file has no 'question' or 'statement' column; {rename} to say what is to be answered (found: {found})."
+
+
+def named_columns(names: Iterable[str]) -> tuple[str, ...]:
+    """Return keys for `names`; a column without a name is called by its position, as in 'column 3'."""
+    keys = [column_key(name) for name in names]
+    return tuple(key or f"column {position}" for position, key in enumerate(keys, start=1))
+
+
+DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
+
+_MAX_CELLS = 2 * MAX_COLUMNS  # a line of nothing but delimiters must not become millions of cells
+
+_LINE_END = re.compile(r"\r\n|\n|\r")
+_BLANK_LINES = re.compile(r"(?:[^\S\r\n]*+(?:\r\n|\n|\r|\Z))++")
+_BLANK_LINES_OF_TSV = re.compile(r"(?:[^\S\r\n\t]*+(?:\r\n|\n|\r|\Z))++")
+_QUOTED = re.compile(r'[ \xa0]*+"([^"]*+(?:""[^"]*+)*+)"[ \xa0]*+')
+_OPENS_QUOTE = re.compile(r'[ \xa0]*+"')
+_SEPARATOR_LINE = re.compile(r"sep=([,;\t])[ \t]*(?:\r\n|\n|\r)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class DelimitedLine:
+    """The cells of one record, where the next one starts, and whether its quotes were sound."""
+
+    cells: list[str]
+    end: int
+    sound: bool = True
+
+
+class _Unclosed(Exception):
+    """A quote opens and does not close, or closes lines later in the middle of a cell."""
+
+
+def read_delimited(text: str, *, max_rows: int, tabs_only: bool = False) -> Table:
+    """Read CSV or TSV text; the delimiter is the one with which the header names what is asked.
+
+    Args:
+        text: the whole file.
+        max_rows: records beyond this number refuse the file.
+        tabs_only: the file's name says TSV, so another delimiter contradicts it.
+
+    Raises:
+        FileRefused: there is no usable header, or a quote is not closed.
+    """
+    delimiter, header = _header(text)
+    if tabs_only and delimiter != "\t" and len(header.cells) > 1:
+        raise FileRefused(
+            f"The file is called .tsv but its columns are separated by a {DELIMITERS[delimiter]}; rename it to .csv."
+        )
+    columns = named_columns(header.cells)
+    check_columns(columns)
+    records = []
+    for number, line in enumerate(delimited_lines(text, header.end, delimiter), start=1):
+        if number > max_rows:
+            raise too_many_rows(max_rows)
+        records.append(_record(number, line, columns))
+    notices = _unnamed_columns(header.cells, columns)
+    columns = _without_empty_tail(header.cells, columns, records)
+    return Table(columns, tuple(records), "tsv" if tabs_only else "csv", delimiter, notices)
+
+
+def _header(text: str) -> tuple[str, DelimitedLine]:
+    """Return the delimiter and the header line.
+
+    A delimiter fits when the header, cut by it, names a question or statement; else the one with most cells stands in
+    for a message that lists them.
+    """
+    start, candidates = 0, list(DELIMITERS)
+    if named := _SEPARATOR_LINE.match(text):
+        start, candidates = named.end(), [named[1]]
+    found: list[tuple[bool, int, str, DelimitedLine]] = []
+    for delimiter in candidates:
+        begin = _after_blank_lines(text, start, delimiter)
+        try:
+            line = _line_at(text, begin, delimiter)
+        except _Unclosed:
+            continue
+        if line.sound:
+            names = named_columns(line.cells)
+            found.append((any(name in names for name in TEXT_COLUMNS), len(names), delimiter, line))
+    if not found:
+        raise FileRefused(
+            "The quotes of the header line do not close; write the column names without quotes."
+        )
+    _, _, delimiter, line = max(found, key=lambda each: each[:2])
+    return delimiter, line
+
+
+def delimited_lines(text: str, start: int, delimiter: str) -> Iterator[DelimitedLine]:
+    """Yield the records of `text` from position `start`, blank lines left out.
+
+    Raises:
+        FileRefused: a quote is not closed; the message names the row that opened it, counted from 1.
+    """
+    position, number = _after_blank_lines(text, start, delimiter), 0
+    while position < len(text):
+        number += 1
+        try:
+            line = _line_at(text, position, delimiter)
+        except _Unclosed:
+            raise FileRefused(
+                f"Row {number} opens a quote that is not closed properly, so that nothing after it can be told apart; "
+                "close it, or write a quote inside a cell twice.",
+                row=number,
+            ) from None
+        yield line
+        position = _after_blank_lines(text, line.end, delimiter)
+
+
+def _line_at(text: str, start: int, delimiter: str) -> DelimitedLine:
+    """Read the record that starts at `start`.
+
+    Raises:
+        _Unclosed: it cannot be told where the record ends.
+    """
+    match = _LINE_END.search(text, start)
+    stop, after = match.span() if match else (len(text), len(text))
+    if text.find('"', start, stop) < 0:
+        return DelimitedLine(text[start:stop].split(delimiter, _MAX_CELLS), after)
+    return _quoted_line(text, start, delimiter)
+
+
+def _quoted_line(text: str, start: int, delimiter: str) -> DelimitedLine:
+    """Read a record in which a quote occurs, cell by cell."""
+    cells: list[str] = []
+    plain = _plain_cell(delimiter)
+    position = start
+    while True:
+        if _OPENS_QUOTE.match(text, position):
+            quoted = _QUOTED.match(text, position)
+            if quoted is None:
+                raise _Unclosed
+            cells.append(quoted[1].replace('""', '"'))
+            position = quoted.end()
+        else:
+            cell = plain.match(text, position)
+            cells.append(cell[0] if cell else "")
+            position += len(cells[-1])
+        if position < len(text) and text[position] == delimiter:
+            position += 1
+            continue
+        ended = _LINE_END.match(text, position)
+        if ended or position == len(text):
+            return DelimitedLine(cells, ended.end() if ended else position)
+        return _broken_line(text, start, position)
+
+
+def _broken_line(text: str, start: int, position: int) -> DelimitedLine:
+    """Skip a record with a stray quote, if it surely ends where its first line ends.
+
+    That is so when the fault lies in its first line and the quotes of that line come in pairs.
+    """
+    match = _LINE_END.search(text, start)
+    stop, after = match.span() if match else (len(text), len(text))
+    if position > stop or text.count('"', start, stop) % 2:
+        raise _Unclosed
+    return DelimitedLine([], after, sound=False)
+
+
+def _record(number: int, line: DelimitedLine, columns: tuple[str, ...]) -> Record:
+    cells, wanted = line.cells, len(columns)
+    if not line.sound:
+        message = "The quotes of this row are misplaced; put the whole cell in quotes and write a quote inside it twice."
+        return Record(number, {}, Problem(number, None, message))
+    if len(cells) == wanted:
+        return Record(number, dict(zip(columns, cells, strict=True)))
+    # Empty cells too many are no exception: the comma may be one inside an unquoted question.
+    message = (
+        f"The row has {len(cells)} {'cell' if len(cells) == 1 else 'cells'} where the header has {wanted}; "
+        "a cell that holds the delimiter must stand in quotes."
+    )
+    return Record(number, {}, Problem(number, None, message))
+
+
+def _unnamed_columns(names: list[str], columns: tuple[str, ...]) -> tuple[Problem, ...]:
+    return tuple(
+        Problem(None, key, f"Column {position} has no name and is carried along as '{key}'.")
+        for position, (name, key) in enumerate(zip(names, columns, strict=True), start=1)
+        if not name.strip() and any(later.strip() for later in names[position:])
+    )
+
+
+def _without_empty_tail(names: list[str], columns: tuple[str, ...], records: list[Record]) -> tuple[str, ...]:
+    """Drop unnamed columns at the end of the header in which no row holds anything: spreadsheets leave them."""
+    while not names[len(columns) - 1].strip():
+        last = columns[-1]
+        if any(record.cells.get(last, "").strip() for record in records):
+            break
+        for record in records:
+            record.cells.pop(last, None)
+        columns = columns[:-1]
+    return columns
+
+
+def looks_delimited(line: str) -> bool:
+    """Whether `line` reads as the header of a CSV or TSV file."""
+    return any(
+        set(named_columns(line[:10_000].replace('"', "").split(delimiter))) & set(TEXT_COLUMNS)
+        for delimiter in DELIMITERS
+    )
+
+
+def _after_blank_lines(text: str, position: int, delimiter: str) -> int:
+    if position >= len(text):
+        return position
+    blank = (_BLANK_LINES_OF_TSV if delimiter == "\t" else _BLANK_LINES).match(text, position)
+    return blank.end() if blank else position
+
+
+@lru_cache(maxsize=len(DELIMITERS))
+def _plain_cell(delimiter: str) -> re.Pattern[str]:
+    return re.compile(f"[^{delimiter}\\r\\n]*+")
+
+
+def swallowed_lines(cell: str, table: Table) -> bool:
+    """Whether a quoted cell holds a line cut like a whole row: perhaps a quote is missing before it."""
+    if table.delimiter is None or len(table.columns) < 2 or "\n" not in cell.replace("\r", "\n"):
+        return False
+    inner = _LINE_END.split(cell)[1:-1]
+    return any(line.count(table.delimiter) == len(table.columns) - 1 for line in inner)
+
+
+_LINE = re.compile(r"[^\r\n]+")
+
+
+class _RowFault(Exception):
+    """Why one line cannot be taken; the message is for the file's owner."""
+
+    def __init__(self, message: str, column: str | None = None) -> None:
+        super().__init__(message)
+        self.column = column
+
+
+def read_json_lines(text: str, *, max_rows: int) -> Table:
+    """Read JSON lines.
+
+    Args:
+        text: the whole file.
+        max_rows: records beyond this number refuse the file.
+
+    Raises:
+        FileRefused: the content is something else, or no line holds a question.
+    """
+    _refuse_other_content(text)
+    records: list[Record] = []
+    columns: dict[str, None] = {}
+    for match in _LINE.finditer(text):
+        if not match[0].strip():
+            continue
+        number = len(records) + 1
+        if number > max_rows:
+            raise too_many_rows(max_rows)
+        try:
+            cells = _cells(match[0])
+        except _RowFault as fault:
+            records.append(Record(number, {}, Problem(number, fault.column, str(fault))))
+            continue
+        records.append(Record(number, cells))
+        columns.update(dict.fromkeys(cells))
+        if len(columns) > MAX_COLUMNS:
+            raise FileRefused(
+                f"The lines have more than {MAX_COLUMNS:,} different keys; leave out what is not needed."
+            )
+    if columns:
+        check_columns(tuple(columns))
+    return Table(tuple(columns) or TEXT_COLUMNS[:1], tuple(records), "jsonl")
+
+
+def looks_like_json(text: str) -> bool:
+    """Whether `text` begins with a JSON object or array, so that it is no table."""
+    start = text.lstrip()[:1]
+    if start not in {"{", "["}:
+        return False
+    first = _LINE.search(text.lstrip())
+    if first is None:
+        return False
+    try:
+        json.loads(first[0])
+    except (ValueError, RecursionError):
+        # a pretty-printed object or array opens its bracket and goes on in the next line
+        return first[0].strip() in {"{", "[", "[{"}
+    return True
+
+
+def _refuse_other_content(text: str) -> None:
+    first = _LINE.search(text.lstrip())
+    line = first[0].strip() if first else ""
+    if line.startswith("["):
+        raise FileRefused(
+            "The file holds a JSON array; write one object a line, without brackets and commas around."
+        )
+    if not line.startswith("{") and looks_delimited(line):
+        raise FileRefused("The file is called .jsonl but holds CSV; rename it to .csv.")
+    if line in {"{", "[{"}:
+        raise FileRefused("The file holds JSON spread over several lines; write each object on one line.")
+
+
+def _cells(line: str) -> dict[str, str]:
+    try:
+        value = json.loads(
+            line, object_pairs_hook=_pairs, parse_int=str, parse_float=str, parse_constant=_no_constant
+        )
+    except json.JSONDecodeError as error:
+        raise _RowFault(f"The line is not valid JSON (character {error.pos + 1:,}).") from error
+    except RecursionError as error:
+        raise _RowFault("The line is nested too deeply to be read.") from error
+    if not isinstance(value, _Pairs):
+        raise _RowFault('The line is not a JSON object such as {"question": "..."}.')
+    cells: dict[str, str] = {}
+    for name, content in value.pairs:
+        key = column_key(name)
+        if not key:
+            raise _RowFault("A key of this line is empty; give each value a name.")
+        if any(key.casefold() == other.casefold() for other in cells):
+            raise _RowFault(f"The key '{shortened(key)}' stands twice in this line.", shortened(key))
+        cells[key] = _plain(key, content)
+    return cells
+
+
+class _Pairs:
+    """An object as it stands in the line: a dict would drop the first of two equal keys."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        self.pairs = pairs
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> _Pairs:
+    return _Pairs(pairs)
+
+
+def _no_constant(name: str) -> str:
+    raise _RowFault(f"The line holds {name}, which JSON does not know; leave the value out or write null.")
+
+
+def _plain(key: str, value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    raise _RowFault(
+        "The value is a list or an object; only text, numbers, true, false and null are taken.", key
+    )

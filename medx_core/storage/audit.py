@@ -1,0 +1,113 @@
+"""The audit log: who did what to what, append-only and chained, so that a changed or missing row shows.
+
+A row's hash covers the hash before it. The chain cannot show that its newest rows were cut off: note the last hash
+somewhere else (a print-out, another machine) where that matters.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import text
+from sqlmodel import Session, col, select
+
+from medx_core.clock import utc_now
+from medx_core.errors import StorageFault
+from medx_core.storage.engine import Database
+from medx_core.storage.tables import AuditTable
+
+FIRST_HASH = "0" * 64
+APPEND_LOCK = 7_301_002
+PAGE_ROWS = 1_000
+
+
+@dataclass(frozen=True)
+class AuditEntry:
+    """One act, with the hash that covers it and everything before it."""
+
+    id: int
+    at: datetime
+    actor: str
+    action: str
+    target: str
+    detail: Mapping[str, Any]
+    hash: str
+
+
+class AuditStore:
+    """The audit log of one database."""
+
+    def __init__(self, database: Database, *, clock: Callable[[], datetime] = utc_now) -> None:
+        self._database = database
+        self._clock = clock
+
+    def append(
+        self, actor: str, action: str, target: str = "", detail: Mapping[str, Any] | None = None
+    ) -> AuditEntry:
+        """Add one act. `detail` holds plain values: ids and numbers, never the text of questions or answers."""
+        with self._database.write() as session:
+            if not self._database.is_sqlite:  # SQLite has one writer at a time anyway
+                session.connection().execute(
+                    text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": APPEND_LOCK}
+                )
+            last = session.exec(select(AuditTable).order_by(col(AuditTable.id).desc()).limit(1)).first()
+            row = AuditTable(
+                at=self._clock(),
+                actor=actor,
+                action=action,
+                target=target,
+                detail=_canonical(detail or {}),
+                previous_hash=last.hash if last else FIRST_HASH,
+                hash="",
+            )
+            row.hash = _hash(row)
+            session.add(row)
+            session.flush()
+            return _entry(row)
+
+    def entries(self, *, limit: int = 100, offset: int = 0) -> tuple[AuditEntry, ...]:
+        """Return the acts, the newest first."""
+        newest = select(AuditTable).order_by(col(AuditTable.id).desc()).offset(offset).limit(limit)
+        with self._database.read() as session:
+            return tuple(_entry(row) for row in session.exec(newest))
+
+    def verify(self) -> int:
+        """Check the whole chain; return how many rows it has.
+
+        Raises:
+            StorageFault: a row was changed, put in or taken out; the sentence names the first one that does not fit.
+        """
+        count, last_id, expected = 0, 0, FIRST_HASH
+        with self._database.read() as session:
+            while page := _page_after(session, last_id):
+                for row in page:
+                    if row.previous_hash != expected or row.hash != _hash(row):
+                        raise StorageFault(
+                            f"The audit log is broken at row {row.id} ({row.at:%Y-%m-%d %H:%M} UTC): it or a row before it was changed."
+                        )
+                    count, last_id, expected = count + 1, row.id, row.hash
+        return count
+
+
+def _page_after(session: Session, last_id: int) -> list[AuditTable]:
+    following = (
+        select(AuditTable).where(AuditTable.id > last_id).order_by(col(AuditTable.id)).limit(PAGE_ROWS)
+    )
+    return list(session.exec(following))
+
+
+def _hash(row: AuditTable) -> str:
+    at = row.at.astimezone(UTC).isoformat(timespec="microseconds")
+    covered = [row.previous_hash, at, row.actor, row.action, row.target, row.detail]
+    return hashlib.sha256(_canonical(covered).encode()).hexdigest()
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def _entry(row: AuditTable) -> AuditEntry:
+    return AuditEntry(row.id, row.at, row.actor, row.action, row.target, json.loads(row.detail), row.hash)

@@ -1,0 +1,172 @@
+"""Is it alive and does it move: processes, what waits, and what was set aside."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlmodel import col, delete, func, select
+
+from medx_core.clock import utc_now
+from medx_core.errors import BadInput, NotFound
+from medx_core.jobs.messages import QUEUE_OF
+from medx_core.jobs.snapshots import ItemSnapshot
+from medx_core.jobs.status import ItemStatus, JobKind, JobStatus
+from medx_core.storage.engine import Database
+from medx_core.storage.items import item_snapshots, locked_items, requeue
+from medx_core.storage.tables import ItemTable, JobTable, ProcessTable
+
+FORGET_PROCESS_SECONDS = 24 * 3600
+
+
+@dataclass(frozen=True)
+class ProcessHealth:
+    """A worker or web process as it last spoke; `seen_at` is when it last made progress or polled."""
+
+    name: str
+    kind: str
+    detail: Mapping[str, Any]
+    started_at: datetime
+    seen_at: datetime
+    seconds_since_seen: float
+
+
+@dataclass(frozen=True)
+class QueueBacklog:
+    """How many questions wait in one queue, and for how long the oldest of their jobs has been there."""
+
+    waiting: int = 0
+    oldest_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class QuarantinedItem:
+    """A question set aside after its last attempt, with the job it belongs to."""
+
+    job_id: str
+    job_title: str
+    item: ItemSnapshot
+
+
+class HealthStore:
+    """The health of one installation, as its database knows it."""
+
+    def __init__(self, database: Database, *, clock: Callable[[], datetime] = utc_now) -> None:
+        self._database = database
+        self._clock = clock
+
+    def beat(self, name: str, kind: str, detail: Mapping[str, Any] | None = None) -> None:
+        """Note that the process `name` made progress or polled just now."""
+        now = self._clock()
+        with self._database.write() as session:
+            row = session.get(ProcessTable, name)
+            if row is None:
+                row = ProcessTable(name=name, kind=kind, detail={}, started_at=now, seen_at=now)
+                forgotten = now - timedelta(seconds=FORGET_PROCESS_SECONDS)
+                session.exec(delete(ProcessTable).where(col(ProcessTable.seen_at) < forgotten))
+            row.kind = kind
+            row.detail = dict(detail or {})
+            row.seen_at = now
+            session.add(row)
+
+    def leave(self, name: str) -> None:
+        """Forget a process that stops in good order."""
+        with self._database.write() as session:
+            session.exec(delete(ProcessTable).where(col(ProcessTable.name) == name))
+
+    def processes(self, *, kind: str | None = None) -> tuple[ProcessHealth, ...]:
+        """Return the processes of the last day, the most recently seen first."""
+        now = self._clock()
+        newest = select(ProcessTable).order_by(col(ProcessTable.seen_at).desc())
+        if kind is not None:
+            newest = newest.where(ProcessTable.kind == kind)
+        with self._database.read() as session:
+            return tuple(
+                ProcessHealth(
+                    name=row.name,
+                    kind=row.kind,
+                    detail=row.detail,
+                    started_at=row.started_at,
+                    seen_at=row.seen_at,
+                    seconds_since_seen=max(0.0, (now - row.seen_at).total_seconds()),
+                )
+                for row in session.exec(newest)
+            )
+
+    def backlog(self) -> dict[str, QueueBacklog]:
+        """Return what waits in each queue."""
+        now = self._clock()
+        waiting = (
+            select(JobTable.kind, func.count(), func.min(JobTable.created_at, type_=JobTable.created_at.type))  # type: ignore[attr-defined] # a column at run time
+            .join(ItemTable, col(ItemTable.job_id) == col(JobTable.id))
+            .where(ItemTable.status == ItemStatus.QUEUED)
+            .group_by(col(JobTable.kind))
+        )
+        found = {queue: QueueBacklog() for queue in QUEUE_OF.values()}
+        with self._database.read() as session:
+            for kind, count, oldest in session.exec(waiting):
+                age = max(0.0, (now - oldest).total_seconds())
+                found[QUEUE_OF[JobKind(kind)]] = QueueBacklog(count, age)
+        return found
+
+    def ahead_of(self, job_id: str) -> int:
+        """Count the questions of the same queue that wait and were handed in before the job; 0 for the next one."""
+        with self._database.read() as session:
+            job = session.exec(select(JobTable).where(JobTable.public_id == job_id)).first()
+            if job is None:
+                raise NotFound("There is no job under this id; look at the address, or at your recent jobs.")
+            earlier = (
+                select(func.count())
+                .select_from(ItemTable)
+                .join(JobTable, col(JobTable.id) == col(ItemTable.job_id))
+                .where(
+                    ItemTable.status == ItemStatus.QUEUED,
+                    JobTable.kind == job.kind,
+                    col(JobTable.id) < job.id,
+                )
+            )
+            return session.exec(earlier).one()
+
+    def quarantined(self, limit: int = 100) -> tuple[QuarantinedItem, ...]:
+        """Return the questions that were set aside, the latest first."""
+        latest = (
+            select(ItemTable, JobTable)
+            .join(JobTable, col(JobTable.id) == col(ItemTable.job_id))
+            .where(ItemTable.status == ItemStatus.QUARANTINED)
+            .order_by(col(ItemTable.finished_at).desc(), col(ItemTable.id).desc())
+            .limit(limit)
+        )
+        with self._database.read() as session:
+            rows = session.exec(latest).all()
+            items = item_snapshots(session, [item for item, _ in rows])
+            return tuple(
+                QuarantinedItem(job.public_id, job.title, item)
+                for (_, job), item in zip(rows, items, strict=True)
+            )
+
+    def retry_quarantined(self, item_id: int) -> None:
+        """Let a quarantined question wait again, with all its attempts before it.
+
+        Raises:
+            NotFound: there is no such question.
+            BadInput: it is not quarantined.
+        """
+        now = self._clock()
+        with self._database.write() as session:
+            found = locked_items(session, [item_id])
+            if not found:
+                raise NotFound(f"There is no question with the number {item_id}.")
+            item = found[0]
+            if item.status != ItemStatus.QUARANTINED:
+                raise BadInput(
+                    f"Question {item_id} is {item.status}, not quarantined; there is nothing to retry."
+                )
+            item.attempts = 0
+            item.reason = ""
+            item.finished_at = None
+            requeue(session, found, chunk_rows=1, now=now)
+            job = session.exec(
+                select(JobTable).where(JobTable.id == item.job_id).with_for_update(key_share=True)
+            ).one()
+            job.status = JobStatus.RUNNING
+            job.finished_at = None

@@ -1,0 +1,369 @@
+"""Jobs: handing one in whole, looking at it, cancelling it."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import case
+from sqlmodel import Session, col, func, insert, or_, select, update
+
+from medx_core.categories import Category, RouteSource
+from medx_core.clock import utc_now
+from medx_core.data.result_files import ResultRow
+from medx_core.data.routing_files import RouteOverride
+from medx_core.errors import BadInput, NotFound
+from medx_core.jobs.snapshots import ArmAccuracy, ItemSnapshot, JobSnapshot, StoredAnswer
+from medx_core.jobs.status import ItemStatus, JobKind, JobStatus
+from medx_core.jobs.submission import Submission, SubmittedItem
+from medx_core.questions import Answer, Arm, Verdict
+from medx_core.storage.engine import Database
+from medx_core.storage.items import add_requests, item_snapshots, job_snapshots, settle, stored_answer
+from medx_core.storage.people import Person, Role
+from medx_core.storage.tables import AnswerTable, ItemTable, JobTable
+
+
+def refuse_unusable(submission: Submission) -> None:
+    """Refuse a submission that cannot be stored or answered.
+
+    Raises:
+        BadInput: it has no question, no arm or a row twice, or holds what is no text.
+    """
+    if not submission.items:
+        raise BadInput("There is no question in this submission.")
+    if not submission.arms:
+        raise BadInput("Choose at least one arm to answer in.")
+    rows = set()
+    for item in submission.items:
+        if item.row in rows:
+            raise BadInput(f"Row {item.row} stands twice in this submission.")
+        rows.add(item.row)
+        if not _storable([item.text, item.given_id, *item.carried, *item.carried.values()]):
+            raise BadInput(_no_text(submission.kind, f"Row {item.row}"))
+    if not _storable([submission.title]):
+        raise BadInput(_no_text(submission.kind, "The file's name"))
+
+
+def _no_text(kind: JobKind, what: str) -> str:
+    if kind is JobKind.QUESTION:
+        return "The question holds characters that are no text; write it anew, or leave them out."
+    return f"{what} holds characters that are no text (damaged encoding); correct the file."
+
+
+def _storable(texts: Iterable[str]) -> bool:
+    # PostgreSQL stores no NUL and neither engine stores half of a surrogate pair; both come from damaged files.
+    try:
+        return not any(b"\0" in text.encode() for text in texts)
+    except UnicodeEncodeError:
+        return False
+
+
+def result_rows(items: Iterable[ItemSnapshot], arms: Sequence[Arm]) -> Iterator[ResultRow]:
+    """Yield the rows of a job's items, in their order and the order of `arms`."""
+    for item in items:
+        answers = {stored.answer.arm: stored.answer for stored in item.answers}
+        for arm in arms:
+            yield _row(item, arm, answers.get(arm))
+
+
+def _row(item: ItemSnapshot, arm: Arm, answer: Answer | None) -> ResultRow:
+    route = item.route
+    routed = {
+        "category": route.category.value if route and route.category else "",
+        "category_probability": route.probability if route else None,
+        "route_source": route.source.value if route else "",
+    }
+    answered = {} if answer is None else _answered(answer, item.expected)
+    return ResultRow(
+        row=item.row,
+        id=item.given_id,
+        question=item.text,
+        arm=arm.value,
+        answer=item.expected,
+        status=item.status.value,
+        reason=item.reason or (answer.note if answer else ""),
+        carried=item.carried,
+        **routed,  # type: ignore[arg-type]  # values of three kinds, each under its own name
+        **answered,  # type: ignore[arg-type]  # as above
+    )
+
+
+def _answered(answer: Answer, expected: bool | None) -> dict[str, object]:
+    return {
+        "verdict": answer.verdict.value if answer.verdict else "",
+        "score": answer.score,
+        "text": answer.text or "",
+        "correct": is_correct(answer, expected),
+        "model": answer.model,
+        "model_sha256": answer.model_sha256,
+        "vector": answer.vector or "",
+        "layer": answer.layer,
+        "alpha": answer.alpha,
+        "prompt_version": answer.prompt_version,
+        "seconds": answer.seconds,
+    }
+
+
+def is_correct(answer: Answer, expected: bool | None) -> bool | None:
+    """Whether the raw verdict agrees with the expected answer; None where either is missing."""
+    if expected is None or answer.raw_verdict is None:
+        return None
+    return (answer.raw_verdict is Verdict.TRUE) is expected
+
+
+OVERRIDES_PER_READ = 1_000
+
+
+class OverrideStore:
+    """The overridden routes of one database."""
+
+    def __init__(self, database: Database, *, page_rows: int = OVERRIDES_PER_READ) -> None:
+        self._database = database
+        self._page_rows = page_rows
+
+    def every_override(self) -> Iterator[RouteOverride]:
+        """Yield them in the order they were submitted, a page at a time.
+
+        A question counts once it was answered: then its route is stored. Categories that came in a file are no
+        overrides; the router was never meant to decide those.
+        """
+        last_id = 0
+        while page := self._page_after(last_id):
+            for item, job in page:
+                yield RouteOverride(
+                    question=item.text,
+                    category=Category(item.route_category),
+                    probabilities={
+                        Category(name): share for name, share in (item.route_probabilities or {}).items()
+                    },
+                    asked_at=job.created_at,
+                )
+            last_id = page[-1][0].id
+
+    def _page_after(self, last_id: int) -> list[Any]:
+        following = (
+            select(ItemTable, JobTable)
+            .join(JobTable, col(JobTable.id) == col(ItemTable.job_id))
+            .where(
+                ItemTable.id > last_id,
+                col(ItemTable.route_source) == RouteSource.USER,
+                col(ItemTable.route_category).is_not(None),
+            )
+            .order_by(col(ItemTable.id))
+            .limit(self._page_rows)
+        )
+        with self._database.read() as session:
+            return list(session.exec(following))
+
+
+PAGE_ROWS = 500
+
+
+class JobStore:
+    """The jobs of one database. Every method that takes a public id raises NotFound where there is no such job."""
+
+    def __init__(self, database: Database, *, clock: Callable[[], datetime] = utc_now) -> None:
+        self._database = database
+        self._clock = clock
+
+    def submit(self, submission: Submission, *, chunk_rows: int) -> JobSnapshot:
+        """Store the job, its items and the messages about them in one transaction.
+
+        Raises:
+            BadInput: there is no question, a row number stands twice, or a text cannot be stored.
+        """
+        refuse_unusable(submission)
+        now = self._clock()
+        rows = [_item_values(item) for item in submission.items]
+        with self._database.write() as session:
+            job = _job_row(submission, now)
+            session.add(job)
+            session.flush()
+            for row in rows:
+                row["job_id"] = job.id
+            # Into the bare table: through the mapped class 100,000 rows take twice as long.
+            session.exec(insert(ItemTable.metadata.tables["item"]), params=rows)
+            ids = session.exec(
+                select(ItemTable.id).where(ItemTable.job_id == job.id).order_by(col(ItemTable.row_number))
+            ).all()
+            add_requests(session, job, ids, chunk_rows=chunk_rows, now=now)
+            return job_snapshots(session, [job])[0]
+
+    def get(self, public_id: str) -> JobSnapshot:
+        """Return the job as it stands now."""
+        with self._database.read() as session:
+            return job_snapshots(session, [_job(session, public_id)])[0]
+
+    def recent(self, person_id: int | None = None, limit: int = 20) -> tuple[JobSnapshot, ...]:
+        """Return the newest jobs first: one person's, or everybody's where `person_id` is None."""
+        newest = (
+            select(JobTable).order_by(col(JobTable.created_at).desc(), col(JobTable.id).desc()).limit(limit)
+        )
+        if person_id is not None:
+            newest = newest.where(JobTable.person_id == person_id)
+        with self._database.read() as session:
+            return job_snapshots(session, session.exec(newest).all())
+
+    def may_see(self, public_id: str, person: Person) -> bool:
+        """Return whether the job exists and is for this person: the own ones, those of nobody, an admin's all."""
+        with self._database.read() as session:
+            owner = session.exec(select(JobTable.person_id).where(JobTable.public_id == public_id)).all()
+        return bool(owner) and (person.role is Role.ADMIN or owner[0] in {None, person.id})
+
+    def cancel(self, public_id: str) -> JobSnapshot:
+        """Cancel what waits, at once; what runs is left for its worker to notice. A finished job stays as it is."""
+        now = self._clock()
+        with self._database.write() as session:
+            job_id = _job(session, public_id).id
+            waiting = (col(ItemTable.job_id) == job_id, col(ItemTable.status) == ItemStatus.QUEUED)
+            in_order = select(ItemTable.id).where(*waiting).order_by(col(ItemTable.id))
+            session.exec(in_order.with_for_update(key_share=True)).all()
+            cancelled = {"status": ItemStatus.CANCELLED, "finished_at": now}
+            session.exec(update(ItemTable).where(*waiting).values(cancelled))
+            session.exec(
+                update(JobTable)
+                .where(col(JobTable.id) == job_id, col(JobTable.finished_at).is_(None))
+                .values(status=JobStatus.CANCELLED)
+            )
+            settle(session, [job_id], now=now)
+            session.flush()
+            return job_snapshots(session, [_job(session, public_id)])[0]
+
+    def items(
+        self,
+        public_id: str,
+        *,
+        offset: int = 0,
+        limit: int = 50,
+        search: str = "",
+        status: ItemStatus | None = None,
+    ) -> tuple[list[ItemSnapshot], int]:
+        """Return a page of the job's items in row order, and how many there are in all.
+
+        `search` looks into the text and the given id, without regard to case (on SQLite for plain letters only).
+        """
+        with self._database.read() as session:
+            matching: list[Any] = [ItemTable.job_id == _job(session, public_id).id]
+            if status is not None:
+                matching.append(ItemTable.status == status)
+            if search:
+                matching.append(
+                    or_(
+                        col(ItemTable.text).icontains(search, autoescape=True),
+                        col(ItemTable.given_id).icontains(search, autoescape=True),
+                    )
+                )
+            total = session.exec(select(func.count()).select_from(ItemTable).where(*matching)).one()
+            page = select(ItemTable).where(*matching).order_by(col(ItemTable.row_number))
+            rows = session.exec(page.offset(offset).limit(limit)).all()
+            return list(item_snapshots(session, rows)), total
+
+    def every_item(self, public_id: str) -> Iterator[ItemSnapshot]:
+        """Yield all items in row order, read a page at a time, so that a large job is never in memory whole."""
+        with self._database.read() as session:
+            job_id = _job(session, public_id).id
+        row, more = -1, True
+        while more:
+            following = select(ItemTable).where(ItemTable.job_id == job_id, ItemTable.row_number > row)
+            with self._database.read() as session:
+                rows = session.exec(following.order_by(col(ItemTable.row_number)).limit(PAGE_ROWS)).all()
+                page = item_snapshots(session, rows)
+            yield from page
+            more = len(page) == PAGE_ROWS
+            row = page[-1].row if page else row
+
+    def item(self, item_id: int) -> ItemSnapshot:
+        """Return one item.
+
+        Raises:
+            NotFound: there is no such item.
+        """
+        with self._database.read() as session:
+            row = session.get(ItemTable, item_id)
+            if row is None:
+                raise NotFound(f"There is no question with the number {item_id}.")
+            return item_snapshots(session, [row])[0]
+
+    def answer_by_public_id(self, answer_id: str) -> StoredAnswer:
+        """Return one answer.
+
+        Raises:
+            NotFound: there is no such answer.
+        """
+        with self._database.read() as session:
+            row = session.exec(select(AnswerTable).where(AnswerTable.public_id == answer_id)).first()
+            if row is None:
+                raise NotFound("There is no answer under this id; it may have been deleted.")
+            return stored_answer(row)
+
+    def job_of_answer(self, answer_id: str) -> str:
+        """Return the public id of the job an answer belongs to, for `may_see`.
+
+        Raises:
+            NotFound: there is no such answer.
+        """
+        owning = (
+            select(JobTable.public_id)
+            .join(ItemTable, col(ItemTable.job_id) == col(JobTable.id))
+            .join(AnswerTable, col(AnswerTable.item_id) == col(ItemTable.id))
+            .where(AnswerTable.public_id == answer_id)
+        )
+        with self._database.read() as session:
+            found = session.exec(owning).first()
+        if found is None:
+            raise NotFound("There is no answer under this id; it may have been deleted.")
+        return found
+
+    def accuracy(self, public_id: str) -> tuple[ArmAccuracy, ...]:
+        """Count right verdicts for each arm, by the raw verdict, over items that came with an expected answer."""
+        said_true = col(AnswerTable.raw_verdict) == Verdict.TRUE
+        right = func.sum(case((said_true == col(ItemTable.expected), 1), else_=0))
+        with self._database.read() as session:
+            counted = session.exec(
+                select(AnswerTable.arm, right, func.count())
+                .join(ItemTable, col(ItemTable.id) == col(AnswerTable.item_id))
+                .where(
+                    ItemTable.job_id == _job(session, public_id).id,
+                    col(ItemTable.expected).is_not(None),
+                    col(AnswerTable.raw_verdict).is_not(None),
+                )
+                .group_by(col(AnswerTable.arm))
+            ).all()
+        by_arm = {Arm(arm): ArmAccuracy(Arm(arm), int(hits), judged) for arm, hits, judged in counted}
+        return tuple(by_arm[arm] for arm in Arm if arm in by_arm)
+
+
+def _job(session: Session, public_id: str) -> JobTable:
+    job = session.exec(select(JobTable).where(JobTable.public_id == public_id)).first()
+    if job is None:
+        raise NotFound("There is no job under this id; look at the address, or at your recent jobs.")
+    return job
+
+
+def _job_row(submission: Submission, now: datetime) -> JobTable:
+    columns = dict.fromkeys(name for item in submission.items for name in item.carried)
+    return JobTable(
+        kind=submission.kind,
+        status=JobStatus.QUEUED,
+        mode=submission.mode,
+        arms=[arm.value for arm in submission.arms],
+        category=submission.category,
+        title=submission.title,
+        file_sha256=submission.file_sha256,
+        carried_columns=list(columns),
+        person_id=submission.person_id,
+        created_at=now,
+    )
+
+
+def _item_values(item: SubmittedItem) -> dict[str, Any]:
+    return {
+        "row_number": item.row,
+        "given_id": item.given_id,
+        "text": item.text,
+        "category": item.category,
+        "expected": item.expected,
+        "harm": item.harm,
+        "urgency": item.urgency,
+        "carried": dict(item.carried),
+        "status": ItemStatus.QUEUED,
+    }

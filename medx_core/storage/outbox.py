@@ -1,0 +1,142 @@
+"""The outbox: messages that were committed with their items and still have to reach the broker.
+
+Sending twice is harmless, for leases decide who works; what must not happen is that a committed item is never sent.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlmodel import col, delete, select, update
+from sqlmodel.sql.expression import SelectOfScalar
+
+from medx_core.clock import utc_now
+from medx_core.jobs.messages import QUEUE_OF, AnswerRequest
+from medx_core.jobs.status import ItemStatus, JobStatus
+from medx_core.storage.engine import Database
+from medx_core.storage.items import close_item, jobs_of, locked_items, requeue, settle
+from medx_core.storage.leases import stopped
+from medx_core.storage.tables import ItemTable, JobTable, OutboxTable
+
+KEEP_SENT_SECONDS = 24 * 3600
+EXPIRED_AT_ONCE = 1_000
+
+
+@dataclass(frozen=True)
+class OutboxMessage:
+    """One message and the queue it goes to."""
+
+    id: int
+    queue: str
+    request: AnswerRequest
+
+
+class OutboxStore:
+    """The outbox of one database. One process at a time publishes (see `LeaderStore`); two would only send twice."""
+
+    def __init__(self, database: Database, *, clock: Callable[[], datetime] = utc_now) -> None:
+        self._database = database
+        self._clock = clock
+
+    def unsent(self, limit: int = 100) -> tuple[OutboxMessage, ...]:
+        """Return what still has to be sent: interactive questions first, then in the order of submission."""
+        waiting = (
+            select(OutboxTable)
+            .where(col(OutboxTable.sent_at).is_(None))
+            .order_by(col(OutboxTable.priority), col(OutboxTable.id))
+            .limit(limit)
+        )
+        with self._database.read() as session:
+            return tuple(
+                OutboxMessage(row.id, row.queue, AnswerRequest.model_validate(row.message))
+                for row in session.exec(waiting)
+            )
+
+    def mark_sent(self, message_ids: Iterable[int]) -> None:
+        """Note that the broker has taken these messages."""
+        now = self._clock()
+        with self._database.write() as session:
+            rows = session.exec(select(OutboxTable).where(col(OutboxTable.id).in_(set(message_ids)))).all()
+            item_ids = sorted({item_id for row in rows for item_id in row.message["item_ids"]})
+            in_order = select(ItemTable.id).where(col(ItemTable.id).in_(item_ids)).order_by(col(ItemTable.id))
+            session.exec(in_order.with_for_update(key_share=True)).all()
+            session.exec(update(ItemTable).where(col(ItemTable.id).in_(item_ids)).values(sent_at=now))
+            for row in rows:
+                row.sent_at = now
+
+    def return_expired(self, *, max_attempts: int, chunk_rows: int) -> int:
+        """Take back the items whose worker let its lease run out; return how many.
+
+        They wait again with a new message, or are quarantined when their attempts are used up.
+        """
+        now = self._clock()
+        with self._database.read() as session:
+            expired = session.exec(_expired(now)).all()
+        if not expired:
+            return 0
+        with self._database.write() as session:
+            # Looked at again under the lock: a heartbeat or another process may have been faster.
+            items = [item for item in locked_items(session, expired) if _has_expired(item, now)]
+            jobs = jobs_of(session, items)
+            again = []
+            for item in items:
+                if jobs[item.job_id].status == JobStatus.CANCELLED:
+                    close_item(item, ItemStatus.CANCELLED, now=now)
+                elif item.attempts >= max_attempts:
+                    close_item(item, ItemStatus.QUARANTINED, now=now, reason=stopped(item.attempts))
+                else:
+                    again.append(item)
+            requeue(session, again, chunk_rows=chunk_rows, now=now)
+            session.flush()
+            settle(session, {item.job_id for item in items}, now=now)
+            return len(items)
+
+    def resend_stale(self, *, older_than_seconds: float, queue: str, chunk_rows: int, limit: int) -> int:
+        """Queue messages again for items that wait although they were sent long ago; return how many items.
+
+        For use when the broker's `queue` is seen empty: then what was sent and still waits was lost with it.
+        """
+        now = self._clock()
+        before = now - timedelta(seconds=older_than_seconds)
+        stale = (
+            select(ItemTable.id)
+            .join(JobTable, col(JobTable.id) == col(ItemTable.job_id))
+            .where(
+                ItemTable.status == ItemStatus.QUEUED,
+                col(ItemTable.sent_at) < before,
+                col(JobTable.kind).in_([kind for kind, name in QUEUE_OF.items() if name == queue]),
+            )
+            .order_by(col(ItemTable.id))
+            .limit(limit)
+        )
+        with self._database.read() as session:
+            item_ids = session.exec(stale).all()
+        if not item_ids:
+            return 0
+        with self._database.write() as session:
+            items = [item for item in locked_items(session, item_ids) if _is_stale(item, before)]
+            requeue(session, items, chunk_rows=chunk_rows, now=now)
+            return len(items)
+
+    def forget_sent(self, *, older_than_seconds: float = KEEP_SENT_SECONDS) -> int:
+        """Delete messages that were sent long ago; return how many."""
+        before = self._clock() - timedelta(seconds=older_than_seconds)
+        with self._database.write() as session:
+            return int(session.exec(delete(OutboxTable).where(col(OutboxTable.sent_at) < before)).rowcount)
+
+
+def _expired(now: datetime) -> SelectOfScalar[int]:
+    return (
+        select(ItemTable.id)
+        .where(ItemTable.status == ItemStatus.RUNNING, col(ItemTable.lease_until) <= now)
+        .order_by(col(ItemTable.id))
+        .limit(EXPIRED_AT_ONCE)
+    )
+
+
+def _has_expired(item: ItemTable, now: datetime) -> bool:
+    return item.status == ItemStatus.RUNNING and item.lease_until is not None and item.lease_until <= now
+
+
+def _is_stale(item: ItemTable, before: datetime) -> bool:
+    return item.status == ItemStatus.QUEUED and item.sent_at is not None and item.sent_at < before

@@ -1,0 +1,233 @@
+"""People who may sign in, their roles and passwords."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from functools import cached_property
+
+from argon2 import PasswordHasher
+from argon2.exceptions import VerificationError
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session, col, select
+
+from medx_core.clock import utc_now
+from medx_core.errors import BadInput, NotAllowed, NotFound
+from medx_core.storage.engine import Database
+from medx_core.storage.tables import PersonTable
+
+SHORTEST_PASSWORD = 10
+LONGEST_PASSWORD = 1_000
+LONGEST_NAME = 80
+
+
+class Role(StrEnum):
+    """How far a person reaches: an asker asks, a clinician also rates, an admin also administers."""
+
+    ASKER = "asker"
+    CLINICIAN = "clinician"
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody who may sign in. A session is good only while `session_epoch` is the one it was opened under."""
+
+    id: int
+    name: str
+    role: Role
+    disabled: bool
+    session_epoch: int
+
+
+class PersonStore:
+    """The people of one database; names are told apart without regard to case.
+
+    Methods that take a name raise NotFound where nobody has it.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        hasher: PasswordHasher | None = None,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._database = database
+        self._hasher = hasher or PasswordHasher()
+        self._clock = clock
+
+    def add(self, name: str, role: Role, password: str) -> Person:
+        """Add a person.
+
+        Raises:
+            BadInput: the name is empty or taken, or the password is too short or too long.
+        """
+        name = _usable_name(name)
+        person = PersonTable(
+            name=name,
+            name_key=_key(name),
+            role=role,
+            password_hash=self._hash(password),
+            created_at=self._clock(),
+        )
+        try:
+            with self._database.write() as session:
+                session.add(person)
+                session.flush()
+                return _person(person)
+        except IntegrityError as error:
+            raise _taken(name) from error
+
+    def refuse_name(self, name: str) -> None:
+        """Say what would keep `add` from adding a person of this name.
+
+        Raises:
+            BadInput: the name is empty or taken.
+        """
+        name = _usable_name(name)
+        with self._database.read() as session:
+            if (
+                session.exec(select(PersonTable.id).where(PersonTable.name_key == _key(name))).first()
+                is not None
+            ):
+                raise _taken(name)
+
+    def authenticate(self, name: str, password: str) -> Person | None:
+        """Return the person whose name and password these are, None otherwise or when disabled.
+
+        An unknown name takes as long as a wrong password, so that answers do not tell which names exist.
+        """
+        password = password[:LONGEST_PASSWORD]
+        with self._database.read() as session:
+            row = session.exec(select(PersonTable).where(PersonTable.name_key == _key(name))).first()
+            stored = row.password_hash if row is not None else self._nobodys_hash
+            person = None if row is None else _person(row)
+        try:
+            self._hasher.verify(stored, password)
+        except (VerificationError, UnicodeEncodeError):
+            return None
+        return None if person is None or person.disabled else person
+
+    def get(self, person_id: int) -> Person | None:
+        """Return the person, None where there is none; doors compare `session_epoch` and `disabled` themselves."""
+        with self._database.read() as session:
+            row = session.get(PersonTable, person_id)
+            return None if row is None else _person(row)
+
+    def find(self, name: str) -> Person:
+        """Return the person of that name."""
+        with self._database.read() as session:
+            return _person(_row(session, name))
+
+    def list(self) -> tuple[Person, ...]:
+        """Return everybody by name."""
+        with self._database.read() as session:
+            return tuple(
+                _person(row) for row in session.exec(select(PersonTable).order_by(PersonTable.name_key))
+            )
+
+    def disable(self, name: str) -> Person:
+        """Keep a person from signing in and end all sessions.
+
+        Raises:
+            NotAllowed: it is the only administrator.
+        """
+        with self._database.write() as session:
+            row = _row(session, name)
+            if not row.disabled:
+                _keep_an_admin(session, row)
+                row.disabled = True
+                row.session_epoch += 1
+            return _person(row)
+
+    def enable(self, name: str) -> Person:
+        """Let a disabled person sign in again."""
+        with self._database.write() as session:
+            row = _row(session, name)
+            row.disabled = False
+            return _person(row)
+
+    def set_role(self, name: str, role: Role) -> Person:
+        """Give a person another role; it counts from the next request on.
+
+        Raises:
+            NotAllowed: it is the only administrator.
+        """
+        with self._database.write() as session:
+            row = _row(session, name)
+            if role is not Role.ADMIN:
+                _keep_an_admin(session, row)
+            row.role = role
+            return _person(row)
+
+    def change_password(self, name: str, old: str, new: str) -> Person:
+        """Give oneself a new password; all sessions end.
+
+        Raises:
+            NotAllowed: `old` is not the present password.
+            BadInput: `new` is too short or too long.
+        """
+        person = self.authenticate(name, old)
+        if person is None:
+            raise NotAllowed("The present password is not right.")
+        return self.reset_password(name, new)
+
+    def reset_password(self, name: str, new: str) -> Person:
+        """Give somebody a new password, as an administrator; all sessions end.
+
+        Raises:
+            BadInput: `new` is too short or too long.
+        """
+        hashed = self._hash(new)
+        with self._database.write() as session:
+            row = _row(session, name)
+            row.password_hash = hashed
+            row.session_epoch += 1
+            return _person(row)
+
+    @cached_property
+    def _nobodys_hash(self) -> str:
+        return self._hasher.hash("the password of nobody")
+
+    def _hash(self, password: str) -> str:
+        if not SHORTEST_PASSWORD <= len(password) <= LONGEST_PASSWORD:
+            raise BadInput(f"A password has at least {SHORTEST_PASSWORD} characters.")
+        return self._hasher.hash(password)
+
+
+def _usable_name(name: str) -> str:
+    name = " ".join(name.split())
+    if not name or len(name) > LONGEST_NAME or not name.isprintable():
+        raise BadInput(f"A name has between 1 and {LONGEST_NAME} characters.")
+    return name
+
+
+def _taken(name: str) -> BadInput:
+    return BadInput(f"There is already somebody called {name}; choose another name.")
+
+
+def _key(name: str) -> str:
+    return " ".join(name.split()).casefold()
+
+
+def _row(session: Session, name: str) -> PersonTable:
+    row = session.exec(select(PersonTable).where(PersonTable.name_key == _key(name))).first()
+    if row is None:
+        raise NotFound(f"There is nobody called {name}.")
+    return row
+
+
+def _keep_an_admin(session: Session, row: PersonTable) -> None:
+    if row.role != Role.ADMIN or row.disabled:
+        return
+    # Held in one order: two administrators who disable each other at once must not both succeed.
+    admins = select(PersonTable.id).where(
+        PersonTable.role == Role.ADMIN, col(PersonTable.disabled).is_(False)
+    )
+    if len(session.exec(admins.order_by(col(PersonTable.id)).with_for_update()).all()) == 1:
+        raise NotAllowed(f"{row.name} is the only administrator; make somebody else one first.")
+
+
+def _person(row: PersonTable) -> Person:
+    return Person(row.id, row.name, Role(row.role), row.disabled, row.session_epoch)

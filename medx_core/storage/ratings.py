@@ -1,0 +1,285 @@
+"""Ratings: which answer a clinician judges next, blinded, and what they said about it."""
+
+import hashlib
+from collections.abc import Callable, Collection
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session, col, func, or_, select
+
+from medx_core.clock import utc_now
+from medx_core.errors import BadInput, NotFound
+from medx_core.questions import CANCELLED, Mode, Verdict
+from medx_core.review.rating_form import (
+    BLIND_VIEW,
+    FORM_VERSION,
+    BlindedAnswer,
+    EarlierRating,
+    NewRating,
+    RatingForm,
+    StoredRating,
+    form_from,
+    problems,
+)
+from medx_core.storage.engine import Database
+from medx_core.storage.items import category_of
+from medx_core.storage.tables import AnswerTable, ItemTable, JobTable, RatingHistoryTable, RatingTable
+
+
+def blinded(session: Session, answer_keys: Collection[int]) -> dict[int, BlindedAnswer]:
+    """Return answers as a rater sees them, by their integer key."""
+    rows: Any = session.exec(
+        select(AnswerTable, ItemTable, JobTable)
+        .join(ItemTable, col(ItemTable.id) == col(AnswerTable.item_id))
+        .join(JobTable, col(JobTable.id) == col(ItemTable.job_id))
+        .where(col(AnswerTable.id).in_(answer_keys))
+    )
+    return {answer.id: _blinded_answer(answer, item, job) for answer, item, job in rows}
+
+
+def _blinded_answer(answer: AnswerTable, item: ItemTable, job: JobTable) -> BlindedAnswer:
+    return BlindedAnswer(
+        answer_id=answer.public_id,
+        question=item.text,
+        mode=Mode(job.mode),
+        verdict=None if answer.verdict is None else Verdict(answer.verdict),
+        text=answer.text,
+        category=category_of(item.route_category),
+        red_flag=item.route_red_flag,
+    )
+
+
+def stored_ratings(session: Session, rows: list[RatingTable]) -> tuple[StoredRating, ...]:
+    """Return ratings with the blinded answers they judge."""
+    answers = blinded(session, {row.answer_id for row in rows})
+    return tuple(
+        StoredRating(
+            public_id=row.public_id,
+            answer=answers[row.answer_id],
+            rater_id=row.rater_id,
+            form=form_from(row.form),
+            form_version=row.form_version,
+            seconds=row.seconds,
+            seen=tuple(row.seen),
+            version=row.version,
+            created_at=row.created_at,
+            changed_at=row.changed_at,
+        )
+        for row in rows
+    )
+
+
+__all__ = ["BLIND_VIEW", "BlindedAnswer", "EarlierRating", "NewRating", "RatingStore", "StoredRating"]
+
+RATERS_AN_ANSWER = 2
+# Above every `shuffle`, and prime: multiplying by a rater's own factor modulo this is another order for each rater.
+_ORDER_PRIME = 2_147_483_659
+
+
+class RatingStore:
+    """The ratings of one database."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        raters_an_answer: int = RATERS_AN_ANSWER,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._database = database
+        self._raters_an_answer = raters_an_answer
+        self._clock = clock
+
+    def next_to_rate(self, rater_id: int, *, skip: Collection[str] = ()) -> BlindedAnswer | None:
+        """Return the answer this rater judges next, None when nothing is left.
+
+        Left out are answers this rater has judged, those with enough raters, those that were broken off, and the answer
+        ids in `skip`. The order is random, stable for one rater and different from rater to rater.
+        """
+        place = (col(AnswerTable.shuffle) * _factor(rater_id)) % _ORDER_PRIME
+        own = select(RatingTable.answer_id).where(RatingTable.rater_id == rater_id)
+        raters = (
+            select(func.count())
+            .select_from(RatingTable)
+            .where(RatingTable.answer_id == AnswerTable.id)
+            .scalar_subquery()
+        )
+        following = (
+            select(AnswerTable.id)
+            .where(
+                *_whole(),
+                col(AnswerTable.id).not_in(own),
+                col(AnswerTable.public_id).not_in(skip),
+                raters < self._raters_an_answer,
+            )
+            .order_by(place, col(AnswerTable.id))
+            .limit(1)
+        )
+        with self._database.read() as session:
+            found = session.exec(following).first()
+            return None if found is None else blinded(session, [found])[found]
+
+    def left_to_rate(self, rater_id: int) -> int:
+        """Count the answers this rater could still judge."""
+        own = select(RatingTable.answer_id).where(RatingTable.rater_id == rater_id)
+        full = (
+            select(RatingTable.answer_id)
+            .group_by(col(RatingTable.answer_id))
+            .having(func.count() >= self._raters_an_answer)
+        )
+        left = (
+            select(func.count())
+            .select_from(AnswerTable)
+            .where(
+                *_whole(),
+                col(AnswerTable.id).not_in(own),
+                col(AnswerTable.id).not_in(full),
+            )
+        )
+        with self._database.read() as session:
+            return session.exec(left).one()
+
+    def to_rate(self, answer_id: str) -> BlindedAnswer:
+        """Return one answer as a rater sees it.
+
+        Raises:
+            NotFound: there is no such answer.
+        """
+        with self._database.read() as session:
+            key = _answer_key(session, answer_id)
+            return blinded(session, [key])[key]
+
+    def save(self, rating: NewRating) -> StoredRating:
+        """Store a filled-in form.
+
+        Raises:
+            NotFound: there is no such answer.
+            BadInput: the form is not complete, or this rater has judged the answer before (`edit` changes that).
+        """
+        now = self._clock()
+        try:
+            with self._database.write() as session:
+                key = _answer_key(session, rating.answer_id)
+                _refuse_incomplete(rating.form, blinded(session, [key])[key])
+                row = RatingTable(
+                    answer_id=key,
+                    rater_id=rating.rater_id,
+                    form_version=FORM_VERSION,
+                    form=rating.form.as_json(),
+                    seconds=rating.seconds,
+                    seen=list(rating.seen),
+                    created_at=now,
+                    changed_at=now,
+                )
+                session.add(row)
+                session.flush()
+                return stored_ratings(session, [row])[0]
+        except IntegrityError as error:
+            raise BadInput("You have rated this answer before; change that rating instead.") from error
+
+    def edit(self, rating_id: str, *, rater_id: int, form: RatingForm, seconds: float) -> StoredRating:
+        """Change one's own rating; the earlier one goes to the history.
+
+        Raises:
+            NotFound: this rater has no such rating.
+            BadInput: the form is not complete.
+        """
+        now = self._clock()
+        with self._database.write() as session:
+            row = _own_rating(session, rating_id, rater_id)
+            _refuse_incomplete(form, blinded(session, [row.answer_id])[row.answer_id])
+            session.add(
+                RatingHistoryTable(
+                    rating_id=row.id,
+                    version=row.version,
+                    form_version=row.form_version,
+                    form=row.form,
+                    seconds=row.seconds,
+                    seen=row.seen,
+                    written_at=row.changed_at,
+                    replaced_at=now,
+                )
+            )
+            row.version += 1
+            row.form_version = FORM_VERSION
+            row.form = form.as_json()
+            row.seconds = seconds
+            row.changed_at = now
+            session.flush()
+            return stored_ratings(session, [row])[0]
+
+    def get(self, rating_id: str, *, rater_id: int) -> StoredRating:
+        """Return one's own rating.
+
+        Raises:
+            NotFound: this rater has no such rating.
+        """
+        with self._database.read() as session:
+            return stored_ratings(session, [_own_rating(session, rating_id, rater_id)])[0]
+
+    def of_rater(self, rater_id: int, *, limit: int = 50, offset: int = 0) -> tuple[StoredRating, ...]:
+        """Return a rater's own ratings, the newest first."""
+        newest = select(RatingTable).where(RatingTable.rater_id == rater_id)
+        newest = newest.order_by(col(RatingTable.id).desc()).offset(offset).limit(limit)
+        with self._database.read() as session:
+            return stored_ratings(session, list(session.exec(newest)))
+
+    def history(self, rating_id: str, *, rater_id: int) -> tuple[EarlierRating, ...]:
+        """Return how one's own rating stood before each change, the first version first.
+
+        Raises:
+            NotFound: this rater has no such rating.
+        """
+        with self._database.read() as session:
+            key = _own_rating(session, rating_id, rater_id).id
+            rows = session.exec(
+                select(RatingHistoryTable)
+                .where(RatingHistoryTable.rating_id == key)
+                .order_by(col(RatingHistoryTable.version))
+            )
+            return tuple(
+                EarlierRating(row.version, form_from(row.form), row.seconds, row.written_at, row.replaced_at)
+                for row in rows
+            )
+
+    def count(self, rater_id: int | None = None) -> int:
+        """Count the ratings of one rater, or all."""
+        counted = select(func.count()).select_from(RatingTable)
+        if rater_id is not None:
+            counted = counted.where(RatingTable.rater_id == rater_id)
+        with self._database.read() as session:
+            return session.exec(counted).one()
+
+
+def _whole() -> tuple[Any, ...]:
+    """What makes an answer one to judge: half an answer says nothing about its arm."""
+    there = or_(col(AnswerTable.verdict).is_not(None), col(AnswerTable.text).is_not(None))
+    return there, col(AnswerTable.finish) != CANCELLED
+
+
+def _factor(rater_id: int) -> int:
+    # Below 2^31, so that the product with a 31-bit `shuffle` fits into 64 bits on both engines.
+    digest = hashlib.sha256(f"rater {rater_id}".encode()).digest()
+    return 1 + int.from_bytes(digest[:8], "big") % (2**31 - 1)
+
+
+def _refuse_incomplete(form: RatingForm, answer: BlindedAnswer) -> None:
+    if found := problems(form, answer.is_triage):
+        raise BadInput(found[0])
+
+
+def _answer_key(session: Session, answer_id: str) -> int:
+    key = session.exec(select(AnswerTable.id).where(AnswerTable.public_id == answer_id)).first()
+    if key is None:
+        raise NotFound("There is no answer under this id; it may have been deleted.")
+    return key
+
+
+def _own_rating(session: Session, rating_id: str, rater_id: int) -> RatingTable:
+    row = session.exec(
+        select(RatingTable).where(RatingTable.public_id == rating_id, RatingTable.rater_id == rater_id)
+    ).first()
+    if row is None:
+        raise NotFound("There is no rating of yours under this id.")
+    return row

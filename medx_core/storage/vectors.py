@@ -1,0 +1,267 @@
+"""Versions of steering vectors: which one is in use for a model and category, and the way back."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from sqlmodel import Session, col, select
+
+from medx_core.categories import Category
+from medx_core.clock import utc_now
+from medx_core.errors import BadInput, NotFound, VectorRefused
+from medx_core.storage.engine import Database
+from medx_core.storage.tables import VectorTable
+
+PAPER_PRESET = "paper"
+
+
+class VectorStatus(StrEnum):
+    """Where a version stands; at most one a (model, category) is active."""
+
+    CANDIDATE = "candidate"
+    ACTIVE = "active"
+    RETIRED = "retired"
+
+
+@dataclass(frozen=True)
+class VectorRecord:
+    """One version of a steering vector. `file` is relative to the vectors folder.
+
+    `id`, `name`, `version`, `status` and `created_at` are given by `VectorStore.register`. `replaced_id` is the version
+    that was in use before this one, and that `VectorStore.roll_back` goes back to.
+    """
+
+    model: str
+    model_sha256: str
+    category: Category
+    layer: int
+    alpha: float
+    file: str
+    file_sha256: str
+    strategy: str = "mean_difference"
+    preset: str = PAPER_PRESET
+    diagnostics: Mapping[str, Any] = field(default_factory=dict)
+    id: int = 0
+    name: str = ""
+    version: int = 0
+    status: VectorStatus = VectorStatus.CANDIDATE
+    created_at: datetime | None = None
+    replaced_id: int | None = None
+
+
+class VectorStore:
+    """The vector versions of one database. Methods that take an id raise NotFound where there is none."""
+
+    def __init__(self, database: Database, *, clock: Callable[[], datetime] = utc_now) -> None:
+        self._database = database
+        self._clock = clock
+
+    def register(self, record: VectorRecord) -> VectorRecord:
+        """Store the next version of the record's model and category and return it with its name ("triage v3").
+
+        The first one with the preset of the paper becomes active. The same file registered again is the same version.
+        """
+        with self._database.write() as session:
+            known = _versions(session, record.model_sha256, record.category)
+            same = [row for row in known if row.file_sha256 == record.file_sha256]
+            if same:
+                return _record(same[0])
+            is_first = record.preset == PAPER_PRESET and not any(row.preset == PAPER_PRESET for row in known)
+            is_used = any(row.status == VectorStatus.ACTIVE for row in known)
+            version = 1 + max((row.version for row in known), default=0)
+            row = VectorTable(
+                name=f"{record.category.value} v{version}",
+                version=version,
+                model=record.model,
+                model_sha256=record.model_sha256,
+                category=record.category,
+                preset=record.preset,
+                strategy=record.strategy,
+                layer=record.layer,
+                alpha=record.alpha,
+                file=record.file,
+                file_sha256=record.file_sha256,
+                diagnostics=dict(record.diagnostics),
+                status=VectorStatus.ACTIVE if is_first and not is_used else VectorStatus.CANDIDATE,
+                created_at=self._clock(),
+            )
+            session.add(row)
+            session.flush()
+            return _record(row)
+
+    def active(self, model_sha256: str) -> dict[Category, VectorRecord]:
+        """Return the version in use for each category of the model; a category without one is left out."""
+        in_use = select(VectorTable).where(
+            VectorTable.model_sha256 == model_sha256, VectorTable.status == VectorStatus.ACTIVE
+        )
+        with self._database.read() as session:
+            return {Category(row.category): _record(row) for row in session.exec(in_use)}
+
+    def get(self, vector_id: int) -> VectorRecord:
+        """Return one version."""
+        with self._database.read() as session:
+            return _record(_vector(session, vector_id))
+
+    def list(self, model_sha256: str | None = None) -> tuple[VectorRecord, ...]:
+        """Return all versions, of one model or of every one, by category and the newest first."""
+        ordered = select(VectorTable).order_by(
+            VectorTable.model, VectorTable.category, col(VectorTable.version).desc()
+        )
+        if model_sha256 is not None:
+            ordered = ordered.where(VectorTable.model_sha256 == model_sha256)
+        with self._database.read() as session:
+            return tuple(_record(row) for row in session.exec(ordered))
+
+    def promote(self, vector_id: int) -> VectorRecord:
+        """Put this version to use in place of the active one, which is retired and remembered for `roll_back`."""
+        with self._database.write() as session:
+            row = _vector(session, vector_id)
+            present = _retire_active(session, row.model_sha256, row.category)
+            if present is not row and present is not None:
+                row.replaced_id = present.id
+            row.status = VectorStatus.ACTIVE
+            session.flush()
+            return _record(row)
+
+    def retire(self, vector_id: int) -> VectorRecord:
+        """Take this version out of use; if it was active, its category is answered unsteered from now on."""
+        with self._database.write() as session:
+            row = _vector(session, vector_id)
+            row.status = VectorStatus.RETIRED
+            return _record(row)
+
+    def roll_back(self, model_sha256: str, category: Category) -> VectorRecord:
+        """Put the version before the active one to use again; the active one is retired.
+
+        Raises:
+            BadInput: nothing is active, or nothing was active before it.
+        """
+        with self._database.write() as session:
+            present = _retire_active(session, model_sha256, category)
+            if present is None or present.replaced_id is None:
+                raise BadInput(f"There is no earlier vector for {category.value} to go back to.")
+            row = _vector(session, present.replaced_id)
+            row.status = VectorStatus.ACTIVE
+            session.flush()
+            return _record(row)
+
+
+def _versions(session: Session, model_sha256: str, category: str) -> list[VectorTable]:
+    rows = select(VectorTable).where(
+        VectorTable.model_sha256 == model_sha256, VectorTable.category == category
+    )
+    return list(session.exec(rows.order_by(col(VectorTable.id)).with_for_update()))
+
+
+def _retire_active(session: Session, model_sha256: str, category: str) -> VectorTable | None:
+    present = [row for row in _versions(session, model_sha256, category) if row.status == VectorStatus.ACTIVE]
+    for row in present:
+        row.status = VectorStatus.RETIRED
+    session.flush()  # before another one becomes active: the database allows one at any moment
+    return present[0] if present else None
+
+
+def _vector(session: Session, vector_id: int) -> VectorTable:
+    row = session.get(VectorTable, vector_id)
+    if row is None:
+        raise NotFound(f"There is no vector with the number {vector_id}.")
+    return row
+
+
+def _record(row: VectorTable) -> VectorRecord:
+    return VectorRecord(
+        id=row.id,
+        name=row.name,
+        version=row.version,
+        model=row.model,
+        model_sha256=row.model_sha256,
+        category=Category(row.category),
+        preset=row.preset,
+        strategy=row.strategy,
+        layer=row.layer,
+        alpha=row.alpha,
+        file=row.file,
+        file_sha256=row.file_sha256,
+        diagnostics=row.diagnostics,
+        status=VectorStatus(row.status),
+        created_at=row.created_at,
+        replaced_id=row.replaced_id,
+    )
+
+
+@dataclass(frozen=True)
+class VectorProvenance:
+    """How one version was made.
+
+    `pairs` counts contrast pairs (for `gated`: statements), `fitted_on` is "statements" or "twins", `positions` says
+    which tokens of a text are shifted, `created_at` is ISO 8601.
+    """
+
+    reading: str
+    positions: str
+    pairs: int
+    fitted_on: str
+    data_sha256: str
+    prompt_version: str
+    created_at: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it by name."""
+        return asdict(self)
+
+    def in_words(self, strategy: str) -> str:
+        """Say in a few words what a vector of that strategy was read from."""
+        if not self.reading:
+            return "made by another program"
+        what = "statements" if strategy == "gated" else "pairs"
+        twins = ", on twins" if self.fitted_on == "twins" else ""
+        return f"reading {self.reading.replace('_', ' ')}, {self.pairs:,} {what}{twins}"
+
+
+def provenance_of(folder: Path, record: VectorRecord) -> VectorProvenance:
+    """Read how a version was made from its file in the vectors folder.
+
+    Raises:
+        VectorRefused: the file is missing, was changed, or does not say.
+    """
+    check_file(folder, record)
+    try:
+        with safe_open(folder / record.file, framework="np") as stored:
+            told = dict(stored.metadata() or {})
+        return VectorProvenance(
+            reading=told["reading"],
+            # files of the first format knew neither
+            positions=told.get("positions", "last"),
+            pairs=int(told["pairs"]),
+            fitted_on=told.get("fitted_on", "statements"),
+            data_sha256=told["data_sha256"],
+            prompt_version=told["prompt_version"],
+            created_at=told["created_at"],
+        )
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise VectorRefused(f"The file of {record.name} does not say how it was made.") from error
+
+
+def check_file(folder: Path, record: VectorRecord) -> None:
+    """Refuse a version whose file is not the one that was registered.
+
+    Raises:
+        VectorRefused: the file is missing, cannot be read, or was changed.
+    """
+    path = folder / record.file
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise VectorRefused(
+            f"The file {path.name} of {record.name} cannot be read; put it back into the vectors folder, or build it anew."
+        ) from error
+    if found != record.file_sha256:
+        raise VectorRefused(
+            f"The file {path.name} was changed after {record.name} was registered; build it anew."
+        )
