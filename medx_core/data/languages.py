@@ -25,7 +25,7 @@ _WORD = re.compile(r"[^\W\d_]+")
 _ENGLISH_ENOUGH = 2
 _LETTERS_NEEDED = 25
 _OTHER_LETTERS = re.compile(r"[^\W\d_A-Za-z\u00aa-\u024f\u1e00-\u1eff]")
-_LANGUAGES = tuple("en de fr es it pt nl sv da no pl tr cs ro hu fi id vi".split())
+_LANGUAGES = "en de fr es it pt nl sv da no pl tr cs ro hu fi id vi"
 _SURE_BY = 25.0
 """How much greater the log-likelihood of another language must be than that of English."""
 
@@ -57,5 +57,5 @@ def _identifier() -> Any:
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
     identifier = LanguageIdentifier.from_model_file(MODEL_FILE)
-    identifier.set_languages(_LANGUAGES)
+    identifier.set_languages(_LANGUAGES.split())
     return identifier
