@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from medx_core.errors import BadInput
 from medx_core.evaluation.verdicts import Verdict
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION: Literal[2] = 2
 UNSTEERED = "unsteered"
 
 
