@@ -83,12 +83,20 @@ def train(  # noqa: PLR0913 - one parameter per option of the command
 
 def _is_trained(added: Sequence[LabelledQuestion]) -> bool:
     """Whether there is nothing to train; says which router is in use."""
-    from medx_core.routing.loading import needs_training
+    from medx_core.routing.loading import head_in_use, needs_training, uses_head
+    from medx_core.routing.router import texts_sha256
 
-    options = settings()
-    if needs_training(options.router_encoder, options.routers_folder, training_texts(), added):
+    options, texts = settings(), training_texts()
+    if needs_training(options.router_encoder, options.routers_folder, texts, added):
         return False
     print(f"The router for {options.router_encoder} is trained; `medx router show` describes it.")
+    if uses_head(options.router_encoder):
+        known = head_in_use(options.router_encoder, options.routers_folder)[0].provenance
+        if known.bundled_sha256 != texts_sha256(texts):
+            print(
+                f"The bundled texts have changed since it was trained with {known.added_texts} texts of yours; it is "
+                "kept. To train it anew, run `medx router train --with FILE`."
+            )
     return True
 
 
@@ -103,7 +111,11 @@ def _trained_head(
 
     encoder = load_encoder(settings().router_encoder)
     head = train_embedding_router(
-        training_texts(), encoder, added=added, seed=seed, progress=lambda step: print(f"  {step}", flush=True)
+        training_texts(),
+        encoder,
+        added=added,
+        seed=seed,
+        progress=lambda step: print(f"  {step}", flush=True),
     )
     print(f"Accuracy in cross-validation: {head.provenance.figures['accuracy_in_cross_validation']:.3f}")
     if questions is None:
@@ -126,9 +138,7 @@ def _store(head: "RouterHead", output: Path | None) -> None:
     print(f"Trained on {head.provenance.texts} texts; stored at {path}.")
 
 
-def _fine_tune(
-    encoder: str, folder: Path, added: Sequence[LabelledQuestion], how: "FineTuning"
-) -> None:
+def _fine_tune(encoder: str, folder: Path, added: Sequence[LabelledQuestion], how: "FineTuning") -> None:
     from medx_core.routing.classifier import save_classifier, train_classifier
 
     texts = training_texts()

@@ -133,12 +133,12 @@ def load_classifier(folder: Path, *, device: str = "cpu", threshold: float = 0.0
     """Load a fine-tuned router. A `threshold` of 0 leaves its own.
 
     Raises:
-        RouterUnavailable: the folder holds none, or one for other labels.
+        RouterUnavailable: the folder has none, or one for other labels.
     """
     provenance = _read_provenance(folder)
     folder_sha256(folder)  # refuses a folder without safetensors
     network, tokenizer = load_network(
-        AutoModelForSequenceClassification, folder, device=device, what="The router"
+        AutoModelForSequenceClassification, folder, device=device, purpose="The router"
     )
     freeze(network)
     pack_linear_layers(network)
@@ -151,7 +151,7 @@ def _read_provenance(folder: Path) -> ClassifierProvenance:
         provenance = ClassifierProvenance(**{**content, "labels": tuple(content["labels"])})
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise RouterUnavailable(
-            f"The folder {folder} holds no router that MedX fine-tuned ({first_line(error)}); run `medx router train --encoder`."
+            f"The folder {folder} is not a router that MedX fine-tuned ({first_line(error)}); run `medx router train --encoder`."
         ) from error
     if provenance.format != FORMAT or provenance.labels != LABELS:
         raise RouterUnavailable(f"The router in {folder} knows other labels; train it again.")
@@ -332,7 +332,7 @@ def _fresh_classifier(folder: Path, device: str) -> tuple[PreTrainedModel, PreTr
         AutoModelForSequenceClassification,
         folder,
         device=device,
-        what="A classifier to fine-tune",
+        purpose="A classifier to fine-tune",
         num_labels=len(LABELS),
         id2label=dict(enumerate(LABELS)),
         label2id={label: index for index, label in enumerate(LABELS)},

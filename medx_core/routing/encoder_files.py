@@ -47,12 +47,12 @@ def folder_sha256(folder: Path) -> str:
     """Return the hash over weights, tokenizer and configuration of a model folder.
 
     Raises:
-        RouterUnavailable: it holds no safetensors weights.
+        RouterUnavailable: it has no safetensors weights.
     """
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
         raise RouterUnavailable(
-            f"The folder {folder} holds no .safetensors file; MedX loads no other kind of weights."
+            f"The folder {folder} has no .safetensors file; MedX loads no other kind of weights."
         )
     small = [
         folder / name for name in ("config.json", "tokenizer.json", "vocab.txt", "1_Pooling/config.json")
@@ -100,7 +100,7 @@ def pools_first_token(folder: Path) -> bool:
 
 
 def is_classifier(folder: Path) -> bool:
-    """Whether a folder holds a complete fine-tuned classifier."""
+    """Whether a folder is a complete fine-tuned classifier."""
     return (folder / PROVENANCE).is_file()
 
 

@@ -7,7 +7,7 @@ Any sentence-transformers model that pools by mean or by its first token can be 
 the MiniLM that comes in a wheel. It is read with transformers, with the linear layers packed, and not by
 sentence-transformers 6.2: measured side by side on two cores with one thread, that takes 19 to 25 CPU seconds to
 import, load and read one text where this takes 13 to 14, and reads 69 to 80 texts per CPU second where this reads 121
-to 134, with the same embeddings to 2.4e-7. A test holds the last layer's part against it.
+to 134, with the same embeddings to 2.4e-7. A test compares the last layer's part with it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -130,14 +130,16 @@ def load_encoder(name: str = WHEEL_ENCODER, *, device: str = "cpu") -> SentenceE
     folder = encoder_folder(name)
     sha256 = folder_sha256(folder)
     first_token = pools_first_token(folder)
-    network, tokenizer = load_network(AutoModel, folder, device=device, what=f"The router's encoder {name}")
+    network, tokenizer = load_network(
+        AutoModel, folder, device=device, purpose=f"The router's encoder {name}"
+    )
     freeze(network)
     pack_linear_layers(network)
     return SentenceEncoder(name, sha256, network, tokenizer, first_token, torch.device(device))
 
 
 def load_network(
-    auto_class: Any, folder: Path, *, device: str, what: str, **options: Any
+    auto_class: Any, folder: Path, *, device: str, purpose: str, **options: Any
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a float32 network by one of transformers' Auto classes, and its tokenizer.
 
@@ -145,7 +147,7 @@ def load_network(
         auto_class: AutoModel or AutoModelForSequenceClassification.
         folder: where both lie.
         device: `cpu` or `cuda:N`.
-        what: what it is to be used as, for the message.
+        purpose: what it is to be used as, for the message.
         options: handed to the class.
 
     Raises:
@@ -168,7 +170,7 @@ def load_network(
             torch.nn.Module.to(network, torch.device(device))
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise RouterUnavailable(
-            f"{what} cannot be loaded from {folder} onto {device}: {first_line(error)}"
+            f"{purpose} cannot be loaded from {folder} onto {device}: {first_line(error)}"
         ) from error
     return network, tokenizer
 

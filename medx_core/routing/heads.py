@@ -131,7 +131,7 @@ def load_head(path: Path, *, encoder_sha256: str | None = None) -> RouterHead:
     """Read a head, refusing one that was trained on another encoder than `encoder_sha256`.
 
     Raises:
-        RouterUnavailable: it is missing, is not a router head, does not fit, or holds numbers that cannot be used.
+        RouterUnavailable: it is missing, is not a router head, does not fit, or has numbers that cannot be used.
     """
     metadata, tensors = _read(path)
     if metadata.get("format") != FORMAT or json.loads(metadata.get("labels", "[]")) != list(LABELS):

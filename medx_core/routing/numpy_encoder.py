@@ -2,7 +2,7 @@
 
 Importing torch and transformers takes ten CPU seconds or more; reading one text takes a twentieth of one. This module
 reads BERT-type sentence encoders (the MiniLM that comes in a wheel) without them. It is half as fast per text as
-`encoders.SentenceEncoder`, which workers and training use; a test holds both to the same embeddings.
+`encoders.SentenceEncoder`, which workers and training use; a test checks that both give the same embeddings.
 
 Texts are not padded: the tokens of all texts lie one after the other, and each text attends to its own tokens.
 """

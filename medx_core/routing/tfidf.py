@@ -3,7 +3,7 @@
 Sentence embeddings say what a text is about; how it is asked ("how soon", "associated with", "what helps") separates
 the categories when the subject is the same. The vocabulary comes from the training texts alone.
 
-The weights are those of scikit-learn's TfidfVectorizer with `sublinear_tf=True`, which a test holds these few lines to.
+The weights are those of scikit-learn's TfidfVectorizer with `sublinear_tf=True`, against which a test checks these few lines.
 It is not used itself because importing it takes four CPU seconds or more (it loads scipy.stats and pandas), more than
 all else that `medx router explain` does.
 """
