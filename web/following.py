@@ -48,10 +48,10 @@ def visible_job(services: Services, public_id: str, person: Person) -> JobSnapsh
     return services.jobs.get(public_id)
 
 
-def worker_seen(services: Services) -> bool:
+def worker_seen(services: Services, kind: str = "worker") -> bool:
     """Whether a worker made progress or polled within the set seconds."""
     limit = services.settings.worker_seen_seconds
-    return any(worker.seconds_since_seen <= limit for worker in services.health.processes(kind="worker"))
+    return any(worker.seconds_since_seen <= limit for worker in services.health.processes(kind=kind))
 
 
 def look(services: Services, public_id: str, person: Person) -> QuestionView:
