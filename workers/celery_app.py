@@ -55,6 +55,9 @@ def build_app(chosen: Settings) -> Celery:
         # A process that takes evaluations is a fresh interpreter, as it is on macOS in any case: a forked one would
         # inherit the parent's database connections, and locks that its threads held at that moment.
         worker_pool_start_method="spawn",
+        # Celery kills a process that is not ready after this time and starts another: by default after 4 seconds,
+        # which a fresh interpreter on a busy machine needs for its imports alone.
+        worker_proc_alive_timeout=120.0,
     )
     return app
 
