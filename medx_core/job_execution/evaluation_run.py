@@ -162,11 +162,10 @@ def read_statements(settings: Settings, request: EvaluationRequest) -> "Labelled
 
 def has_evaluation_worker(settings: Settings, database: Database) -> bool:
     """Whether an evaluation worker was seen lately that would compute what a process with these settings computes."""
-    workers = HealthStore(database).processes(kind=EVALUATOR)
-    return any(
-        worker.seconds_since_seen <= settings.worker_seen_seconds and worker.detail == worker_detail(settings)
-        for worker in workers
+    workers = HealthStore(database).live_workers(
+        seen_within_seconds=settings.worker_seen_seconds, kind=EVALUATOR
     )
+    return any(worker.detail == worker_detail(settings) for worker in workers)
 
 
 def worker_detail(settings: Settings) -> dict[str, Any]:
