@@ -26,7 +26,7 @@ from web.handler_guard import guarded
 from web.health_and_metrics import SUBMITTED
 from web.services import Services
 from web.submission import submit_file, submit_question
-from web.tabs.job_page import cancel_job
+from web.tabs.batch import cancel_job, note_submitted
 from web.tabs.review import keep_rating
 
 WAIT_SECONDS = 600.0
@@ -69,10 +69,7 @@ def _batches(services: Services) -> None:
     ) -> str:
         """Submit a CSV, TSV or JSONL file; return the id of its job."""
         job = submit_file(services, person, file, mode=mode, category=category, arm=arm)
-        SUBMITTED.labels("batch").inc(job.progress.total)
-        services.audit.append(
-            person.name, "submit batch", f"job {job.public_id}", {"rows": job.progress.total}
-        )
+        note_submitted(services, person, job)
         return job.public_id
 
     @guarded(services)
@@ -123,7 +120,7 @@ def _ratings(services: Services) -> None:
         if answer is None:
             return {}
         return {
-            "note": services.rating_tokens.note(person.id, answer.answer_id),
+            "note": services.rating_tokens.issue(person.id, answer.answer_id),
             "answer": answer.answer_id,
             "question": answer.question,
             "mode": answer.mode.value,

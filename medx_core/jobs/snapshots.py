@@ -89,6 +89,10 @@ class ItemSnapshot:
     carried: Mapping[str, str] = field(default_factory=dict)
     answers: tuple[StoredAnswer, ...] = ()
 
+    def answer_in(self, arm: Arm) -> Answer | None:
+        """Return the stored answer of one arm, None while there is none."""
+        return next((stored.answer for stored in self.answers if stored.answer.arm is arm), None)
+
 
 @dataclass(frozen=True)
 class LeasedItem:
