@@ -12,7 +12,6 @@ from medx_core.jobs.status import UNFINISHED, ItemStatus
 from medx_core.questions import Answer, Mode
 from medx_core.storage.people import Person
 from web import wording
-from web.health_and_metrics import live_workers
 from web.services import Services
 from web.token_streams import StreamedText
 
@@ -71,14 +70,10 @@ def visible_job(services: Services, public_id: str, person: Person) -> JobSnapsh
 def worker_stage(services: Services) -> str:
     """Return "ready" when a live worker can answer, "loading" when all are loading their model, "" without one."""
     stages = {
-        "loading" if worker.detail.get("stage") == "loading" else "ready" for worker in live_workers(services)
+        "loading" if worker.detail.get("stage") == "loading" else "ready"
+        for worker in services.live_workers()
     }
     return max(stages, default="")  # "ready" sorts after "loading"
-
-
-def worker_seen(services: Services) -> bool:
-    """Whether a worker made progress or polled within the set seconds."""
-    return bool(live_workers(services))
 
 
 def look(services: Services, public_id: str, person: Person) -> QuestionView:

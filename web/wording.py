@@ -25,7 +25,6 @@ SIGN_IN_TOO_OFTEN = "Too many attempts to sign in. Wait a minute, then try again
 FORM_EXPIRED = "This form has expired. Go back, reload the page and try again."
 SIGN_IN_FIRST = "Sign in first."
 OTHER_SITE = "This request came from another site and was refused."
-EMPTY_QUESTION = "There is no question yet. Write one, then press Ask."
 NO_SUCH_JOB = "There is nothing at this address, or it belongs to another person."
 NOTHING_TO_RATE = "There is nothing left for you to rate. Answers appear here after questions were asked or a batch was run."
 WORKER_AWAY = "No worker is running. Your question is stored and will be answered when a worker starts."

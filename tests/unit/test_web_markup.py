@@ -81,7 +81,7 @@ def test_other_answers_carry_no_emergency_line():
 
 
 def test_a_score_is_not_called_a_probability():
-    assert "uncalibrated" in question_html(view(item(ANSWER)))
+    assert "score for TRUE (uncalibrated)" in question_html(view(item(ANSWER)))
 
 
 def test_an_uncertain_verdict_names_the_side_it_leans_to():

@@ -12,6 +12,7 @@ from medx_core.data.bundled_texts import bundled_statements, free_text_questions
 from medx_core.data.identifiers import MASK, identifier_kinds, without_identifiers
 from medx_core.errors import MedxError
 from medx_core.jobs.status import JobKind
+from medx_core.jobs.submission import read_question_text
 from medx_core.questions import ARM_CHOICES, Mode
 from medx_core.storage.people import Person
 from web import wording
@@ -21,7 +22,7 @@ from web.handler_guard import guarded
 from web.health_and_metrics import SUBMITTED
 from web.rendering import fault, note, render
 from web.services import Services
-from web.submission import checked_question, submit_question
+from web.submission import submit_question
 
 RECENT = 12
 FOLLOWING = QUIET | {"concurrency_limit": None}
@@ -225,7 +226,9 @@ class _AskHandlers:
 
     def submit(self, person: Person, text: str, mode: str, category: str, arm: str) -> tuple[Any, ...]:
         """Commit the question; where it may identify a patient, store nothing and say so instead."""
-        kinds = identifier_kinds(checked_question(self._services, text))
+        kinds = identifier_kinds(
+            read_question_text(text, max_characters=self._services.settings.max_question_characters)
+        )
         if kinds:
             return gr.skip(), gr.skip(), *_warned(text, kinds)
         return gr.skip(), self._submit(person, text, mode, category, arm), *_no_warning()

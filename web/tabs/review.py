@@ -8,9 +8,16 @@ import gradio as gr
 from medx_core.clock import utc_now
 from medx_core.errors import BadInput
 from medx_core.questions import Mode
-from medx_core.review.rating_form import CHOICES, ErrorTag, RatingForm, form_from
+from medx_core.review.rating_form import (
+    CHOICES,
+    BlindedAnswer,
+    ErrorTag,
+    NewRating,
+    RatingForm,
+    StoredRating,
+    form_from,
+)
 from medx_core.storage.people import Person, Role
-from medx_core.storage.ratings import BlindedAnswer, NewRating, StoredRating
 from web import wording
 from web.frame import QUERY, QUIET, heading, on_load, page_frame
 from web.handler_guard import guarded
