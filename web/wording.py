@@ -274,4 +274,7 @@ def too_often(limit: int, *, per: str) -> str:
 def may_identify(kinds: list[str], mask: str) -> str:
     """Say what identifiers a question may contain, that nothing is stored yet, and what masking does."""
     listed = " and ".join(part for part in (", ".join(kinds[:-1]), kinds[-1]) if part)
-    return f"This question may contain {listed}. Nothing is stored yet. Masking puts {mask} in place of each."
+    return (
+        f"This question may contain {listed}. Nothing is stored yet. Masking puts {mask} in place of each; it does "
+        "not find names, so remove them yourself."
+    )
