@@ -51,7 +51,12 @@ RATING_KEYS = (
     "Number keys answer the highlighted field and move on · arrow keys or Backspace change the field · Enter saves · "
     "S skips · C cannot judge · Esc leaves a text field"
 )
-LIMITS_PER_PROCESS = "The broker cannot be reached: limits on questions and sign-ins are counted per web process until it is back."
+LIMITS_PER_PROCESS = (
+    "Limits on questions and sign-ins are counted per web process, because no broker can be reached."
+)
+RATING_CHOICES = {("consensus", "none"): "no consensus exists"}
+"""Choices of the rating form that read differently from their stored values, by field and value."""
+
 
 CATEGORY_NAMES: dict[Category, str] = {category: category.value for category in Category}
 ARM_NAMES: dict[str, str] = {Arm.STEERED.value: "Steered", Arm.UNSTEERED.value: "Unsteered"}
