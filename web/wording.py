@@ -74,7 +74,7 @@ ARM_CHOICES: list[tuple[str, str]] = [
     ("Steered", "steered"),
     ("Unsteered", "unsteered"),
 ]
-PROCESS_KINDS = {"worker": "worker", "web": "web page"}
+PROCESS_KINDS = {"worker": "worker", "evaluator": "evaluation worker", "web": "web page"}
 WORKER_STAGES = {
     "loading": "loading its model; questions wait until it is ready",
     "ready": "ready",
