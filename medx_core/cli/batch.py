@@ -87,7 +87,7 @@ def _answered(
         engine = load_engine(database)
     else:
         engine = load_engine(database)  # before the job is stored: without a model there is no job
-        job_id = jobs.submit(submission, chunk_rows=chunk_rows).public_id
+        job_id = jobs.submit(submission, chunk_rows=chunk_rows, local=True).public_id
     with _progress_bar(show=show_progress) as on_progress:
         end = answer_here(settings(), database, job_id, engine=engine, on_progress=on_progress)
     return job_id, end, IN_PROCESS

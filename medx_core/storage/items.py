@@ -1,12 +1,12 @@
 """Items and their answers: rows to frozen values and back, and how a job follows its items."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from secrets import randbits
 from typing import Any
 
-from sqlmodel import Session, col, func, insert, select
+from sqlmodel import Session, col, func, insert, select, update
 
 from medx_core.categories import Category, Route, RouteSource
 from medx_core.jobs.messages import BATCH_QUEUE, INTERACTIVE_QUEUE, QUEUE_OF, AnswerRequest
@@ -152,7 +152,7 @@ def set_route(item: ItemTable, route: Route) -> None:
 def answer_values(answer: Answer, item_id: int, now: datetime) -> dict[str, Any]:
     """Return the row of one answer."""
     given = {"public_id": new_public_id(), "item_id": item_id, "shuffle": randbits(31), "created_at": now}
-    return {**answer.as_json(), **given, "calibrated": False}
+    return {**answer.as_json(), **given}
 
 
 def status_of(answered: Answered) -> ItemStatus:
@@ -184,7 +184,9 @@ def jobs_of(session: Session, items: Iterable[ItemTable]) -> dict[int, JobTable]
 def add_requests(
     session: Session, job: JobTable, item_ids: Sequence[int], *, chunk_rows: int, now: datetime
 ) -> None:
-    """Put one message for each `chunk_rows` items into the outbox."""
+    """Put one message per `chunk_rows` items into the outbox; none for a local job."""
+    if job.local:
+        return
     queue = QUEUE_OF[JobKind(job.kind)]
     chunks = [item_ids[start : start + chunk_rows] for start in range(0, len(item_ids), chunk_rows)]
     rows = [
@@ -220,6 +222,20 @@ def close_item(item: ItemTable, status: ItemStatus, *, now: datetime, reason: st
     item.reason = reason
     item.finished_at = now
     let_go(item)
+
+
+def cancel_waiting(session: Session, job_ids: Collection[int], *, now: datetime) -> None:
+    """Cancel the items of these jobs that wait, and mark the unfinished ones among the jobs as cancelled."""
+    waiting = (col(ItemTable.job_id).in_(job_ids), col(ItemTable.status) == ItemStatus.QUEUED)
+    in_order = select(ItemTable.id).where(*waiting).order_by(col(ItemTable.id))
+    session.exec(in_order.with_for_update(key_share=True)).all()
+    cancelled = {"status": ItemStatus.CANCELLED, "finished_at": now}
+    session.exec(update(ItemTable).where(*waiting).values(cancelled))
+    session.exec(
+        update(JobTable)
+        .where(col(JobTable.id).in_(job_ids), col(JobTable.finished_at).is_(None))
+        .values(status=JobStatus.CANCELLED)
+    )
 
 
 def let_go(item: ItemTable) -> None:

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import case
-from sqlmodel import Session, col, func, insert, or_, select, update
+from sqlmodel import Session, col, func, insert, or_, select
 
 from medx_core.categories import Category, RouteSource
 from medx_core.clock import utc_now
@@ -17,7 +17,7 @@ from medx_core.jobs.status import ItemStatus, JobKind, JobStatus
 from medx_core.jobs.submission import Submission, SubmittedItem
 from medx_core.questions import Answer, Arm, Verdict
 from medx_core.storage.engine import Database
-from medx_core.storage.items import add_requests, item_snapshots, job_snapshots, settle
+from medx_core.storage.items import add_requests, cancel_waiting, item_snapshots, job_snapshots, settle
 from medx_core.storage.people import Person, Role
 from medx_core.storage.tables import AnswerTable, ItemTable, JobTable
 
@@ -165,8 +165,8 @@ class JobStore:
         self._database = database
         self._clock = clock
 
-    def submit(self, submission: Submission, *, chunk_rows: int) -> JobSnapshot:
-        """Store the job, its items and the messages about them in one transaction.
+    def submit(self, submission: Submission, *, chunk_rows: int, local: bool = False) -> JobSnapshot:
+        """Store the job, its items and the messages about them in one transaction; a `local` job has no messages.
 
         Raises:
             BadInput: there is no question, a row number stands twice, or a text cannot be stored.
@@ -175,7 +175,7 @@ class JobStore:
         now = self._clock()
         rows = [_item_values(item) for item in submission.items]
         with self._database.write() as session:
-            job = _job_row(submission, now)
+            job = _job_row(submission, now, local=local)
             session.add(job)
             session.flush()
             for row in rows:
@@ -214,16 +214,7 @@ class JobStore:
         now = self._clock()
         with self._database.write() as session:
             job_id = _job(session, public_id).id
-            waiting = (col(ItemTable.job_id) == job_id, col(ItemTable.status) == ItemStatus.QUEUED)
-            in_order = select(ItemTable.id).where(*waiting).order_by(col(ItemTable.id))
-            session.exec(in_order.with_for_update(key_share=True)).all()
-            cancelled = {"status": ItemStatus.CANCELLED, "finished_at": now}
-            session.exec(update(ItemTable).where(*waiting).values(cancelled))
-            session.exec(
-                update(JobTable)
-                .where(col(JobTable.id) == job_id, col(JobTable.finished_at).is_(None))
-                .values(status=JobStatus.CANCELLED)
-            )
+            cancel_waiting(session, [job_id], now=now)
             settle(session, [job_id], now=now)
             session.flush()
             return job_snapshots(session, [_job(session, public_id)])[0]
@@ -297,7 +288,7 @@ def _job(session: Session, public_id: str) -> JobTable:
     return job
 
 
-def _job_row(submission: Submission, now: datetime) -> JobTable:
+def _job_row(submission: Submission, now: datetime, *, local: bool) -> JobTable:
     columns = dict.fromkeys(name for item in submission.items for name in item.carried)
     return JobTable(
         kind=submission.kind,
@@ -310,6 +301,7 @@ def _job_row(submission: Submission, now: datetime) -> JobTable:
         carried_columns=list(columns),
         person_id=submission.person_id,
         created_at=now,
+        local=local,
     )
 
 

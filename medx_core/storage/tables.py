@@ -58,7 +58,10 @@ def new_public_id() -> str:
 
 
 class JobTable(Table, table=True):
-    """One submission. `status` follows its items, except that a cancelled job stays cancelled."""
+    """One submission. `status` follows its items, except that a cancelled job stays cancelled.
+
+    A `local` job is answered by the command that submitted it: no message about it goes to the broker.
+    """
 
     __tablename__ = "job"
 
@@ -76,6 +79,7 @@ class JobTable(Table, table=True):
     created_at: datetime = Field(sa_type=UtcDateTime, index=True)
     started_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    local: bool = False
 
 
 class ItemTable(Table, table=True):
@@ -136,7 +140,6 @@ class AnswerTable(Table, table=True):
     verdict: str | None = None
     raw_verdict: str | None = None
     score: float | None = None
-    calibrated: bool = False
     text: str | None = None
     model: str
     model_sha256: str
@@ -148,7 +151,6 @@ class AnswerTable(Table, table=True):
     tokens: int | None = None
     finish: str
     note: str = ""
-    detail: dict[str, Any] | None = Field(default=None, sa_type=PlainJson)
     shuffle: int = Field(sa_type=BigInteger)
     created_at: datetime = Field(sa_type=UtcDateTime)
 
