@@ -1,6 +1,6 @@
 """Builds the parts from the settings: the one place that knows the implementation behind each interface."""
 
-from medx_core.answering.engine import AnsweringEngine, AnsweringLimits
+from medx_core.answering import AnsweringEngine, AnsweringLimits
 from medx_core.models.devices import choose_placement, use_threads
 from medx_core.models.loading import LoadedModel, load_model
 from medx_core.routing.loading import load_router

@@ -1,4 +1,4 @@
-"""Items and their answers: rows to frozen values and back, and how a job follows its items."""
+"""Items and their answers: between rows and frozen values, and the state of a job that follows from its items."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
@@ -130,14 +130,14 @@ def _progress(session: Session, job_ids: Iterable[int]) -> dict[int, Progress]:
 
 
 def _answers(session: Session, items: Sequence[ItemTable]) -> dict[int, list[StoredAnswer]]:
-    found: dict[int, list[StoredAnswer]] = defaultdict(list)
+    answers: dict[int, list[StoredAnswer]] = defaultdict(list)
     ids = [item.id for item in items]
     order = list(Arm)
     for row in session.exec(select(AnswerTable).where(col(AnswerTable.item_id).in_(ids))):
-        found[row.item_id].append(stored_answer(row))
-    for answers in found.values():
-        answers.sort(key=lambda stored: order.index(stored.answer.arm))
-    return found
+        answers[row.item_id].append(stored_answer(row))
+    for of_item in answers.values():
+        of_item.sort(key=lambda stored: order.index(stored.answer.arm))
+    return answers
 
 
 def set_route(item: ItemTable, route: Route) -> None:
@@ -156,7 +156,7 @@ def answer_values(answer: Answer, item_id: int, now: datetime) -> dict[str, Any]
 
 
 def status_of(answered: Answered) -> ItemStatus:
-    """Return the last state of an item with these answers: one that was broken off counts as no answered question."""
+    """Return the final state of an item with these answers; a text that was cut short counts as cancelled."""
     broken_off = any(answer.finish == CANCELLED for answer in answered.answers)
     return ItemStatus.CANCELLED if broken_off else ItemStatus.ANSWERED
 
@@ -165,7 +165,7 @@ PRIORITY_OF = {INTERACTIVE_QUEUE: 0, BATCH_QUEUE: 1}
 
 
 def locked_items(session: Session, item_ids: Iterable[int]) -> Sequence[ItemTable]:
-    """Return the items that exist, in the order of their ids, held until the transaction ends."""
+    """Return the items that exist, in the order of their ids, locked until the transaction ends."""
     return session.exec(
         select(ItemTable)
         .where(col(ItemTable.id).in_(sorted(set(item_ids))))
@@ -176,7 +176,7 @@ def locked_items(session: Session, item_ids: Iterable[int]) -> Sequence[ItemTabl
 
 
 def jobs_of(session: Session, items: Iterable[ItemTable]) -> dict[int, JobTable]:
-    """Return the jobs of the items by their integer key, as they stand now, not held."""
+    """Return the jobs of the items by integer key, without locking them."""
     ids = {item.job_id for item in items}
     return {job.id: job for job in session.exec(select(JobTable).where(col(JobTable.id).in_(ids)))}
 
@@ -204,7 +204,7 @@ def add_requests(
 
 
 def requeue(session: Session, items: Sequence[ItemTable], *, chunk_rows: int, now: datetime) -> None:
-    """Let the items wait again and queue messages for them; nobody holds them any more."""
+    """Release the items, queue them again and put messages about them into the outbox."""
     by_job: dict[int, list[int]] = {}
     for item in items:
         item.status = ItemStatus.QUEUED
@@ -217,7 +217,7 @@ def requeue(session: Session, items: Sequence[ItemTable], *, chunk_rows: int, no
 
 
 def close_item(item: ItemTable, status: ItemStatus, *, now: datetime, reason: str = "") -> None:
-    """Give the item its last state."""
+    """Set the final state of the item."""
     item.status = status
     item.reason = reason
     item.finished_at = now
@@ -239,7 +239,7 @@ def cancel_waiting(session: Session, job_ids: Collection[int], *, now: datetime)
 
 
 def let_go(item: ItemTable) -> None:
-    """Take the item from whoever holds it."""
+    """End the item's lease."""
     item.owner = None
     item.lease_until = None
 
@@ -247,7 +247,7 @@ def let_go(item: ItemTable) -> None:
 def settle(session: Session, job_ids: Iterable[int], *, now: datetime) -> None:
     """Mark the jobs that have no unfinished item left. Call it last in a transaction, with all items flushed.
 
-    The job rows are held first: of two transactions that finish the last two items, the second one then sees both.
+    The job rows are locked first: of two transactions that finish the last two items, the second then sees both.
     """
     jobs = session.exec(
         select(JobTable)

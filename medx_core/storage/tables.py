@@ -125,7 +125,7 @@ class ItemTable(Table, table=True):
 
 
 class AnswerTable(Table, table=True):
-    """One arm's answer to one item, with everything needed to make it again.
+    """One arm's answer to one item, with everything needed to reproduce it.
 
     `shuffle` is a random number below 2^31 from which each rater's order of answers is derived.
     """
@@ -179,7 +179,7 @@ class OutboxTable(Table, table=True):
 
 
 class PersonTable(Table, table=True):
-    """Somebody who may sign in. `name_key` is the name without regard to case, so that no two look alike."""
+    """A person who may sign in. `name_key` is the name without regard to case, so that no two look alike."""
 
     __tablename__ = "person"
     __table_args__ = ({"sqlite_autoincrement": True},)
@@ -231,7 +231,7 @@ class RatingHistoryTable(Table, table=True):
 
 
 class AuditTable(Table, table=True):
-    """One act that must stay traceable. `hash` covers this row and the hash before it; `detail` is canonical JSON."""
+    """One action that must stay traceable. `hash` covers this row and the hash before it; `detail` is canonical JSON."""
 
     __tablename__ = "audit"
     __table_args__ = ({"sqlite_autoincrement": True},)
@@ -249,7 +249,7 @@ class AuditTable(Table, table=True):
 class VectorTable(Table, table=True):
     """One version of a steering vector; the file itself lies under `MEDX_HOME/vectors`.
 
-    At most one version of a (model, category) is active. `replaced_id` is the version that was active before it.
+    At most one version per model and category is active. `replaced_id` is the version that was active before it.
     """
 
     __tablename__ = "vector"
@@ -313,7 +313,7 @@ class RunTable(Table, table=True):
 
 
 class LeaseTable(Table, table=True):
-    """Who may do a thing that only one process at a time should do."""
+    """The holder of a duty that only one process at a time should have."""
 
     __tablename__ = "lease"
 
@@ -335,19 +335,3 @@ class ProcessTable(Table, table=True):
 
 
 metadata = Table.metadata
-
-__all__ = [
-    "AnswerTable",
-    "AuditTable",
-    "ItemTable",
-    "JobTable",
-    "LeaseTable",
-    "OutboxTable",
-    "PersonTable",
-    "ProcessTable",
-    "RatingHistoryTable",
-    "RatingTable",
-    "RunTable",
-    "VectorTable",
-    "metadata",
-]

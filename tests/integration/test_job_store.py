@@ -84,8 +84,8 @@ def test_any_text_comes_back_as_it_was_or_is_refused_by_row(database, text, cell
     [
         ({"items": ()}, "no question"),
         ({"arms": ()}, "at least one arm"),
-        ({"items": (SubmittedItem(4, "a"), SubmittedItem(4, "b"))}, "Row 4 stands twice"),
-        ({"items": (SubmittedItem(4, "a\0b"),)}, "Row 4 holds characters that are no text"),
+        ({"items": (SubmittedItem(4, "a"), SubmittedItem(4, "b"))}, "Row 4 appears twice"),
+        ({"items": (SubmittedItem(4, "a\0b"),)}, "Row 4 contains invalid characters"),
         ({"title": "\ud800.csv"}, "The file's name holds"),
         (
             {"items": (SubmittedItem(0, "\0"),), "kind": JobKind.QUESTION},
@@ -221,5 +221,5 @@ def test_unknown_ids_are_said_in_one_sentence(sqlite_database):
         jobs.items,
         jobs.accuracy,
     ):
-        with pytest.raises(NotFound, match="under this id"):
+        with pytest.raises(NotFound, match="with this id"):
             ask("nothing")
