@@ -86,10 +86,10 @@ def test_any_text_comes_back_as_it_was_or_is_refused_by_row(database, text, cell
         ({"arms": ()}, "at least one arm"),
         ({"items": (SubmittedItem(4, "a"), SubmittedItem(4, "b"))}, "Row 4 appears twice"),
         ({"items": (SubmittedItem(4, "a\0b"),)}, "Row 4 contains invalid characters"),
-        ({"title": "\ud800.csv"}, "The file's name holds"),
+        ({"title": "\ud800.csv"}, "The file's name contains"),
         (
             {"items": (SubmittedItem(0, "\0"),), "kind": JobKind.QUESTION},
-            "The question holds .* write it anew",
+            "The question contains .* remove them",
         ),
     ],
 )
