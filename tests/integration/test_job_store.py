@@ -194,8 +194,8 @@ def test_the_submitters_category_stands_above_the_files(database):
     JobStore(database).submit(submission(items=(item,)), chunk_rows=1)
     JobStore(database).submit(submission(items=(item,), category=Category.LITERATURE), chunk_rows=1)
     from_file, chosen = lease_all(database)
-    assert (from_file.category, from_file.category_from_file) == (Category.TRIAGE, True)
-    assert (chosen.category, chosen.category_from_file) == (Category.LITERATURE, False)
+    assert (from_file.question.category, from_file.question.category_from_file) == (Category.TRIAGE, True)
+    assert (chosen.question.category, chosen.question.category_from_file) == (Category.LITERATURE, False)
 
 
 def test_a_job_is_seen_by_its_owner_and_by_admins_and_an_unowned_one_by_all(database, people):
