@@ -92,7 +92,8 @@ def publishing(database: Database, broker: Broker) -> Iterator[Publishing]:
 
 
 def test_every_task_name_a_message_may_carry_is_registered() -> None:
-    __import__("workers.answer_tasks")
+    for tasks in ("workers.answer_tasks", "workers.evaluation_tasks"):
+        __import__(tasks)
     from workers.celery_app import app
 
     names = {value for name, value in vars(messages).items() if name.endswith("_TASK")}
