@@ -12,11 +12,11 @@ import pytest
 from typer.testing import CliRunner
 
 from medx_core.cli.app import app
-from medx_core.data.result_files import read_results
 from medx_core.errors import BadInput
 from medx_core.jobs.status import JobStatus
 from medx_core.settings import CHECKOUT, settings
 from tests.faults.harness import SECONDS, Installation, eventually, installation
+from tests.result_files import read_results
 
 MEDX = str(Path(sys.executable).with_name("medx"))
 
