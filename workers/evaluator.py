@@ -40,11 +40,13 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS = 1.0
 TIDY_SECONDS = 3600.0
 TASKS = "workers.evaluation_tasks"
+EVALUATE_SETTING = "medx_evaluate"
+"""The name under which Celery's settings carry the function that evaluates to the process that calls it."""
 NICER_BY = 10
 
 
-def work(chosen: Settings, *, name: str = "", tasks: str = TASKS) -> int:
-    """Run evaluations until told to stop; return the exit status. `tasks` is the module that holds the task.
+def work(chosen: Settings, *, name: str = "", evaluate: str) -> int:
+    """Run evaluations until told to stop; return the exit status. `evaluate` names the function, as `module:name`.
 
     Raises:
         SettingsFault: there is no broker.
@@ -67,7 +69,7 @@ def work(chosen: Settings, *, name: str = "", tasks: str = TASKS) -> int:
         heartbeat.start()
         try:
             return _consume(
-                chosen, database, hostname=f"evaluations@{name}", tasks=tasks, on_poll=heartbeat.polled
+                chosen, database, hostname=f"evaluations@{name}", evaluate=evaluate, on_poll=heartbeat.polled
             )
         finally:
             publisher.stop()
@@ -75,9 +77,9 @@ def work(chosen: Settings, *, name: str = "", tasks: str = TASKS) -> int:
 
 
 def _consume(
-    settings: Settings, database: Database, *, hostname: str, tasks: str, on_poll: Callable[[], None]
+    settings: Settings, database: Database, *, hostname: str, evaluate: str, on_poll: Callable[[], None]
 ) -> int:
-    app.conf.imports = (tasks,)
+    app.conf.update({"imports": (TASKS,), EVALUATE_SETTING: evaluate})
     app.loader.import_default_modules()
     app.steps["consumer"].add(polling(on_poll))
     app.steps["worker"].add(_supervised(Supervisor(settings, database, owner=hostname)))
