@@ -12,8 +12,8 @@ from medx_core.storage.ratings import RatingStore
 from medx_core.storage.runs import RunStore
 from medx_core.storage.vectors import VectorStore
 from web.evidence import Evidence
+from web.rating_tokens import RatingTokens
 from web.session import Attempts, Sessions, session_secret
-from web.shown_answers import ShownAnswers
 from web.token_streams import TokenStreams
 
 
@@ -33,7 +33,7 @@ class Services:
     audit: AuditStore
     streams: TokenStreams
     sessions: Sessions
-    shown: ShownAnswers
+    rating_tokens: RatingTokens
     asked: Attempts
     batches: Attempts
 
@@ -61,7 +61,7 @@ def build_services(settings: Settings) -> Services:
         audit=AuditStore(database),
         streams=TokenStreams(settings.redis_url),
         sessions=Sessions(secret, hours=settings.session_hours, people=people),
-        shown=ShownAnswers(secret, hours=settings.session_hours),
+        rating_tokens=RatingTokens(secret, hours=settings.session_hours),
         asked=Attempts(settings.questions_a_minute),
         batches=Attempts(settings.batches_an_hour, window_seconds=3600.0),
     )

@@ -29,9 +29,6 @@ WORKER_AWAY_BATCH = (
     "No worker has been seen lately. Your questions are kept and answered once one is running."
 )
 WROTE_NOTHING = "The model wrote nothing."
-SOMETHING_BROKE = (
-    "Something went wrong on our side. Nothing you entered was lost; try again, or tell an administrator"
-)
 CHOOSE_FILE = "Choose a file first: CSV, TSV or JSONL with a column called question or statement."
 FILE_MEANING = (
     "A file needs a column called question or statement; id, answer, category, harm, urgency are understood."
@@ -226,6 +223,16 @@ def share(value: float) -> str:
 def page_needs(title: str, *, needed: str, own: str) -> str:
     """Say that a page is for another role."""
     return f"The page {title} needs the role {needed}; yours is {own}. Ask an administrator if you need it."
+
+
+def action_needs(*, needed: str, own: str) -> str:
+    """Say that an action is for another role."""
+    return f"This needs the role {needed}; yours is {own}. Ask an administrator."
+
+
+def something_broke(reference: str) -> str:
+    """Say that a handler failed; the log has the details under the reference."""
+    return f"Something went wrong in MedX. Try again; if it happens again, give an administrator this reference: {reference}."
 
 
 def too_often(limit: int, *, per: str) -> str:

@@ -19,11 +19,11 @@ from medx_core.jobs.snapshots import ItemSnapshot, JobSnapshot
 from medx_core.questions import Mode
 from medx_core.review.rating_form import form_from
 from medx_core.storage.people import Person, Role
-from web.door import door
 from web.downloads import written_results
 from web.evaluation_programs import build_evaluation_programs
 from web.following import follow, visible_job
-from web.operations import SUBMITTED
+from web.handler_guard import guarded
+from web.health_and_metrics import SUBMITTED
 from web.services import Services
 from web.submission import submit_file, submit_question
 from web.tabs.job_page import cancel_job
@@ -41,7 +41,7 @@ def build(services: Services) -> None:
 
 
 def _questions(services: Services) -> None:
-    @door(services)
+    @guarded(services)
     async def ask(
         person: Person, question: str, mode: str = "verdict", category: str = "auto", arm: str = "both"
     ) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def _questions(services: Services) -> None:
 
 
 def _batches(services: Services) -> None:
-    @door(services)
+    @guarded(services)
     def submit_batch(
         person: Person, file: str | None, mode: str = "verdict", category: str = "auto", arm: str = "both"
     ) -> str:
@@ -75,18 +75,18 @@ def _batches(services: Services) -> None:
         )
         return job.public_id
 
-    @door(services)
+    @guarded(services)
     def job_status(person: Person, job: str) -> dict[str, Any]:
         """Return where a job stands: status and how many rows are answered, quarantined, cancelled, waiting."""
         return visible_job(services, job, person).as_json()
 
-    @door(services)
+    @guarded(services)
     def cancel(person: Person, job: str) -> dict[str, Any]:
         """Cancel what is not answered yet; what is finished stays."""
         cancel_job(services, person, job)
         return services.jobs.get(job).as_json()
 
-    @door(services)
+    @guarded(services)
     def download_results(person: Person, job: str) -> str:
         """Return the results as far as they have come, as a CSV file in the format of `medx batch`."""
         visible_job(services, job, person)
@@ -116,14 +116,14 @@ def _batches(services: Services) -> None:
 
 
 def _ratings(services: Services) -> None:
-    @door(services, Role.CLINICIAN)
+    @guarded(services, Role.CLINICIAN)
     def next_answer_to_rate(person: Person) -> dict[str, Any]:
         """Return the next blinded answer with the note `save_rating` needs; an empty object when nothing is left."""
         answer = services.ratings.next_to_rate(person.id)
         if answer is None:
             return {}
         return {
-            "note": services.shown.note(person.id, answer.answer_id),
+            "note": services.rating_tokens.note(person.id, answer.answer_id),
             "answer": answer.answer_id,
             "question": answer.question,
             "mode": answer.mode.value,
@@ -133,13 +133,13 @@ def _ratings(services: Services) -> None:
             "asks_urgency": answer.is_triage,
         }
 
-    @door(services, Role.CLINICIAN)
+    @guarded(services, Role.CLINICIAN)
     def save_rating(person: Person, note: str, form: dict[str, Any]) -> dict[str, Any]:
         """Save a rating; `form` holds the fields of rating form 1, `note` comes from `next_answer_to_rate`."""
         stored = keep_rating(services, person, note, "", form_from(form))
         return {"id": stored.public_id, "stored": True, "seconds": stored.seconds}
 
-    @door(services, Role.CLINICIAN)
+    @guarded(services, Role.CLINICIAN)
     def my_ratings(person: Person, limit: int = 50) -> list[dict[str, Any]]:
         """Return your own ratings as stored, the newest first."""
         return [
