@@ -168,7 +168,8 @@ def test_a_part_that_is_not_valid_is_called_so_wherever_it_is_shown():
 
 
 def test_the_figures_of_the_evaluation_itself_are_read(tmp_path):
-    result = synthetic_result() | {"schema_version": 1, "n_test": 240} | _figures()
+    result = synthetic_result() | {"n_test": 240} | _figures()
+    del result["schema_version"]  # the builder writes version 1
     text = Reader(page_of(result)).text
     assert result["conclusion"] in text
     assert "No wording" not in text
@@ -224,7 +225,7 @@ def _numbers(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...
     """All numbers of a JSON, but those a reader takes from a drawing."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
-            if key not in NOT_PRINTED:
+            if key not in NOT_PRINTED and not (key == "draws" and "vs_unsteered" in path):
                 yield from _numbers(inner, (*path, str(key)))
     elif isinstance(value, list):
         for inner in value:

@@ -11,8 +11,8 @@ from medx_core.evaluation.report.words import arm_title
 from medx_core.evaluation.result import EvaluationResult
 
 SHOWN_ELSEWHERE = {
-    "arms", "comparisons", "conclusion", "exploratory", "failed_controls", "helps", "judged", "matched", "models",
-    "sweep",
+    "arms", "comparisons", "conclusion", "exploratory", "failed_controls", "helps", "judged", "layers_tried", "matched",
+    "models", "sweep",
 }  # fmt: skip
 
 
@@ -54,6 +54,7 @@ def all_facts(result: EvaluationResult) -> list[tuple[str, list[Fact]]]:
             groups[name.replace("_", " ")] = list(_facts(value, "", field.description or ""))
         else:
             groups["run"].append(Fact(name, written(value), field.description or ""))
+    groups |= {name: list(_facts(model, "", "")) for name, model in result.models.items()}
     return [(name, facts) for name, facts in groups.items() if facts]
 
 
@@ -78,9 +79,10 @@ def _facts(value: BaseModel | Mapping[object, object], before: str, description:
     else:
         entries = {str(key): (inner, description) for key, inner in value.items()}
     for key, (inner, meaning) in entries.items():
+        if key in SHOWN_ELSEWHERE:
+            continue
         if isinstance(inner, BaseModel | Mapping):
-            if key != "layers_tried":
-                yield from _facts(inner, f"{before}{key} · ", meaning)
+            yield from _facts(inner, f"{before}{key} · ", meaning)
         elif isinstance(inner, tuple):
             if not any(isinstance(entry, BaseModel) for entry in inner):
                 yield Fact(f"{before}{key}", ", ".join(map(written, inner)) or written(None), meaning)

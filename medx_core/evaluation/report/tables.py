@@ -213,6 +213,7 @@ def exploratory_table(figures: Figures) -> Table:
             arm_title(name),
             (
                 Cell(said[judged.helps]),
+                Cell(p_value(judged.p)),
                 Cell(NOTHING if judged.p_holm is None else p_value(judged.p_holm)),
                 Cell("; ".join(map(arm_in_text, judged.failed_controls)) or NOTHING),
             ),
@@ -220,7 +221,9 @@ def exploratory_table(figures: Figures) -> Table:
         )
         for name, judged in figures.exploratory.items()
     )
-    return Table("Arms that were not declared", tuple(map(Head, ("Verdict", "p, Holm", "Not beaten"))), rows)
+    return Table(
+        "Arms that were not declared", tuple(map(Head, ("Verdict", "p", "p, Holm", "Not beaten"))), rows
+    )
 
 
 def comparison_table(result: EvaluationResult) -> Table:
