@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from medx_core.evaluation.number_format import count
 from medx_core.evaluation.report.tables import EMPTY, Cell, figure_cell, wording_free_cell
@@ -24,25 +25,29 @@ class Comparison:
 
 def comparison(first: EvaluationResult, second: EvaluationResult) -> Comparison:
     """Return verdicts and figures of the unsteered and the judged arm of both; what neither has gets no row."""
-    titles: dict[str, Callable[[EvaluationResult], Cell]] = {
-        "Steering": lambda result: Cell(verdict_badge(result)[1]),
-        "Arm judged": lambda result: Cell(arm_title(result.judged.arm)),
-        "Test items": lambda result: Cell(count(result.n_test)),
-    }
+
+    def row(title: str, cell: Callable[[EvaluationResult], Cell]) -> tuple[str, Cell, Cell]:
+        return title, cell(first), cell(second)
+
+    rows = [
+        row("Steering", lambda result: Cell(verdict_badge(result)[1])),
+        row("Arm judged", lambda result: Cell(arm_title(result.judged.arm))),
+        row("Test items", lambda result: Cell(count(result.n_test))),
+    ]
     for metric in COMPARED_METRICS:
         title = METRICS[metric].title
-        titles[f"{title}, unsteered"] = lambda result, metric=metric: _figure(result, UNSTEERED, metric)
-        titles[f"{title}, judged arm"] = lambda result, metric=metric: _figure(
-            result, result.judged.arm, metric
-        )
-    titles["Wording-free, judged arm"] = _wording_free
-    rows = ((title, cell(first), cell(second)) for title, cell in titles.items())
-    return Comparison(tuple(row for row in rows if row[1:] != (EMPTY, EMPTY)), _remarks(first, second))
+        rows.append(row(f"{title}, unsteered", partial(_unsteered, metric)))
+        rows.append(row(f"{title}, judged arm", partial(_judged, metric)))
+    rows.append(row("Wording-free, judged arm", _wording_free))
+    return Comparison(tuple(cells for cells in rows if cells[1:] != (EMPTY, EMPTY)), _remarks(first, second))
 
 
-def _figure(result: EvaluationResult, name: str, metric: str) -> Cell:
-    arm = result.arm(name)
-    return figure_cell(getattr(arm, metric), writer(metric)) if arm else EMPTY
+def _unsteered(metric: str, result: EvaluationResult) -> Cell:
+    return figure_cell(getattr(result.arm(UNSTEERED), metric, None), writer(metric))
+
+
+def _judged(metric: str, result: EvaluationResult) -> Cell:
+    return figure_cell(getattr(result.arm(result.judged.arm), metric, None), writer(metric))
 
 
 def _wording_free(result: EvaluationResult) -> Cell:
