@@ -1,23 +1,21 @@
-"""Putting the parts together from the settings: the one place that knows which implementation stands behind a seam."""
+"""Builds the parts from the settings: the one place that knows the implementation behind each interface."""
 
-from medx_core.answering import AnsweringEngine, AnsweringLimits
+from dataclasses import replace
+from typing import Any
+
+from medx_core.answering.engine import AnsweringEngine, AnsweringLimits
+from medx_core.evaluation.plan import EvaluationPlan
+from medx_core.evaluation.request import EvaluationRequest
+from medx_core.evaluation.runner import evaluate_models
+from medx_core.job_execution.evaluation_run import OnStage, read_statements
 from medx_core.models.devices import choose_placement, use_threads
 from medx_core.models.loading import LoadedModel, load_model
 from medx_core.routing.loading import load_router
 from medx_core.routing.router import Router
 from medx_core.settings import Settings
-from medx_core.storage.engine import Database, open_database
+from medx_core.storage.engine import Database
 from medx_core.storage.vectors import VectorStore
 from medx_core.vector_registry import VectorRegistry
-
-
-def build_database(settings: Settings) -> Database:
-    """Open the database of the settings.
-
-    Raises:
-        StorageFault: it cannot be reached or needs `medx db upgrade`.
-    """
-    return open_database(settings)
 
 
 def build_model(settings: Settings) -> LoadedModel:
@@ -51,7 +49,7 @@ def build_registry(settings: Settings, database: Database) -> VectorRegistry:
     return VectorRegistry(VectorStore(database), settings.vectors_folder)
 
 
-def build_engine(settings: Settings, database: Database | None = None) -> AnsweringEngine:
+def build_engine(settings: Settings, database: Database) -> AnsweringEngine:
     """Build the answering engine: model, router and active vectors. Takes seconds and memory.
 
     Raises:
@@ -59,15 +57,48 @@ def build_engine(settings: Settings, database: Database | None = None) -> Answer
         RouterUnavailable: no router was trained.
         StorageFault: the database cannot be used.
     """
-    registry = build_registry(settings, database or build_database(settings))
+    registry = build_registry(settings, database)
     limits = AnsweringLimits(
         max_new_tokens=settings.max_new_tokens,
         uncertain_margin=settings.uncertain_margin,
         gated_text=settings.gated_text,
     )
-    return AnsweringEngine(
-        build_model(settings),
-        build_router(settings),
-        registry,
-        limits,
+    router = build_router(settings)  # first: a missing router is found before the larger model is loaded
+    return AnsweringEngine(build_model(settings), router, registry, limits)
+
+
+def evaluate_request(settings: Settings, request: EvaluationRequest, on_stage: OnStage) -> dict[str, Any]:
+    """Evaluate what was asked for, from the reading of its statements on; return the result's JSON.
+
+    Raises:
+        BadInput: the data cannot be read, divided or fitted on.
+        ModelUnavailable: a model cannot be loaded or does not fit.
+        RouterUnavailable: statements are to be routed, and no router was trained.
+        Cancelled: `on_stage` raised it.
+    """
+    on_stage("reading the statements", 0, 1)
+    data = read_statements(settings, request)
+    if request.category == "auto":
+        routes = build_router(settings).route([statement.text for statement in data.statements])
+        routed = (
+            replace(each, category=route.category)
+            for each, route in zip(data.statements, routes, strict=True)
+        )
+        data = replace(data, statements=tuple(routed))
+    plan = EvaluationPlan(
+        declared=request.declared,
+        extra=request.extra,
+        fit_on=request.fit_on,
+        prompt=request.prompt,
+        seed=request.seed,
+        draws=request.draws,
+        batch_rows=settings.max_batch_rows,
     )
+    # One model at a time is loaded, when the evaluation comes to it.
+    names = request.models or (settings.model,)
+    models = (build_model(settings.model_copy(update={"model": name})) for name in names)
+    on_stage("loading the model", 0, 1)
+    result = evaluate_models(models, data, request.sizes, plan, on_stage)
+    result["data"] = request.title
+    result["settings"] |= {"preset": request.preset or None, "category": request.category}
+    return result

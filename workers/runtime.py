@@ -1,8 +1,6 @@
-"""What a worker process keeps warm: database, engine, leases, token streams, publisher, evaluations, pulse."""
+"""What a worker process keeps warm: database, engine, leases, token streams, publisher, heartbeat."""
 
 import logging
-import secrets
-import socket
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, wait
 from typing import Any
@@ -10,18 +8,17 @@ from typing import Any
 from celery import Celery
 
 from medx_core.errors import SettingsFault
-from medx_core.job_execution.execution import JobExecutor
-from medx_core.job_execution.interfaces import Engine, Interrupted, Lane
-from medx_core.job_execution.lease_keeping import LeaseKeeper, LeaseTerms
-from medx_core.job_execution.micro_batching import MicroBatcher
+from medx_core.job_execution.batching import MicroBatcher
+from medx_core.job_execution.executor import JobExecutor
+from medx_core.job_execution.interfaces import DescribedEngine, Interrupted, Lane
+from medx_core.job_execution.leases import LeaseKeeper, LeaseTerms
 from medx_core.job_execution.scheduling import BatchLimits
 from medx_core.jobs.messages import AnswerRequest
 from medx_core.settings import Settings
 from medx_core.storage.engine import Database
 from medx_core.storage.health import HealthStore
 from medx_core.storage.leases import LeaseStore
-from workers.evaluations import Evaluations
-from workers.health import Pulse, Rhythm
+from workers.heartbeat import Heartbeat, Rhythm
 from workers.publishing import Publisher, Stores
 from workers.token_streams import TokenStreams
 
@@ -29,19 +26,19 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.2
 
-LoadEngine = Callable[[], Engine]
+LoadEngine = Callable[[], DescribedEngine]
 
 
 class Runtime:
     """The warm parts of one worker process. Made once, before Celery starts; `current()` finds it from a task."""
 
     def __init__(
-        self, settings: Settings, database: Database, app: Celery, *, load_engine: LoadEngine, name: str = ""
+        self, settings: Settings, database: Database, app: Celery, *, load_engine: LoadEngine, name: str
     ) -> None:
-        self.name = name or worker_name()
-        self._database = database
+        self.name = name
+        self._settings = settings
         self._stopping = False
-        self.answerer: MicroBatcher[Engine] = MicroBatcher(
+        self.answerer: MicroBatcher[DescribedEngine] = MicroBatcher(
             load_engine, BatchLimits(settings.max_batch_rows, settings.max_wait_seconds)
         )
         terms = LeaseTerms(self.name, settings.lease_seconds, settings.max_attempts)
@@ -52,12 +49,10 @@ class Runtime:
         self._streams = TokenStreams(settings.redis_url)
         self._executor = JobExecutor(leases, self.answerer, self._keeper, terms, self._streams)
         self._publisher = Publisher(app, Stores.of(database), settings, owner=self.name)
-        self._evaluations = Evaluations(
-            database, settings, owner=self.name, may_begin=lambda: bool(self.detail()["ready"])
-        )
-        self.pulse = Pulse(
+        self.heartbeat = Heartbeat(
             HealthStore(database),
             self.name,
+            kind="worker",
             rhythm=Rhythm.for_seen_within(settings.worker_seen_seconds, stall_seconds=settings.stall_seconds),
             engine=self.answerer,
             detail=self.detail,
@@ -66,11 +61,11 @@ class Runtime:
     def start(self, *, on_load_failure: Callable[[BaseException], None]) -> None:
         """Start all threads and begin to load the engine; `on_load_failure` is told when that fails."""
 
-        def loaded(ready: Future[Engine]) -> None:
+        def loaded(ready: Future[DescribedEngine]) -> None:
             error = ready.exception()
             if error is not None:
                 on_load_failure(error)
-            self.pulse.beat_soon()
+            self.heartbeat.beat_soon()
 
         self.answerer.ready.add_done_callback(loaded)
         for part in (
@@ -78,8 +73,7 @@ class Runtime:
             self._keeper,
             self._streams,
             self._publisher,
-            self._evaluations,
-            self.pulse,
+            self.heartbeat,
         ):
             part.start()
 
@@ -101,21 +95,19 @@ class Runtime:
         self._stopping = True
         self._executor.stop()
         self.answerer.begin_closing()
-        self.pulse.beat_soon()
+        self.heartbeat.beat_soon()
 
     def stop(self) -> None:
         """Stop all threads, once no task runs any more."""
         self.let_go()
         for stop in (
-            self._evaluations.stop,
             self.answerer.close,
             self._publisher.stop,
             self._streams.stop,
             self._keeper.stop,
-            self.pulse.stop,
+            self.heartbeat.stop,
         ):
             stop()
-        self._database.close()
 
     def detail(self) -> Mapping[str, Any]:
         """Return what the health page shows of this worker; `ready` means that its model is loaded."""
@@ -128,14 +120,8 @@ class Runtime:
             "answered": answerer.answered_questions,
         }
         if ready:
-            engine = answerer.ready.result()
-            seen |= {key: str(getattr(engine, key, "")) for key in ("model_name", "weight_sha256", "device")}
+            seen |= answerer.ready.result().description.report(self._settings)
         return seen
-
-
-def worker_name() -> str:
-    """Return a name no other worker has, also after a restart under the same process id."""
-    return f"{socket.gethostname()}-{secrets.token_hex(4)}"
 
 
 _runtimes: list[Runtime] = []
@@ -153,5 +139,5 @@ def current() -> Runtime:
         SettingsFault: the process was not started as a MedX worker.
     """
     if not _runtimes:
-        raise SettingsFault("This process is no MedX worker; start one with `medx serve worker`.")
+        raise SettingsFault("This process is not a MedX worker; start one with `medx serve worker`.")
     return _runtimes[0]

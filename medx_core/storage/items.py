@@ -9,7 +9,7 @@ from typing import Any
 from sqlmodel import Session, col, func, insert, select
 
 from medx_core.categories import Category, Route, RouteSource
-from medx_core.jobs.messages import BATCH_QUEUE, INTERACTIVE_QUEUE, QUEUE_OF, AnswerRequest
+from medx_core.jobs.messages import PRIORITY_OF, QUEUE_OF, AnswerRequest
 from medx_core.jobs.snapshots import ItemSnapshot, JobSnapshot, Progress, StoredAnswer
 from medx_core.jobs.status import UNFINISHED, ItemStatus, JobKind, JobStatus
 from medx_core.questions import CANCELLED, Answer, Answered, Arm, Mode, Verdict
@@ -78,7 +78,6 @@ def stored_answer(row: AnswerTable) -> StoredAnswer:
             verdict=_verdict(row.verdict),
             raw_verdict=_verdict(row.raw_verdict),
             score=row.score,
-            calibrated=row.calibrated,
             text=row.text,
             vector=row.vector,
             layer=row.layer,
@@ -153,16 +152,13 @@ def set_route(item: ItemTable, route: Route) -> None:
 def answer_values(answer: Answer, item_id: int, now: datetime) -> dict[str, Any]:
     """Return the row of one answer."""
     given = {"public_id": new_public_id(), "item_id": item_id, "shuffle": randbits(31), "created_at": now}
-    return {**answer.as_json(), **given}
+    return {**answer.as_json(), **given, "calibrated": False}
 
 
 def status_of(answered: Answered) -> ItemStatus:
     """Return the last state of an item with these answers: one that was broken off counts as no answered question."""
     broken_off = any(answer.finish == CANCELLED for answer in answered.answers)
     return ItemStatus.CANCELLED if broken_off else ItemStatus.ANSWERED
-
-
-PRIORITY_OF = {INTERACTIVE_QUEUE: 0, BATCH_QUEUE: 1}
 
 
 def locked_items(session: Session, item_ids: Iterable[int]) -> Sequence[ItemTable]:
