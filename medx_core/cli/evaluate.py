@@ -197,8 +197,9 @@ def _database() -> Database:
 def _show(result: Mapping[str, Any], json_out: str, report: Path | None) -> None:
     if report:
         from medx_core.evaluation.report.page import write_report
+        from medx_core.evaluation.result import read_result
 
-        print(f"Report: {write_report(result, report)}", file=sys.stderr)
+        print(f"Report: {write_report(read_result(result), report)}", file=sys.stderr)
     if json_out != "-":
         _print_table(result)
 
