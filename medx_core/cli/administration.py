@@ -207,12 +207,16 @@ def worker(
     _become("workers", *(["--device", device] if device else []))
 
 
+EVALUATE = "medx_core.cli.evaluate:evaluate_request"
+"""What an evaluation worker runs: what `medx evaluate` runs, so that both know the experimental arms."""
+
+
 @serve_app.command()
 def evaluator(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda:N.", show_default="MEDX_DEVICE")] = "",
 ) -> None:
     """Run evaluations, one at a time and at low priority. Needs REDIS_URL."""
-    _become("workers", "evaluations", *(["--device", device] if device else []))
+    _become("workers", "evaluations", "--evaluate", EVALUATE, *(["--device", device] if device else []))
 
 
 def _become(package: str, *arguments: str) -> NoReturn:
