@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from typing import Annotated, Any
@@ -237,7 +237,7 @@ def _summary(jobs: JobStore, job_id: str, content: QuestionFile, followed: Follo
     accuracy: dict[str, Any] = {}
     for arm in jobs.accuracy(job_id):
         share = wilson(arm.right, arm.judged)
-        accuracy[arm.arm.value] = None if share is None else asdict(share)
+        accuracy[arm.arm.value] = None if share is None else share.model_dump()
     return {
         "job": job_id,
         "rows": progress.total,

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
+from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,14 +23,16 @@ from medx_core.cli.outputs import refuse_input_as_output, write_json
 from medx_core.data.bundled_texts import bundled_statements, write_statements
 from medx_core.data.labelled_files import LabelledData, load_labelled
 from medx_core.errors import BadInput, Cancelled, LeaseLost, MedxError, StorageFault
-from medx_core.evaluation.replicates import replicated
+from medx_core.evaluation.replicates import MeanMetric, ReplicatedModel, replicated
 from medx_core.evaluation.request import BUNDLED, EvaluationRequest, arms_named, request_from
+from medx_core.evaluation.result import DrawnMetric, EvaluationResult, Metric, Recheck, read_result
 from medx_core.settings import settings
 from medx_core.storage.engine import Database, open_database
 from medx_core.storage.runs import Run, RunStore
 
 if TYPE_CHECKING:
     from medx_core.evaluation.prompt_selection import OnStage
+    from medx_core.evaluation.runner import Evaluated
     from medx_core.models.loading import LoadedModel
 
 
@@ -141,8 +144,8 @@ def _owner() -> str:
 PLANNED = ("declared", "extra", "fit_on", "prompt", "seed", "draws")
 
 
-def run_request(request: EvaluationRequest, on_stage: "OnStage") -> dict[str, Any]:
-    """Evaluate; return the JSON of design section 6.
+def run_request(request: EvaluationRequest, on_stage: "OnStage") -> "Evaluated":
+    """Evaluate; return the result and the scores of every test item.
 
     Raises:
         BadInput: the data cannot be read, divided or fitted on.
@@ -163,10 +166,13 @@ def run_request(request: EvaluationRequest, on_stage: "OnStage") -> dict[str, An
     plan = EvaluationPlan(**{name: asked[name] for name in PLANNED}, batch_rows=settings().max_batch_rows)
     models = _models(request.models or (settings().model,))
     on_stage("loading the model", 0, 1)
-    result = evaluate_models(models, data, request.sizes, plan, on_stage)
-    result["data"] = request.title
-    result["settings"] |= {"preset": request.preset or None, "category": request.category}
-    return result
+    evaluated = evaluate_models(models, data, request.sizes, plan, on_stage)
+    named = {"preset": request.preset or None, "category": request.category}
+    asked_for = evaluated.result.settings.model_copy(update=named)
+    return replace(
+        evaluated,
+        result=evaluated.result.model_copy(update={"data": request.title, "settings": asked_for}),
+    )
 
 
 def _labelled(request: EvaluationRequest) -> LabelledData:
@@ -247,9 +253,21 @@ def evaluate(  # noqa: PLR0913 - an option each
         str, typer.Option("--json", help="Where to write the JSON; - is standard output.")
     ] = "",
     report: Annotated[Path | None, typer.Option(help="Folder for a report to read in a browser.")] = None,
+    items: Annotated[
+        Path | None,
+        typer.Option(help="Where to write each test item with the scores of every arm: .csv or .parquet."),
+    ] = None,
+    recheck: Annotated[
+        Path | None, typer.Option(help="Make all figures again from such a file; nothing is run.")
+    ] = None,
 ) -> None:
     """Evaluate steering on labelled statements, with controls that a gain must beat."""
-    refuse_input_as_output(data, json_out)
+    for source in (data, recheck or ""):
+        for out in (json_out, str(items or "")):
+            refuse_input_as_output(source, out)
+    if recheck:
+        _recheck(recheck, json_out)
+        return
     if self_test:
         _write(_self_tested(), json_out)
         return
@@ -270,14 +288,29 @@ def evaluate(  # noqa: PLR0913 - an option each
             draws=draws,
         )
     if asked is not None and not store:
-        result = run_request(asked, _show_stage)
-        _write(result, json_out)
+        evaluated = run_request(asked, _show_stage)
+        _write(evaluated.result.model_dump(mode="json"), json_out)
     else:
-        result = _on_record(asked, run, owner, json_out)
-    _show(result, json_out, report)
+        evaluated = _on_record(asked, run, owner, json_out)
+    if items:
+        from medx_core.evaluation.items import write_items
+
+        write_items(evaluated.scores, items)
+    _show(evaluated.result, json_out, report)
 
 
-def _on_record(asked: EvaluationRequest | None, run: str, owner: str, json_out: str) -> dict[str, Any]:
+def _recheck(path: Path, json_out: str) -> None:
+    """Make all figures again from the items of an evaluation."""
+    from medx_core.evaluation.items import read_items
+    from medx_core.evaluation.result_builder import rechecked
+
+    result = rechecked(read_items(path))
+    _write(result.model_dump(mode="json"), json_out)
+    if json_out != "-":
+        _print_table(result)
+
+
+def _on_record(asked: EvaluationRequest | None, run: str, owner: str, json_out: str) -> "Evaluated":
     """Run what is asked for, or the stored request, and keep it in the database."""
     with _record(asked, run, owner) as record:
 
@@ -285,10 +318,11 @@ def _on_record(asked: EvaluationRequest | None, run: str, owner: str, json_out: 
             _show_stage(what, done, total)
             record.on_stage(what, done, total)
 
-        result = run_request(asked or record.request, on_stage)
+        evaluated = run_request(asked or record.request, on_stage)
+        result = evaluated.result.model_dump(mode="json")
         _write(result, json_out)  # first: a database that went away meanwhile must not cost the result
         record.finish(result)
-        return result
+        return evaluated
 
 
 @contextmanager
@@ -306,11 +340,11 @@ def _database() -> Database:
         raise StorageFault(f"{fault} With --no-store the run is not kept in the database.") from fault
 
 
-def _show(result: Mapping[str, Any], json_out: str, report: Path | None) -> None:
+def _show(result: EvaluationResult, json_out: str, report: Path | None) -> None:
     if report:
         from medx_core.evaluation.report.page import write_report
 
-        print(f"Report: {write_report(result, report)}", file=sys.stderr)
+        print(f"Report: {write_report(result.model_dump(mode='json'), report)}", file=sys.stderr)
     if json_out != "-":
         _print_table(result)
 
@@ -332,20 +366,21 @@ def _write(result: Mapping[str, Any], json_out: str) -> None:
     write_json(result, json_out)
 
 
-def _print_table(result: Mapping[str, Any]) -> None:
-    print(result["conclusion"])
+def _print_table(result: EvaluationResult | Recheck) -> None:
+    print(result.conclusion)
     print(f"\n{'arm':<20}" + "".join(f"{heading:>16}" for heading in HEADINGS))
-    for name, arm in result["arms"].items():
-        print(f"{name:<20}" + "".join(f"{_cell(arm.get(figure)):>16}" for figure in SHOWN))
-    print(f"\n{result['n_train']} statements to train, {result['n_test']} to test, {result['model']}.")
+    for name, arm in result.arms.items():
+        print(f"{name:<20}" + "".join(f"{_cell(getattr(arm, figure)):>16}" for figure in SHOWN))
+    train = f"{result.n_train} statements to train, " if isinstance(result, EvaluationResult) else ""
+    print(f"\n{train}{result.n_test} to test, {result.model}.")
 
 
-def _cell(metric: Mapping[str, Any] | None) -> str:
+def _cell(metric: Metric | DrawnMetric | None) -> str:
     if metric is None:
         return "-"
-    if "low" not in metric:
-        return f"{metric['value']:.3f} (median)"
-    return f"{metric['value']:.3f} {metric['low']:.2f}-{metric['high']:.2f}"
+    if isinstance(metric, DrawnMetric):
+        return f"{metric.value:.3f} (median)"
+    return f"{metric.value:.3f} {metric.low:.2f}-{metric.high:.2f}"
 
 
 COLUMNS = (
@@ -369,52 +404,42 @@ def replicates(
     """Tell several evaluations together: the mean of every figure over seeds, with the range it took."""
     for path in results:
         refuse_input_as_output(path, json_out)
-    found = {"medx_version": __version__, **replicated([_read(path) for path in results])}
-    write_json(found, json_out)
+    means = replicated([_read(path) for path in results])
+    write_json({"medx_version": __version__, **means.model_dump(mode="json")}, json_out)
     if json_out == "-":
         return
-    for name, model in found["models"].items():
+    for name, model in means.models.items():
         _print_model(name, model)
-    for remark in found["remarks"]:
+    for remark in means.remarks:
         print(remark)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> EvaluationResult:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        return read_result(json.loads(path.read_text(encoding="utf-8")), str(path))
     except OSError as error:
         raise BadInput(f"{path} cannot be read ({(error.strerror or 'unknown reason').lower()}).") from error
     except ValueError as error:
-        raise BadInput(f"{path} is no JSON; give the files that `medx evaluate --json` wrote.") from error
-    if not isinstance(found, dict):
-        raise BadInput(f"{path} holds no result of an evaluation.")
-    return found
+        raise BadInput(f"{path} is not JSON; give the files that `medx evaluate --json` wrote.") from error
 
 
-def _print_model(name: str, model: Mapping[str, Any]) -> None:
-    verdicts = ", ".join(f"{verdict} {count}" for verdict, count in model["helps"].items() if count)
-    seeds = ", ".join(str(seed) for seed in model["seeds"])
-    print(f"{name}: {model['runs']} runs, seeds {seeds}; helps: {verdicts}. {INTERVALS}")
+def _print_model(name: str, model: ReplicatedModel) -> None:
+    verdicts = ", ".join(f"{verdict} {count}" for verdict, count in model.helps.items() if count)
+    seeds = ", ".join(str(seed) for seed in model.seeds)
+    print(f"{name}: {model.runs} runs, seeds {seeds}; helps: {verdicts}. {INTERVALS}")
     print(f"\n{'arm':<20}" + "".join(f"{heading:>24}" for _, heading in COLUMNS))
-    for arm, figures in model["arms"].items():
-        print(
-            f"{arm:<20}"
-            + "".join(f"{_replicates_cell(_at(figures, place), model['runs']):>24}" for place, _ in COLUMNS)
-        )
+    for arm, figures in model.arms.items():
+        cells = (_mean_cell(attrgetter(place)(figures), model.runs) for place, _ in COLUMNS)
+        print(f"{arm:<20}" + "".join(f"{cell:>24}" for cell in cells))
     print()
 
 
-def _at(figures: Mapping[str, Any], place: str) -> Mapping[str, float] | None:
-    first, _, rest = place.partition(".")
-    found: Mapping[str, Any] | None = figures[first]
-    return found.get(rest) if rest and found else found
-
-
-def _replicates_cell(mean: Mapping[str, float] | None, runs: int) -> str:
+def _mean_cell(mean: MeanMetric | None, runs: int) -> str:
     if mean is None:
         return "-"
-    value = f"{100 * mean['value']:.1f}"
-    spread = (mean["low"], mean["high"]) if "low" in mean else (mean["lowest"], mean["highest"])
-    said = "[{:.1f}, {:.1f}]" if "low" in mean else "({:.1f} to {:.1f})"
-    few = f" of {mean['runs']:.0f}" if mean["runs"] < runs else ""
-    return f"{value} {said.format(*(100 * end for end in spread))}{few}"
+    whole = mean.low is not None and mean.high is not None
+    ends = (mean.low, mean.high) if whole else (mean.lowest, mean.highest)
+    low, high = (f"{100 * end:.1f}" for end in ends if end is not None)
+    spread = f"[{low}, {high}]" if whole else f"({low} to {high})"
+    few = f" of {mean.runs}" if mean.runs < runs else ""
+    return f"{100 * mean.value:.1f} {spread}{few}"

@@ -14,8 +14,8 @@ from medx_core.settings import Settings
 from medx_core.storage.engine import Database
 from medx_core.storage.runs import Run, RunStatus, RunStore
 from tests.faults.harness import eventually, installation, is_running
-from tests.integration.test_evaluate import write_statements
 from tests.language_models import tiny_network, word_tokenizer
+from tests.small_evaluation import write_statements
 from workers.evaluations import STUCK, STUCK_SECONDS, TIDY_SECONDS, Evaluations
 from workers.kept_files import KEPT_SECONDS
 

@@ -11,8 +11,8 @@ from medx_core.evaluation.request import EvaluationRequest
 from medx_core.settings import settings
 from medx_core.storage.engine import open_database
 from medx_core.storage.runs import RunStatus, RunStore
-from tests.integration.test_evaluate import write_statements
 from tests.language_models import tiny_network, word_tokenizer
+from tests.small_evaluation import write_statements
 
 KIND = "evaluation"
 

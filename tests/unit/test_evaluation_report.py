@@ -17,8 +17,8 @@ from medx_core.evaluation.number_format import percent, plain, points, signed
 from medx_core.evaluation.report.curves import thinned
 from medx_core.evaluation.report.page import TEMPLATES, report_html, results_section, write_report
 from medx_core.evaluation.report.svg import ticks
-from medx_core.evaluation.result_builder import evaluated
 from tests.evaluation_results import STRANGE, bare_result, metric, synthetic_result
+from tests.evaluation_scores import figures
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 LOADS = {"src", "href", "srcset", "action", "data", "poster", "xlink:href"}
@@ -255,4 +255,4 @@ def _figures() -> dict[str, Any]:
         ControlDraws(name, of, np.stack([scores(0.1, draw / 10 - 1) for draw in range(20)]))
         for name, of in owners.items()
     ]
-    return evaluated(items, arms, controls, declared="gated", wording=[], seed=1)
+    return figures(items, arms, controls)
