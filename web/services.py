@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from medx_core.settings import Settings
 from medx_core.storage.audit import AuditStore
 from medx_core.storage.engine import Database, open_database
-from medx_core.storage.health import HealthStore
+from medx_core.storage.health import HealthStore, ProcessHealth
 from medx_core.storage.jobs import JobStore
 from medx_core.storage.people import PersonStore
 from medx_core.storage.ratings import RatingStore
@@ -36,6 +36,10 @@ class Services:
     rating_tokens: RatingTokens
     asked: Attempts
     batches: Attempts
+
+    def live_workers(self) -> tuple[ProcessHealth, ...]:
+        """Return the workers that were seen lately."""
+        return self.health.live_workers(seen_within_seconds=self.settings.worker_seen_seconds)
 
 
 def build_services(settings: Settings) -> Services:

@@ -21,7 +21,6 @@ SIGN_IN_FAILED = "That name and password do not match an active account. Check b
 SIGN_IN_TOO_OFTEN = "Too many attempts to sign in. Wait a minute, then try again."
 FORM_EXPIRED = "This form has expired. Go back, reload the page and try again."
 SIGN_IN_FIRST = "Sign in first."
-EMPTY_QUESTION = "There is no question yet. Write one, then press Ask."
 NO_SUCH_JOB = "There is nothing under this address, or it belongs to somebody else."
 NOTHING_TO_RATE = "There is nothing left for you to rate. Answers appear here once questions have been asked or a batch has run."
 WORKER_AWAY = "No worker has been seen lately. Your question is kept and answered once one is running."
@@ -100,9 +99,7 @@ def verdict_remark(answer: Answer) -> str:
     return ""
 
 
-def score_label(answer: Answer) -> str:
-    """Name the number under a verdict honestly: a probability only when it was calibrated."""
-    return "probability of TRUE" if answer.calibrated else "score for TRUE (uncalibrated)"
+SCORE_LABEL = "score for TRUE (uncalibrated)"
 
 
 def seconds(value: float) -> str:

@@ -11,6 +11,7 @@ from medx_core.data.identifiers import identifier_kinds, without_identifiers
 from medx_core.errors import MedxError
 from medx_core.jobs.snapshots import JobSnapshot
 from medx_core.jobs.status import JobKind
+from medx_core.jobs.submission import read_question_text
 from medx_core.questions import ARM_CHOICES
 from medx_core.storage.people import Person
 from web import wording
@@ -22,7 +23,7 @@ from web.health_and_metrics import SUBMITTED
 from web.markup import fault, link, note, question_html, tag
 from web.results_markup import evidence_html
 from web.services import Services
-from web.submission import checked_question, submit_question
+from web.submission import submit_question
 from web.tabs.identifier_warning import FOCUS, IdentifierWarning, build_warning, put_away, raised
 
 RECENT = 12
@@ -158,7 +159,9 @@ class _AskPage:
 
     def submit(self, person: Person, text: str, mode: str, category: str, arm: str) -> tuple[Any, ...]:
         """Commit the question; where it may identify a patient, store nothing and say so instead."""
-        kinds = identifier_kinds(checked_question(self._services, text))
+        kinds = identifier_kinds(
+            read_question_text(text, max_characters=self._services.settings.max_question_characters)
+        )
         if kinds:
             return gr.skip(), gr.skip(), *raised(text, kinds)
         return gr.skip(), self._submit(person, text, mode, category, arm), *put_away()

@@ -9,7 +9,7 @@ from medx_core.clock import utc_now
 from medx_core.jobs.status import ItemStatus
 from medx_core.storage.people import Person
 from web.batch_markup import downloads_html, job_html, rows_html, status_choices, still_running
-from web.following import visible_job, worker_seen
+from web.following import visible_job
 from web.handler_guard import guarded
 from web.markup import note
 from web.services import Services
@@ -39,7 +39,7 @@ class JobPage:
             public_id, offset=offset, limit=PAGE_ROWS, search=search, status=status
         )
         running = still_running(job)
-        seen = not running or worker_seen(self.services)
+        seen = not running or bool(self.services.live_workers())
         return (
             job_html(job, self.services.jobs.accuracy(public_id), utc_now(), worker_seen=seen),
             downloads_html(job),

@@ -6,8 +6,8 @@ import gradio as gr
 
 from medx_core.clock import utc_now
 from medx_core.errors import BadInput
+from medx_core.review.rating_form import NewRating, StoredRating
 from medx_core.storage.people import Person, Role
-from medx_core.storage.ratings import NewRating, StoredRating
 from web.frame import QUERY, heading, on_load, page_frame
 from web.handler_guard import guarded
 from web.markup import note, tag
