@@ -7,11 +7,11 @@ import httpx
 import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AppError
-from medx_core.evaluation.evidence_line import NOT_EVALUATED
 
 from medx_core.categories import Category
 from medx_core.errors import BadInput
 from medx_core.evaluation.request import EvaluationRequest
+from medx_core.evaluation.sentences import NOT_EVALUATED
 from medx_core.questions import Answer, Arm
 from medx_core.storage.vectors import PAPER_PRESET, VectorRecord
 from tests.evaluation_results import finished_run, synthetic_result
