@@ -216,7 +216,7 @@ def _show(result: Mapping[str, Any], json_out: str, report: Path | None) -> None
     if report:
         from medx_core.evaluation.report.page import write_report
 
-        print(f"Report: {write_report(result, report)}", file=sys.stderr)
+        print(f"Report: {write_report(read_result(result), report)}", file=sys.stderr)
     if json_out != "-":
         _print_table(read_result(result))
 

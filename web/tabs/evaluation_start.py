@@ -5,7 +5,7 @@ from typing import Any
 import gradio as gr
 
 from medx_core.errors import MedxError
-from medx_core.evaluation.report.arm_words import TITLES
+from medx_core.evaluation.report.words import arm_title
 from medx_core.evaluation.request import DECLARED, EXTRA_ARMS, STEERED
 from medx_core.storage.people import Person, Role
 from web import evaluations
@@ -46,7 +46,7 @@ def build_start(services: Services) -> gr.Textbox:
     with gr.Row():
         seed = gr.Number(1, label="Seed", precision=0, minimum=0, min_width=110, scale=1)
         declared = gr.Dropdown(
-            [(TITLES[name], name) for name in STEERED],
+            [(arm_title(name), name) for name in STEERED],
             value=DECLARED,
             label="Judge this arm",
             info="declared beforehand; the others are exploratory",
@@ -54,7 +54,7 @@ def build_start(services: Services) -> gr.Textbox:
             scale=2,
         )
         extra = gr.CheckboxGroup(
-            [(TITLES[name], name) for name in EXTRA_ARMS], label="Run these too", min_width=220, scale=2
+            [(arm_title(name), name) for name in EXTRA_ARMS], label="Run these too", min_width=220, scale=2
         )
     found = gr.HTML(elem_id="medx-eval-check")
     begin = gr.Button("Start", variant="primary", elem_id="medx-eval-start", scale=0, min_width=140)
