@@ -57,7 +57,7 @@ def quiet(_what: str, _done: int, _total: int) -> None:
 @lru_cache(maxsize=1)
 def small_evaluation() -> Evaluated:
     """Two tiny models on twins with their association control, with a given prompt."""
-    statements = tuple(_twins("t", 200, source=True)) + tuple(_twins("c", 110, source=False))
+    statements = tuple(_twins("t", 140, source=True)) + tuple(_twins("c", 100, source=False))
     notes = {"rows": len(statements)}
     data = LabelledData(statements, "d" * 64, notes, (), has_split=True)
     models = [tiny_model("llama"), tiny_model("qwen2")]
@@ -77,7 +77,7 @@ def _twins(prefix: str, pairs: int, *, source: bool) -> Iterator[LabelledStateme
                 f"{prefix}{number}",
                 pair=f"{prefix}{number}",
                 harm="severe",
-                split="train" if number < 80 else "test",
+                split="train" if number < 40 else "test",
                 source_answer=source,
                 original=original,
                 kind="verb",

@@ -157,7 +157,7 @@ def evidence_line(result: EvaluationResult | None, arm: str | None = None) -> st
     judgement, figures = result.judgement(name), result.arm(name)
     if judgement is None or figures is None:
         return NOT_EVALUATED
-    sentences = [f"A vector made this way {_worth(judgement)}."]
+    sentences = [f"A vector made this way {_worth(judgement, figures)}."]
     if judgement.verdict is not Verdict.PLAUSIBILITY_NOT_RULED_OUT:
         sentences.append(_on_twins(figures))
     sentences += [
@@ -167,8 +167,8 @@ def evidence_line(result: EvaluationResult | None, arm: str | None = None) -> st
     return " ".join(sentence for sentence in sentences if sentence)
 
 
-def _worth(judgement: Judgement) -> str:
-    gain = judgement.differences.get(UNSTEERED)
+def _worth(judgement: Judgement, arm: ArmResult) -> str:
+    gain = None if arm.vs_unsteered is None else arm.vs_unsteered.balanced_accuracy_difference
     size = ""
     if gain:
         ends = f"{plain(100 * gain.low)} to {plain(100 * gain.high)}"

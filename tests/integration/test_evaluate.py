@@ -244,7 +244,7 @@ def test_all_figures_can_be_made_again_from_the_items_alone(tmp_path: Path) -> N
         for part in set(again) & set(written):
             assert again[part] == written[part], (name, part)
     assert written["matched"]["kind"] == "twins"
-    assert written["arms"]["gated"]["matched"]["association"]["n"] == 110
+    assert written["arms"]["gated"]["matched"]["association"]["n"] == 100
     assert written["comparisons"][0]["specialised"] == "tiny-qwen2"
 
 

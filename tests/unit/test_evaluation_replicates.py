@@ -82,7 +82,7 @@ def test_what_cannot_be_told_together_is_refused():
 
 def test_what_differs_besides_the_seed_is_said():
     [said] = replicated([run_of(1), run_of(2, n_train=400)])["remarks"]
-    assert "statements to train: 160, 400" in said
+    assert "statements to train: 400, 80" in said
     one, other = json_of(1), json_of(2, data="others.csv")
     other["judged"]["arm"], other["settings"]["fit_on"] = "paper", "statements"
     said = " ".join(replicated([read_result(one), read_result(other)])["remarks"])

@@ -20,7 +20,6 @@ def result_with(verdict, *, failed=(), gain=0.041, excess=0.03, accepted=(0.131,
             "verdict": verdict,
             "helps": verdict.helps,
             "failed_controls": failed,
-            "differences": {"unsteered": metric(gain, 0.021, 2_500)},
             "reason": verdict.because(**details) if details else None,
         }
     )
@@ -36,7 +35,10 @@ def result_with(verdict, *, failed=(), gain=0.041, excess=0.03, accepted=(0.131,
         name: result.arm(name).model_copy(update={"false_acceptance_rate": metric(share, 0.04)})
         for name, share in zip(("unsteered", "gated"), accepted, strict=True)
     }
-    arms["gated"] = arms["gated"].model_copy(update={"matched": matched})
+    gained = result.arm("gated").vs_unsteered.model_copy(
+        update={"balanced_accuracy_difference": metric(gain, 0.021, 2_500)}
+    )
+    arms["gated"] = arms["gated"].model_copy(update={"matched": matched, "vs_unsteered": gained})
     return result.model_copy(update={"judged": judged, "arms": result.arms | arms})
 
 
