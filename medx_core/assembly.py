@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from medx_core.answering.engine import AnsweringEngine, AnsweringLimits
+from medx_core.answering import AnsweringEngine, AnsweringLimits
 from medx_core.evaluation.items import items_parquet
 from medx_core.evaluation.plan import EvaluationPlan
 from medx_core.evaluation.request import EvaluationRequest

@@ -140,10 +140,10 @@ def _running_since(run: Run, now: datetime) -> str:
 
 def _waiting(ahead: int, *, worker_seen: bool) -> str:
     if not worker_seen:
-        return "No worker has been seen lately. The evaluation is kept and begins once one is running."
+        return "No evaluation worker has been seen lately. The evaluation is kept and begins once one is running."
     if ahead:
         return f"Waiting: {ahead} evaluation{'s' if ahead != 1 else ''} before this one."
-    return "Waiting for a worker to begin it."
+    return "Waiting for the evaluation worker to begin it."
 
 
 def _outcome(run: Run) -> str:
