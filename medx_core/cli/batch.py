@@ -6,7 +6,6 @@ import secrets
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from time import monotonic
 from typing import Annotated, Any
@@ -146,7 +145,7 @@ def _summary(jobs: JobStore, job_id: str, content: QuestionFile) -> dict[str, An
     accuracy: dict[str, Any] = {}
     for counts in jobs.accuracy(job_id):
         share = wilson(counts.right, counts.judged)
-        accuracy[counts.arm.value] = None if share is None else asdict(share)
+        accuracy[counts.arm.value] = None if share is None else share.model_dump()
     return {
         "job": job_id,
         "rows": progress.total,
