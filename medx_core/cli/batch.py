@@ -6,7 +6,6 @@ import secrets
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from time import monotonic
 from typing import Annotated, Any
@@ -18,13 +17,12 @@ from rich.progress import Progress as Bar
 
 from medx_core import __version__
 from medx_core.cli.administration import opened_database
-from medx_core.cli.ask import EXIT_INTERRUPTED, LOCAL_HELP, RESEARCH_ONLY, load_engine, tell
-from medx_core.cli.outputs import refuse_input_as_output
+from medx_core.cli.ask import LOCAL_HELP, RESEARCH_ONLY, load_engine, tell
+from medx_core.cli.outputs import EXIT_INTERRUPTED, refuse_input_as_output
 from medx_core.data.problems import FileLimits, Problem
 from medx_core.data.question_files import QuestionFile, read_question_file
 from medx_core.data.result_files import write_results
 from medx_core.errors import BadInput
-from medx_core.evaluation.bootstrap import wilson
 from medx_core.job_execution.dispatch import End, OnProgress, answer_here, choose, follow
 from medx_core.jobs.snapshots import Progress
 from medx_core.jobs.submission import Submission, file_submission, read_arms, read_category
@@ -87,7 +85,7 @@ def _answered(
         engine = load_engine(database)
     else:
         engine = load_engine(database)  # before the job is stored: without a model there is no job
-        job_id = jobs.submit(submission, chunk_rows=chunk_rows).public_id
+        job_id = jobs.submit(submission, chunk_rows=chunk_rows, local=True).public_id
     with _progress_bar(show=show_progress) as on_progress:
         end = answer_here(settings(), database, job_id, engine=engine, on_progress=on_progress)
     return job_id, end, IN_PROCESS
@@ -141,11 +139,13 @@ def _write(jobs: JobStore, job_id: str, output: Path) -> None:
 
 
 def _summary(jobs: JobStore, job_id: str, content: QuestionFile) -> dict[str, Any]:
+    from medx_core.evaluation.bootstrap import wilson  # imports numpy and scipy, which take a second
+
     progress = jobs.get(job_id).progress
     accuracy: dict[str, Any] = {}
     for counts in jobs.accuracy(job_id):
         share = wilson(counts.right, counts.judged)
-        accuracy[counts.arm.value] = None if share is None else asdict(share)
+        accuracy[counts.arm.value] = None if share is None else share.model_dump()
     return {
         "job": job_id,
         "rows": progress.total,

@@ -6,10 +6,10 @@ from datetime import datetime
 from typing import Any
 
 from medx_core import __version__
-from medx_core.categories import Category, Route
+from medx_core.categories import Route
 from medx_core.clock import iso
 from medx_core.jobs.status import ItemStatus, JobKind, JobStatus
-from medx_core.questions import Answer, Arm, Mode
+from medx_core.questions import Answer, Arm, Mode, Question
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,10 @@ class ItemSnapshot:
     carried: Mapping[str, str] = field(default_factory=dict)
     answers: tuple[StoredAnswer, ...] = ()
 
+    def answer_in(self, arm: Arm) -> Answer | None:
+        """Return the stored answer of one arm, None while there is none."""
+        return next((stored.answer for stored in self.answers if stored.answer.arm is arm), None)
+
     def as_json(self, job: JobSnapshot) -> dict[str, Any]:
         """Return the question as `medx ask --json` shows one, with its job and its state."""
         return {
@@ -112,11 +116,7 @@ class LeasedItem:
     job_id: str
     fence: int
     row: int
-    text: str
-    mode: Mode
-    arms: tuple[Arm, ...]
-    category: Category | None = None
-    category_from_file: bool = False
+    question: Question
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,8 @@
-"""Versions of steering vectors: which one is in use for a model and category, and the way back."""
+"""Versions of steering vectors: which version is in use per model and category, and which it replaced."""
 
 import hashlib
+import json
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -18,10 +20,11 @@ from medx_core.storage.engine import Database
 from medx_core.storage.tables import VectorTable
 
 PAPER_PRESET = "paper"
+SHIPPED_VECTORS = Path(__file__).resolve().parent.parent / "data" / "bundled" / "vectors"
 
 
 class VectorStatus(StrEnum):
-    """Where a version stands; at most one a (model, category) is active."""
+    """The state of a version; at most one per model and category is active."""
 
     CANDIDATE = "candidate"
     ACTIVE = "active"
@@ -55,7 +58,7 @@ class VectorRecord:
 
 
 class VectorStore:
-    """The vector versions of one database. Methods that take an id raise NotFound where there is none."""
+    """The vector versions of one database. Methods that take an id raise NotFound if there is none."""
 
     def __init__(self, database: Database, *, clock: Callable[[], datetime] = utc_now) -> None:
         self._database = database
@@ -108,7 +111,7 @@ class VectorStore:
             return _record(_vector(session, vector_id))
 
     def list(self, model_sha256: str | None = None) -> tuple[VectorRecord, ...]:
-        """Return all versions, of one model or of every one, by category and the newest first."""
+        """Return all versions, of one model or of all, by category and the newest first."""
         ordered = select(VectorTable).order_by(
             VectorTable.model, VectorTable.category, col(VectorTable.version).desc()
         )
@@ -118,7 +121,7 @@ class VectorStore:
             return tuple(_record(row) for row in session.exec(ordered))
 
     def promote(self, vector_id: int) -> VectorRecord:
-        """Put this version to use in place of the active one, which is retired and remembered for `roll_back`."""
+        """Put this version into use; the active one is retired and remembered for `roll_back`."""
         with self._database.write() as session:
             row = _vector(session, vector_id)
             present = _retire_active(session, row.model_sha256, row.category)
@@ -136,7 +139,7 @@ class VectorStore:
             return _record(row)
 
     def roll_back(self, model_sha256: str, category: Category) -> VectorRecord:
-        """Put the version before the active one to use again; the active one is retired.
+        """Put the version before the active one into use again; the active one is retired.
 
         Raises:
             BadInput: nothing is active, or nothing was active before it.
@@ -194,9 +197,47 @@ def _record(row: VectorTable) -> VectorRecord:
     )
 
 
+def register_shipped_vectors(
+    store: VectorStore, model_sha256: str, vectors_folder: Path, *, shipped: Path = SHIPPED_VECTORS
+) -> list[VectorRecord]:
+    """Register the vectors that come with MedX for these weights, for the categories that have none in use.
+
+    Returns the versions registered; none for weights that no vector was shipped for. Needs no torch.
+    """
+    in_use = store.active(model_sha256)
+    registered = []
+    for file in sorted(shipped.glob("*.safetensors")):
+        with safe_open(file, framework="np") as stored:
+            metadata = dict(stored.metadata())
+        category = Category(metadata["category"])
+        if metadata["model_sha256"] != model_sha256 or category in in_use:
+            continue
+        sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+        # where and under which name `VectorRegistry.publish` stores a vector
+        place = Path(model_sha256[:12]) / f"{category.value}-{sha256[:12]}.safetensors"
+        (vectors_folder / place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, vectors_folder / place)
+        registered.append(
+            store.register(
+                VectorRecord(
+                    model=metadata["model"],
+                    model_sha256=model_sha256,
+                    category=category,
+                    layer=int(metadata["layer"]),
+                    alpha=float(metadata["alpha"]),
+                    file=str(place),
+                    file_sha256=sha256,
+                    strategy=metadata["strategy"],
+                    diagnostics=json.loads(metadata["diagnostics"]),
+                )
+            )
+        )
+    return registered
+
+
 @dataclass(frozen=True)
 class VectorProvenance:
-    """How one version was made.
+    """How a version was made.
 
     `pairs` counts contrast pairs (for `gated`: statements), `fitted_on` is "statements" or "twins", `positions` says
     which tokens of a text are shifted, `created_at` is ISO 8601.
@@ -215,7 +256,7 @@ class VectorProvenance:
         return asdict(self)
 
     def in_words(self, strategy: str) -> str:
-        """Say in a few words what a vector of that strategy was read from."""
+        """Describe in a few words what a vector of that strategy was read from."""
         if not self.reading:
             return "made by another program"
         what = "statements" if strategy == "gated" else "pairs"
@@ -235,7 +276,7 @@ def provenance_of(folder: Path, record: VectorRecord) -> VectorProvenance:
             told = dict(stored.metadata() or {})
         return VectorProvenance(
             reading=told["reading"],
-            # files of the first format knew neither
+            # files of the first format have neither
             positions=told.get("positions", "last"),
             pairs=int(told["pairs"]),
             fitted_on=told.get("fitted_on", "statements"),
@@ -256,12 +297,12 @@ def check_file(folder: Path, record: VectorRecord) -> None:
     path = folder / record.file
     try:
         with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise VectorRefused(
-            f"The file {path.name} of {record.name} cannot be read; put it back into the vectors folder, or build it anew."
+            f"The file {path.name} of {record.name} cannot be read; put it back into the vectors folder, or build the vector again."
         ) from error
-    if found != record.file_sha256:
+    if sha256 != record.file_sha256:
         raise VectorRefused(
-            f"The file {path.name} was changed after {record.name} was registered; build it anew."
+            f"The file {path.name} was changed after {record.name} was registered; build the vector again."
         )
