@@ -47,6 +47,10 @@ COMMANDS = {
         "administration:db_app",
         "The database: bring its tables up to date, or check whether they are.",
     ),
+    "bench": (
+        "bench:bench",
+        "Measure how fast MedX is on this machine, in CPU seconds of the whole process tree.",
+    ),
     "audit": ("administration:audit_app", "The audit log: check that nobody changed it."),
 }
 
