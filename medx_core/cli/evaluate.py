@@ -156,14 +156,15 @@ def run_request(request: EvaluationRequest, on_stage: "OnStage") -> dict[str, An
     if request.category == "auto":
         data = _routed(data)
     # torch comes in only now: a refused file is told of at once
-    from medx_core.evaluation.plan import EvaluationPlan
+    from medx_core.evaluation.fit import EvaluationPlan
     from medx_core.evaluation.runner import evaluate_models
+    from medx_core.lab.arms import EXPERIMENTAL_ARMS
 
     asked = asdict(request)
     plan = EvaluationPlan(**{name: asked[name] for name in PLANNED}, batch_rows=settings().max_batch_rows)
     models = _models(request.models or (settings().model,))
     on_stage("loading the model", 0, 1)
-    result = evaluate_models(models, data, request.sizes, plan, on_stage)
+    result = evaluate_models(models, data, request.sizes, plan, on_stage, extra_arms=EXPERIMENTAL_ARMS)
     result["data"] = request.title
     result["settings"] |= {"preset": request.preset or None, "category": request.category}
     return result

@@ -1,6 +1,5 @@
 """The figures of one arm on the test items, each with its interval or with the reason why there is none."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,32 +7,9 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from scipy.stats import binomtest
 
-from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput
 from medx_core.evaluation.arms import ArmScores, ControlDraws, Flags, TestItems, Values
 from medx_core.evaluation.bootstrap import Estimate, Resamples, aurocs, balanced_accuracies
-
-
-def twins_of(statements: Sequence[LabelledStatement]) -> list[tuple[int, int]]:
-    """Return (index of the true one, index of the false one) of every complete pair of twins, in order."""
-    members: dict[str, list[int]] = {}
-    for index, one in enumerate(statements):
-        if one.pair and one.source_answer is not False:
-            members.setdefault(one.pair, []).append(index)
-    found = []
-    for pair in members.values():
-        true = [i for i in pair if statements[i].answer]
-        false = [i for i in pair if not statements[i].answer]
-        if len(true) == len(false) == 1:
-            found.append((true[0], false[0]))
-    return found
-
-
-def pairs_ranked_right(statements: Sequence[LabelledStatement], scores: Values) -> float:
-    """Return the share of twins whose true one scores higher, ties counted half."""
-    true, false = np.array(twins_of(statements)).T
-    return float(np.where(scores[true] == scores[false], 0.5, scores[true] > scores[false]).mean())
-
 
 BINS = 10
 COVERAGES = tuple(step / 20 for step in range(1, 21))

@@ -15,17 +15,17 @@ import transformers
 
 from medx_core import __version__
 from medx_core.data.labelled_files import LabelledData
+from medx_core.errors import BadInput
 from medx_core.evaluation.arms import TestItems
 from medx_core.evaluation.bootstrap import resamples
 from medx_core.evaluation.data_split import EvaluationParts, PartSizes, parts_of
-from medx_core.evaluation.fitted_arms import FittedArms, fit_arms
+from medx_core.evaluation.fit import EvaluationPlan, FittedArms, fit_arms
 from medx_core.evaluation.metrics import against
-from medx_core.evaluation.plan import EvaluationPlan
 from medx_core.evaluation.prompt_selection import OnStage
 from medx_core.evaluation.request import DECLARED
 from medx_core.evaluation.result_builder import evaluated
-from medx_core.evaluation.setting_map import setting_map
-from medx_core.evaluation.tested_arms import TestedArms, run_arms
+from medx_core.evaluation.run import ExtraArm, TestedArms, run_arms
+from medx_core.fitting.sweep import map_of_settings
 from medx_core.models.loading import LoadedModel
 from medx_core.models.prompting import VerdictPrompt
 from medx_core.traces.statement_runner import StatementRunner
@@ -34,10 +34,18 @@ from medx_core.traces.statement_runner import StatementRunner
 class ModelEvaluation:
     """One model on one division of the data."""
 
-    def __init__(self, model: LoadedModel, parts: EvaluationParts, plan: EvaluationPlan) -> None:
+    def __init__(
+        self,
+        model: LoadedModel,
+        parts: EvaluationParts,
+        plan: EvaluationPlan,
+        *,
+        extra_arms: Mapping[str, ExtraArm] | None = None,
+    ) -> None:
         self._model = model
         self._parts = parts
         self._plan = plan
+        self._extra_arms = extra_arms or {}
         self._runners: dict[VerdictPrompt, StatementRunner] = {}
         self.asked = TestItems((*parts.test, *parts.association))
 
@@ -49,7 +57,15 @@ class ModelEvaluation:
             ModelUnavailable: a batch does not fit into the device's memory.
         """
         fitted = fit_arms(self._runner_for, self._parts.train, self._plan, on_stage)
-        return fitted, run_arms(fitted, self._runner_for, self.asked.statements, self._plan, on_stage)
+        tested = run_arms(
+            fitted,
+            self._runner_for,
+            self.asked.statements,
+            self._plan,
+            on_stage,
+            extra_arms=self._extra_arms,
+        )
+        return fitted, tested
 
     def result(self, on_stage: OnStage) -> tuple[dict[str, Any], TestedArms]:
         """Run everything; return this model's part of the JSON, and the scores it rests on."""
@@ -72,10 +88,10 @@ class ModelEvaluation:
             **figures,
             "choices": {
                 **fitted.as_json(),
-                "lexical_reader": tested.about["lexical_reader"],
+                "lexical_reader": tested.lexical_reader,
                 **{arm.name: dict(arm.about) for arm in tested.arms if arm.about},
             },
-            "near_ties": tested.about["near_ties"],
+            "near_ties": dict(tested.near_ties),
             "sweep": self._map(fitted, on_stage),
             "seconds": time.perf_counter() - began,
         }
@@ -85,12 +101,12 @@ class ModelEvaluation:
         """Map the settings where it is the gated arm that is judged; the ring in the map is its setting."""
         if self._plan.declared != DECLARED:
             return {}
-        return setting_map(
+        mapped = map_of_settings(
             fitted.runner,
-            fitted.run,
             fitted.gated,
             lambda done, total: on_stage("mapping layers and strengths", done, total),
         )
+        return mapped.as_json()
 
     def _runner_for(self, prompt: VerdictPrompt) -> StatementRunner:
         if prompt not in self._runners:
@@ -104,20 +120,29 @@ def evaluate_models(
     sizes: PartSizes,
     plan: EvaluationPlan,
     on_stage: OnStage,
+    *,
+    extra_arms: Mapping[str, ExtraArm] | None = None,
 ) -> dict[str, Any]:
     """Evaluate every model on the same division of the data; the first is the one that is judged.
 
     The others stand under `models`; `comparisons` holds the paper's own question for each of them: the first model,
     steered, minus that one, unsteered, paired on the same test statements.
 
+    `extra_arms` are the arms that run only where the plan names them.
+
     Raises:
-        BadInput: the data cannot be divided or fitted on.
+        BadInput: the data cannot be divided or fitted on, or the plan names an arm that is not among `extra_arms`.
         ModelUnavailable: a model cannot be loaded or does not fit.
     """
+    missing = set(plan.extra) - set(extra_arms or {})
+    if missing:
+        raise BadInput(
+            f"The arm {min(missing)} cannot be run from here; name it with `medx evaluate --arms`."
+        )
     parts = parts_of(data.statements, sizes, seed=plan.seed)
     found: list[tuple[dict[str, Any], TestedArms]] = []
     for model in models:
-        result, tested = ModelEvaluation(model, parts, plan).result(on_stage)
+        result, tested = ModelEvaluation(model, parts, plan, extra_arms=extra_arms).result(on_stage)
         result["model"] = _told_apart(result, [one for one, _ in found])
         found.append((result, tested))
     (first, tested), *others = found

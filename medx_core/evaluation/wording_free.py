@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 
-from medx_core.data.labelled_statements import LabelledStatement
+from medx_core.data.labelled_statements import LabelledStatement, twins_of
 from medx_core.data.leakage import WORDING_READERS
 from medx_core.evaluation.arms import ArmScores, Flags, TestItems, Values
 from medx_core.evaluation.bootstrap import (
@@ -26,7 +26,6 @@ from medx_core.evaluation.bootstrap import (
     resamples,
     wilson,
 )
-from medx_core.evaluation.metrics import twins_of
 
 READERS = ("surface", "words", "characters")
 FOLDS = 5

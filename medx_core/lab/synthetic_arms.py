@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.evaluation.arms import ArmScores, ControlDraws, TestItems, Values
+from medx_core.evaluation.baselines import best_threshold
 from medx_core.evaluation.bootstrap import preferred, resamples
 from medx_core.evaluation.decision_rule import Contest, Judgement, judged
-from medx_core.evaluation.reference_arms import best_threshold
 from medx_core.evaluation.result_builder import contest_of
 from medx_core.evaluation.wording_free import wording_free_part
 from medx_core.lab.synthetic_world import DISTANCES, WIDTH, Sample, World, worded

@@ -5,8 +5,8 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from medx_core import __version__
+from medx_core.data.labelled_statements import twins_of
 from medx_core.evaluation.bootstrap import preferred
-from medx_core.evaluation.metrics import twins_of
 from medx_core.evaluation.wording_free import association_control
 from medx_core.lab.self_test import (
     ASSOCIATION_ONLY,
