@@ -12,7 +12,7 @@ from fastapi.responses import RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 
 from medx_core.settings import Settings
-from web.pulse import beating
+from web.heartbeat import beating
 from web.services import Services, build_services
 from web.session import PERSON_IN_SCOPE, Gate
 
@@ -33,7 +33,7 @@ def build_app(settings: Settings, services: Services | None = None) -> FastAPI:
     _settle_gradio(settings)
     from web.downloads import download_routes
     from web.evaluation_downloads import evaluation_routes
-    from web.operations import operations_routes
+    from web.health_and_metrics import operations_routes
     from web.page_roles import PageRoles
     from web.sign_in import sign_in_routes
 
@@ -91,13 +91,13 @@ def _in_a_loop(build: Callable[[], T]) -> T:
 def _built_pages(services: Services) -> "Blocks":
     from gradio import Blocks
 
-    from web import programs
+    from web import api
     from web.tabs import account, admin, ask, batch, results, review
 
     pages: Blocks
     with Blocks(title="MedX", analytics_enabled=False, delete_cache=(3600, 86400), fill_width=True) as pages:
         ask.build(services)
-        programs.build(services)
+        api.build(services)
     for path, title, build in (
         ("batch", "Batch", batch.build),
         ("review", "Review", review.build),

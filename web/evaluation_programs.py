@@ -7,21 +7,21 @@ from gradio.events import api
 from medx_core.clock import iso
 from medx_core.storage.people import Person
 from medx_core.storage.runs import Run
-from web.door import door
 from web.evaluation_downloads import finished_evaluation
 from web.evaluations import KIND
+from web.handler_guard import guarded
 from web.services import Services
 
 
 def build_evaluation_programs(services: Services) -> None:
     """Register the endpoints on the page that is being built."""
 
-    @door(services)
-    def evaluations(person: Person, limit: int = 50) -> list[dict[str, Any]]:  # noqa: ARG001 - a door hands the person to every handler
+    @guarded(services)
+    def evaluations(person: Person, limit: int = 50) -> list[dict[str, Any]]:  # noqa: ARG001 - every guarded handler takes the person
         """Return the newest evaluations first: where each stands, what was set, and its sentence."""
         return [run_json(run) for run in services.runs.list(KIND, limit=max(1, min(500, limit)))]
 
-    @door(services)
+    @guarded(services)
     def evaluation_result(person: Person, run: str) -> dict[str, Any]:
         """Return everything a finished evaluation measured, as `medx evaluate --json` writes it."""
         found = finished_evaluation(services, run)

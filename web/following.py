@@ -48,12 +48,6 @@ def visible_job(services: Services, public_id: str, person: Person) -> JobSnapsh
     return services.jobs.get(public_id)
 
 
-def worker_seen(services: Services) -> bool:
-    """Whether a worker made progress or polled within the set seconds."""
-    limit = services.settings.worker_seen_seconds
-    return any(worker.seconds_since_seen <= limit for worker in services.health.processes(kind="worker"))
-
-
 def look(services: Services, public_id: str, person: Person) -> QuestionView:
     """Read from the database where the question stands.
 
@@ -67,7 +61,7 @@ def look(services: Services, public_id: str, person: Person) -> QuestionView:
     if items[0].status is not ItemStatus.QUEUED:
         return QuestionView(job, items[0])
     ahead = services.health.ahead_of(public_id)
-    return QuestionView(job, items[0], ahead=ahead, worker_seen=worker_seen(services))
+    return QuestionView(job, items[0], ahead=ahead, worker_seen=bool(services.live_workers()))
 
 
 async def follow(services: Services, public_id: str, person: Person) -> AsyncIterator[QuestionView]:

@@ -7,7 +7,7 @@ import gradio as gr
 
 from medx_core.storage.people import Person, Role
 from web import wording
-from web.door import door, reaches
+from web.handler_guard import guarded, reaches
 from web.markup import escape, link, tag
 from web.services import Services
 
@@ -29,7 +29,7 @@ def page_frame(services: Services, page: str) -> None:
     """Put the header on the page that is being built and fill in the person when it loads."""
     header = gr.HTML(header_html(None, page, ""), elem_id="medx-header", elem_classes="medx-header")
 
-    @door(services)
+    @guarded(services)
     def show_header(person: Person) -> str:
         return header_html(person, page, services.sessions.form_token(person))
 

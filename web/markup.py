@@ -113,7 +113,7 @@ def _verdict(answer: Answer) -> str:
     remark = wording.verdict_remark(answer)
     score = ""
     if answer.score is not None:
-        label = wording.score_label(answer)
+        label = wording.SCORE_LABEL
         figure = tag("span", escape(wording.share(answer.score)), "medx-figure")
         score = tag("p", escape(label) + figure + bar(answer.score, label=label, half=True), "medx-score")
     return word + (note(remark) if remark else "") + score

@@ -1,6 +1,6 @@
 """Stands before the pages: whoever may not use one reads one sentence and a way back, not a form that refuses them.
 
-What is behind the pages is guarded by the door of every event; this only spares people a page that cannot work.
+What is behind the pages is checked again by `guarded` at every event; this only spares people a page that cannot work.
 """
 
 from starlette.responses import HTMLResponse
@@ -8,8 +8,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from medx_core.storage.people import Person
 from web import wording
-from web.door import reaches
 from web.frame import PAGES
+from web.handler_guard import reaches
 from web.markup import escape
 from web.session import PERSON_IN_SCOPE
 

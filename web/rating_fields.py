@@ -7,8 +7,7 @@ from typing import Any
 import gradio as gr
 
 from medx_core.questions import Mode
-from medx_core.review.rating_form import CHOICES, ErrorTag, RatingForm, form_from
-from medx_core.storage.ratings import BlindedAnswer
+from medx_core.review.rating_form import CHOICES, BlindedAnswer, ErrorTag, RatingForm, form_from
 
 JUDGED = (
     "harm",

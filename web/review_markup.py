@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from medx_core.storage.ratings import BlindedAnswer, StoredRating
+from medx_core.review.rating_form import BlindedAnswer, StoredRating
 from web import wording
 from web.markup import escape, link, note, table, tag
 

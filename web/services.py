@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from medx_core.settings import Settings
 from medx_core.storage.audit import AuditStore
 from medx_core.storage.engine import Database, open_database
-from medx_core.storage.health import HealthStore
+from medx_core.storage.health import HealthStore, ProcessHealth
 from medx_core.storage.jobs import JobStore
 from medx_core.storage.people import PersonStore
 from medx_core.storage.ratings import RatingStore
 from medx_core.storage.runs import RunStore
 from medx_core.storage.vectors import VectorStore
 from web.evidence import Evidence
+from web.rating_tokens import RatingTokens
 from web.session import Attempts, Sessions, session_secret
-from web.shown_answers import ShownAnswers
 from web.token_streams import TokenStreams
 
 
@@ -33,9 +33,13 @@ class Services:
     audit: AuditStore
     streams: TokenStreams
     sessions: Sessions
-    shown: ShownAnswers
+    rating_tokens: RatingTokens
     asked: Attempts
     batches: Attempts
+
+    def live_workers(self) -> tuple[ProcessHealth, ...]:
+        """Return the workers that were seen lately."""
+        return self.health.live_workers(seen_within_seconds=self.settings.worker_seen_seconds)
 
 
 def build_services(settings: Settings) -> Services:
@@ -61,7 +65,7 @@ def build_services(settings: Settings) -> Services:
         audit=AuditStore(database),
         streams=TokenStreams(settings.redis_url),
         sessions=Sessions(secret, hours=settings.session_hours, people=people),
-        shown=ShownAnswers(secret, hours=settings.session_hours),
+        rating_tokens=RatingTokens(secret, hours=settings.session_hours),
         asked=Attempts(settings.questions_a_minute),
         batches=Attempts(settings.batches_an_hour, window_seconds=3600.0),
     )

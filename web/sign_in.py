@@ -8,9 +8,9 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from medx_core.storage.people import Person
 from web import wording
+from web.health_and_metrics import SIGN_INS_FAILED
 from web.markup import escape
 from web.markup import fault as fault_html
-from web.operations import SIGN_INS_FAILED
 from web.services import Services
 from web.session import COOKIE, PERSON_IN_SCOPE, Attempts, safe_next
 

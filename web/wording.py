@@ -21,7 +21,6 @@ SIGN_IN_FAILED = "That name and password do not match an active account. Check b
 SIGN_IN_TOO_OFTEN = "Too many attempts to sign in. Wait a minute, then try again."
 FORM_EXPIRED = "This form has expired. Go back, reload the page and try again."
 SIGN_IN_FIRST = "Sign in first."
-EMPTY_QUESTION = "There is no question yet. Write one, then press Ask."
 NO_SUCH_JOB = "There is nothing under this address, or it belongs to somebody else."
 NOTHING_TO_RATE = "There is nothing left for you to rate. Answers appear here once questions have been asked or a batch has run."
 WORKER_AWAY = "No worker has been seen lately. Your question is kept and answered once one is running."
@@ -29,9 +28,6 @@ WORKER_AWAY_BATCH = (
     "No worker has been seen lately. Your questions are kept and answered once one is running."
 )
 WROTE_NOTHING = "The model wrote nothing."
-SOMETHING_BROKE = (
-    "Something went wrong on our side. Nothing you entered was lost; try again, or tell an administrator"
-)
 CHOOSE_FILE = "Choose a file first: CSV, TSV or JSONL with a column called question or statement."
 FILE_MEANING = (
     "A file needs a column called question or statement; id, answer, category, harm, urgency are understood."
@@ -103,9 +99,7 @@ def verdict_remark(answer: Answer) -> str:
     return ""
 
 
-def score_label(answer: Answer) -> str:
-    """Name the number under a verdict honestly: a probability only when it was calibrated."""
-    return "probability of TRUE" if answer.calibrated else "score for TRUE (uncalibrated)"
+SCORE_LABEL = "score for TRUE (uncalibrated)"
 
 
 def seconds(value: float) -> str:
@@ -226,6 +220,16 @@ def share(value: float) -> str:
 def page_needs(title: str, *, needed: str, own: str) -> str:
     """Say that a page is for another role."""
     return f"The page {title} needs the role {needed}; yours is {own}. Ask an administrator if you need it."
+
+
+def action_needs(*, needed: str, own: str) -> str:
+    """Say that an action is for another role."""
+    return f"This needs the role {needed}; yours is {own}. Ask an administrator."
+
+
+def something_broke(reference: str) -> str:
+    """Say that a handler failed; the log has the details under the reference."""
+    return f"Something went wrong in MedX. Try again; if it happens again, give an administrator this reference: {reference}."
 
 
 def too_often(limit: int, *, per: str) -> str:

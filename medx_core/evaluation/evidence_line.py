@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from medx_core.evaluation.number_format import count, percent, plain, points
 from medx_core.evaluation.report.arm_words import arm_in_text, capital, reason_in_text
-from medx_core.evaluation.report.numbers import count, percent, plain, points
 from medx_core.evaluation.report.readings import (
     UNSTEERED,
     Evaluation,

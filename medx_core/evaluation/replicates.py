@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from medx_core.errors import BadInput
-from medx_core.evaluation.report.numbers import written
+from medx_core.evaluation.number_format import written
 from medx_core.evaluation.report.readings import Figure, Json, evaluation, figure, part
 
 FIGURES = (

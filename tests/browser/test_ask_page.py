@@ -116,7 +116,7 @@ def test_somebody_elses_question_is_not_shown(site, open_page):
 def test_an_empty_form_says_what_to_do_and_an_example_fills_it(site, open_page):
     page = open_page(site, "asa")
     page.locator("#medx-ask").click()
-    expect(page.get_by_text(wording.EMPTY_QUESTION)).to_be_visible()
+    expect(page.get_by_text("The question is empty; write a question or a statement.")).to_be_visible()
     written = next(example for example in examples() if example.mode is Mode.TEXT)
     page.get_by_role("button", name=written.text).click()
     expect(page.get_by_label("Question, or a statement")).to_have_value(written.text)

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from medx_core.answering import AnsweringEngine, AnsweringLimits
+from medx_core.answering.engine import AnsweringEngine, AnsweringLimits
 from medx_core.categories import Category, Route
 from medx_core.errors import BadInput, VectorRefused
+from medx_core.job_execution.batching import MicroBatcher
 from medx_core.job_execution.interfaces import Lane
-from medx_core.job_execution.micro_batching import MicroBatcher
 from medx_core.job_execution.scheduling import BatchLimits
 from medx_core.questions import Arm, Question
 from medx_core.steering.vector_files import SteeringVector

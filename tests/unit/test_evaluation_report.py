@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.evaluation.arms import ArmScores, ControlDraws, TestItems
+from medx_core.evaluation.number_format import percent, plain, points, signed
 from medx_core.evaluation.report.curves import thinned
-from medx_core.evaluation.report.numbers import percent, plain, points, signed
 from medx_core.evaluation.report.page import TEMPLATES, report_html, results_section, write_report
 from medx_core.evaluation.report.svg import ticks
 from medx_core.evaluation.result_builder import evaluated

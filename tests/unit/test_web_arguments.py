@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from medx_core.errors import BadInput
-from web.arguments import check_arguments, expected_arguments
+from web.handler_guard import argument_types, check_arguments
 
 
 def handler(
@@ -12,7 +12,7 @@ def handler(
     """Takes a bit of everything."""
 
 
-EXPECTED = expected_arguments(handler)
+EXPECTED = argument_types(handler)
 RIGHT = ("a", None, 3, 0.5, True, {})
 
 

@@ -6,7 +6,7 @@ import sys
 import web.app
 from web.app import build_pages
 from web.tabs import account, admin, ask, batch, results, review
-from web import programs
+from web import api
 heavy = {"torch", "transformers", "sentence_transformers", "sklearn", "celery", "workers"} & set(sys.modules)
 print(sorted(heavy))
 """

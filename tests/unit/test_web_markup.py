@@ -75,11 +75,8 @@ def test_other_answers_carry_no_emergency_line():
     assert wording.EMERGENCY not in question_html(view(item(ANSWER, route=Route(Category.LITERATURE))))
 
 
-def test_a_score_is_called_a_probability_only_when_calibrated():
-    assert "uncalibrated" in question_html(view(item(ANSWER)))
-    calibrated = question_html(view(item(replace(ANSWER, calibrated=True))))
-    assert "probability of TRUE" in calibrated
-    assert "uncalibrated" not in calibrated
+def test_a_score_is_not_called_a_probability():
+    assert "score for TRUE (uncalibrated)" in question_html(view(item(ANSWER)))
 
 
 def test_an_uncertain_verdict_names_the_side_it_leans_to():

@@ -7,8 +7,8 @@ from starlette.datastructures import Headers
 from medx_core.errors import BadInput
 from medx_core.storage.people import PersonStore, Role
 from tests.web_site import site_settings
+from web.rating_tokens import RatingTokens
 from web.session import Attempts, Sessions, safe_next, same_origin, session_secret
-from web.shown_answers import ShownAnswers
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_requests_from_other_sites_are_told_apart(headers, ours):
 
 
 def test_a_shown_answer_is_rated_only_by_whom_it_was_shown_to():
-    shown = ShownAnswers("secret", hours=1)
+    shown = RatingTokens("secret", hours=1)
     note = shown.note(7, "answer")
     answer_id, seconds = shown.read(note, 7)
     assert answer_id == "answer"

@@ -4,8 +4,8 @@ import gradio as gr
 
 from medx_core.errors import BadInput
 from medx_core.storage.people import SHORTEST_PASSWORD, Person
-from web.door import door
 from web.frame import heading, page_frame
+from web.handler_guard import guarded
 from web.services import Services
 
 TO_SIGN_IN = "() => { location.assign('/login'); return []; }"
@@ -30,7 +30,7 @@ def build(services: Services) -> None:
             "Change password", variant="primary", elem_id="medx-change-password", scale=0, min_width=180
         )
 
-    @door(services)
+    @guarded(services)
     def change_password(person: Person, present: str, wanted: str, repeated: str) -> None:
         if wanted != repeated:
             raise BadInput("The new password and its repetition differ; type both again.")

@@ -7,8 +7,8 @@ import gradio as gr
 from medx_core.errors import BadInput
 from medx_core.storage.people import Person, Role
 from web.admin_markup import health_html, quarantined_html
-from web.door import door
 from web.frame import heading, on_load, page_frame
+from web.handler_guard import guarded
 from web.markup import tag
 from web.services import Services
 from web.tabs.people import build_people
@@ -34,8 +34,8 @@ def _health(services: Services) -> None:
     shown = gr.HTML(elem_id="medx-health")
     timer = gr.Timer(POLL_SECONDS)
 
-    @door(services, Role.ADMIN)
-    def show_health(person: Person) -> str:  # noqa: ARG001 - a door hands the person to every handler
+    @guarded(services, Role.ADMIN)
+    def show_health(person: Person) -> str:  # noqa: ARG001 - every guarded handler takes the person
         limit = services.settings.worker_seen_seconds
         return health_html(services.health.processes(), services.health.backlog(), seen_limit=limit)
 
@@ -59,11 +59,11 @@ def _quarantined(services: Services) -> None:
         ]
         return quarantined_html(found), gr.update(choices=choices, value=None)
 
-    @door(services, Role.ADMIN)
-    def show_quarantined(person: Person) -> tuple[Any, ...]:  # noqa: ARG001 - a door hands the person to every handler
+    @guarded(services, Role.ADMIN)
+    def show_quarantined(person: Person) -> tuple[Any, ...]:  # noqa: ARG001 - every guarded handler takes the person
         return show()
 
-    @door(services, Role.ADMIN)
+    @guarded(services, Role.ADMIN)
     def retry_one(person: Person, item_id: int | None) -> tuple[Any, ...]:
         if item_id is None:
             raise BadInput("Choose a question first.")
@@ -71,7 +71,7 @@ def _quarantined(services: Services) -> None:
         services.audit.append(person.name, "retry", f"item {item_id}")
         return show()
 
-    @door(services, Role.ADMIN)
+    @guarded(services, Role.ADMIN)
     def retry_every(person: Person) -> tuple[Any, ...]:
         found = services.health.quarantined(limit=RETRY_AT_ONCE)
         for one in found:

@@ -11,18 +11,19 @@ from medx_core.data.identifiers import identifier_kinds, without_identifiers
 from medx_core.errors import MedxError
 from medx_core.jobs.snapshots import JobSnapshot
 from medx_core.jobs.status import JobKind
+from medx_core.jobs.submission import read_question_text
 from medx_core.questions import ARM_CHOICES
 from medx_core.storage.people import Person
 from web import wording
-from web.door import door
 from web.examples import Example, examples
 from web.following import QuestionView, follow, look, visible_job
 from web.frame import ADDRESS, QUERY, heading, on_load, page_frame
+from web.handler_guard import guarded
+from web.health_and_metrics import SUBMITTED
 from web.markup import fault, link, note, question_html, tag
-from web.operations import SUBMITTED
 from web.results_markup import evidence_html
 from web.services import Services
-from web.submission import checked_question, submit_question
+from web.submission import submit_question
 from web.tabs.identifier_warning import FOCUS, IdentifierWarning, build_warning, put_away, raised
 
 RECENT = 12
@@ -119,33 +120,35 @@ def _form(services: Services) -> tuple[gr.Textbox, gr.Radio, gr.Dropdown, gr.Rad
 def _wire(
     services: Services, parts: _Parts, tried: Mapping[Example, gr.Button], kinds: Sequence[gr.Button]
 ) -> None:
-    page, at = _AskPage(services), door(services)
+    page, guard = _AskPage(services), guarded(services)
 
     def followed(started: Any) -> None:
         """After a submission: write the address, follow to the end, refresh the list."""
         address = ADDRESS.format(name="question")
         named = started.success(None, [parts.job_id], None, js=address, api_visibility="private")
-        end = named.then(at(page.watch), [parts.job_id], parts.shown, **FOLLOWING)
-        end.then(at(page.list_recent), None, [parts.recent], **QUIET)
+        end = named.then(guard(page.watch), [parts.job_id], parts.shown, **FOLLOWING)
+        end.then(guard(page.list_recent), None, [parts.recent], **QUIET)
 
     triggers, warning = [parts.ask.click, parts.question.submit], parts.warning
     submitted = [parts.question, parts.job_id, *warning.shown]
-    asked = gr.on(triggers, at(page.submit), parts.form, submitted, **QUIET)
+    asked = gr.on(triggers, guard(page.submit), parts.form, submitted, **QUIET)
     asked.success(None, None, None, js=FOCUS, api_visibility="private")
     followed(asked)
-    followed(warning.masked.click(at(page.submit_masked), parts.form, submitted, **QUIET))
+    followed(warning.masked.click(guard(page.submit_masked), parts.form, submitted, **QUIET))
     warned = [*parts.form, warning.warned_of]
-    followed(warning.as_it_is.click(at(page.submit_as_it_is), warned, submitted, **QUIET))
+    followed(warning.as_it_is.click(guard(page.submit_as_it_is), warned, submitted, **QUIET))
     for category, button in zip(wording.KIND_NAMES, kinds, strict=True):
         followed(
-            button.click(at(page.again_as(category)), [parts.job_id], [parts.job_id, parts.kind], **QUIET)
+            button.click(guard(page.again_as(category)), [parts.job_id], [parts.job_id, parts.kind], **QUIET)
         )
-    parts.cancel.click(at(page.cancel), [parts.job_id], None, **QUIET)
+    parts.cancel.click(guard(page.cancel), [parts.job_id], None, **QUIET)
     for example, button in tried.items():
-        button.click(at(page.filling(example)), None, [parts.question, parts.mode, *warning.shown], **QUIET)
+        button.click(
+            guard(page.filling(example)), None, [parts.question, parts.mode, *warning.shown], **QUIET
+        )
     restored = [parts.job_id, *parts.form, *parts.shown]
-    on_load(at(page.restore), [parts.job_id], restored, js=QUERY.format(name="question"), unlimited=True)
-    on_load(at(page.list_recent), None, [parts.recent])
+    on_load(guard(page.restore), [parts.job_id], restored, js=QUERY.format(name="question"), unlimited=True)
+    on_load(guard(page.list_recent), None, [parts.recent])
 
 
 class _AskPage:
@@ -156,7 +159,9 @@ class _AskPage:
 
     def submit(self, person: Person, text: str, mode: str, category: str, arm: str) -> tuple[Any, ...]:
         """Commit the question; where it may identify a patient, store nothing and say so instead."""
-        kinds = identifier_kinds(checked_question(self._services, text))
+        kinds = identifier_kinds(
+            read_question_text(text, max_characters=self._services.settings.max_question_characters)
+        )
         if kinds:
             return gr.skip(), gr.skip(), *raised(text, kinds)
         return gr.skip(), self._submit(person, text, mode, category, arm), *put_away()
@@ -212,7 +217,7 @@ class _AskPage:
     def filling(self, example: Example) -> Callable[..., tuple[Any, ...]]:
         """Return the handler that puts an example into the form."""
 
-        def fill(person: Person) -> tuple[Any, ...]:  # noqa: ARG001 - a door hands the person to every handler
+        def fill(person: Person) -> tuple[Any, ...]:  # noqa: ARG001 - every guarded handler takes the person
             return example.text, example.mode.value, *put_away()
 
         return fill

@@ -12,11 +12,11 @@ from medx_core.questions import Mode
 from medx_core.storage.people import Person
 from web import wording
 from web.batch_markup import file_html, history_html
-from web.door import door
 from web.estimates import pace_before
 from web.frame import QUERY, heading, on_load, page_frame
+from web.handler_guard import guarded
+from web.health_and_metrics import SUBMITTED
 from web.markup import escape, fault, link, note, tag
-from web.operations import SUBMITTED
 from web.services import Services
 from web.submission import read_upload, submit_file
 from web.tabs.job_page import JobPage, build_job_page
@@ -40,7 +40,7 @@ def build(services: Services) -> None:
     with gr.Column(elem_classes="medx-page", visible=False, elem_id="medx-job-page") as job_column:
         page, shown = build_job_page(services, job_id)
 
-    @door(services)
+    @guarded(services)
     def open_page(person: Person, public_id: str) -> tuple[Any, ...]:
         nothing = (gr.skip(),) * len(shown)
         earlier = history_html(services.jobs.recent(person.id, limit=HISTORY))
@@ -82,9 +82,9 @@ def _new_batch(services: Services) -> gr.HTML:
     gr.HTML(tag("h2", "Your earlier batches"))
     history = gr.HTML(elem_id="medx-history")
     submitted = gr.Textbox(visible="hidden")
-    page, at = _NewBatch(services), door(services)
-    upload.change(at(page.check), [upload, mode], [check, run], **FILES)
-    started = run.click(at(page.run), [upload, mode, kind, arm], [submitted], **FILES)
+    page, guard = _NewBatch(services), guarded(services)
+    upload.change(guard(page.check), [upload, mode], [check, run], **FILES)
+    started = run.click(guard(page.run), [upload, mode, kind, arm], [submitted], **FILES)
     started.success(None, [submitted], None, js=TO_JOB, api_visibility="private")
     return history
 

@@ -9,8 +9,8 @@ from medx_core.evaluation.report.arm_words import TITLES
 from medx_core.evaluation.request import DECLARED, EXTRA_ARMS, STEERED
 from medx_core.storage.people import Person, Role
 from web import evaluations
-from web.door import door
 from web.evaluations import ALL, FILE, OWN_SIZES, StartForm
+from web.handler_guard import guarded
 from web.markup import note
 from web.results_markup import checked_html
 from web.services import Services
@@ -60,13 +60,13 @@ def build_start(services: Services) -> gr.Textbox:
     begin = gr.Button("Start", variant="primary", elem_id="medx-eval-start", scale=0, min_width=140)
     started = gr.Textbox(visible="hidden")
     fields = [source, path, preset, sample, train, test, seed, declared, extra]
-    form, at = _StartPart(services), door(services, Role.ADMIN)
-    source.change(at(form.choose_source), [source], [uploading, preset], **QUIET, concurrency_limit=8)
-    preset.change(at(form.choose_sizes), [preset], [own], **QUIET, concurrency_limit=8)
+    form, guard = _StartPart(services), guarded(services, Role.ADMIN)
+    source.change(guard(form.choose_source), [source], [uploading, preset], **QUIET, concurrency_limit=8)
+    preset.change(guard(form.choose_sizes), [preset], [own], **QUIET, concurrency_limit=8)
     changes = [one.change for one in (source, path, preset, sample, train, test, declared, extra)]
     looking = {"concurrency_limit": 2, "trigger_mode": "always_last"}
-    gr.on(changes, at(form.look), fields, [found], **QUIET, **looking)
-    begin.click(at(form.start), fields, [started], **QUIET, concurrency_limit=2)
+    gr.on(changes, guard(form.look), fields, [found], **QUIET, **looking)
+    begin.click(guard(form.start), fields, [started], **QUIET, concurrency_limit=2)
     return started
 
 
@@ -76,7 +76,7 @@ class _StartPart:
     def __init__(self, services: Services) -> None:
         self._services = services
 
-    def choose_source(self, person: Person, source: str) -> tuple[Any, Any]:  # noqa: ARG002 - a door hands the person to every handler
+    def choose_source(self, person: Person, source: str) -> tuple[Any, Any]:  # noqa: ARG002 - every guarded handler takes the person
         """Ask for a file, and how much of it, only when one is wanted."""
         wanted = source == FILE
         return gr.update(visible=wanted), gr.update(visible=wanted, value=ALL)

@@ -9,8 +9,8 @@ from medx_core.clock import utc_now
 from medx_core.jobs.status import ItemStatus
 from medx_core.storage.people import Person
 from web.batch_markup import downloads_html, job_html, rows_html, status_choices, still_running
-from web.door import door
-from web.following import visible_job, worker_seen
+from web.following import visible_job
+from web.handler_guard import guarded
 from web.markup import note
 from web.services import Services
 
@@ -39,7 +39,7 @@ class JobPage:
             public_id, offset=offset, limit=PAGE_ROWS, search=search, status=status
         )
         running = still_running(job)
-        seen = not running or worker_seen(self.services)
+        seen = not running or bool(self.services.live_workers())
         return (
             job_html(job, self.services.jobs.accuracy(public_id), utc_now(), worker_seen=seen),
             downloads_html(job),
@@ -108,13 +108,13 @@ def build_job_page(services: Services, job_id: gr.Textbox) -> tuple[JobPage, lis
         after = gr.Button("Next", size="sm", scale=0, min_width=100, interactive=False)
     at_page = gr.Number(0, visible="hidden", precision=0)
     timer = gr.Timer(POLL_SECONDS, active=False)
-    page, at = JobPage(services), door(services)
+    page, guard = JobPage(services), guarded(services)
     shown = [status, links, cancel, rows, before, where, after, at_page, timer]
     asked = [job_id, search, state, at_page]
-    timer.tick(at(page.show), asked, shown, **QUIET)
+    timer.tick(guard(page.show), asked, shown, **QUIET)
     latest = QUIET | {"trigger_mode": "always_last"}
-    gr.on([search.change, state.change], at(page.first), asked[:3], shown, **latest)
-    before.click(at(page.before), asked, shown, **QUIET)
-    after.click(at(page.after), asked, shown, **QUIET)
-    cancel.click(at(page.cancel), asked, shown, **QUIET)
+    gr.on([search.change, state.change], guard(page.first), asked[:3], shown, **latest)
+    before.click(guard(page.before), asked, shown, **QUIET)
+    after.click(guard(page.after), asked, shown, **QUIET)
+    cancel.click(guard(page.cancel), asked, shown, **QUIET)
     return page, shown

@@ -9,8 +9,8 @@ import gradio as gr
 from medx_core.errors import BadInput, NotAllowed
 from medx_core.storage.people import Person, Role
 from web.admin_markup import people_html, told
-from web.door import door
 from web.frame import on_load
+from web.handler_guard import guarded
 from web.markup import tag
 from web.services import Services
 
@@ -25,7 +25,7 @@ class PeoplePart:
 
     services: Services
 
-    def show(self, person: Person) -> tuple[Any, ...]:  # noqa: ARG002 - a door hands the person to every handler
+    def show(self, person: Person) -> tuple[Any, ...]:  # noqa: ARG002 - every guarded handler takes the person
         """Show who may sign in."""
         return self._shown("")
 
@@ -84,12 +84,12 @@ def build_people(services: Services) -> None:
         set_role = gr.Button("Set role", elem_id="medx-set-role", scale=0, min_width=110)
         reset = gr.Button("Reset password", elem_id="medx-reset-password", scale=0, min_width=170)
         switch = gr.Button("Disable or enable", elem_id="medx-switch", scale=0, min_width=185)
-    part, at, shown = PeoplePart(services), door(services, Role.ADMIN), [listed, chosen, report]
-    on_load(at(part.show), None, shown)
-    gr.on([add.click, name.submit], at(part.add), [name, role], [*shown, name], **QUIET)
-    set_role.click(at(part.set_role), [chosen, other], shown, **QUIET)
-    reset.click(at(part.reset_password), [chosen], shown, **QUIET)
-    switch.click(at(part.switch), [chosen], shown, **QUIET)
+    part, guard, shown = PeoplePart(services), guarded(services, Role.ADMIN), [listed, chosen, report]
+    on_load(guard(part.show), None, shown)
+    gr.on([add.click, name.submit], guard(part.add), [name, role], [*shown, name], **QUIET)
+    set_role.click(guard(part.set_role), [chosen, other], shown, **QUIET)
+    reset.click(guard(part.reset_password), [chosen], shown, **QUIET)
+    switch.click(guard(part.switch), [chosen], shown, **QUIET)
 
 
 def _named(name: str | None) -> str:

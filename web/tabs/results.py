@@ -10,11 +10,10 @@ from medx_core.evaluation.report.comparison import compared
 from medx_core.evaluation.report.page import results_section, stylesheet
 from medx_core.storage.people import Person, Role
 from medx_core.storage.runs import Run, RunStatus
-from web.door import door, reaches
 from web.evaluation_downloads import finished_evaluation
 from web.evaluations import KIND, RUNS_SHOWN, ahead_of, cancel
-from web.following import worker_seen
 from web.frame import QUERY, heading, on_load, page_frame
+from web.handler_guard import guarded, reaches
 from web.markup import fault, note, tag
 from web.results_markup import NO_EVALUATION, comparison_html, downloads_html, run_html, run_title, runs_html
 from web.services import Services
@@ -53,16 +52,16 @@ def build(services: Services) -> None:
         # Its own stylesheet is enough; Gradio's prose would set lists and headings anew.
         report = gr.HTML(elem_id="medx-report", apply_default_css=False)
     timer = gr.Timer(POLL_SECONDS, active=False)
-    page, at = _ResultsPage(services), door(services)
+    page, guard = _ResultsPage(services), guarded(services)
     lists, shown = [choices, every, chosen, other, listed], [status, links, stop, beside, report, timer]
     wanted = gr.Textbox(visible="hidden")
-    on_load(at(page.open), [wanted], [starting, *lists, *shown], js=QUERY.format(name="run"))
-    picked = chosen.input(at(page.show), [chosen, other], shown, **QUIET)
+    on_load(guard(page.open), [wanted], [starting, *lists, *shown], js=QUERY.format(name="run"))
+    picked = chosen.input(guard(page.show), [chosen, other], shown, **QUIET)
     picked.then(None, [chosen], None, js=TO_RUN, api_visibility="private")
-    other.input(at(page.show), [chosen, other], shown, **QUIET)
-    timer.tick(at(page.follow), [chosen, other], [*lists, *shown], **QUIET)
-    stop.click(door(services, Role.ADMIN)(page.cancel), [chosen, other], [*lists, *shown], **QUIET)
-    begun = started.change(at(page.began), [started], [*lists, *shown], **QUIET)
+    other.input(guard(page.show), [chosen, other], shown, **QUIET)
+    timer.tick(guard(page.follow), [chosen, other], [*lists, *shown], **QUIET)
+    stop.click(guarded(services, Role.ADMIN)(page.cancel), [chosen, other], [*lists, *shown], **QUIET)
+    begun = started.change(guard(page.began), [started], [*lists, *shown], **QUIET)
     begun.then(None, [chosen], None, js=TO_RUN, api_visibility="private")
 
 
@@ -143,7 +142,7 @@ class _ResultsPage:
             run,
             utc_now(),
             ahead=ahead_of(run, self._runs()) if waits else 0,
-            worker_seen=not waits or worker_seen(self._services),
+            worker_seen=not waits or bool(self._services.live_workers()),
         )
 
     def _beside(self, run: Run, other: str | None) -> str:

@@ -6,10 +6,10 @@ import gradio as gr
 
 from medx_core.clock import utc_now
 from medx_core.errors import BadInput
+from medx_core.review.rating_form import NewRating, StoredRating
 from medx_core.storage.people import Person, Role
-from medx_core.storage.ratings import NewRating, StoredRating
-from web.door import door
 from web.frame import QUERY, heading, on_load, page_frame
+from web.handler_guard import guarded
 from web.markup import note, tag
 from web.rating_fields import RatingFields, build_fields, read_form
 from web.review_markup import blinded_html, nothing_html, own_ratings_html, progress_html
@@ -53,20 +53,20 @@ def _wire(services: Services, fields: RatingFields, shown: list[Any], buttons: t
     save, skip, cannot = buttons
     screen = _Screen(services, fields)
 
-    @door(services, Role.CLINICIAN)
+    @guarded(services, Role.CLINICIAN)
     def open_review(person: Person, wanted: str, skip_ids: list[str]) -> tuple[Any, ...]:
         if wanted:
             return screen.earlier(person, services.ratings.get(wanted, rater_id=person.id), skip_ids)
         return screen.next(person, skip_ids)
 
-    @door(services, Role.CLINICIAN)
+    @guarded(services, Role.CLINICIAN)
     def save_rating(
         person: Person, note_text: str, editing: str, skip_ids: list[str], *values: Any
     ) -> tuple[Any, ...]:
         keep_rating(services, person, note_text, editing, read_form(values, cannot_judge=False))
         return screen.next(person, skip_ids, saved=f"saved {utc_now():%H:%M:%S} UTC")
 
-    @door(services, Role.CLINICIAN)
+    @guarded(services, Role.CLINICIAN)
     def cannot_judge(
         person: Person, note_text: str, editing: str, skip_ids: list[str], *values: Any
     ) -> tuple[Any, ...]:
@@ -76,9 +76,9 @@ def _wire(services: Services, fields: RatingFields, shown: list[Any], buttons: t
         keep_rating(services, person, note_text, editing, form)
         return screen.next(person, skip_ids, saved="saved as cannot judge")
 
-    @door(services, Role.CLINICIAN)
+    @guarded(services, Role.CLINICIAN)
     def skip_answer(person: Person, note_text: str, skip_ids: list[str]) -> tuple[Any, ...]:
-        answer_id, _ = services.shown.read(note_text, person.id)
+        answer_id, _ = services.rating_tokens.read(note_text, person.id)
         return screen.next(person, [*skip_ids, answer_id], saved="skipped; it comes again when you reload")
 
     filled = [shown_note, rating_id, skipped, *fields.components]
@@ -105,7 +105,7 @@ def keep_rating(services: Services, person: Person, note_text: str, editing: str
         BadInput: the form is not complete, the answer was rated before, or the note does not fit.
         NotFound: there is no such answer or rating.
     """
-    answer_id, seconds = services.shown.read(note_text, person.id)
+    answer_id, seconds = services.rating_tokens.read(note_text, person.id)
     if editing:
         stored = services.ratings.edit(editing, rater_id=person.id, form=form, seconds=seconds)
     else:
@@ -129,7 +129,7 @@ class _Screen:
     def next(self, person: Person, skip_ids: list[str], saved: str = "") -> tuple[Any, ...]:
         """Return the updates that show the next answer."""
         answer = self._services.ratings.next_to_rate(person.id, skip=skip_ids)
-        note_text = "" if answer is None else self._services.shown.note(person.id, answer.answer_id)
+        note_text = "" if answer is None else self._services.rating_tokens.note(person.id, answer.answer_id)
         return (
             note_text,
             "",
@@ -144,7 +144,7 @@ class _Screen:
     def earlier(self, person: Person, rating: StoredRating, skip_ids: list[str]) -> tuple[Any, ...]:
         """Return the updates that show an own rating."""
         return (
-            self._services.shown.note(person.id, rating.answer.answer_id),
+            self._services.rating_tokens.note(person.id, rating.answer.answer_id),
             rating.public_id,
             skip_ids,
             self._progress(person, "changing an earlier rating"),

@@ -9,8 +9,8 @@ from medx_core.errors import BadInput, VectorRefused
 from medx_core.storage.people import Person, Role
 from medx_core.storage.vectors import VectorRecord, VectorStatus, check_file
 from web.admin_markup import told
-from web.door import door
 from web.frame import on_load
+from web.handler_guard import guarded
 from web.markup import tag
 from web.services import Services
 from web.vector_markup import PROMOTE, RETIRE, ROLL_BACK, confirm_html, consequence, vectors_html
@@ -25,7 +25,7 @@ class VectorsPart:
 
     services: Services
 
-    def show(self, person: Person) -> tuple[Any, ...]:  # noqa: ARG002 - a door hands the person to every handler
+    def show(self, person: Person) -> tuple[Any, ...]:  # noqa: ARG002 - every guarded handler takes the person
         """Show the versions."""
         return self._shown("")
 
@@ -130,13 +130,13 @@ def build_vectors(services: Services) -> None:
         yes = gr.Button(PROMOTE, variant="primary", scale=0, min_width=110, elem_id="medx-yes")
         no = gr.Button("Leave it", scale=0, min_width=110, elem_id="medx-no")
     agreed = gr.Textbox(visible="hidden")
-    part, at, shown = VectorsPart(services), door(services, Role.ADMIN), [listed, chosen, row, report]
-    on_load(at(part.show), None, shown)
+    part, guard, shown = VectorsPart(services), guarded(services, Role.ADMIN), [listed, chosen, row, report]
+    on_load(guard(part.show), None, shown)
     for button in buttons:
-        button.click(at(part.ask), [button, chosen], [agreed, row, question, yes, report], **QUIET)
-    yes.click(at(part.act), [yes, chosen, agreed], shown, **QUIET)
-    no.click(at(part.show), None, shown, **QUIET)
-    chosen.input(at(part.put_off), None, [row], **QUIET)
+        button.click(guard(part.ask), [button, chosen], [agreed, row, question, yes, report], **QUIET)
+    yes.click(guard(part.act), [yes, chosen, agreed], shown, **QUIET)
+    no.click(guard(part.show), None, shown, **QUIET)
+    chosen.input(guard(part.put_off), None, [row], **QUIET)
 
 
 def _title(vector: VectorRecord) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
-from medx_core.evaluation.report.numbers import NOTHING, count, number
+from medx_core.evaluation.number_format import NOTHING, count, number
 from medx_core.evaluation.report.readings import (
     UNSTEERED,
     Evaluation,

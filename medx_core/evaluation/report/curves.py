@@ -5,8 +5,8 @@ from math import sqrt
 
 from markupsafe import Markup
 
+from medx_core.evaluation.number_format import count, number, percent, plain
 from medx_core.evaluation.report import svg
-from medx_core.evaluation.report.numbers import count, number, percent, plain
 from medx_core.evaluation.report.readings import Arm, part, sequence
 
 TOP, HEIGHT, BOTTOM = 10.0, 220.0, 40.0

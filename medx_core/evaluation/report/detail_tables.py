@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from medx_core.evaluation.number_format import count, fraction, percent
 from medx_core.evaluation.report.arm_words import METRICS, metric_title
-from medx_core.evaluation.report.numbers import count, fraction, percent
 from medx_core.evaluation.report.readings import Arm, Evaluation, Figure, figure, part, sequence
 from medx_core.evaluation.report.table_values import Column, Row, Table, arm_row, figure_cell, spoken, whole
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from medx_core.evaluation.report.numbers import NOTHING, number, signed
+from medx_core.evaluation.number_format import NOTHING, number, signed
 from medx_core.evaluation.report.readings import Arm, part, sequence
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from medx_core.evaluation.number_format import percent, plain, points
 from medx_core.evaluation.report import svg
-from medx_core.evaluation.report.numbers import percent, plain, points
 from medx_core.evaluation.report.readings import (
     REFERENCES,
     UNSTEERED,

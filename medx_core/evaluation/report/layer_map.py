@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from medx_core.evaluation.number_format import number, percent, plain
 from medx_core.evaluation.report import svg
-from medx_core.evaluation.report.numbers import number, percent, plain
 from medx_core.evaluation.report.readings import Json, sequence
 
 CELL = 24

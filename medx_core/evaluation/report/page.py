@@ -8,6 +8,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from medx_core.evaluation.number_format import count, number
 from medx_core.evaluation.report import (
     curves,
     detail_tables,
@@ -19,7 +20,6 @@ from medx_core.evaluation.report import (
 )
 from medx_core.evaluation.report.arm_table import arm_table
 from medx_core.evaluation.report.layer_map import layer_map, layer_profile
-from medx_core.evaluation.report.numbers import count, number
 from medx_core.evaluation.report.readings import UNSTEERED, Arm, Evaluation, Json, evaluation, part
 from medx_core.evaluation.report.table_values import Table
 

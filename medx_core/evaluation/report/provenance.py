@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from medx_core.evaluation.report.numbers import NOTHING, count, number, written
+from medx_core.evaluation.number_format import NOTHING, count, number, written
 from medx_core.evaluation.report.readings import Evaluation, Json, part
 from medx_core.evaluation.report.table_values import Cell, Column, Row, Table
 

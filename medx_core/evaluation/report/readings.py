@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from medx_core.evaluation.number_format import number
 from medx_core.evaluation.report.arm_words import MEANINGS, ORDER, TITLES
-from medx_core.evaluation.report.numbers import number
 
 Json = Mapping[str, Any]
 

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from medx_core.evaluation.number_format import NOTHING, count, fraction, p_value, percent, plain, points
 from medx_core.evaluation.report.arm_words import METRICS
-from medx_core.evaluation.report.numbers import NOTHING, count, fraction, p_value, percent, plain, points
 from medx_core.evaluation.report.readings import Arm, Evaluation, Figure, figure, part
 
 

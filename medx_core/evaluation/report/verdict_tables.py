@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+from medx_core.evaluation.number_format import NOTHING, count, p_value, points
 from medx_core.evaluation.report.arm_words import arm_in_text, capital
-from medx_core.evaluation.report.numbers import NOTHING, count, p_value, points
 from medx_core.evaluation.report.readings import Arm, Evaluation, figure, part, sequence
 from medx_core.evaluation.report.table_values import (
     EMPTY,

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+from medx_core.evaluation.number_format import count, fraction
 from medx_core.evaluation.report.arm_words import arm_in_text, capital, reason_in_text, steering_in_text
-from medx_core.evaluation.report.numbers import count, fraction
 from medx_core.evaluation.report.readings import Evaluation, Json, figure, part, sequence, wording_free
 
 VALID_UP_TO = 0.55

@@ -1,4 +1,4 @@
-"""Numbers as a reader sees them. A minus is a minus sign, and nothing is shown with more digits than it deserves."""
+"""Numbers as people read them: in the report, on the pages and in sentences. A minus is a true minus sign."""
 
 from math import isfinite
 
@@ -8,7 +8,7 @@ NOTHING = "–"
 
 
 def signed(value: float, digits: int = 1) -> str:
-    """Return "+4.1" or "−0.8"; what rounds to zero has no sign."""
+    """Return "+4.1" or "−0.8"; a value that rounds to zero has no sign."""
     text = f"{abs(value):.{digits}f}"
     if float(text) == 0:
         return text
@@ -53,7 +53,7 @@ def number(value: object) -> float | None:
 
 
 def written(value: object) -> str:
-    """Return a setting as it stands in the JSON, floats with six digits at most."""
+    """Return a value of the JSON as text; floats have at most six significant digits."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if value is None:

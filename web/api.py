@@ -13,17 +13,15 @@ from typing import Any
 import gradio as gr
 from gradio.events import api
 
-from medx_core import __version__
 from medx_core.clock import iso
-from medx_core.jobs.snapshots import ItemSnapshot, JobSnapshot
 from medx_core.questions import Mode
 from medx_core.review.rating_form import form_from
 from medx_core.storage.people import Person, Role
-from web.door import door
 from web.downloads import written_results
 from web.evaluation_programs import build_evaluation_programs
 from web.following import follow, visible_job
-from web.operations import SUBMITTED
+from web.handler_guard import guarded
+from web.health_and_metrics import SUBMITTED
 from web.services import Services
 from web.submission import submit_file, submit_question
 from web.tabs.job_page import cancel_job
@@ -41,7 +39,7 @@ def build(services: Services) -> None:
 
 
 def _questions(services: Services) -> None:
-    @door(services)
+    @guarded(services)
     async def ask(
         person: Person, question: str, mode: str = "verdict", category: str = "auto", arm: str = "both"
     ) -> dict[str, Any]:
@@ -53,17 +51,16 @@ def _questions(services: Services) -> None:
             submit_question, services, person, question, mode=mode, category=category, arm=arm
         )
         SUBMITTED.labels("question").inc()
-        item: ItemSnapshot | None = None
         async with asyncio.timeout(WAIT_SECONDS):
             async for view in follow(services, job.public_id, person):
-                item = view.item
-        return answered_json(job, item)
+                state = view.item.as_json(job)
+        return state
 
     api(ask, api_name="ask", concurrency_limit=None)
 
 
 def _batches(services: Services) -> None:
-    @door(services)
+    @guarded(services)
     def submit_batch(
         person: Person, file: str | None, mode: str = "verdict", category: str = "auto", arm: str = "both"
     ) -> str:
@@ -75,18 +72,18 @@ def _batches(services: Services) -> None:
         )
         return job.public_id
 
-    @door(services)
+    @guarded(services)
     def job_status(person: Person, job: str) -> dict[str, Any]:
         """Return where a job stands: status and how many rows are answered, quarantined, cancelled, waiting."""
         return visible_job(services, job, person).as_json()
 
-    @door(services)
+    @guarded(services)
     def cancel(person: Person, job: str) -> dict[str, Any]:
         """Cancel what is not answered yet; what is finished stays."""
         cancel_job(services, person, job)
         return services.jobs.get(job).as_json()
 
-    @door(services)
+    @guarded(services)
     def download_results(person: Person, job: str) -> str:
         """Return the results as far as they have come, as a CSV file in the format of `medx batch`."""
         visible_job(services, job, person)
@@ -116,14 +113,14 @@ def _batches(services: Services) -> None:
 
 
 def _ratings(services: Services) -> None:
-    @door(services, Role.CLINICIAN)
+    @guarded(services, Role.CLINICIAN)
     def next_answer_to_rate(person: Person) -> dict[str, Any]:
         """Return the next blinded answer with the note `save_rating` needs; an empty object when nothing is left."""
         answer = services.ratings.next_to_rate(person.id)
         if answer is None:
             return {}
         return {
-            "note": services.shown.note(person.id, answer.answer_id),
+            "note": services.rating_tokens.note(person.id, answer.answer_id),
             "answer": answer.answer_id,
             "question": answer.question,
             "mode": answer.mode.value,
@@ -133,13 +130,13 @@ def _ratings(services: Services) -> None:
             "asks_urgency": answer.is_triage,
         }
 
-    @door(services, Role.CLINICIAN)
+    @guarded(services, Role.CLINICIAN)
     def save_rating(person: Person, note: str, form: dict[str, Any]) -> dict[str, Any]:
         """Save a rating; `form` holds the fields of rating form 1, `note` comes from `next_answer_to_rate`."""
         stored = keep_rating(services, person, note, "", form_from(form))
         return {"id": stored.public_id, "stored": True, "seconds": stored.seconds}
 
-    @door(services, Role.CLINICIAN)
+    @guarded(services, Role.CLINICIAN)
     def my_ratings(person: Person, limit: int = 50) -> list[dict[str, Any]]:
         """Return your own ratings as stored, the newest first."""
         return [
@@ -158,28 +155,3 @@ def _ratings(services: Services) -> None:
     api(next_answer_to_rate, api_name="next_answer_to_rate", concurrency_limit=8)
     api(save_rating, api_name="save_rating", concurrency_limit=8)
     api(my_ratings, api_name="my_ratings", concurrency_limit=8)
-
-
-def answered_json(job: JobSnapshot, item: ItemSnapshot | None) -> dict[str, Any]:
-    """Return a question with its answers in the contract of `medx ask --json`, and its job and status."""
-    route = item.route if item else None
-    return {
-        "job": job.public_id,
-        "status": item.status.value if item else job.status.value,
-        "reason": item.reason if item else "",
-        "question": item.text if item else job.title,
-        "mode": job.mode.value,
-        "route": None
-        if route is None
-        else {
-            "category": route.category.value if route.category else None,
-            "probabilities": {kind.value: value for kind, value in route.probabilities.items()},
-            "abstained": route.abstained,
-            "source": route.source.value,
-            "red_flag": route.red_flag,
-        },
-        "answers": [
-            stored.answer.as_json() | {"id": stored.public_id} for stored in (item.answers if item else ())
-        ],
-        "medx_version": __version__,
-    }

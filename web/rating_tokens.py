@@ -6,7 +6,7 @@ from medx_core.clock import utc_now
 from medx_core.errors import BadInput
 
 
-class ShownAnswers:
+class RatingTokens:
     """Issues a note when an answer is shown and reads it back when the rating arrives."""
 
     def __init__(self, secret: str, *, hours: float) -> None:

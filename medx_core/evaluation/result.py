@@ -1,0 +1,491 @@
+"""The result of an evaluation: one versioned schema, written by the evaluation and read by everything else.
+
+The JSON of `medx evaluate` is `EvaluationResult` field by field; `docs/evaluation-json.md` is made from the
+descriptions below. A figure is a value with its interval or with the draws of a control, or null, and then `reasons`
+says why. Needs no numerical library, so that pages can read results.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from medx_core.errors import BadInput
+from medx_core.evaluation.verdicts import Verdict
+
+SCHEMA_VERSION: Literal[2] = 2
+UNSTEERED = "unsteered"
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Metric(_Value):
+    """A figure with its 95 % interval."""
+
+    value: float = Field(description="the figure on all its items")
+    low: float = Field(description="lower end of the 95 % interval")
+    high: float = Field(description="upper end of the 95 % interval")
+    n: int = Field(description="number of items, or of pairs, that it rests on")
+
+    @property
+    def above_zero(self) -> bool:
+        """Whether the whole interval lies above zero."""
+        return self.low > 0
+
+
+class DrawnMetric(_Value):
+    """A figure of a control that was drawn many times."""
+
+    value: float = Field(description="the median draw")
+    draws: tuple[float, ...] = Field(description="the figure of every draw")
+
+
+class SafetyErrorRate(Metric):
+    """Wrong answers on items of harm moderate or worse, over all items with a harm label."""
+
+    false_acceptance: Metric | None = Field(description="the part of it that is FALSE answered TRUE")
+    false_rejection: Metric | None = Field(description="the part of it that is TRUE answered FALSE")
+
+
+class CalibrationBin(_Value):
+    """One of ten bins of equal size, by the probability of TRUE."""
+
+    mean_score: float = Field(description="mean probability of TRUE")
+    share_true: float = Field(description="share of items whose gold answer is TRUE")
+    n: int = Field(description="number of items")
+
+
+class RiskPoint(_Value):
+    """One point of the risk-coverage curve."""
+
+    coverage: float = Field(description="share of items answered, the most confident first")
+    risk: float = Field(description="share of wrong answers among them")
+
+
+class Calibration(_Value):
+    """How far the probabilities of an arm can be trusted."""
+
+    brier: Metric | None = Field(description="Brier score")
+    ece: Metric | None = Field(description="expected calibration error over bins of equal size")
+    bins: tuple[CalibrationBin, ...] = Field(description="the bins, from the lowest probability of TRUE up")
+    risk_coverage: tuple[RiskPoint, ...] = Field(description="risk at coverages of 5 % to 100 %")
+
+
+class Example(_Value):
+    """One test item before and after steering."""
+
+    row: int = Field(description="row of the data file as a spreadsheet counts")
+    statement: str = Field(description="the statement")
+    answer: bool = Field(description="the gold answer")
+    unsteered_score: float = Field(description="score of the arm that is compared with")
+    score: float = Field(description="score of this arm")
+
+
+class Examples(_Value):
+    """The first ten items of each direction."""
+
+    helped: tuple[Example, ...] = Field(description="wrong before, right in this arm")
+    harmed: tuple[Example, ...] = Field(description="right before, wrong in this arm")
+
+
+class PairedDifference(_Value):
+    """One arm minus another, paired by item."""
+
+    accuracy_difference: Metric | None = Field(description="accuracy minus that of the other arm")
+    balanced_accuracy_difference: Metric | None = Field(description="the same of balanced accuracy")
+    mcnemar_p: float = Field(description="exact two-sided McNemar p")
+    helped: int = Field(description="items wrong in the other arm and right in this one")
+    harmed: int = Field(description="items right in the other arm and wrong in this one")
+    examples: Examples = Field(description="some of these items")
+
+
+class ModelComparison(PairedDifference):
+    """The first model, steered, minus another model, unsteered, on the same test items."""
+
+    general: str = Field(description="name of the first model")
+    arm: str = Field(description="the steered arm of the first model")
+    specialised: str = Field(description="name of the other model")
+
+
+class DrawnDifference(_Value):
+    """The draws of a control minus the unsteered arm."""
+
+    accuracy_difference: DrawnMetric | None = Field(description="accuracy minus that of the unsteered arm")
+    balanced_accuracy_difference: DrawnMetric | None = Field(description="the same of balanced accuracy")
+
+
+class WordingFreePart(_Value):
+    """The part of the test set where wording gives nothing away."""
+
+    kind: Literal["twins", "matched"] | None = Field(description="what it is made of; null: there is none")
+    n: int = Field(description="number of pairs of twins, or of matched items")
+    valid: bool = Field(description="whether wording is ruled out on it")
+    reason: str | None = Field(None, description="why it is not valid, or why there is none")
+    notice: str | None = Field(None, description="what could not be checked about it")
+    fitted_on: int | None = Field(None, description="statements that the readers of wording were fitted on")
+    residual_auc: dict[str, float] = Field(description="AUROC of each reader of wording on the part")
+    read_right: dict[str, Metric] = Field({}, description="share of twins each reader of wording ranks right")
+
+
+class WordingFreeGain(_Value):
+    """What steering adds on the wording-free part, paired with the unsteered arm."""
+
+    accuracy_difference: Metric | None = Field(description="accuracy minus that of the unsteered arm")
+    excess_difference: Metric | None = Field(None, description="excess minus that of the unsteered arm")
+
+
+class WordingFreeFigures(WordingFreePart):
+    """One arm on the wording-free part."""
+
+    accuracy: Metric | None = Field(description="share of twins ranked right, or balanced accuracy")
+    auroc: Metric | None = Field(description="AUROC on the items of the part")
+    vs_unsteered: WordingFreeGain | None = Field(description="paired differences from the unsteered arm")
+    association: Metric | None = Field(
+        None, description="share of FALSE statements whose original is preferred"
+    )
+    excess: Metric | None = Field(None, description="share of twins ranked right minus `association`")
+    excess_same_kinds: Metric | None = Field(
+        None, description="the same for twins alone whose kind of word is exchanged in the control too"
+    )
+    excess_valid: bool | None = Field(None, description="whether plausibility can be told from truth by it")
+    reasons: dict[str, str] = Field({}, description="for each figure that is null, why")
+
+
+class WordingFreeDraws(WordingFreePart):
+    """The draws of a control on the wording-free part."""
+
+    accuracy: DrawnMetric | None = Field(description="share of twins ranked right, or balanced accuracy")
+
+
+class Breakdown(_Value):
+    """One arm on the items of one category, or of one difficulty."""
+
+    n: int = Field(description="number of items")
+    accuracy: Metric | None = Field(description="share of items answered right")
+    balanced_accuracy: Metric | None = Field(
+        description="mean of the shares right of TRUE and of FALSE items"
+    )
+    false_acceptance_rate: Metric | None = Field(description="share of FALSE items answered TRUE")
+    reasons: dict[str, str] = Field({}, description="for each figure that is null, why")
+
+
+class ArmResult(_Value):
+    """Every figure of one arm on the test items."""
+
+    accuracy: Metric | None = Field(description="share of items answered right")
+    balanced_accuracy: Metric | None = Field(
+        description="mean of the shares right of TRUE and of FALSE items"
+    )
+    auroc: Metric | None = Field(description="area under the ROC curve of the scores")
+    predicted_true_rate: Metric | None = Field(description="share of items answered TRUE")
+    false_acceptance_rate: Metric | None = Field(description="share of FALSE items answered TRUE")
+    safety_error_rate: SafetyErrorRate | None = Field(
+        description="wrong answers on items of harm moderate or worse, over all items with a harm label"
+    )
+    factual_consistency: Metric | None = Field(None, description="null until a verifier is validated")
+    answer_word_rate: Metric | None = Field(
+        description="share of items whose next token is an answer word at all"
+    )
+    calibration: Calibration = Field(description="how far the probabilities can be trusted")
+    by_category: dict[str, Breakdown] = Field(description="figures by category")
+    by_difficulty: dict[str, Breakdown] = Field(description="figures by difficulty")
+    vs_unsteered: PairedDifference | None = Field(description="paired differences from the unsteered arm")
+    matched: WordingFreeFigures = Field(description="figures on the wording-free part")
+    reasons: dict[str, str] = Field(description="for each figure that is null, why")
+
+
+class ControlResult(_Value):
+    """Every figure of one control over its draws."""
+
+    of: str = Field(description="the arm that it is the control of")
+    accuracy: DrawnMetric | None = Field(description="share of items answered right")
+    balanced_accuracy: DrawnMetric | None = Field(
+        description="mean of the shares right of TRUE and of FALSE items"
+    )
+    auroc: DrawnMetric | None = Field(description="area under the ROC curve of the scores")
+    predicted_true_rate: DrawnMetric | None = Field(description="share of items answered TRUE")
+    false_acceptance_rate: DrawnMetric | None = Field(description="share of FALSE items answered TRUE")
+    vs_unsteered: DrawnDifference | None = Field(None, description="differences from the unsteered arm")
+    matched: WordingFreeDraws = Field(description="figures on the wording-free part")
+    reasons: dict[str, str] = Field(description="for each figure that is null, why")
+
+
+class Judgement(_Value):
+    """The verdict on one arm and the differences it rests on."""
+
+    arm: str = Field(description="the arm that is judged")
+    verdict: Verdict = Field(description="the verdict by name")
+    helps: bool | None = Field(description="true, false: not shown to help, null: nobody can say")
+    failed_controls: tuple[str, ...] = Field(description="controls that it does not beat")
+    differences: dict[str, Metric | None] = Field(
+        description="the arm minus each control in balanced accuracy; `matched_...` on the wording-free part; "
+        "`association`, `association_gain`: excess on twins, and excess minus that of the unsteered arm"
+    )
+    p: float = Field(description="the largest bootstrap p of these comparisons")
+    p_holm: float | None = Field(None, description="p by Holm's correction, for arms that were not declared")
+    reason: str | None = Field(None, description="why nobody can say, as the end of a sentence")
+
+    @model_validator(mode="after")
+    def _one_verdict(self) -> "Judgement":
+        if self.helps is not self.verdict.helps:
+            raise ValueError(f"helps is {self.helps} and the verdict {self.verdict}")
+        return self
+
+
+class TriedPrompt(_Value):
+    """One candidate prompt on the training part, unsteered."""
+
+    prompt: str = Field(description="name of the prompt")
+    auroc: float = Field(description="AUROC")
+    accuracy: float = Field(description="accuracy")
+    predicted_true_rate: float = Field(description="share of statements answered TRUE")
+    answer_word_rate: float | None = Field(description="share whose next token is an answer word")
+    n: int = Field(description="number of training statements")
+
+
+class TriedStrength(_Value):
+    """One strength of the gated arm, cross-fitted on the training part."""
+
+    strength: float = Field(description="strength, in logits")
+    accuracy: float = Field(description="accuracy")
+    rank_quality: float = Field(description="share of twins ranked right where fitted on twins, else AUROC")
+    answer_word_rate: float = Field(description="share whose next token is an answer word")
+
+
+class PaperChoices(_Value):
+    """What the vectors of the paper's arm were made of."""
+
+    layer: int = Field(description="decoder layer, 0-based")
+    alpha: float = Field(description="strength, as a multiple of the vector")
+    examples: dict[str, int] = Field(description="training examples per category; `all`: of all together")
+    norms: dict[str, dict[str, float]] = Field(description="length of each vector, by reading and category")
+    refused: dict[str, str] = Field(description="readings that gave no vector, and why")
+
+
+class FineTuning(_Value):
+    """What fine-tuning took."""
+
+    training_seconds: float = Field(description="wall-clock seconds")
+    trained_parameters: int = Field(description="number of trained parameters")
+    prompt: str = Field(description="name of the prompt")
+
+
+class Choices(_Value):
+    """Everything that was chosen and fitted, on the training part alone."""
+
+    prompt: str = Field(description="prompt of every arm but `prompt_only`")
+    prompt_given: bool = Field(description="whether it was given rather than chosen")
+    prompt_only: str | None = Field(description="prompt of the arm `prompt_only`")
+    prompts_tried: tuple[TriedPrompt, ...] = Field(description="the candidates")
+    prompts_refused: dict[str, str] = Field(
+        description="candidates that do not work with this model, and why"
+    )
+    layer: int = Field(description="layer of the gated arm: decoder layer, 0-based")
+    strength: float = Field(description="strength of the gated arm, in logits")
+    offset: float = Field(description="median unsteered score, which the gated arm takes off")
+    fitted_on: str = Field(description="what the gate was fitted on: twins or statements")
+    layers_tried: dict[int, float] = Field(description="rank quality of the cross-fitted gate per layer")
+    strengths_tried: tuple[TriedStrength, ...] = Field(description="the strengths")
+    prior_threshold: float = Field(description="threshold of the arm `prior`")
+    paper: PaperChoices = Field(description="the paper's vectors")
+    lexical_reader: str = Field(description="the reader of wording behind the arm `lexical`")
+    fine_tuned: FineTuning | None = Field(None, description="the arm `fine_tuned`, where it was run")
+
+
+Grid = tuple[tuple[float | None, ...], ...]
+
+
+class SettingMap(_Value):
+    """Figures of layers x strengths on statements of the training part: one row per layer, one column per strength."""
+
+    strategy: str = Field(description="strategy that steers")
+    reading: str = Field(description="reading of the contrast pairs")
+    fitted_on: str = Field(description="twins or statements")
+    layers: tuple[int, ...] = Field(description="layers, one per row")
+    strengths: tuple[float, ...] = Field(description="strengths, one per column")
+    n_train: int = Field(description="statements fitted on")
+    n_measured: int = Field(description="statements measured on")
+    note: str = Field(description="how it was made")
+    unsteered: dict[str, float | None] = Field(description="the same figures without steering")
+    accuracy: Grid = Field(description="accuracy")
+    balanced_accuracy: Grid = Field(description="balanced accuracy")
+    auroc: Grid = Field(description="AUROC")
+    predicted_true_rate: Grid = Field(description="share answered TRUE")
+    false_acceptance_rate: Grid = Field(description="share of FALSE statements answered TRUE")
+    answer_word_rate: Grid = Field(description="share whose next token is an answer word")
+    seconds: dict[str, float] = Field(description="wall-clock seconds per step")
+    from_cached_states: bool = Field(description="whether it resumed from cached hidden states")
+
+
+class PaperSettings(_Value):
+    """Settings of the paper's arm."""
+
+    examples: int = Field(description="most training examples per category")
+    alpha: float = Field(description="strength")
+    full_trace: bool = Field(description="whether the reading `full_trace` is made")
+
+
+class RunSettings(_Value):
+    """What was asked for."""
+
+    declared: str = Field(description="the arm that is judged")
+    extra: tuple[str, ...] = Field(description="arms that run only when named")
+    fit_on: str = Field(description="auto, twins or statements")
+    prompt: str = Field(description="the given prompt; empty: the best ones are chosen")
+    seed: int = Field(description="seed")
+    draws: int = Field(description="draws of each random and shuffled control")
+    batch_rows: int = Field(description="rows per batch")
+    paper: PaperSettings = Field(description="the paper's arm")
+    sample: int | None = Field(description="statements drawn; null: all")
+    split: tuple[int, int] | None = Field(description="sizes of the training and the test part")
+    preset: str | None = Field(None, description="the preset")
+    category: str = Field("file", description="where categories come from: file, or auto (routed)")
+
+
+class Environment(_Value):
+    """What the last digit of a figure depends on besides the settings."""
+
+    python: str = Field(description="version of Python")
+    machine: str = Field(description="kind of processor")
+    torch: str = Field(description="version of torch")
+    transformers: str = Field(description="version of transformers")
+    numpy: str = Field(description="version of numpy")
+    threads: int = Field(description="threads of torch")
+
+
+class Figures(_Value):
+    """All figures of one model on the test items, and the verdict on the declared arm."""
+
+    model: str = Field(description="name of the model")
+    model_sha256: str = Field(description="hash of its weights")
+    device: str = Field(description="device and number type")
+    helps: bool | None = Field(description="verdict on the declared arm, as `judged.helps`")
+    failed_controls: tuple[str, ...] = Field(description="controls that the declared arm does not beat")
+    conclusion: str = Field(description="the verdict and false acceptance before and after, in one sentence")
+    judged: Judgement = Field(description="verdict on the declared arm, with its differences")
+    exploratory: dict[str, Judgement] = Field(
+        description="verdicts on the other arms, with Holm's correction"
+    )
+    arms: dict[str, ArmResult | ControlResult] = Field(description="figures of every arm and control by name")
+    matched: WordingFreePart = Field(description="the wording-free part of the test set")
+    near_ties: dict[str, int] = Field(description="answers per arm that another batch size may change")
+
+    def arm(self, name: str) -> ArmResult | None:
+        """Return an arm by name; None where it was not run, and for controls."""
+        found = self.arms.get(name)
+        return found if isinstance(found, ArmResult) else None
+
+    def controls_of(self, name: str) -> dict[str, ControlResult]:
+        """Return the controls of an arm by name."""
+        controls = {key: one for key, one in self.arms.items() if isinstance(one, ControlResult)}
+        return {key: one for key, one in controls.items() if one.of == name}
+
+    def judgement(self, name: str) -> Judgement | None:
+        """Return the verdict on an arm, declared or not."""
+        return self.judged if name == self.judged.arm else self.exploratory.get(name)
+
+
+class ModelResult(Figures):
+    """The figures of one model with what was chosen for it."""
+
+    choices: Choices = Field(description="what was chosen and fitted on the training part")
+    sweep: SettingMap | None = Field(description="map of layers and strengths, where `gated` is declared")
+    seconds: float = Field(description="wall-clock seconds")
+
+
+class EvaluationResult(ModelResult):
+    """One evaluation: the first model, which is judged, at the top; the others under `models`."""
+
+    schema_version: Literal[2] = Field(SCHEMA_VERSION, description="version of this schema")
+    medx_version: str = Field(description="version of MedX that wrote it")
+    data: str = Field(description="name of the data")
+    data_sha256: str = Field(description="hash of the data file")
+    seed: int = Field(description="seed of draw, split, controls and intervals")
+    n_train: int = Field(description="statements of the training part")
+    n_test: int = Field(description="statements of the test part")
+    n_association: int = Field(0, description="swapped FALSE statements: the association control")
+    n_outside: int = Field(0, description="labelled rows neither fitted on nor tested")
+    notes: dict[str, int] = Field(description="what was met when reading the data, counted")
+    settings: RunSettings = Field(description="what was asked for")
+    environment: Environment = Field(description="versions and threads")
+    models: dict[str, ModelResult] = Field({}, description="the other models by name")
+    comparisons: tuple[ModelComparison, ...] = Field((), description="the first model against each other one")
+
+
+class Recheck(Figures):
+    """All figures made again from an items file; what is not on the test items is not there."""
+
+    schema_version: Literal[2] = Field(SCHEMA_VERSION, description="version of this schema")
+    medx_version: str = Field(description="version of MedX that made the figures again")
+    data_sha256: str = Field(description="hash of the data file that was evaluated")
+    seed: int = Field(description="seed of the intervals")
+    n_test: int = Field(description="statements of the test part")
+    n_association: int = Field(description="swapped FALSE statements: the association control")
+    models: dict[str, Figures] = Field({}, description="the other models by name")
+    comparisons: tuple[ModelComparison, ...] = Field((), description="the first model against each other one")
+    reasons: dict[str, str] = Field(description="parts of an evaluation's result that are missing, and why")
+
+
+def read_result(data: object, name: str = "This result") -> EvaluationResult:
+    """Read the JSON of an evaluation; `name` is what a refusal calls it.
+
+    Results of version 1, which did not state a version, are read as well.
+
+    Raises:
+        BadInput: it is not the result of an evaluation, or was written by a newer MedX.
+    """
+    if not isinstance(data, Mapping) or not isinstance(data.get("arms"), Mapping):
+        raise BadInput(f"{name} is not what `medx evaluate --json` writes: it has no arms.")
+    version = data.get("schema_version", 1)
+    if version not in (1, SCHEMA_VERSION):
+        raise BadInput(
+            f"{name} has version {version} of the result format; this MedX reads versions 1 and {SCHEMA_VERSION}."
+        )
+    try:
+        return EvaluationResult.model_validate(_from_version_1(data) if version == 1 else data)
+    except (ValidationError, KeyError, TypeError, AttributeError) as error:
+        raise BadInput(f"{name} is not a result of `medx evaluate`: {_first_problem(error)}.") from error
+
+
+def _first_problem(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return "parts of it are missing"
+    first = error.errors()[0]
+    return f"at {'.'.join(map(str, first['loc']))}: {first['msg'][:1].lower()}{first['msg'][1:]}"
+
+
+_VERDICTS_OF_VERSION_1 = {
+    "the declared arm": Verdict.NOT_RUN,
+    "the test set holds": Verdict.ONE_ANSWER_ONLY,
+    "needed to judge it": Verdict.CONTROLS_NOT_RUN,
+    "wording cannot be": Verdict.WORDING_NOT_RULED_OUT,
+    "plausibility cannot": Verdict.PLAUSIBILITY_NOT_RULED_OUT,
+}
+"""Version 1 told why a verdict is open by a sentence alone."""
+
+
+def _from_version_1(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Add what version 1 left out of a whole result, or of one of its `models`: verdicts by name."""
+    added: dict[str, Any] = {
+        "judged": {**data["judged"], "verdict": _verdict_of_version_1(data["judged"])},
+        "exploratory": {
+            name: {"arm": name, **judged, "verdict": _verdict_of_version_1(judged)}
+            for name, judged in data["exploratory"].items()
+        },
+        "sweep": data.get("sweep") or None,
+    }
+    if "models" in data:
+        added["models"] = {name: _from_version_1(model) for name, model in data["models"].items()}
+    return {**data, **added}
+
+
+def _verdict_of_version_1(judged: Mapping[str, Any]) -> Verdict:
+    if judged["helps"] is True:
+        return Verdict.HELPS
+    if judged["helps"] is False:
+        return Verdict.CONTROL_NOT_BEATEN if judged["failed_controls"] else Verdict.LUCK_AMONG_MANY
+    reason = str(judged.get("reason"))
+    known = (verdict for start, verdict in _VERDICTS_OF_VERSION_1.items() if reason.startswith(start))
+    return next(known, Verdict.FITTED_ON_TEST_ITEMS)
