@@ -106,7 +106,15 @@ class GatedFit:
             "offset": self.chosen.b0,
             "fitted_on": self.training.fitted_on,
             "layers_tried": {str(layer): quality for layer, quality in self.layers_tried.items()},
-            "strengths_tried": [setting.as_json() for setting in self.strengths_tried],
+            "strengths_tried": [
+                {
+                    "strength": setting.strength,
+                    "accuracy": setting.accuracy,
+                    "rank_quality": setting.rank_quality,
+                    "answer_word_rate": setting.answer_word_rate,
+                }
+                for setting in self.strengths_tried
+            ],
         }
 
 
