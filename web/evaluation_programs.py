@@ -1,14 +1,15 @@
 """The endpoints by which programs read evaluations."""
 
+from dataclasses import asdict
 from typing import Any
 
 from gradio.events import api
 
 from medx_core.clock import iso
+from medx_core.job_execution.evaluation_run import EVALUATION
 from medx_core.storage.people import Person
-from medx_core.storage.runs import Run
+from medx_core.storage.runs import Run, RunStatus
 from web.evaluation_downloads import finished_evaluation
-from web.evaluations import KIND
 from web.handler_guard import guarded
 from web.services import Services
 
@@ -19,7 +20,7 @@ def build_evaluation_programs(services: Services) -> None:
     @guarded(services)
     def evaluations(person: Person, limit: int = 50) -> list[dict[str, Any]]:  # noqa: ARG001 - every guarded handler takes the person
         """Return the newest evaluations first: where each stands, what was set, and its sentence."""
-        return [run_json(run) for run in services.runs.list(KIND, limit=max(1, min(500, limit)))]
+        return [run_json(run) for run in services.runs.list(EVALUATION, limit=max(1, min(500, limit)))]
 
     @guarded(services)
     def evaluation_result(person: Person, run: str) -> dict[str, Any]:
@@ -42,7 +43,7 @@ def run_json(run: Run) -> dict[str, Any]:
         "created_at": iso(run.created_at),
         "finished_at": iso(run.finished_at),
         "requested_by": run.requested_by,
-        "progress": dict(run.progress) if run.progress else None,
+        "progress": asdict(run.progress) if run.progress else None,
         "settings": {key: run.settings[key] for key in shown if key in run.settings},
-        "summary": dict(run.summary),
+        "summary": asdict(run.summary) if run.status is RunStatus.DONE else {},
     }

@@ -29,7 +29,7 @@ MEANWHILE = "It runs at low priority beside the answering of questions; you may 
 
 def run_title(run: Run) -> str:
     """Name an evaluation in a list of choices: date, data, model, outcome."""
-    outcome = HELPS.get(run.summary.get("helps"), "") if run.status is RunStatus.DONE else STATES[run.status]
+    outcome = HELPS[run.summary.helps] if run.status is RunStatus.DONE else STATES[run.status]
     return " · ".join(part for part in (_day(run.created_at), _data_of(run), _model_of(run), outcome) if part)
 
 
@@ -121,13 +121,12 @@ def _cell(cell: Cell) -> str:
 
 
 def _progress(run: Run) -> str:
-    stage = run.progress or {}
-    done, total = int(stage.get("done", 0)), int(stage.get("total", 0))
-    what = str(stage.get("what") or "starting").capitalize()
-    if total <= 1:
+    stage = run.progress
+    what = stage.what.capitalize() if stage else "Starting"
+    if stage is None or stage.total <= 1:
         return tag("p", escape(f"{what} ..."), "medx-lead")
-    figures = tag("strong", escape(f"{what}: {done:,} of {total:,}"))
-    return tag("div", figures + bar(done / total, label=what), "medx-progress")
+    figures = tag("strong", escape(f"{what}: {stage.done:,} of {stage.total:,}"))
+    return tag("div", figures + bar(stage.done / stage.total, label=what), "medx-progress")
 
 
 def _running_since(run: Run, now: datetime) -> str:
@@ -149,17 +148,17 @@ def _waiting(ahead: int, *, worker_seen: bool) -> str:
 
 def _outcome(run: Run) -> str:
     if run.status is RunStatus.DONE:
-        return str(run.summary.get("conclusion") or "It came to no conclusion.")
+        return str(run.summary.conclusion or "It came to no conclusion.")
     return f"{STATES[run.status]}: {run.reason}" if run.reason else STATES[run.status]
 
 
 def _data_of(run: Run) -> str:
-    return str(run.summary.get("data") or run.settings.get("name") or run.settings.get("data") or "")
+    return str(run.summary.data or run.settings.get("name") or run.settings.get("data") or "")
 
 
 def _model_of(run: Run) -> str:
     """Name the model without the folder or owner it came from."""
-    named = str(run.summary.get("model") or ", ".join(run.settings.get("models") or ()))
+    named = str(run.summary.model or ", ".join(run.settings.get("models") or ()))
     return named.rsplit("/", 1)[-1]
 
 

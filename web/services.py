@@ -37,9 +37,9 @@ class Services:
     asked: Attempts
     batches: Attempts
 
-    def live_workers(self) -> tuple[ProcessHealth, ...]:
-        """Return the workers that were seen lately."""
-        return self.health.live_workers(seen_within_seconds=self.settings.worker_seen_seconds)
+    def live_workers(self, kind: str = "worker") -> tuple[ProcessHealth, ...]:
+        """Return the workers of a kind that were seen lately."""
+        return self.health.live_workers(seen_within_seconds=self.settings.worker_seen_seconds, kind=kind)
 
 
 def build_services(settings: Settings) -> Services:

@@ -59,7 +59,7 @@ ANSWER_NOTES = {
         "No vector is in use for this kind on this model; answered plain. Vectors are built with medx vectors build."
     ),
 }
-PROCESS_KINDS = {"worker": "worker", "web": "web page"}
+PROCESS_KINDS = {"worker": "worker", "evaluator": "evaluation worker", "web": "web page"}
 WORKER_STAGES = {
     "loading": "loading its model; questions wait until it is ready",
     "ready": "ready",

@@ -71,7 +71,7 @@ def test_an_axis_that_owes_nothing_to_the_labels_is_told_though_its_sign_comes_b
 
 @pytest.mark.parametrize("strategy", [MEAN_DIFFERENCE, PCA])
 def test_an_axis_that_shuffled_labels_find_too_because_the_effect_is_strong_is_not_warned_of(strategy):
-    strong = states(200, signal=1.0)
+    strong = states(200, signal=2.0)
     strong.with_true_word[:, 0] -= 5  # no class prior
     strong.with_false_word[:, 0] += 5
     found = findings(strong, strategy)

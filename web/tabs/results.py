@@ -8,10 +8,11 @@ from medx_core.clock import utc_now
 from medx_core.errors import MedxError
 from medx_core.evaluation.report.comparison import compared
 from medx_core.evaluation.report.page import results_section, stylesheet
+from medx_core.job_execution.evaluation_run import EVALUATION, EVALUATOR
 from medx_core.storage.people import Person, Role
 from medx_core.storage.runs import Run, RunStatus
 from web.evaluation_downloads import finished_evaluation
-from web.evaluations import KIND, RUNS_SHOWN, ahead_of, cancel
+from web.evaluations import RUNS_SHOWN, ahead_of, cancel
 from web.frame import QUERY, heading, on_load, page_frame
 from web.handler_guard import guarded, reaches
 from web.markup import fault, note, tag
@@ -101,7 +102,7 @@ class _ResultsPage:
         return *self._lists(self._runs(), public_id, None), *self._shown(person, public_id, None)
 
     def _runs(self) -> tuple[Run, ...]:
-        return self._services.runs.list(KIND, limit=RUNS_SHOWN)
+        return self._services.runs.list(EVALUATION, limit=RUNS_SHOWN)
 
     def _lists(self, runs: tuple[Run, ...], chosen: str | None, other: str | None) -> tuple[Any, ...]:
         """Return what the two choices and the list of all evaluations show; without one there is nothing to choose."""
@@ -142,7 +143,7 @@ class _ResultsPage:
             run,
             utc_now(),
             ahead=ahead_of(run, self._runs()) if waits else 0,
-            worker_seen=not waits or bool(self._services.live_workers()),
+            worker_seen=not waits or bool(self._services.live_workers(EVALUATOR)),
         )
 
     def _beside(self, run: Run, other: str | None) -> str:
