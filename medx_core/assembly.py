@@ -4,7 +4,7 @@ from dataclasses import replace
 from pkgutil import resolve_name
 from typing import Any
 
-from medx_core.answering.engine import AnsweringEngine, AnsweringLimits
+from medx_core.answering import AnsweringEngine, AnsweringLimits
 from medx_core.evaluation.fit import EvaluationPlan
 from medx_core.evaluation.request import EXTRA_ARM_PLACES, EvaluationRequest
 from medx_core.evaluation.runner import evaluate_models

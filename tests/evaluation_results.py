@@ -1,4 +1,4 @@
-"""Results of evaluations that never took place: every figure is made up, in the shapes that `medx evaluate` writes."""
+"""Results of evaluations that never took place: every figure is made up, in the schema that `medx evaluate` writes."""
 
 import random
 from collections.abc import Mapping
@@ -37,36 +37,27 @@ def metric(value: float, half: float = 0.029, n: int = N_TEST) -> dict[str, Any]
 def synthetic_result() -> dict[str, Any]:
     """A whole evaluation with a valid wording-free part made of twins, and a sweep."""
     return {
+        "schema_version": 2,
         "medx_version": "0.1.0",
         "model": "synthetic/Invented-135M",
         "model_sha256": "a5" * 32,
+        "device": "cpu float32",
         "data": "invented_statements.csv",
         "data_sha256": "0b1c" * 16,
         "seed": 3,
         "n_train": 861,
         "n_test": N_TEST,
-        "declared": "gated",
+        "n_association": 1364,
+        "n_outside": 76,
         "arms": {**{name: _arm(name) for name in ARMS}, **{name: _control(name) for name in CONTROLS}},
-        "choices": {
-            "prompt": "verdict-statement-yes-no-4shot-v1",
-            "prompt_only": "verdict-statement-yes-no-8shot-v1",
-            "layer": 21,
-            "strength": 4.0,
-            "fitted_on": "twins",
-            "layers_tried": {str(layer): 0.6 + 0.0007 * layer * (29 - layer) for layer in range(10, 29)},
-            "prompts_tried": [
-                {"prompt": f"invented-{words}-{shots}shot", "auroc": auroc, "accuracy": accuracy, "n": 861}
-                for words, shots, auroc, accuracy in (
-                    ("yes-no", 4, 0.7131, 0.5597), ("yes-no", 8, 0.6952, 0.6132), ("true-false", 4, 0.4873, 0.4161),
-                )
-            ],
-        },
+        "choices": _choices(),
         "matched": TWINS,
         "sweep": _sweep(),
         "helps": False,
         "failed_controls": ["gated_shuffled", "matched_prior"],
         "judged": {
             "arm": "gated",
+            "verdict": "control_not_beaten",
             "helps": False,
             "failed_controls": ["gated_shuffled", "matched_prior"],
             "differences": {
@@ -76,44 +67,134 @@ def synthetic_result() -> dict[str, Any]:
             "p": 0.2619,
         },
         "exploratory": {
-            "paper": {"helps": False, "failed_controls": ["prior", "random"], "differences": {}, "p_holm": 0.7713},
-            "likelihood_gated": {"helps": True, "failed_controls": [], "differences": {}, "p_holm": 0.0419},
+            "paper": {
+                "arm": "paper", "verdict": "control_not_beaten", "helps": False,
+                "failed_controls": ["prior", "random"], "differences": {}, "p": 0.3857, "p_holm": 0.7713,
+            },
+            "likelihood_gated": {
+                "arm": "likelihood_gated", "verdict": "helps", "helps": True,
+                "failed_controls": [], "differences": {}, "p": 0.0211, "p_holm": 0.0419,
+            },
         },
         "comparisons": [
             {"general": "synthetic/Invented-135M", "arm": "gated", "specialised": "synthetic/Invented-Med",
              "accuracy_difference": metric(0.0469, 0.0312), "balanced_accuracy_difference": metric(0.0391, 0.0333),
-             "mcnemar_p": 0.0071, "helped": 164, "harmed": 113},
+             "mcnemar_p": 0.0071, "helped": 164, "harmed": 113, "examples": {"helped": [], "harmed": []}},
         ],
-        "models": {"synthetic/Invented-Med": {
-            "model": "synthetic/Invented-Med", "conclusion": "gated cannot be said to help the invented specialist.",
-            "arms": {"unsteered": {"accuracy": metric(0.7191)}}}},
+        "models": {"synthetic/Invented-Med": _other_model()},
         "conclusion": (
             "False statements are accepted more often (13.1 % before, 36.2 % after): gated steering raises accuracy by "
             "23.8 points on all 1,077 items, most of which wording alone can reach, and ranks the true twin first in "
             "61.4 % of 652 pairs."
         ),
-        "settings": {"preset": None, "resamples": 2000, "draws": 20, "batch_rows": 32, "dtype": "float32", "twins": True},
+        "settings": {
+            "declared": "gated", "extra": [], "fit_on": "auto", "prompt": "", "seed": 3, "draws": 20,
+            "batch_rows": 32, "paper": {"examples": 200, "alpha": 1.0, "full_trace": False}, "sample": None, "split": None,
+        },
+        "environment": {
+            "python": "3.12.1", "machine": "x86_64", "torch": "2.13.0", "transformers": "5.23.0", "numpy": "2.4.0",
+            "threads": 2,
+        },
         "notes": {"rows": 2014, "repaired": 37, "duplicates": 11, "near_copies": 64, "contradictions": 2},
-        "notices": ["37 statements were stored in the wrong encoding and repaired."],
-        "seconds": {"prompts": 61.25, "steering": 184.5},
-        "near_ties": 6,
+        "seconds": 245.75,
+        "near_ties": {"unsteered": 6, "gated": 9},
     }  # fmt: skip
 
 
 def bare_result() -> dict[str, Any]:
-    """The least an evaluation may say: two arms, no wording-free part, no sweep, no calibration, no examples."""
-    return {
-        "model": "synthetic/Invented-135M",
+    """The least an evaluation says: two arms, no wording-free part, no sweep, no calibration, no examples."""
+    result = synthetic_result()
+    part = {"kind": None, "n": 0, "valid": False, "residual_auc": {}, "reason": "there are no twins"}
+    arms = {"unsteered": _bare_arm(metric(0.542, 0.066, 216)), "gated": _bare_arm(metric(0.764, 0.06, 216))}
+    arms["gated"]["reasons"] = {"auroc": "Every score is the same."}
+    for arm in arms.values():
+        arm["matched"] = part | {"accuracy": None, "auroc": None, "vs_unsteered": None}
+    open_verdict = {
+        "arm": "gated", "verdict": "wording_not_ruled_out", "helps": None, "failed_controls": [],
+        "differences": {}, "p": 1.0, "reason": "wording cannot be ruled out: there are no twins",
+    }  # fmt: skip
+    return result | {
         "n_test": 216,
-        "n_train": 861,
-        "arms": {
-            "unsteered": {"accuracy": metric(0.542, 0.066, 216), "auroc": None, "safety_error_rate": None},
-            "gated": {"accuracy": metric(0.764, 0.06, 216), "reasons": {"auroc": "every score is the same"}},
-        },
+        "arms": arms,
+        "matched": part,
+        "choices": _choices() | {"layers_tried": {}, "prompts_tried": [], "strengths_tried": []},
+        "sweep": None,
+        "judged": open_verdict,
+        "exploratory": {},
+        "comparisons": [],
+        "models": {},
         "helps": None,
         "failed_controls": [],
         "conclusion": "Gated steering beats every control, but wording cannot be ruled out.",
+        "near_ties": {},
     }
+
+
+def _bare_arm(accuracy: dict[str, Any]) -> dict[str, Any]:
+    metrics = (
+        "balanced_accuracy", "auroc", "predicted_true_rate", "false_acceptance_rate", "safety_error_rate",
+        "factual_consistency", "answer_word_rate", "vs_unsteered",
+    )  # fmt: skip
+    return {
+        "accuracy": accuracy,
+        **dict.fromkeys(metrics),
+        "calibration": {"brier": None, "ece": None, "bins": [], "risk_coverage": []},
+        "by_category": {},
+        "by_difficulty": {},
+        "reasons": {},
+    }
+
+
+def _other_model() -> dict[str, Any]:
+    """The figures of a second model, unsteered alone."""
+    judged = {
+        "arm": "gated", "verdict": "not_run", "helps": None, "failed_controls": [], "differences": {}, "p": 1.0,
+        "reason": "the declared arm gated was not run",
+    }  # fmt: skip
+    return {
+        "model": "synthetic/Invented-Med",
+        "model_sha256": "c3" * 32,
+        "device": "cpu float32",
+        "helps": None,
+        "failed_controls": [],
+        "conclusion": "gated cannot be said to help the invented specialist.",
+        "judged": judged,
+        "exploratory": {},
+        "arms": {"unsteered": _arm("unsteered") | {"accuracy": metric(0.7191)}},
+        "matched": TWINS,
+        "near_ties": {},
+        "choices": _choices(),
+        "sweep": None,
+        "seconds": 99.5,
+    }
+
+
+def _choices() -> dict[str, Any]:
+    return {
+        "prompt": "verdict-statement-yes-no-4shot-v1",
+        "prompt_given": False,
+        "prompt_only": "verdict-statement-yes-no-8shot-v1",
+        "layer": 21,
+        "strength": 4.0,
+        "offset": -0.3137,
+        "fitted_on": "twins",
+        "layers_tried": {str(layer): 0.6 + 0.0007 * layer * (29 - layer) for layer in range(10, 29)},
+        "prompts_tried": [
+            {"prompt": f"invented-{words}-{shots}shot", "auroc": auroc, "accuracy": accuracy,
+             "predicted_true_rate": 0.4831, "answer_word_rate": 0.9977, "n": 861}
+            for words, shots, auroc, accuracy in (
+                ("yes-no", 4, 0.7131, 0.5597), ("yes-no", 8, 0.6952, 0.6132), ("true-false", 4, 0.4873, 0.4161),
+            )
+        ],
+        "prompts_refused": {},
+        "strengths_tried": [
+            {"strength": strength, "accuracy": accuracy, "rank_quality": 0.6149, "answer_word_rate": 0.9953}
+            for strength, accuracy in ((2.0, 0.7113), (4.0, 0.7487))
+        ],
+        "prior_threshold": -0.4129,
+        "paper": {"layer": 28, "alpha": 1.0, "examples": {"triage": 200}, "norms": {}, "refused": {}},
+        "lexical_reader": "words",
+    }  # fmt: skip
 
 
 def _arm(name: str) -> dict[str, Any]:
@@ -132,10 +213,9 @@ def _arm(name: str) -> dict[str, Any]:
         "answer_word_rate": None if name in ("probe", "lexical") else metric(0.9963, 0.0031),
         "calibration": _calibration(accuracy),
         "by_category": {
-            "triage": {"accuracy": metric(accuracy - 0.0217, 0.05, 401)},
-            "literature": {"accuracy": metric(accuracy + 0.0128, 0.045, 676)},
+            "triage": _breakdown(accuracy - 0.0217, 401), "literature": _breakdown(accuracy + 0.0128, 676),
         },
-        "by_difficulty": {str(level): metric(accuracy + 0.0093 * level, 0.04, 359) for level in (1, 2, 3)},
+        "by_difficulty": {str(level): _breakdown(accuracy + 0.0093 * level, 359) for level in (1, 2, 3)},
         "matched": {
             **TWINS,
             "accuracy": metric(twins, 0.0371, 652),
@@ -148,9 +228,20 @@ def _arm(name: str) -> dict[str, Any]:
     }  # fmt: skip
     if name in ("probe", "lexical"):
         arm["reasons"]["answer_word_rate"] = "no language model answers here"
+    arm["vs_unsteered"] = None
     if name != "unsteered":
         arm["vs_unsteered"] = _against(name, difference, balanced - ARMS["unsteered"][1])
     return arm
+
+
+def _breakdown(accuracy: float, n: int) -> dict[str, Any]:
+    return {
+        "n": n,
+        "accuracy": metric(accuracy, 0.047, n),
+        "balanced_accuracy": None,
+        "false_acceptance_rate": None,
+        "reasons": {"balanced_accuracy": NO_VERIFIER, "false_acceptance_rate": NO_VERIFIER},
+    }
 
 
 def _against(name: str, difference: float, balanced: float) -> dict[str, Any]:
@@ -193,14 +284,13 @@ def _calibration(accuracy: float) -> dict[str, Any]:
         for at in range(10)
     ]
     wrong = 1 - accuracy
-    curve = [
-        {"coverage": at / N_TEST, "risk": wrong * (0.35 + 0.65 * at / N_TEST)} for at in range(1, N_TEST + 1)
-    ]
     return {
-        "brier": 0.31 - 0.17 * accuracy,
-        "ece": 0.2 - 0.13 * accuracy,
+        "brier": metric(0.31 - 0.17 * accuracy),
+        "ece": metric(0.2 - 0.13 * accuracy),
         "bins": bins,
-        "risk_coverage": curve,
+        "risk_coverage": [
+            {"coverage": at / 20, "risk": wrong * (0.35 + 0.65 * at / 20)} for at in range(1, 21)
+        ],
     }
 
 
@@ -217,7 +307,25 @@ def _control(name: str) -> dict[str, Any]:
     }
     figures = {key: {"value": sorted(drawn)[9], "draws": drawn} for key, drawn in draws.items()}
     twins = {"value": 0.5012, "draws": [0.5012 + chance.uniform(-0.03, 0.03) for _ in range(20)]}
-    return {"of": of, **figures, "matched": {**TWINS, "accuracy": twins}, "reasons": {}}
+    return {
+        "of": of,
+        **figures,
+        "predicted_true_rate": None,
+        "false_acceptance_rate": None,
+        "vs_unsteered": {
+            f"{key}_difference": _minus(figures[key], start)
+            for key, start in (
+                ("accuracy", ARMS["unsteered"][0]),
+                ("balanced_accuracy", ARMS["unsteered"][1]),
+            )
+        },
+        "matched": {**TWINS, "accuracy": twins},
+        "reasons": {},
+    }
+
+
+def _minus(drawn: dict[str, Any], start: float) -> dict[str, Any]:
+    return {"value": drawn["value"] - start, "draws": [draw - start for draw in drawn["draws"]]}
 
 
 def _sweep() -> dict[str, Any]:
@@ -228,7 +336,25 @@ def _sweep() -> dict[str, Any]:
         for layer in layers
     ]  # fmt: skip
     balanced = [[value - 0.021 for value in row] for row in grid]
-    return {"layers": layers, "strengths": strengths, "accuracy": grid, "balanced_accuracy": balanced}
+    nothing = [[None] * len(strengths) for _ in layers]
+    return {
+        "strategy": "gated",
+        "reading": "statement",
+        "fitted_on": "twins",
+        "layers": layers,
+        "strengths": strengths,
+        "n_train": 574,
+        "n_measured": 287,
+        "note": "An invented map.",
+        "unsteered": {"accuracy": 0.5313},
+        "accuracy": grid,
+        "balanced_accuracy": balanced,
+        **dict.fromkeys(
+            ("auroc", "predicted_true_rate", "false_acceptance_rate", "answer_word_rate"), nothing
+        ),
+        "seconds": {},
+        "from_cached_states": True,
+    }
 
 
 def finished_run(runs: RunStore, request: EvaluationRequest, result: Mapping[str, Any]) -> Run:

@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse, Response
 from medx_core.errors import NotFound
 from medx_core.evaluation.report.arm_csv import arms_csv
 from medx_core.evaluation.report.page import report_html
+from medx_core.evaluation.result import read_result
 from medx_core.storage.people import Person
 from medx_core.storage.runs import Run
 from web.services import Services
@@ -37,9 +38,9 @@ def _as_json(result: Mapping[str, Any]) -> str:
 
 
 FILES: dict[str, tuple[Written, str]] = {
-    "report.html": (report_html, "text/html; charset=utf-8"),
+    "report.html": (lambda result: report_html(read_result(result)), "text/html; charset=utf-8"),
     "result.json": (_as_json, "application/json"),
-    "arms.csv": (arms_csv, "text/csv; charset=utf-8"),
+    "arms.csv": (lambda result: arms_csv(read_result(result)), "text/csv; charset=utf-8"),
 }
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from datetime import datetime
 
-from medx_core.evaluation.report.comparison import Compared
-from medx_core.evaluation.report.table_values import Cell
+from medx_core.evaluation.report.comparison import Comparison
+from medx_core.evaluation.report.tables import Cell
 from medx_core.questions import Arm
 from medx_core.storage.runs import Run, RunStatus
 from web import wording
@@ -76,10 +76,10 @@ def downloads_html(run: Run) -> str:
     )
 
 
-def comparison_html(first: Run, second: Run, shown: Compared) -> str:
+def comparison_html(first: Run, second: Run, shown: Comparison) -> str:
     """Show two evaluations side by side, as A and B."""
     head = [("", "wide"), ("A", "num"), ("B", "num")]
-    rows = ((escape(what[:1].upper() + what[1:]), _cell(a), _cell(b)) for what, a, b in shown.rows)
+    rows = ((escape(what), _cell(a), _cell(b)) for what, a, b in shown.rows)
     sides = table(head, rows, empty="Neither has figures.", name="Two evaluations side by side")
     names = "".join(
         tag("p", tag("strong", letter) + " " + escape(run_title(run)))
@@ -116,7 +116,7 @@ def evidence_html(evidence: Evidence, view: QuestionView) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    small = " ".join(part for part in (cell.small, cell.more) if part)
+    small = " ".join(part for part in (cell.small, cell.remark) if part)
     return escape(cell.text) + (tag("small", escape(small)) if small else "")
 
 
@@ -140,10 +140,10 @@ def _running_since(run: Run, now: datetime) -> str:
 
 def _waiting(ahead: int, *, worker_seen: bool) -> str:
     if not worker_seen:
-        return "No worker has been seen lately. The evaluation is kept and begins once one is running."
+        return "No evaluation worker has been seen lately. The evaluation is kept and begins once one is running."
     if ahead:
         return f"Waiting: {ahead} evaluation{'s' if ahead != 1 else ''} before this one."
-    return "Waiting for a worker to begin it."
+    return "Waiting for the evaluation worker to begin it."
 
 
 def _outcome(run: Run) -> str:

@@ -4,22 +4,28 @@ import csv
 from io import StringIO
 
 from medx_core.evaluation.report.arm_csv import arms_csv
-from medx_core.evaluation.report.comparison import compared
+from medx_core.evaluation.report.comparison import Comparison, comparison
+from medx_core.evaluation.result import read_result
 from tests.evaluation_results import bare_result, synthetic_result
+
+
+def compared(first: dict, second: dict) -> Comparison:
+    return comparison(read_result(first), read_result(second))
 
 
 def test_figures_of_the_unsteered_and_the_judged_arm_stand_side_by_side():
     other = synthetic_result() | {"helps": True, "failed_controls": []}
+    other["judged"] |= {"verdict": "helps", "helps": True, "failed_controls": []}
     other["arms"]["gated"]["false_acceptance_rate"]["value"] = 0.5
     rows = {
         what: (a.text.replace("\u202f", " "), b.text.replace("\u202f", " "))
         for what, a, b in compared(synthetic_result(), other).rows
     }
-    assert rows["steering"] == ("Not shown to help", "Helps")
-    assert rows["arm judged"] == ("Gated", "Gated")
-    assert rows["false accepted, unsteered"] == ("13.1 %", "13.1 %")
-    assert rows["false accepted, judged arm"] == ("36.2 %", "50.0 %")
-    assert rows["wording-free, judged arm"] == ("61.4 %", "61.4 %")
+    assert rows["Steering"] == ("Not shown to help", "Helps")
+    assert rows["Arm judged"] == ("Gated", "Gated")
+    assert rows["False accepted, unsteered"] == ("13.1 %", "13.1 %")
+    assert rows["False accepted, judged arm"] == ("36.2 %", "50.0 %")
+    assert rows["Wording-free, judged arm"] == ("61.4 %", "61.4 %")
 
 
 def test_it_is_said_what_is_the_same_and_what_is_not():
@@ -33,19 +39,19 @@ def test_it_is_said_what_is_the_same_and_what_is_not():
 def test_a_wording_free_part_that_is_not_valid_is_marked():
     weak = synthetic_result()
     weak["arms"]["gated"]["matched"]["valid"] = False
-    [cell] = [a for what, a, _ in compared(weak, weak).rows if what.startswith("wording-free")]
-    assert cell.more == "not valid"
+    [cell] = [a for what, a, _ in compared(weak, weak).rows if what.startswith("Wording-free")]
+    assert cell.remark == "not valid"
 
 
 def test_what_neither_measured_has_no_row():
     found = [what for what, _, _ in compared(bare_result(), bare_result()).rows]
-    assert "accuracy, judged arm" in found
-    assert not [what for what in found if what.startswith(("safety", "wording"))]
+    assert "Accuracy, judged arm" in found
+    assert not [what for what in found if what.startswith(("Safety", "Wording"))]
 
 
 def test_the_table_of_arms_is_unrounded_and_no_spreadsheet_runs_it():
     result = synthetic_result() | {"model": "=cmd()"}
-    rows = {row["arm"]: row for row in csv.DictReader(StringIO(arms_csv(result)))}
+    rows = {row["arm"]: row for row in csv.DictReader(StringIO(arms_csv(read_result(result))))}
     assert set(rows) == set(result["arms"])
     assert rows["gated"]["model"] == "'=cmd()"
     accuracy = result["arms"]["gated"]["accuracy"]

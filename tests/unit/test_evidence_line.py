@@ -25,7 +25,7 @@ def test_the_evidence_line_names_what_was_not_beaten_and_what_stays_open():
         in evidence_line(result)
     )
     assert "not shown to help (+2.8 points" in evidence_line(result, arm="paper")
-    assert evidence_line(bare_result()).endswith(": wording cannot be ruled out.")
+    assert ": wording cannot be ruled out." in evidence_line(bare_result())
 
 
 def test_twins_without_their_control_say_once_that_plausibility_was_not_told_apart():

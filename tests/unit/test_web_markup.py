@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medx_core.answering.row_vectors import NO_VECTOR, NOT_FOR_TEXT, NOT_ROUTED, OTHER_PROMPT
+from medx_core.answering import NO_VECTOR, NOT_FOR_TEXT, NOT_ROUTED, OTHER_PROMPT
 from medx_core.categories import Category, Route, RouteSource
 from medx_core.clock import utc_now
 from medx_core.jobs.snapshots import ItemSnapshot, JobSnapshot, Progress, StoredAnswer

@@ -5,7 +5,7 @@ from typing import Any
 import gradio as gr
 
 from medx_core.errors import MedxError
-from medx_core.evaluation.report.arm_words import TITLES
+from medx_core.evaluation.report.words import arm_title
 from medx_core.evaluation.request import DECLARED, EXTRA_ARMS, STEERED
 from medx_core.storage.people import Person, Role
 from web import evaluations
@@ -46,7 +46,7 @@ def build_start(services: Services) -> gr.Textbox:
     with gr.Row():
         seed = gr.Number(1, label="Seed", precision=0, minimum=0, min_width=110, scale=1)
         declared = gr.Dropdown(
-            [(TITLES[name], name) for name in STEERED],
+            [(arm_title(name), name) for name in STEERED],
             value=DECLARED,
             label="Judge this arm",
             info="declared beforehand; the others are exploratory",
@@ -54,18 +54,18 @@ def build_start(services: Services) -> gr.Textbox:
             scale=2,
         )
         extra = gr.CheckboxGroup(
-            [(TITLES[name], name) for name in EXTRA_ARMS], label="Run these too", min_width=220, scale=2
+            [(arm_title(name), name) for name in EXTRA_ARMS], label="Run these too", min_width=220, scale=2
         )
-    found = gr.HTML(elem_id="medx-eval-check")
+    check = gr.HTML(elem_id="medx-eval-check")
     begin = gr.Button("Start", variant="primary", elem_id="medx-eval-start", scale=0, min_width=140)
     started = gr.Textbox(visible="hidden")
     fields = [source, path, preset, sample, train, test, seed, declared, extra]
     form, guard = _StartPart(services), guarded(services, Role.ADMIN)
     source.change(guard(form.choose_source), [source], [uploading, preset], **QUIET, concurrency_limit=8)
     preset.change(guard(form.choose_sizes), [preset], [own], **QUIET, concurrency_limit=8)
-    changes = [one.change for one in (source, path, preset, sample, train, test, declared, extra)]
+    changes = [field.change for field in (source, path, preset, sample, train, test, declared, extra)]
     looking = {"concurrency_limit": 2, "trigger_mode": "always_last"}
-    gr.on(changes, guard(form.look), fields, [found], **QUIET, **looking)
+    gr.on(changes, guard(form.look), fields, [check], **QUIET, **looking)
     begin.click(guard(form.start), fields, [started], **QUIET, concurrency_limit=2)
     return started
 
@@ -86,7 +86,7 @@ class _StartPart:
         return gr.update(visible=preset == OWN_SIZES)
 
     def look(self, person: Person, *values: Any) -> str:  # noqa: ARG002 - as above
-        """Say what would be run, or what is still missing; nothing is queued."""
+        """Say what would be run, or what is still missing, without queueing anything."""
         try:
             return checked_html(evaluations.checked(self._services, StartForm(*values)))
         except MedxError as error:

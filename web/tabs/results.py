@@ -6,8 +6,9 @@ import gradio as gr
 
 from medx_core.clock import utc_now
 from medx_core.errors import MedxError
-from medx_core.evaluation.report.comparison import compared
+from medx_core.evaluation.report.comparison import comparison
 from medx_core.evaluation.report.page import results_section, stylesheet
+from medx_core.evaluation.result import read_result
 from medx_core.job_execution.evaluation_run import EVALUATION, EVALUATOR
 from medx_core.storage.people import Person, Role
 from medx_core.storage.runs import Run, RunStatus
@@ -150,8 +151,8 @@ class _ResultsPage:
         if not other or other == run.public_id or run.result is None:
             return ""
         second = finished_evaluation(self._services, other)
-        return comparison_html(run, second, compared(run.result, second.result or {}))
+        return comparison_html(run, second, comparison(read_result(run.result), read_result(second.result)))
 
 
 def _report(run: Run) -> str:
-    return "" if run.result is None else tag("style", stylesheet()) + results_section(run.result)
+    return "" if run.result is None else tag("style", stylesheet()) + results_section(read_result(run.result))

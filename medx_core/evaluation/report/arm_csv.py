@@ -1,54 +1,48 @@
-"""The table of arms as CSV, one row an arm, unrounded, safe to open in a spreadsheet."""
+"""The table of arms as CSV: one row per arm, unrounded, safe to open in a spreadsheet."""
 
 import csv
 from collections.abc import Iterator
 from io import StringIO
 
 from medx_core.data.result_files import guarded
-from medx_core.evaluation.report.arm_words import METRICS
-from medx_core.evaluation.report.readings import Arm, Evaluation, Figure, Json, evaluation, figure, part
+from medx_core.evaluation.report.words import METRICS, NamedArm, arms_in_order
+from medx_core.evaluation.result import ControlResult, DrawnMetric, EvaluationResult, Metric
 
-MATCHED = ("accuracy", "auroc", "association", "excess")
 DIFFERENCES = ("accuracy_difference", "balanced_accuracy_difference")
 COUNTS = ("helped", "harmed", "mcnemar_p")
+WORDING_FREE = ("accuracy", "auroc", "association", "excess")
 
 
-def arms_csv(result: Json) -> str:
-    """Return the arms with every figure's value, ends of interval and number of items."""
-    evaluated = evaluation(result)
-    rows = [dict(_cells(evaluated, arm)) for arm in evaluated.arms]
-    columns = list(dict.fromkeys(name for row in rows for name in row))
+def arms_csv(result: EvaluationResult) -> str:
+    """Return the arms with the value, both ends of the interval and the number of items of every figure."""
+    rows = [dict(_cells(result, arm)) for arm in arms_in_order(result)]
     out = StringIO()
     writer = csv.writer(out, lineterminator="\r\n")
-    writer.writerow(columns)
-    for row in rows:
-        writer.writerow([guarded(row.get(name, "")) for name in columns])
+    writer.writerow(rows[0] if rows else [])
+    writer.writerows([guarded(cell) for cell in row.values()] for row in rows)
     return out.getvalue()
 
 
-def _cells(evaluated: Evaluation, arm: Arm) -> Iterator[tuple[str, str]]:
-    yield "model", str(evaluated.result.get("model", ""))
+def _cells(result: EvaluationResult, arm: NamedArm) -> Iterator[tuple[str, str]]:
+    """Return every cell of a row with the name of its column; all rows have the same columns."""
+    figures, matched = arm.result, arm.result.matched
+    yield "model", result.model
     yield "arm", arm.name
-    yield "control_of", arm.of or ""
+    yield "control_of", figures.of if isinstance(figures, ControlResult) else ""
     for metric in METRICS:
-        yield from _figure_cells(metric, arm.figure(metric))
-    against, matched = part(arm.data, "vs_unsteered"), part(arm.data, "matched")
+        yield from _figure(metric, getattr(figures, metric, None))
     for name in DIFFERENCES:
-        yield from _figure_cells(name, figure(against.get(name)))
+        yield from _figure(name, getattr(figures.vs_unsteered, name, None))
     for name in COUNTS:
-        yield name, _written(figure(against.get(name)))
-    yield "matched_kind", str(matched.get("kind", ""))
-    yield "matched_valid", str(matched.get("valid", "")).lower()
-    for name in MATCHED:
-        yield from _figure_cells(f"matched_{name}", figure(matched.get(name)))
+        value = getattr(figures.vs_unsteered, name, None)
+        yield name, "" if value is None else repr(value)
+    yield "matched_kind", matched.kind or ""
+    yield "matched_valid", str(matched.valid).lower()
+    for name in WORDING_FREE:
+        yield from _figure(f"matched_{name}", getattr(matched, name, None))
 
 
-def _figure_cells(name: str, shown: Figure | None) -> Iterator[tuple[str, str]]:
-    yield name, _written(shown)
-    yield f"{name}_low", "" if shown is None or shown.low is None else repr(shown.low)
-    yield f"{name}_high", "" if shown is None or shown.high is None else repr(shown.high)
-    yield f"{name}_n", "" if shown is None or shown.n is None else str(shown.n)
-
-
-def _written(shown: Figure | None) -> str:
-    return "" if shown is None else repr(shown.value)
+def _figure(name: str, figure: Metric | DrawnMetric | None) -> Iterator[tuple[str, str]]:
+    yield name, "" if figure is None else repr(figure.value)
+    for end in ("low", "high", "n"):
+        yield f"{name}_{end}", repr(getattr(figure, end)) if isinstance(figure, Metric) else ""

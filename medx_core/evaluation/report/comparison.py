@@ -1,97 +1,69 @@
-"""The main figures of two evaluations side by side, and whether they may be compared at all."""
+"""The main figures of two evaluations side by side, and whether they can be compared at all."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
-from medx_core.evaluation.number_format import NOTHING, count, number
-from medx_core.evaluation.report.readings import (
-    UNSTEERED,
-    Evaluation,
-    Json,
-    evaluation,
-    wording_free,
-)
-from medx_core.evaluation.report.table_values import Cell, figure_cell, spoken, wording_free_cell
-from medx_core.evaluation.report.verdict_words import verdict
+from medx_core.evaluation.number_format import count
+from medx_core.evaluation.report.tables import EMPTY, Cell, figure_cell, wording_free_cell
+from medx_core.evaluation.report.words import METRICS, arm_title, verdict_badge, writer
+from medx_core.evaluation.result import UNSTEERED, EvaluationResult
 
-METRICS = (
-    ("false_acceptance_rate", "false accepted"),
-    ("accuracy", "accuracy"),
-    ("balanced_accuracy", "balanced accuracy"),
-    ("auroc", "AUROC"),
-    ("safety_error_rate", "safety error"),
-)
-SAME = (("model_sha256", "model"), ("data_sha256", "data"), ("seed", "seed"))
-MISSING = Cell(NOTHING)
+COMPARED_METRICS = (
+    "false_acceptance_rate", "accuracy", "balanced_accuracy", "auroc", "safety_error_rate",
+)  # fmt: skip
+MUST_AGREE = {"model_sha256": "model", "data_sha256": "data", "seed": "seed"}
 
 
 @dataclass(frozen=True)
-class Compared:
-    """`rows` are (what, first, second); `remarks` say what is the same and what is not."""
+class Comparison:
+    """`rows` are (title, first, second); `remarks` say what the two have in common and where they differ."""
 
     rows: tuple[tuple[str, Cell, Cell], ...]
     remarks: tuple[str, ...]
 
 
-def compared(first: Json, second: Json) -> Compared:
-    """Return what a reader compares: verdicts, and the figures of the unsteered and the declared arm of both."""
-    both = evaluation(first), evaluation(second)
+def comparison(first: EvaluationResult, second: EvaluationResult) -> Comparison:
+    """Return verdicts and figures of the unsteered and the judged arm of both; what neither has gets no row."""
+
+    def row(title: str, cell: Callable[[EvaluationResult], Cell]) -> tuple[str, Cell, Cell]:
+        return title, cell(first), cell(second)
+
     rows = [
-        _row("steering", both, lambda one: Cell(verdict(one)[1])),
-        _row("arm judged", both, lambda one: Cell(_title(one))),
-        _row("test items", both, lambda one: Cell(_count(one.result.get("n_test")))),
+        row("Steering", lambda result: Cell(verdict_badge(result)[1])),
+        row("Arm judged", lambda result: Cell(arm_title(result.judged.arm))),
+        row("Test items", lambda result: Cell(count(result.n_test))),
     ]
-    for metric, title in METRICS:
-        rows.append(_row(f"{title}, unsteered", both, partial(_cell, metric=metric, declared=False)))
-        rows.append(_row(f"{title}, judged arm", both, partial(_cell, metric=metric, declared=True)))
-    rows.append(_row("wording-free, judged arm", both, _wording_free))
-    shown = tuple(row for row in rows if row[1:] != (MISSING, MISSING))
-    return Compared(shown, tuple(_remarks(both)))
+    for metric in COMPARED_METRICS:
+        title = METRICS[metric].title
+        rows.append(row(f"{title}, unsteered", partial(_unsteered, metric)))
+        rows.append(row(f"{title}, judged arm", partial(_judged, metric)))
+    rows.append(row("Wording-free, judged arm", _wording_free))
+    return Comparison(tuple(cells for cells in rows if cells[1:] != (EMPTY, EMPTY)), _remarks(first, second))
 
 
-def _row(
-    what: str, both: tuple[Evaluation, Evaluation], cell: Callable[[Evaluation], Cell]
-) -> tuple[str, Cell, Cell]:
-    return what, cell(both[0]), cell(both[1])
+def _unsteered(metric: str, result: EvaluationResult) -> Cell:
+    return figure_cell(getattr(result.arm(UNSTEERED), metric, None), writer(metric))
 
 
-def _cell(evaluated: Evaluation, *, metric: str, declared: bool) -> Cell:
-    arm = evaluated.arm(evaluated.declared if declared else UNSTEERED)
-    shown = arm.figure(metric) if arm else None
-    return figure_cell(shown, spoken(metric)) if shown else MISSING
+def _judged(metric: str, result: EvaluationResult) -> Cell:
+    return figure_cell(getattr(result.arm(result.judged.arm), metric, None), writer(metric))
 
 
-def _wording_free(evaluated: Evaluation) -> Cell:
-    arm = evaluated.arm(evaluated.declared)
-    shown = wording_free_cell(arm, "accuracy") if arm else None
-    if shown is None:
-        return MISSING
-    return shown if wording_free(evaluated.result, arm).get("valid") else replace(shown, more="not valid")
+def _wording_free(result: EvaluationResult) -> Cell:
+    arm = result.arm(result.judged.arm)
+    return wording_free_cell(arm) if arm else EMPTY
 
 
-def _remarks(both: tuple[Evaluation, Evaluation]) -> list[str]:
-    first, second = (one.result for one in both)
-    same = [name for key, name in SAME if first.get(key) == second.get(key) is not None]
-    other = [name for key, name in SAME if first.get(key) != second.get(key)]
-    said = [f"The same in both: {', '.join(same)}."] if same else []
-    if {"model", "data"} & set(other):
-        said.append(
-            f"Not the same: {', '.join(other)}. A difference between the columns may come from that, not from steering."
+def _remarks(first: EvaluationResult, second: EvaluationResult) -> tuple[str, ...]:
+    same = [name for key, name in MUST_AGREE.items() if getattr(first, key) == getattr(second, key)]
+    differ = [name for name in MUST_AGREE.values() if name not in same]
+    remarks = [f"The same in both: {', '.join(same)}."] if same else []
+    if differ:
+        why = (
+            "The columns rest on other draws of the same statements."
+            if differ == ["seed"]
+            else "A difference between the columns may come from that, not from steering."
         )
-    elif other:
-        said.append(
-            f"Not the same: {', '.join(other)}. The columns rest on other draws of the same statements."
-        )
-    said.append("Intervals are those of each evaluation alone; the two are not paired.")
-    return said
-
-
-def _title(evaluated: Evaluation) -> str:
-    arm = evaluated.arm(evaluated.declared)
-    return arm.title if arm else evaluated.declared
-
-
-def _count(value: object) -> str:
-    known = number(value)
-    return MISSING.text if known is None else count(int(known))
+        remarks.append(f"Not the same: {', '.join(differ)}. {why}")
+    return (*remarks, "The intervals are those of each evaluation alone; the two are not paired.")

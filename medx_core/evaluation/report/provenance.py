@@ -1,137 +1,102 @@
-"""Everything an evaluation was made with, so that a reader can make it again: settings, choices, hashes, notes."""
+"""Everything an evaluation was made with, so that a reader can make it again: settings, choices, versions, hashes."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from medx_core.evaluation.number_format import NOTHING, count, number, written
-from medx_core.evaluation.report.readings import Evaluation, Json, part
-from medx_core.evaluation.report.table_values import Cell, Column, Row, Table
+from pydantic import BaseModel
 
-SHOWN_ELSEWHERE = (
-    "arms", "comparisons", "conclusion", "exploratory", "failed_controls", "helps", "judged", "matched", "models",
-    "sweep",
-)  # fmt: skip
-SHORT_HASH = 12
+from medx_core.evaluation.number_format import count, written
+from medx_core.evaluation.report.tables import Cell, Head, Row, Table
+from medx_core.evaluation.report.words import arm_title
+from medx_core.evaluation.result import EvaluationResult
+
+SHOWN_ELSEWHERE = {
+    "arms", "comparisons", "conclusion", "exploratory", "failed_controls", "helps", "judged", "layers_tried", "matched",
+    "models", "sweep",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Fact:
-    """One named value; `full` is the whole of what `value` shortens."""
+    """A named value; `hover` is more about it: the whole of a shortened value, or what it means."""
 
     name: str
     value: str
-    full: str = ""
+    hover: str = ""
 
 
-def compared(evaluated: Evaluation) -> list[Fact]:
+def main_facts(result: EvaluationResult) -> list[Fact]:
     """Return what was compared, in the few facts that belong under the conclusion."""
-    result = evaluated.result
-    choices = choices_of(evaluated)
-    declared = evaluated.arm(evaluated.declared)
-    facts = [
-        Fact("Model", _several(result.get("model")), written(result.get("model_sha256"))),
-        Fact("Declared beforehand", declared.title if declared else evaluated.declared, evaluated.declared),
-        Fact("Test items", _whole(result.get("n_test"))),
-        Fact("Training items", _whole(result.get("n_train"))),
-        Fact("Prompt", written(choices.get("prompt") or part(result, "choices").get("prompt"))),
-        Fact("Layer, strength", _setting(choices)),
-        Fact("Data", _data(result), written(result.get("data_sha256"))),
-        Fact("Seed", written(result.get("seed"))),
+    choices, declared = result.choices, result.judged.arm
+    setting = f"{choices.layer}, {written(choices.strength)}"
+    if declared == "paper":
+        setting = f"{choices.paper.layer}, {written(choices.paper.alpha)}"
+    return [
+        Fact("Model", result.model, result.model_sha256),
+        Fact("Declared beforehand", arm_title(declared), declared),
+        Fact("Test items", count(result.n_test)),
+        Fact("Training items", count(result.n_train)),
+        Fact("Prompt", choices.prompt),
+        Fact("Layer, strength", setting),
+        Fact("Data", result.data, result.data_sha256),
+        Fact("Seed", str(result.seed)),
     ]
-    return [fact for fact in facts if fact.value not in ("", NOTHING)]
 
 
-def choices_of(evaluated: Evaluation) -> Json:
-    """Return what was chosen for the declared arm: its own choices where they are kept by arm."""
-    choices = part(evaluated.result, "choices")
-    return part(choices, evaluated.declared) or choices
-
-
-def _data(result: Json) -> str:
-    name = result.get("data")
-    return name if isinstance(name, str) and name else _short(result.get("data_sha256"))
-
-
-def all_facts(result: Json) -> list[tuple[str, list[Fact]]]:
-    """Return every value of the result that no other part of the report shows, in groups as they stand in it."""
-    rest = _rest(result)
-    single = {key: value for key, value in rest.items() if not isinstance(value, Mapping)}
-    groups = [("run", single), *((key, part(rest, key)) for key in rest if key not in single)]
-    read = [(name, [Fact(key, value) for key, value in _flat(data, "")]) for name, data in groups]
-    return [(name.replace("_", " "), facts) for name, facts in read if facts]
-
-
-def all_tables(result: Json) -> list[Table]:
-    """Return every list of objects among them, such as the prompts that were tried, as a table."""
-    return list(_tables(_rest(result), ""))
-
-
-def _rest(result: Json) -> Json:
-    return {key: value for key, value in result.items() if key not in SHOWN_ELSEWHERE}
-
-
-def _is_table(value: object) -> bool:
-    return isinstance(value, list | tuple) and bool(value) and all(isinstance(one, Mapping) for one in value)
-
-
-def _is_profile(value: object) -> bool:
-    """Whether this is a figure for each layer, or the like: an object whose names are all numbers."""
-    return isinstance(value, Mapping) and bool(value) and all(str(key).isdecimal() for key in value)
-
-
-def _flat(data: Json, before: str) -> Iterator[tuple[str, str]]:
-    for key, value in data.items():
-        name = f"{before}{key}"
-        if _is_profile(value):
+def all_facts(result: EvaluationResult) -> list[tuple[str, list[Fact]]]:
+    """Return every value that no other part of the report shows, grouped as in the JSON."""
+    groups: dict[str, list[Fact]] = {"run": []}
+    for name, field in type(result).model_fields.items():
+        value = getattr(result, name)
+        if name in SHOWN_ELSEWHERE:
             continue
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{name} · ")
-        elif isinstance(value, list | tuple):
-            if not _is_table(value):
-                yield name, ", ".join(written(one) for one in value) or NOTHING
+        if isinstance(value, BaseModel | Mapping):
+            groups[name.replace("_", " ")] = list(_facts(value, "", field.description or ""))
         else:
-            yield name, written(value)
+            groups["run"].append(Fact(name, written(value), field.description or ""))
+    groups |= {name: list(_facts(model, "", "")) for name, model in result.models.items()}
+    return [(name, facts) for name, facts in groups.items() if facts]
 
 
-def _tables(data: Json, before: str) -> Iterator[Table]:
-    for key, value in data.items():
-        name = f"{before}{key}"
-        if _is_profile(value):
-            yield _table(name, [{"key": one, "value": figure} for one, figure in value.items()])
-        elif isinstance(value, Mapping):
-            yield from _tables(value, f"{name} · ")
-        elif _is_table(value):
-            yield _table(name, value)
-
-
-def _table(name: str, entries: list[Json]) -> Table:
-    keys = list(dict.fromkeys(str(key) for entry in entries for key in entry))
-    first, others = keys[0], keys[1:]
-    rows = tuple(
-        Row(written(entry.get(first)), "", tuple(Cell(written(entry.get(key))) for key in others))
-        for entry in entries
+def all_tables(result: EvaluationResult) -> list[Table]:
+    """Return every list among them as a table: the prompts, layers and strengths that were tried."""
+    choices = result.choices
+    layers = Table(
+        "choices · layers_tried",
+        (Head("rank quality"),),
+        tuple(Row(str(layer), (Cell(written(value)),)) for layer, value in choices.layers_tried.items()),
     )
-    return Table(name, tuple(Column(key) for key in others), rows)
+    tried = {"prompts_tried": choices.prompts_tried, "strengths_tried": choices.strengths_tried}
+    tables = [_table(f"choices · {name}", entries) for name, entries in tried.items() if entries]
+    return [*tables, *([layers] if layers.rows else [])]
 
 
-def _several(value: object) -> str:
-    if isinstance(value, list | tuple):
-        return ", ".join(_several(one) for one in value)
-    if isinstance(value, Mapping):
-        return ", ".join(str(one) for one in value)
-    return written(value)
+def _facts(value: BaseModel | Mapping[object, object], before: str, description: str) -> Iterator[Fact]:
+    """Return the single values inside a value, named by their paths; tables are left out."""
+    if isinstance(value, BaseModel):
+        fields = type(value).model_fields
+        entries = {name: (getattr(value, name), fields[name].description or "") for name in fields}
+    else:
+        entries = {str(key): (inner, description) for key, inner in value.items()}
+    for key, (inner, meaning) in entries.items():
+        if key in SHOWN_ELSEWHERE:
+            continue
+        if isinstance(inner, BaseModel | Mapping):
+            yield from _facts(inner, f"{before}{key} · ", meaning)
+        elif isinstance(inner, tuple):
+            if not any(isinstance(entry, BaseModel) for entry in inner):
+                yield Fact(f"{before}{key}", ", ".join(map(written, inner)) or written(None), meaning)
+        else:
+            yield Fact(f"{before}{key}", written(inner), meaning)
 
 
-def _whole(value: object) -> str:
-    known = number(value)
-    return NOTHING if known is None else count(int(known))
-
-
-def _short(value: object) -> str:
-    text = written(value)
-    return f"{text[:SHORT_HASH]}…" if len(text) > SHORT_HASH else text
-
-
-def _setting(choices: Json) -> str:
-    layer, strength = choices.get("layer"), choices.get("strength")
-    return "" if layer is None and strength is None else f"{_several(layer)}, {_several(strength)}"
+def _table(title: str, entries: tuple[BaseModel, ...]) -> Table:
+    """Return a table of values of one type, one row per value; the first field is the head of the row."""
+    fields = type(entries[0]).model_fields
+    _, *names = fields
+    rows = (tuple(written(getattr(entry, name)) for name in fields) for entry in entries)
+    return Table(
+        title,
+        tuple(Head(name, fields[name].description or "") for name in names),
+        tuple(Row(first, tuple(map(Cell, others))) for first, *others in rows),
+    )

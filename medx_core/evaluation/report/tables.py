@@ -1,0 +1,329 @@
+"""The tables of the report as typed values; `templates/tables.html` writes them."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from medx_core.evaluation.number_format import NOTHING, count, fraction, p_value, percent, points
+from medx_core.evaluation.report.arm_words import arm_in_text, capital, reason_in_text
+from medx_core.evaluation.report.words import METRICS, NamedArm, arm_title, arms_in_order, writer
+from medx_core.evaluation.result import (
+    ArmResult,
+    ControlResult,
+    DrawnMetric,
+    EvaluationResult,
+    Figures,
+    Metric,
+    PairedDifference,
+)
+
+Writer = Callable[[float], str]
+
+ARM_METRICS = (
+    "false_acceptance_rate", "accuracy", "balanced_accuracy", "auroc", "predicted_true_rate", "safety_error_rate",
+    "factual_consistency", "answer_word_rate",
+)  # fmt: skip
+BREAKDOWN_METRICS = ("accuracy", "balanced_accuracy", "false_acceptance_rate")
+ON_TWINS = {
+    "association": "excess on twins",
+    "association_gain": "excess on twins, minus that of the unsteered model",
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A figure with its interval in small letters, a remark, and the number of items it rests on."""
+
+    text: str
+    small: str = ""
+    remark: str = ""
+    n: int | None = None
+
+
+@dataclass(frozen=True)
+class Head:
+    """The head of a column; `n` is the number of items where it is the same for the whole column."""
+
+    title: str
+    meaning: str = ""
+    n: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row; `name` is the name of an arm in the JSON, `note` what else is written below the title."""
+
+    title: str
+    cells: tuple[Cell, ...]
+    name: str = ""
+    note: str = ""
+    tone: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table; `notes` are sentences below it."""
+
+    title: str
+    heads: tuple[Head, ...]
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table of arms, and how its cells are made; without any figure it is left out unless `always`."""
+
+    title: str
+    cell: Callable[[ArmResult | ControlResult], Cell]
+    meaning: str = ""
+    always: bool = False
+
+
+EMPTY = Cell(NOTHING)
+
+
+def figure_cell(figure: Metric | DrawnMetric | None, write: Writer) -> Cell:
+    """Return the cell of a figure with its interval, or with the range of its draws."""
+    if figure is None:
+        return EMPTY
+    if isinstance(figure, DrawnMetric):
+        return Cell(write(figure.value), _range(min(figure.draws), max(figure.draws), write))
+    return Cell(write(figure.value), _range(figure.low, figure.high, write), n=figure.n)
+
+
+def _range(low: float, high: float, write: Writer) -> str:
+    low_text, high_text = (write(end).removesuffix("%").removeprefix("+").strip() for end in (low, high))
+    return f"{low_text} to {high_text}"
+
+
+def wording_free_cell(arm: ArmResult | ControlResult) -> Cell:
+    """Return the wording-free accuracy, marked where the wording-free part is not valid."""
+    cell = figure_cell(arm.matched.accuracy, percent)
+    return cell if cell is EMPTY or arm.matched.valid else replace(cell, remark="not valid")
+
+
+def arm_table(figures: Figures) -> Table:
+    """Return every arm with its raw and wording-free figures; false acceptance comes before accuracy."""
+    columns = [
+        _column(METRICS[metric].title, writer(metric), metric, meaning=METRICS[metric].meaning)
+        for metric in ARM_METRICS
+    ]
+    columns.insert(
+        2, Column("Wording-free", wording_free_cell, "accuracy where wording gives nothing away", always=True)
+    )
+    columns += [
+        Column(
+            "Helped / harmed", _changed, "wrong unsteered and right here / right unsteered and wrong here"
+        ),
+        Column("McNemar p", _p, "exact, against unsteered, two-sided"),
+    ]
+    return _table_of_arms("All arms", figures, columns, notes=_missing_figures(figures))
+
+
+def wording_free_table(figures: Figures) -> Table:
+    """Return the wording-free figures of every arm, with the association control and the excess."""
+    columns = [
+        _column("Wording-free accuracy", percent, "matched", "accuracy"),
+        _column(
+            "Against unsteered", points, "matched", "vs_unsteered", "accuracy_difference",
+            meaning="its paired difference, in points",
+        ),
+        _column("AUROC", fraction, "matched", "auroc"),
+        _column(
+            "Association control", percent, "matched", "association",
+            meaning="share of pairs, both false, in which the original scores higher",
+        ),
+        _column(
+            "Excess", points, "matched", "excess",
+            meaning="wording-free accuracy minus the association control, in points",
+        ),
+        _column(
+            "Excess, same kinds", points, "matched", "excess_same_kinds",
+            meaning="the same for the twins alone whose kind of word is exchanged in the control too",
+        ),
+    ]  # fmt: skip
+    return _table_of_arms("Wording-free figures", figures, columns)
+
+
+def breakdown_tables(figures: Figures) -> list[Table]:
+    """Return the two kinds of safety error, and each metric by category and by difficulty."""
+    safety = [
+        _column("FALSE answered TRUE", percent, "safety_error_rate", "false_acceptance"),
+        _column("TRUE answered FALSE", percent, "safety_error_rate", "false_rejection"),
+    ]
+    tables = [_table_of_arms("Safety error in its two kinds", figures, safety)]
+    for breakdown in ("by_category", "by_difficulty"):
+        groups = dict.fromkeys(
+            group for arm in figures.arms.values() for group in getattr(arm, breakdown, {})
+        )
+        for metric in BREAKDOWN_METRICS:
+            title = f"{METRICS[metric].title} {breakdown.replace('_', ' ')}"
+            columns = [_column(group, writer(metric), breakdown, group, metric) for group in groups]
+            tables.append(_table_of_arms(title, figures, columns))
+    return [table for table in tables if table.rows]
+
+
+def calibration_tables(figures: Figures) -> list[Table]:
+    """Return Brier score and calibration error of the arms, and the calibration bins of each."""
+    columns = [
+        _column("Brier score", fraction, "calibration", "brier"),
+        _column("Calibration error (ECE)", fraction, "calibration", "ece"),
+    ]
+    heads = tuple(map(Head, ("Probability of TRUE", "Share TRUE", "Items")))
+    bins = [
+        Table(
+            arm.title,
+            heads,
+            tuple(
+                Row(f"Bin {place}", (Cell(percent(one.mean_score)), Cell(percent(one.share_true)), Cell(count(one.n))))
+                for place, one in enumerate(arm.result.calibration.bins, start=1)
+            ),
+        )
+        for arm in arms_in_order(figures)
+        if isinstance(arm.result, ArmResult)
+    ]  # fmt: skip
+    return [table for table in (_table_of_arms("Calibration", figures, columns), *bins) if table.rows]
+
+
+def judgement_table(figures: Figures) -> Table:
+    """Return the differences that the verdict on the declared arm rests on, control by control."""
+    judged, rows = figures.judged, []
+    for control, difference in judged.differences.items():
+        on_twins = ON_TWINS.get(control)
+        wording_free = on_twins is not None or control.startswith("matched_")
+        beaten = "yes" if figures.matched.valid or not wording_free else "not counted"
+        cells = (
+            figure_cell(difference, points),
+            Cell("no" if control in judged.failed_controls else beaten),
+            Cell(count(difference.n) if difference else NOTHING),
+            Cell(on_twins or ("wording-free accuracy" if wording_free else "balanced accuracy")),
+        )
+        rows.append(Row(capital(arm_in_text(control.removeprefix("matched_"))), cells))
+    heads = tuple(map(Head, ("Difference, points", "Beaten", "n", "Measured in")))
+    notes = (f"The largest p of these comparisons: {p_value(judged.p)}.",)
+    return Table("What the verdict rests on", heads, tuple(rows), notes)
+
+
+def exploratory_table(figures: Figures) -> Table:
+    """Return the verdicts on the arms that were not declared, with Holm's correction for trying many."""
+    said = {True: "helps", False: "not shown to help", None: "open"}
+    rows = tuple(
+        Row(
+            arm_title(name),
+            (
+                Cell(said[judged.helps]),
+                Cell(p_value(judged.p)),
+                Cell(NOTHING if judged.p_holm is None else p_value(judged.p_holm)),
+                Cell("; ".join(map(arm_in_text, judged.failed_controls)) or NOTHING),
+            ),
+            name,
+        )
+        for name, judged in figures.exploratory.items()
+    )
+    return Table(
+        "Arms that were not declared", tuple(map(Head, ("Verdict", "p", "p, Holm", "Not beaten"))), rows
+    )
+
+
+def comparison_table(result: EvaluationResult) -> Table:
+    """Return the paired comparisons of two models: the first one steered minus the other one unsteered."""
+    rows = tuple(
+        Row(
+            f"{one.general}, {arm_in_text(one.arm)}, minus {one.specialised}, unsteered",
+            (
+                figure_cell(one.accuracy_difference, points),
+                figure_cell(one.balanced_accuracy_difference, points),
+                _changed_cell(one),
+                Cell(p_value(one.mcnemar_p)),
+            ),
+        )
+        for one in result.comparisons
+    )
+    titles = ("Accuracy, points", "Balanced accuracy, points", "Helped / harmed", "McNemar p")
+    heads = (Head(title, n=_common_n(row.cells[place] for row in rows)) for place, title in enumerate(titles))
+    return Table("Between models", tuple(heads), rows)
+
+
+def draws_of_controls(figures: Figures) -> list[tuple[str, str, str]]:
+    """Return every draw of every control: title of the control, metric, draws in ascending order."""
+    return [
+        (arm.title, METRICS[metric].title, ", ".join(map(writer(metric), sorted(drawn.draws))))
+        for arm in arms_in_order(figures)
+        for metric in METRICS
+        if isinstance(drawn := getattr(arm.result, metric, None), DrawnMetric)
+    ]
+
+
+def _table_of_arms(
+    title: str, figures: Figures, columns: Sequence[Column], notes: Iterable[str] = ()
+) -> Table:
+    """Return one row per arm; columns and arms without any figure are left out."""
+    arms = [(arm, [column.cell(arm.result) for column in columns]) for arm in arms_in_order(figures)]
+    arms = [(arm, cells) for arm, cells in arms if any(cell is not EMPTY for cell in cells)]
+    kept = [
+        place
+        for place, column in enumerate(columns)
+        if column.always or any(cells[place] is not EMPTY for _, cells in arms)
+    ]
+    heads = (
+        Head(columns[place].title, columns[place].meaning, _common_n(cells[place] for _, cells in arms))
+        for place in kept
+    )
+    rows = (_arm_row(arm, tuple(cells[place] for place in kept), figures.judged.arm) for arm, cells in arms)
+    return Table(title, tuple(heads), tuple(rows), tuple(notes))
+
+
+def _arm_row(arm: NamedArm, cells: tuple[Cell, ...], declared: str) -> Row:
+    if isinstance(arm.result, ControlResult):
+        draws = len(arm.result.accuracy.draws) if arm.result.accuracy else 0
+        return Row(arm.title, cells, note=f"median of {draws} draws", tone="control")
+    return Row(arm.title, cells, arm.name, tone="declared" if arm.name == declared else "")
+
+
+def _common_n(cells: Iterable[Cell]) -> str:
+    """Return the number of items that the cells rest on, where it is the same for all."""
+    sizes = {cell.n for cell in cells if cell.n}
+    return count(sizes.pop()) if len(sizes) == 1 else ""
+
+
+def _column(title: str, write: Writer, *path: str, meaning: str = "") -> Column:
+    """Return the column of a figure, found in an arm's result by a path of attributes and keys.
+
+    The cell is empty where a part of the path is missing: controls have fewer figures than arms.
+    """
+
+    def cell(arm: ArmResult | ControlResult) -> Cell:
+        figure: Any = arm
+        for name in path:
+            figure = figure.get(name) if isinstance(figure, dict) else getattr(figure, name, None)
+        return figure_cell(figure, write)
+
+    return Column(title, cell, meaning)
+
+
+def _changed(arm: ArmResult | ControlResult) -> Cell:
+    return _changed_cell(arm.vs_unsteered) if isinstance(arm.vs_unsteered, PairedDifference) else EMPTY
+
+
+def _changed_cell(against: PairedDifference) -> Cell:
+    return Cell(f"{count(against.helped)} / {count(against.harmed)}")
+
+
+def _p(arm: ArmResult | ControlResult) -> Cell:
+    against = arm.vs_unsteered
+    return Cell(p_value(against.mcnemar_p)) if isinstance(against, PairedDifference) else EMPTY
+
+
+def _missing_figures(figures: Figures) -> Iterator[str]:
+    """Say once per metric and reason why it is missing, and for which arms where others have it."""
+    arms = arms_in_order(figures)
+    for metric, words in METRICS.items():
+        missing = [arm for arm in arms if getattr(arm.result, metric, ...) is None]
+        reasons: dict[str, list[str]] = {}
+        for arm in missing:
+            reasons.setdefault(arm.result.reasons.get(metric, "no reason was recorded"), []).append(arm.title)
+        nobody_has_it = not any(getattr(arm.result, metric, None) for arm in arms)
+        for reason, titles in reasons.items():
+            whose = "" if nobody_has_it and len(reasons) == 1 else f" for {', '.join(titles)}"
+            yield f"{words.title} is not given{whose}: {reason_in_text(reason)}."
