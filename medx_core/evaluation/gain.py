@@ -81,12 +81,12 @@ def _moved(vector: SteeringVector, before: Tensor) -> dict[str, Any]:
 def _gain(items: TestItems, unsteered: RunScores, steered: RunScores, seed: int) -> Mapping[str, Any]:
     weights = resamples(items.gold, items.groups, seed=seed)
     before, after = _balanced(unsteered, items, weights), _balanced(steered, items, weights)
-    both_kinds = bool(items.gold.any()) and not items.gold.all()
+    gain = after.minus(before).metric
     return {
-        "validation_gain": after.minus(before).as_json() if both_kinds else None,
+        "validation_gain": gain and gain.model_dump(),
         "validation": {
             "n": len(items),
-            "balanced_accuracy": _both(before.value, after.value) if both_kinds else None,
+            "balanced_accuracy": _both(before.value, after.value) if gain else None,
             "false_acceptance_rate": _both(*(_accepted(run, items) for run in (unsteered, steered))),
             "answer_word_rate": _both(*(_answer_words(run) for run in (unsteered, steered))),
         },

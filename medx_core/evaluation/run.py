@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import torch
 
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.evaluation.arms import ArmScores, ControlDraws
@@ -16,9 +15,6 @@ from medx_core.steering.contrast import ANSWER_WORD
 from medx_core.traces.statement_runner import RecordedStates, RunScores
 from medx_core.traces.steering_conditions import SteeringCondition
 
-NEAR_TIES = {torch.float32: 0.01}
-NEAR_TIES_HALF_PRECISION = 0.25
-
 ExtraArm = Callable[[FittedArms, Sequence[LabelledStatement], EvaluationPlan, OnStage], ArmScores]
 """Runs an arm that is off unless asked for on the statements to answer; see `medx_core.lab.arms`."""
 
@@ -27,14 +23,12 @@ ExtraArm = Callable[[FittedArms, Sequence[LabelledStatement], EvaluationPlan, On
 class TestedArms:
     """Scores of all arms on the statements to answer, and of the controls' draws on the tested ones among them.
 
-    `lexical_reader` names the reader of wording that was best on the training part. `near_ties` counts, per arm, the
-    answers that another batch size may turn, by the number type the model runs in.
+    `lexical_reader` names the reader of wording that was best on the training part.
     """
 
     arms: tuple[ArmScores, ...]
     controls: tuple[ControlDraws, ...]
     lexical_reader: str
-    near_ties: Mapping[str, int]
 
     __test__ = False  # the name starts with Test: tell pytest that this is not one
 
@@ -82,14 +76,7 @@ def run_arms(
         arms,
         _controls(fitted, tested, plan, on_stage),
         lexical_reader=wording.reader,
-        near_ties={arm.name: near_ties(fitted, arm) for arm in arms if arm.answer_words is not None},
     )
-
-
-def near_ties(fitted: FittedArms, arm: ArmScores) -> int:
-    """Count the answers that another batch size may turn, by the number type the model runs in."""
-    margin = NEAR_TIES.get(fitted.runner.model.placement.dtype, NEAR_TIES_HALF_PRECISION)
-    return int((np.abs(arm.scores) < margin).sum())
 
 
 def _prompt_only(

@@ -5,26 +5,27 @@ Nothing is chosen on the test part: its statements meet the model only after pro
 
 import platform
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
 import transformers
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has no stubs
 
 from medx_core import __version__
 from medx_core.data.labelled_files import LabelledData
 from medx_core.errors import BadInput
 from medx_core.evaluation.arms import TestItems
-from medx_core.evaluation.bootstrap import resamples
 from medx_core.evaluation.data_split import EvaluationParts, PartSizes, parts_of
 from medx_core.evaluation.fit import EvaluationPlan, FittedArms, fit_arms
-from medx_core.evaluation.metrics import against
+from medx_core.evaluation.items import TestScores
 from medx_core.evaluation.prompt_selection import OnStage
 from medx_core.evaluation.request import DECLARED
-from medx_core.evaluation.result_builder import evaluated
+from medx_core.evaluation.result import EvaluationResult, ModelResult
+from medx_core.evaluation.result_builder import figures_of, model_comparisons
 from medx_core.evaluation.run import ExtraArm, TestedArms, run_arms
+from medx_core.evaluation.wording_free import read_wording
 from medx_core.fitting.sweep import map_of_settings
 from medx_core.models.loading import LoadedModel
 from medx_core.models.prompting import VerdictPrompt
@@ -40,9 +41,13 @@ class ModelEvaluation:
         parts: EvaluationParts,
         plan: EvaluationPlan,
         *,
+        data_sha256: str = "",
+        name: str = "",
         extra_arms: Mapping[str, ExtraArm] | None = None,
     ) -> None:
         self._model = model
+        self._data_sha256 = data_sha256
+        self._name = name or model.name
         self._parts = parts
         self._plan = plan
         self._extra_arms = extra_arms or {}
@@ -67,40 +72,48 @@ class ModelEvaluation:
         )
         return fitted, tested
 
-    def result(self, on_stage: OnStage) -> tuple[dict[str, Any], TestedArms]:
-        """Run everything; return this model's part of the JSON, and the scores it rests on."""
+    def result(self, on_stage: OnStage) -> tuple[ModelResult, TestScores]:
+        """Run everything; return this model's result, and the scores of the test items that its figures rest on."""
         began = time.perf_counter()
         fitted, tested = self.run(on_stage)
         on_stage("computing intervals", 0, 1)
-        figures = evaluated(
-            self.asked,
-            tested.arms,
-            tested.controls,
-            declared=self._plan.declared,
-            wording=self._parts.not_tested,
-            seed=self._plan.seed,
-            shared=self._parts.shared_across,
+        scores = self._scores(tested)
+        result = ModelResult.model_validate(
+            {
+                **dict(figures_of(scores)),
+                "choices": {
+                    **fitted.as_json(),
+                    "lexical_reader": tested.lexical_reader,
+                    **{arm.name: dict(arm.about) for arm in tested.arms if arm.about},
+                },
+                "sweep": self._map(fitted, on_stage),
+                "seconds": time.perf_counter() - began,
+            }
         )
-        found = {
-            "model": self._model.name,
-            "model_sha256": self._model.weight_sha256,
-            "device": str(self._model.placement),
-            **figures,
-            "choices": {
-                **fitted.as_json(),
-                "lexical_reader": tested.lexical_reader,
-                **{arm.name: dict(arm.about) for arm in tested.arms if arm.about},
-            },
-            "near_ties": dict(tested.near_ties),
-            "sweep": self._map(fitted, on_stage),
-            "seconds": time.perf_counter() - began,
-        }
-        return found, tested
+        return result, scores
 
-    def _map(self, fitted: FittedArms, on_stage: OnStage) -> dict[str, Any]:
-        """Map the settings where it is the gated arm that is judged; the ring in the map is its setting."""
+    def _scores(self, tested: TestedArms) -> TestScores:
+        parts, seed = self._parts, self._plan.seed
+        with threadpool_limits(1, user_api="blas"):
+            wording = read_wording(TestItems(parts.test), parts.not_tested, seed=seed)
+        return TestScores(
+            model=self._name,
+            model_sha256=self._model.weight_sha256,
+            device=str(self._model.placement),
+            data_sha256=self._data_sha256,
+            seed=seed,
+            declared=self._plan.declared,
+            items=self.asked,
+            arms=tested.arms,
+            controls=tested.controls,
+            wording=wording,
+            fitted_on=parts.fitted_on,
+        )
+
+    def _map(self, fitted: FittedArms, on_stage: OnStage) -> dict[str, object] | None:
+        """Map the settings where the gated arm is judged; the ring in the map is its setting."""
         if self._plan.declared != DECLARED:
-            return {}
+            return None
         mapped = map_of_settings(
             fitted.runner,
             fitted.gated,
@@ -114,6 +127,14 @@ class ModelEvaluation:
         return self._runners[prompt]
 
 
+@dataclass(frozen=True)
+class Evaluated:
+    """The result of an evaluation, and the scores of every test item that its figures were made from."""
+
+    result: EvaluationResult
+    scores: tuple[TestScores, ...]
+
+
 def evaluate_models(
     models: Iterable[LoadedModel],
     data: LabelledData,
@@ -122,10 +143,10 @@ def evaluate_models(
     on_stage: OnStage,
     *,
     extra_arms: Mapping[str, ExtraArm] | None = None,
-) -> dict[str, Any]:
+) -> Evaluated:
     """Evaluate every model on the same division of the data; the first is the one that is judged.
 
-    The others stand under `models`; `comparisons` holds the paper's own question for each of them: the first model,
+    The others are under `models`; `comparisons` holds the paper's own question for each of them: the first model,
     steered, minus that one, unsteered, paired on the same test statements.
 
     `extra_arms` are the arms that run only where the plan names them.
@@ -140,27 +161,34 @@ def evaluate_models(
             f"The arm {min(missing)} cannot be run from here; name it with `medx evaluate --arms`."
         )
     parts = parts_of(data.statements, sizes, seed=plan.seed)
-    found: list[tuple[dict[str, Any], TestedArms]] = []
+    results: dict[str, ModelResult] = {}
+    scores: list[TestScores] = []
     for model in models:
-        result, tested = ModelEvaluation(model, parts, plan, extra_arms=extra_arms).result(on_stage)
-        result["model"] = _told_apart(result, [one for one, _ in found])
-        found.append((result, tested))
-    (first, tested), *others = found
-    return {
-        "medx_version": __version__,
-        "data_sha256": data.sha256,
-        "seed": plan.seed,
-        "n_train": len(parts.train),
-        "n_test": len(parts.test),
-        "n_association": len(parts.association),
-        "n_outside": len(parts.outside),
-        "notes": {**data.notes, "test_items_near_training_items": parts.shared_across},
-        "settings": {**asdict(plan), "sample": sizes.sample, "split": sizes.split},
-        "environment": environment(),
-        **first,
-        "models": {one["model"]: one for one, _ in others},
-        "comparisons": _comparisons(parts, plan, (first, tested), others),
-    }
+        name = _told_apart(model.name, results)
+        evaluation = ModelEvaluation(
+            model, parts, plan, data_sha256=data.sha256, name=name, extra_arms=extra_arms
+        )
+        results[name], model_scores = evaluation.result(on_stage)
+        scores.append(model_scores)
+    first, *others = results.values()
+    result = EvaluationResult.model_validate(
+        {
+            **dict(first),
+            "medx_version": __version__,
+            "data_sha256": data.sha256,
+            "seed": plan.seed,
+            "n_train": len(parts.train),
+            "n_test": len(parts.test),
+            "n_association": len(parts.association),
+            "n_outside": len(parts.outside),
+            "notes": {**data.notes, "test_items_near_training_items": int(parts.fitted_on.sum())},
+            "settings": {**asdict(plan), "sample": sizes.sample, "split": sizes.split},
+            "environment": environment(),
+            "models": {model.model: model for model in others},
+            "comparisons": model_comparisons(scores),
+        }
+    )
+    return Evaluated(result, tuple(scores))
 
 
 def environment() -> dict[str, str | int]:
@@ -175,29 +203,7 @@ def environment() -> dict[str, str | int]:
     }
 
 
-def _told_apart(result: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> str:
-    """Return the model's name; a number behind it where another model of the run is called the same."""
-    name = str(result["model"])
-    taken = {one["model"] for one in others}
+def _told_apart(name: str, taken: Collection[str]) -> str:
+    """Return the model's name; a number behind it where another model of the run has the same name."""
     numbered = (f"{name} ({number})" for number in range(2, len(taken) + 2))
-    return name if name not in taken else next(one for one in numbered if one not in taken)
-
-
-def _comparisons(
-    parts: EvaluationParts,
-    plan: EvaluationPlan,
-    general: tuple[dict[str, Any], TestedArms],
-    specialised: Sequence[tuple[dict[str, Any], TestedArms]],
-) -> list[dict[str, Any]]:
-    items = TestItems(parts.test)
-    weights = resamples(items.gold, items.groups, seed=plan.seed)
-    steered = general[1].arm(plan.declared).first(len(items))
-    return [
-        {
-            "general": general[0]["model"],
-            "arm": plan.declared,
-            "specialised": result["model"],
-            **against(items, steered, tested.arm("unsteered").first(len(items)), weights),
-        }
-        for result, tested in specialised
-    ]
+    return name if name not in taken else next(option for option in numbered if option not in taken)

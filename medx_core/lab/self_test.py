@@ -3,9 +3,9 @@
 Two kinds of world where steering cannot help: answers permuted over all statements, and worlds of style alone, where
 steering gains much and all of it is wording. `helps` must stay rare there. And worlds with content that the model's
 output does not use, at three sizes, measured with three sizes of test set: there `helps` should be found, and how often
-it is found is the power. The same for twins, whose world is one of its own (`synthetic_twins`): there steering cannot
-help where only association tells the two versions apart, and effects are planted in points of excess. Every run fits its
-arms, draws its controls and is judged by the function of the real evaluation.
+it is found is the power. The same for twins, in a world of their own (`TwinWorld`): there steering cannot
+help where only association tells the two versions apart, and effects are planted in points of excess. Every run fits
+its arms and draws its controls by the functions of `medx_core.fitting` and is judged by those of the evaluation.
 """
 
 import multiprocessing
@@ -21,7 +21,8 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # i
 
 from medx_core import __version__
 from medx_core.evaluation.bootstrap import wilson
-from medx_core.evaluation.decision_rule import ASSOCIATION, ASSOCIATION_GAIN, Judgement
+from medx_core.evaluation.decision_rule import ASSOCIATION, ASSOCIATION_GAIN
+from medx_core.evaluation.result import Judgement
 from medx_core.lab.synthetic_arms import (
     CONTROL_PAIRS,
     OUTSIDE,
@@ -113,7 +114,7 @@ def run_self_test(
 def run_trial(trial: Trial) -> Outcome:
     """Make the world of a trial, evaluate in it and return the verdict."""
     judgement = _judgement(trial)
-    return Outcome(trial, judgement.helps, judgement.failed)
+    return Outcome(trial, judgement.helps, judgement.failed_controls)
 
 
 def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
