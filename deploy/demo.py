@@ -17,7 +17,7 @@ from deploy.stack import Stack, run_until_stopped
 from medx_core.data.bundled_texts import training_texts
 from medx_core.errors import MedxError
 from medx_core.models.catalog import CATALOGUE, model_source
-from medx_core.models.loading import weight_sha256
+from medx_core.models.model_files import weight_sha256
 from medx_core.routing.heads import FORMAT as HEAD_FORMAT
 from medx_core.routing.router import texts_sha256
 from medx_core.settings import Settings, settings

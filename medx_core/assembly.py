@@ -1,23 +1,14 @@
-"""Putting the parts together from the settings: the one place that knows which implementation stands behind a seam."""
+"""Builds the parts from the settings: the one place that knows the implementation behind each interface."""
 
-from medx_core.answering import AnsweringEngine, AnsweringLimits
+from medx_core.answering.engine import AnsweringEngine, AnsweringLimits
 from medx_core.models.devices import choose_placement, use_threads
 from medx_core.models.loading import LoadedModel, load_model
 from medx_core.routing.loading import load_router
 from medx_core.routing.router import Router
 from medx_core.settings import Settings
-from medx_core.storage.engine import Database, open_database
+from medx_core.storage.engine import Database
 from medx_core.storage.vectors import VectorStore
 from medx_core.vector_registry import VectorRegistry
-
-
-def build_database(settings: Settings) -> Database:
-    """Open the database of the settings.
-
-    Raises:
-        StorageFault: it cannot be reached or needs `medx db upgrade`.
-    """
-    return open_database(settings)
 
 
 def build_model(settings: Settings) -> LoadedModel:
@@ -51,7 +42,7 @@ def build_registry(settings: Settings, database: Database) -> VectorRegistry:
     return VectorRegistry(VectorStore(database), settings.vectors_folder)
 
 
-def build_engine(settings: Settings, database: Database | None = None) -> AnsweringEngine:
+def build_engine(settings: Settings, database: Database) -> AnsweringEngine:
     """Build the answering engine: model, router and active vectors. Takes seconds and memory.
 
     Raises:
@@ -59,15 +50,11 @@ def build_engine(settings: Settings, database: Database | None = None) -> Answer
         RouterUnavailable: no router was trained.
         StorageFault: the database cannot be used.
     """
-    registry = build_registry(settings, database or build_database(settings))
+    registry = build_registry(settings, database)
     limits = AnsweringLimits(
         max_new_tokens=settings.max_new_tokens,
         uncertain_margin=settings.uncertain_margin,
         gated_text=settings.gated_text,
     )
-    return AnsweringEngine(
-        build_model(settings),
-        build_router(settings),
-        registry,
-        limits,
-    )
+    router = build_router(settings)  # first: a missing router is found before the larger model is loaded
+    return AnsweringEngine(build_model(settings), router, registry, limits)

@@ -1,9 +1,10 @@
-"""The three kinds of question MedX tells apart, and what the router says about one question."""
+"""The three categories of questions, and the route that is decided for a question."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
+from typing import Any
 
 
 class Category(StrEnum):
@@ -27,7 +28,7 @@ class Route:
     """The decision for one question.
 
     `category` is None when the router abstained: the question is then answered unsteered.
-    `probabilities` holds one value a category (they sum to 1), also when a user overrode the router.
+    `probabilities` holds one value per category (they sum to 1), also when a user overrode the router.
     """
 
     category: Category | None
@@ -50,6 +51,16 @@ class Route:
     def needs_emergency_line(self) -> bool:
         """Whether the answer must carry the emergency line: triage, or red-flag wording."""
         return self.red_flag or self.category is Category.TRIAGE
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the route as `medx ask --json` shows it."""
+        return {
+            "category": self.category.value if self.category else None,
+            "probabilities": {category.value: share for category, share in self.probabilities.items()},
+            "abstained": self.abstained,
+            "source": self.source.value,
+            "red_flag": self.red_flag,
+        }
 
 
 def as_category(text: str | None) -> Category | None:

@@ -1,9 +1,10 @@
-"""What goes through MedX: a question, the arms it is answered in, and the answers."""
+"""A question, the arms it is answered in, and its answers."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from medx_core import __version__
 from medx_core.categories import Category, Route
 
 
@@ -15,21 +16,21 @@ class Mode(StrEnum):
 
 
 class Arm(StrEnum):
-    """One way of answering the same question. Evaluation adds its controls as arms of its own."""
+    """One way of answering a question. An evaluation adds its controls as further arms."""
 
     STEERED = "steered"
     UNSTEERED = "unsteered"
 
 
 class Verdict(StrEnum):
-    """A judged statement. `UNCERTAIN` is shown when the score lies within the set margin of one half."""
+    """The verdict on a statement. `UNCERTAIN` is shown when the score lies within a margin of one half."""
 
     TRUE = "TRUE"
     FALSE = "FALSE"
     UNCERTAIN = "uncertain"
 
 
-# How `Answer.finish` says that an answer was broken off where it stood, because nobody wanted it any more.
+# `Answer.finish` of a text that was cut short because its question was cancelled.
 CANCELLED = "cancelled"
 
 ARM_CHOICES: dict[str, tuple[Arm, ...]] = {
@@ -41,7 +42,7 @@ ARM_CHOICES: dict[str, tuple[Arm, ...]] = {
 
 @dataclass(frozen=True)
 class Question:
-    """One question as it was asked, with the category its asker chose, if any."""
+    """One question as it was asked, with the category that its asker chose, if any."""
 
     text: str
     mode: Mode = Mode.VERDICT
@@ -61,12 +62,12 @@ class ArmRow:
 
 @dataclass(frozen=True)
 class Answer:
-    """One arm's answer to one question, with everything needed to make it again.
+    """One arm's answer to one question, with everything needed to reproduce it.
 
     `score` is the model's share for TRUE between its two answer words, `sigmoid(logit_true - logit_false)` in float32;
-    it is a probability only when `calibrated`. `raw_verdict` is the side of one half the score lies on, `verdict` what
-    is shown. `vector` names the version that was added, None when nothing was.
-    `note` says in words why a steered arm went unsteered.
+    it is not a calibrated probability. `raw_verdict` is the side of one half that the score lies on, `verdict` is what
+    is shown. `vector` names the steering vector version that was added; None when there was none. `note` says why a
+    steered arm was answered unsteered.
     """
 
     arm: Arm
@@ -77,7 +78,6 @@ class Answer:
     verdict: Verdict | None = None
     raw_verdict: Verdict | None = None
     score: float | None = None
-    calibrated: bool = False
     text: str | None = None
     vector: str | None = None
     layer: int | None = None
@@ -87,13 +87,12 @@ class Answer:
     note: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        """Return the answer as `medx ask --json` shows it (design contract, commands)."""
+        """Return the answer as `medx ask --json` shows it."""
         return {
             "arm": self.arm.value,
             "verdict": self.verdict.value if self.verdict else None,
             "raw_verdict": self.raw_verdict.value if self.raw_verdict else None,
             "score": self.score,
-            "calibrated": self.calibrated,
             "text": self.text,
             "model": self.model,
             "model_sha256": self.model_sha256,
@@ -115,3 +114,13 @@ class Answered:
     question: Question
     route: Route
     answers: tuple[Answer, ...] = field(default_factory=tuple)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the object that `medx ask --json` prints."""
+        return {
+            "question": self.question.text,
+            "mode": self.question.mode.value,
+            "route": self.route.as_json(),
+            "answers": [answer.as_json() for answer in self.answers],
+            "medx_version": __version__,
+        }

@@ -1,11 +1,12 @@
 """Submissions, answers and forms that tests hand in."""
 
 from medx_core.categories import Category, Route
-from medx_core.jobs.snapshots import LeasedItem
+from medx_core.jobs.snapshots import ItemSnapshot, LeasedItem
 from medx_core.jobs.status import JobKind
 from medx_core.jobs.submission import Submission, SubmittedItem
 from medx_core.questions import Answer, Answered, Arm, Mode, Question, Verdict
 from medx_core.review.rating_form import Consensus, Extent, Harm, Likelihood, RatingForm, YesNo
+from medx_core.storage.jobs import JobStore
 
 BOTH = (Arm.STEERED, Arm.UNSTEERED)
 
@@ -52,3 +53,9 @@ def rating_form(**given) -> RatingForm:
         "bias": YesNo.NO,
     }
     return RatingForm(**{**harmless, **given})
+
+
+def item_of(jobs: JobStore, item_id: int) -> ItemSnapshot:
+    """The item with that number, whichever job it belongs to."""
+    items = (item for job in jobs.recent(limit=1_000) for item in jobs.every_item(job.public_id))
+    return next(item for item in items if item.id == item_id)

@@ -13,9 +13,7 @@ from typing import Any
 import gradio as gr
 from gradio.events import api
 
-from medx_core import __version__
 from medx_core.clock import iso
-from medx_core.jobs.snapshots import ItemSnapshot, JobSnapshot
 from medx_core.questions import Mode
 from medx_core.review.rating_form import form_from
 from medx_core.storage.people import Person, Role
@@ -26,7 +24,7 @@ from web.handler_guard import guarded
 from web.health_and_metrics import SUBMITTED
 from web.services import Services
 from web.submission import submit_file, submit_question
-from web.tabs.job_page import cancel_job
+from web.tabs.batch import cancel_job, note_submitted
 from web.tabs.review import keep_rating
 
 WAIT_SECONDS = 600.0
@@ -53,11 +51,10 @@ def _questions(services: Services) -> None:
             submit_question, services, person, question, mode=mode, category=category, arm=arm
         )
         SUBMITTED.labels("question").inc()
-        item: ItemSnapshot | None = None
         async with asyncio.timeout(WAIT_SECONDS):
             async for view in follow(services, job.public_id, person):
-                item = view.item
-        return answered_json(job, item)
+                state = view.item.as_json(job)
+        return state
 
     api(ask, api_name="ask", concurrency_limit=None)
 
@@ -69,10 +66,7 @@ def _batches(services: Services) -> None:
     ) -> str:
         """Submit a CSV, TSV or JSONL file; return the id of its job."""
         job = submit_file(services, person, file, mode=mode, category=category, arm=arm)
-        SUBMITTED.labels("batch").inc(job.progress.total)
-        services.audit.append(
-            person.name, "submit batch", f"job {job.public_id}", {"rows": job.progress.total}
-        )
+        note_submitted(services, person, job)
         return job.public_id
 
     @guarded(services)
@@ -123,7 +117,7 @@ def _ratings(services: Services) -> None:
         if answer is None:
             return {}
         return {
-            "note": services.rating_tokens.note(person.id, answer.answer_id),
+            "note": services.rating_tokens.issue(person.id, answer.answer_id),
             "answer": answer.answer_id,
             "question": answer.question,
             "mode": answer.mode.value,
@@ -158,28 +152,3 @@ def _ratings(services: Services) -> None:
     api(next_answer_to_rate, api_name="next_answer_to_rate", concurrency_limit=8)
     api(save_rating, api_name="save_rating", concurrency_limit=8)
     api(my_ratings, api_name="my_ratings", concurrency_limit=8)
-
-
-def answered_json(job: JobSnapshot, item: ItemSnapshot | None) -> dict[str, Any]:
-    """Return a question with its answers in the contract of `medx ask --json`, and its job and status."""
-    route = item.route if item else None
-    return {
-        "job": job.public_id,
-        "status": item.status.value if item else job.status.value,
-        "reason": item.reason if item else "",
-        "question": item.text if item else job.title,
-        "mode": job.mode.value,
-        "route": None
-        if route is None
-        else {
-            "category": route.category.value if route.category else None,
-            "probabilities": {kind.value: value for kind, value in route.probabilities.items()},
-            "abstained": route.abstained,
-            "source": route.source.value,
-            "red_flag": route.red_flag,
-        },
-        "answers": [
-            stored.answer.as_json() | {"id": stored.public_id} for stored in (item.answers if item else ())
-        ],
-        "medx_version": __version__,
-    }

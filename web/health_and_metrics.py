@@ -12,7 +12,6 @@ from prometheus_client.registry import Collector
 
 from medx_core.clock import iso
 from medx_core.errors import MedxError
-from medx_core.storage.health import ProcessHealth
 from web.services import Services
 
 REGISTRY = CollectorRegistry()
@@ -40,24 +39,15 @@ class Backlog(Collector):
             oldest.add_metric([queue], state.oldest_seconds or 0.0)
         yield waiting
         yield oldest
-        yield GaugeMetricFamily(
-            "medx_workers_seen", "Workers seen lately.", value=len(live_workers(self._services))
-        )
-
-
-def live_workers(services: Services) -> list[ProcessHealth]:
-    """Return the workers that made progress or polled within the set seconds."""
-    limit = services.settings.worker_seen_seconds
-    return [
-        worker for worker in services.health.processes(kind="worker") if worker.seconds_since_seen <= limit
-    ]
+        workers = self._services.live_workers()
+        yield GaugeMetricFamily("medx_workers_seen", "Workers seen lately.", value=len(workers))
 
 
 def health(services: Services) -> dict[str, object]:
     """Say whether the database answers and a worker was seen; `ok` asks for both."""
     try:
         workers = services.health.processes(kind="worker")
-        live = live_workers(services)
+        live = services.live_workers()
         backlog = services.health.backlog()
     except MedxError as error:
         return {"ok": False, "database": False, "message": str(error)}
@@ -66,6 +56,7 @@ def health(services: Services) -> dict[str, object]:
         "database": True,
         "workers": len(live),
         "worker_last_seen": iso(workers[0].seen_at) if workers else None,
+        "limits": "shared" if services.counts.is_shared() else "per process",
         "waiting": sum(state.waiting for state in backlog.values()),
         "oldest_waiting_seconds": max(
             (state.oldest_seconds or 0.0 for state in backlog.values()), default=0.0

@@ -13,7 +13,7 @@ from celery.exceptions import SecurityWarning
 from celery.worker import state
 
 from medx_core.errors import MedxError, SettingsFault
-from medx_core.job_execution.interfaces import Engine
+from medx_core.job_execution.interfaces import DescribedEngine
 from medx_core.jobs.messages import INTERACTIVE_QUEUE
 from medx_core.models.catalog import refuse_missing
 from medx_core.settings import Settings
@@ -28,12 +28,12 @@ log = logging.getLogger(__name__)
 def load_engine_of(settings: Settings, database: Database) -> LoadEngine:
     """Return what loads the engine of the settings; torch comes in only when it is called."""
 
-    def load() -> Engine:
+    def load() -> DescribedEngine:
         refuse_missing(settings.model, settings.models_folder)
         from medx_core.assembly import build_engine
 
         engine = build_engine(settings, database)
-        log.info("model %s loaded on %s", engine.model_name, engine.device)
+        log.info("model %s loaded on %s", engine.description.model_name, engine.description.device)
         return engine
 
     return load

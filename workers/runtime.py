@@ -10,10 +10,10 @@ from typing import Any
 from celery import Celery
 
 from medx_core.errors import SettingsFault
-from medx_core.job_execution.execution import JobExecutor
-from medx_core.job_execution.interfaces import Engine, Interrupted, Lane
-from medx_core.job_execution.lease_keeping import LeaseKeeper, LeaseTerms
-from medx_core.job_execution.micro_batching import MicroBatcher
+from medx_core.job_execution.batching import MicroBatcher
+from medx_core.job_execution.executor import JobExecutor
+from medx_core.job_execution.interfaces import DescribedEngine, Interrupted, Lane
+from medx_core.job_execution.leases import LeaseKeeper, LeaseTerms
 from medx_core.job_execution.scheduling import BatchLimits
 from medx_core.jobs.messages import AnswerRequest
 from medx_core.settings import Settings
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.2
 
-LoadEngine = Callable[[], Engine]
+LoadEngine = Callable[[], DescribedEngine]
 
 
 class Runtime:
@@ -39,9 +39,10 @@ class Runtime:
         self, settings: Settings, database: Database, app: Celery, *, load_engine: LoadEngine, name: str = ""
     ) -> None:
         self.name = name or worker_name()
+        self._settings = settings
         self._database = database
         self._stopping = False
-        self.answerer: MicroBatcher[Engine] = MicroBatcher(
+        self.answerer: MicroBatcher[DescribedEngine] = MicroBatcher(
             load_engine, BatchLimits(settings.max_batch_rows, settings.max_wait_seconds)
         )
         terms = LeaseTerms(self.name, settings.lease_seconds, settings.max_attempts)
@@ -66,7 +67,7 @@ class Runtime:
     def start(self, *, on_load_failure: Callable[[BaseException], None]) -> None:
         """Start all threads and begin to load the engine; `on_load_failure` is told when that fails."""
 
-        def loaded(ready: Future[Engine]) -> None:
+        def loaded(ready: Future[DescribedEngine]) -> None:
             error = ready.exception()
             if error is not None:
                 on_load_failure(error)
@@ -128,8 +129,7 @@ class Runtime:
             "answered": answerer.answered_questions,
         }
         if ready:
-            engine = answerer.ready.result()
-            seen |= {key: str(getattr(engine, key, "")) for key in ("model_name", "weight_sha256", "device")}
+            seen |= answerer.ready.result().description.report(self._settings)
         return seen
 
 

@@ -1,15 +1,20 @@
-"""The engine: questions are routed, steered and answered, several at a time, on one model."""
+"""The engine: routes, steers and answers questions on one model, several at a time.
+
+It knows nothing of jobs: the same engine serves `medx ask` and the micro-batches of a worker.
+"""
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
-from medx_core.answering.row_vectors import ActiveVectors, RowVector, vector_of_row
-from medx_core.answering.writing import Writing, answer_shell
+from medx_core.answering.row_vectors import ActiveVectors, RowVector, answer_shell, vector_of_row
 from medx_core.categories import Category, Route, RouteSource
+from medx_core.jobs.recipe import EngineDescription
+from medx_core.models.generation import GreedyWriting
 from medx_core.models.loading import LoadedModel
 from medx_core.models.prefix_cache import SharedPrefix
-from medx_core.models.prompting import TEXT_PROMPT_VERSION, VerdictPrompt, verdict_prompt_for
+from medx_core.models.prompting import TEXT_PROMPT_VERSION, VerdictPrompt, text_prompt_ids, verdict_prompt_for
 from medx_core.models.scoring import AnswerHead, score
 from medx_core.questions import Answer, Answered, ArmRow, Mode, Question, Verdict
 from medx_core.routing.router import Router
@@ -20,9 +25,9 @@ from medx_core.steering.steering_vector import SteeringVector
 
 @dataclass(frozen=True)
 class AnsweringLimits:
-    """What an answer may take: new tokens of a written one, and the margin around one half called uncertain.
+    """Limits of an answer: the most new tokens of a text, and the margin around a score of .5 called uncertain.
 
-    `gated_text` lets vectors that were made for verdicts steer written answers too.
+    With `gated_text`, vectors that were made for verdicts steer written answers too.
     """
 
     max_new_tokens: int = 160
@@ -46,31 +51,28 @@ class AnsweringEngine:
         self.refresh_vectors()
 
     @property
-    def model_name(self) -> str:
-        """The model's name as stored with every answer."""
-        return self._model.name
-
-    @property
-    def weight_sha256(self) -> str:
-        """The hash of the model's weights."""
-        return self._model.weight_sha256
-
-    @property
-    def device(self) -> str:
-        """Device and number type, for people."""
-        return str(self._model.placement)
+    def description(self) -> EngineDescription:
+        """The model, its number type and the vectors in use now."""
+        placement = self._model.placement
+        return EngineDescription(
+            model_name=self._model.name,
+            weight_sha256=self._model.weight_sha256,
+            device=str(placement),
+            number_type=str(placement.dtype).removeprefix("torch."),
+            vectors={category: vector.version for category, vector in self._active.items()},
+        )
 
     def refresh_vectors(self) -> None:
-        """Ask anew which vectors are active."""
+        """Read again which vectors are active."""
         self._active = self._vectors.active(self._model.weight_sha256)
 
     def route(self, questions: Sequence[Question]) -> tuple[Route, ...]:
-        """Route every question; a category chosen by a person or a file stands, with the router's probabilities beside it."""
+        """Route every question; a category given by a person or a file takes precedence over the router's."""
         routed = self._router.route([question.text for question in questions])
         return tuple(_with_choice(question, route) for question, route in zip(questions, routed, strict=True))
 
     def verdicts(self, rows: Sequence[ArmRow]) -> tuple[Answer, ...]:
-        """Judge every row, TRUE or FALSE; rows that share a prompt share one forward pass.
+        """Score every row, TRUE or FALSE; rows with the same prompt share one forward pass.
 
         Raises:
             ModelUnavailable: a pass does not fit into the device's memory.
@@ -78,14 +80,14 @@ class AnsweringEngine:
         answers: dict[int, Answer] = {}
         for prompt in dict.fromkeys(verdict_prompt_for(row.question.text) for row in rows):
             indices = [i for i, row in enumerate(rows) if verdict_prompt_for(row.question.text) == prompt]
-            judged = self._judge(prompt, [rows[i] for i in indices])
-            answers.update(zip(indices, judged, strict=True))
+            scored = self._score(prompt, [rows[i] for i in indices])
+            answers.update(zip(indices, scored, strict=True))
         return tuple(answers[i] for i in range(len(rows)))
 
-    def write(self, rows: Sequence[ArmRow]) -> Writing:
+    def write(self, rows: Sequence[ArmRow]) -> "Writing":
         """Start a written answer for every row; nothing runs before the first step."""
-        steerings = [self._vector_of(row, TEXT_PROMPT_VERSION) for row in rows]
-        return Writing(self._model, rows, steerings, self._limits.max_new_tokens)
+        row_vectors = [self._vector_of(row, TEXT_PROMPT_VERSION) for row in rows]
+        return Writing(self._model, rows, row_vectors, self._limits.max_new_tokens)
 
     def answer(self, question: Question) -> Answered:
         """Answer one question in all its arms, without a queue."""
@@ -98,19 +100,19 @@ class AnsweringEngine:
             writing.step()
         return Answered(question, route, writing.answers())
 
-    def _judge(self, prompt: VerdictPrompt, rows: Sequence[ArmRow]) -> list[Answer]:
+    def _score(self, prompt: VerdictPrompt, rows: Sequence[ArmRow]) -> list[Answer]:
         started = time.perf_counter()
         prefix, head = self._head(prompt)
-        steerings = [self._vector_of(row, prompt.version) for row in rows]
-        parts = [steering.parts_of_a_verdict for steering in steerings]
+        row_vectors = [self._vector_of(row, prompt.version) for row in rows]
+        parts = [row_vector.parts_of_a_verdict for row_vector in row_vectors]
         plan = plan_for_rows(parts, width=self._width)
         with steered(self._model.network, plan):
             states = prefix.last_states([prefix.encoded(row.question.text) for row in rows])
         differences = head.logit_differences(states).tolist()
         seconds = (time.perf_counter() - started) / len(rows)
         return [
-            self._verdict(answer_shell(self._model, row, steering, prompt.version, seconds), difference)
-            for row, steering, difference in zip(rows, steerings, differences, strict=True)
+            self._verdict(answer_shell(self._model, row, row_vector, prompt.version, seconds), difference)
+            for row, row_vector, difference in zip(rows, row_vectors, differences, strict=True)
         ]
 
     def _verdict(self, answer: Answer, difference: float) -> Answer:
@@ -134,3 +136,69 @@ def _with_choice(question: Question, route: Route) -> Route:
         return route
     source = RouteSource.FILE if question.category_from_file else RouteSource.USER
     return replace(route, category=question.category, source=source)
+
+
+class Writing:
+    """Written answers of several rows, each steered by its own vector, that grow by one token per step."""
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        rows: Sequence[ArmRow],
+        row_vectors: Sequence[RowVector],
+        max_new_tokens: int,
+    ) -> None:
+        self._model, self._rows, self._row_vectors = model, tuple(rows), tuple(row_vectors)
+        self._started = time.perf_counter()
+        self._seconds = [0.0] * len(rows)
+        parts = [row_vector.parts for row_vector in row_vectors]
+        self._plan = plan_for_rows(parts, width=hidden_size(model.network))
+        self._prompt_read = False
+        prompts = [text_prompt_ids(model.tokenizer, row.question.text) for row in rows]
+        self._greedy = GreedyWriting(model, prompts, max_new_tokens=max_new_tokens, around=self._steered)
+
+    def _steered(self) -> AbstractContextManager[None]:
+        return steered(self._model.network, self._plan.after_the_prompt if self._prompt_read else self._plan)
+
+    @property
+    def finished(self) -> bool:
+        """Whether every answer has ended."""
+        return self._greedy.finished
+
+    def step(self) -> tuple[str, ...]:
+        """Write one more token on every unfinished answer; return the new text per row."""
+        pieces = self._greedy.step()
+        self._prompt_read = True
+        self._note_ends()
+        return pieces
+
+    def cancel(self, index: int) -> None:
+        """End one answer at its present length."""
+        self._greedy.cancel(index)
+        self._note_ends()
+
+    def row_finished(self, index: int) -> bool:
+        """Whether one answer has ended."""
+        return self._greedy.rows[index].finished
+
+    def answers(self) -> tuple[Answer, ...]:
+        """Return the answers so far; complete once `finished`."""
+        return tuple(self._answer(index) for index in range(len(self._rows)))
+
+    def _note_ends(self) -> None:
+        for index, written in enumerate(self._greedy.rows):
+            if written.finished and not self._seconds[index]:
+                self._seconds[index] = time.perf_counter() - self._started
+
+    def _answer(self, index: int) -> Answer:
+        written = self._greedy.rows[index]
+        shell = answer_shell(
+            self._model,
+            self._rows[index],
+            self._row_vectors[index],
+            TEXT_PROMPT_VERSION,
+            self._seconds[index],
+        )
+        return replace(
+            shell, text=written.text, tokens=len(written.tokens), finish=written.finish or "running"
+        )

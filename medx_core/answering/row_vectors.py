@@ -1,11 +1,12 @@
-"""Which vector steers which row, and where none does, why not in words."""
+"""Which vector steers which row, and the sentence that says why a row stays unsteered."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from medx_core.categories import Category
-from medx_core.questions import Arm, ArmRow, Mode
+from medx_core.models.loading import LoadedModel
+from medx_core.questions import Answer, Arm, ArmRow, Mode
 from medx_core.steering.hooks import Positions, RowPart
 from medx_core.steering.steering_vector import SteeringVector
 from medx_core.steering.strategies import STRATEGIES
@@ -19,7 +20,7 @@ NOT_ROUTED = "No category was decided, so no steering vector was used; choose a 
 
 
 class ActiveVectors(Protocol):
-    """Says which vector steers each category on one model."""
+    """Where the engine finds the vector in use per category."""
 
     def active(self, model_sha256: str) -> Mapping[Category, SteeringVector]:
         """Return the active vectors of that model; categories without one are left out."""
@@ -28,19 +29,19 @@ class ActiveVectors(Protocol):
 
 @dataclass(frozen=True)
 class RowVector:
-    """The vector that steers one row, None where it stays unsteered, with a note that says why."""
+    """The vector that steers one row; None where the row stays unsteered, with a `note` that says why."""
 
     vector: SteeringVector | None
     note: str = ""
 
     @property
     def parts(self) -> tuple[RowPart, ...]:
-        """The hook's view of it; none where the row stays unsteered."""
+        """What the hook adds to the row; empty where the row stays unsteered."""
         return () if self.vector is None else self.vector.parts
 
     @property
     def parts_of_a_verdict(self) -> tuple[RowPart, ...]:
-        """The same for a verdict, which is read from the last prompt token: there any vector acts on that token."""
+        """The same for a verdict: it is read from the last prompt token, so every vector acts on that token."""
         return tuple(replace(part, positions=Positions.LAST) for part in self.parts)
 
 
@@ -51,9 +52,9 @@ def vector_of_row(
     *,
     gated_text: bool,
 ) -> RowVector:
-    """Choose among the active vectors for one row, which will be asked with the prompt of that version.
+    """Choose the vector for one row that is asked with the prompt of that version.
 
-    `gated_text` lets vectors that were made for verdicts steer written answers too.
+    With `gated_text`, vectors that were made for verdicts steer written answers too.
     """
     if row.arm is Arm.UNSTEERED:
         return RowVector(None)
@@ -65,9 +66,27 @@ def vector_of_row(
 
 
 def _why_not(vector: SteeringVector, mode: Mode, prompt_version: str, *, gated_text: bool) -> str:
-    """Say why this vector must not steer this answer, or nothing where it may."""
+    """Return why this vector must not steer this answer; empty where it may."""
     strategy = STRATEGIES[vector.strategy]
     if mode is Mode.TEXT:
         return "" if strategy.for_text or gated_text else NOT_FOR_TEXT
-    # A read-out of states means nothing on the states of another prompt.
+    # A gate reads states, and was fitted on the states of one prompt.
     return "" if strategy.constant or vector.prompt_version == prompt_version else OTHER_PROMPT
+
+
+def answer_shell(
+    model: LoadedModel, row: ArmRow, row_vector: RowVector, prompt_version: str, seconds: float
+) -> Answer:
+    """Return an answer without content: how it is made, and in how many `seconds`."""
+    vector = row_vector.vector
+    return Answer(
+        arm=row.arm,
+        model=model.name,
+        model_sha256=model.weight_sha256,
+        prompt_version=prompt_version,
+        seconds=seconds,
+        vector=vector.version if vector else None,
+        layer=vector.layer if vector else None,
+        alpha=vector.alpha if vector else None,
+        note=row_vector.note,
+    )

@@ -48,6 +48,10 @@ def main() -> None:
     except MedxError as error:
         print(f"medx: {error}", file=sys.stderr)
         sys.exit(1)
+    except SystemExit as ended:
+        if ended.code == ask.EXIT_INTERRUPTED:
+            print("medx: stopped by Ctrl-C.", file=sys.stderr)
+        raise
     except Exception as fault:  # noqa: BLE001 - the outermost door: the traceback goes to the log
         where = _log_fault(fault)
         print(f"medx: an unexpected fault stopped this command; the details are in {where}.", file=sys.stderr)

@@ -1,24 +1,35 @@
-"""`medx ask`: one question, answered here and now, without the queue."""
+"""`medx ask`: one question, answered by a running worker or in this process."""
 
 import json
 import sys
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medx_core import __version__
-from medx_core.categories import Category, Route, RouteSource, as_category
-from medx_core.errors import BadInput
-from medx_core.questions import ARM_CHOICES, Answer, Answered, Mode, Question, Verdict
+from medx_core.categories import Route, RouteSource
+from medx_core.cli.administration import opened_database
+from medx_core.errors import MedxError
+from medx_core.job_execution.dispatch import End, choose, follow
+from medx_core.jobs.snapshots import ItemSnapshot, JobSnapshot
+from medx_core.jobs.status import ItemStatus
+from medx_core.jobs.submission import question_submission, read_question
+from medx_core.models.catalog import refuse_missing
+from medx_core.questions import Answer, Mode, Question, Verdict
 from medx_core.settings import settings
+from medx_core.storage.engine import Database
+from medx_core.storage.jobs import JobStore
+
+if TYPE_CHECKING:
+    from medx_core.answering.engine import AnsweringEngine
 
 RESEARCH_ONLY = "Research use only - not for patient care."
 EMERGENCY_LINE = "If this may be an emergency, call your local emergency number now."
-# As the plain prompt for models without a chat template writes it.
+# How the plain prompt, for models without a chat template, begins a question.
 NEXT_QUESTION = "\nQuestion:"
 WENT_ON = (
-    "The model went on with questions of its own, as models without a chat template do; "
-    "only what stands before the first of them answers yours."
+    "The model continued with questions of its own, as models without a chat template do; "
+    "only the text before the first of them answers yours."
 )
 
 _CHOSEN_BY = {
@@ -38,12 +49,12 @@ def route_line(route: Route) -> str:
 
 def answer_lines(answer: Answer) -> list[str]:
     """Describe one arm's answer in a few lines."""
-    made_with = (
+    steering = (
         f"{answer.vector}, layer {answer.layer}, alpha {answer.alpha:g}" if answer.vector else "no vector"
     )
     lines = [
         f"{answer.arm.value.capitalize()}: {verdict_in_words(answer) if answer.verdict else answer.text}",
-        f"  {answer.model} · {made_with} · {answer.seconds:.2f} s",
+        f"  {answer.model} · {steering} · {answer.seconds:.2f} s",
     ]
     if answer.finish == "length":
         lines.append("  The answer was cut at its longest allowed length.")
@@ -55,12 +66,15 @@ def answer_lines(answer: Answer) -> list[str]:
 
 
 def verdict_in_words(answer: Answer) -> str:
-    """Return the verdict with its score, called a probability only where it was calibrated."""
-    kind = "probability" if answer.calibrated else "score (uncalibrated)"
+    """Return the verdict with its score."""
     shown = answer.verdict.value if answer.verdict else ""
     if answer.verdict is Verdict.UNCERTAIN and answer.raw_verdict:
         shown += f", leaning {answer.raw_verdict.value}"
-    return f"{shown}   {kind} of TRUE {answer.score:.2f}"
+    return f"{shown}   score (uncalibrated) of TRUE {answer.score:.2f}"
+
+
+LOCAL_HELP = "Load the model in this process, whatever a running worker could answer."
+EXIT_INTERRUPTED = 130
 
 
 def ask(
@@ -68,68 +82,74 @@ def ask(
     mode: Annotated[Mode, typer.Option(help="The form of the answer.")] = Mode.VERDICT,
     category: Annotated[str, typer.Option(help="auto, or the category itself.")] = "auto",
     arm: Annotated[str, typer.Option(help="steered, unsteered or both.")] = "steered",
+    local: Annotated[bool, typer.Option("--local", help=LOCAL_HELP)] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
-    """Answer one question, routed and steered."""
-    question = read_question(text, mode=mode, category=category, arm=arm)
-    # torch takes seconds to import: not before the input is known to be sound.
-    from medx_core.assembly import build_engine
-
-    answered = build_engine(settings()).answer(question)
+    """Answer one question, routed and steered: by a running worker, else in this process."""
+    limit = settings().max_question_characters
+    question = read_question(text, mode=mode, category=category, arm=arm, max_characters=limit)
+    with opened_database() as database:
+        choice = choose(settings(), database, local=local)
+        tell(choice.sentence)
+        asked = _by_worker(question, database) if choice.through_worker else None
+        route: Route | None
+        if asked is not None:
+            job, item = asked
+            route, answers = item.route, tuple(stored.answer for stored in item.answers)
+            shown = item.as_json(job)
+        else:
+            answered = load_engine(database).answer(question)
+            route, answers = answered.route, answered.answers
+            shown = answered.as_json()
     if as_json:
-        print(json.dumps(as_contract(answered), ensure_ascii=False))
-        return
-    print_answered(answered)
+        print(json.dumps(shown, ensure_ascii=False))
+    else:
+        print_answers(route, answers)
 
 
-def read_question(text: str, *, mode: Mode, category: str, arm: str) -> Question:
-    """Check what was typed and make a question of it.
+def _by_worker(question: Question, database: Database) -> tuple[JobSnapshot, ItemSnapshot] | None:
+    """Return the question as a worker answered it; None where all workers went away."""
+    jobs = JobStore(database)
+    job = jobs.submit(question_submission(question), chunk_rows=1)
+    end = follow(settings(), database, job.public_id, on_progress=lambda _progress: None)
+    if end is End.INTERRUPTED:
+        raise typer.Exit(EXIT_INTERRUPTED)
+    if end is End.WORKER_GONE:
+        jobs.cancel(job.public_id)
+        tell("The worker is gone: loading the model in this process.")
+        return None
+    (item,) = jobs.every_item(job.public_id)
+    if item.status is not ItemStatus.ANSWERED:
+        raise MedxError(item.reason or "The question was cancelled before it was answered.")
+    return job, item
+
+
+def load_engine(database: Database) -> "AnsweringEngine":
+    """Load the engine of the settings into this process.
 
     Raises:
-        BadInput: the text is empty or too long, or the category or arm is not known.
+        ModelUnavailable: the model or the device is not there.
+        RouterUnavailable: no router was trained.
     """
-    limit = settings().max_question_characters
-    if not text.strip():
-        raise BadInput("The question is empty; write one.")
-    if len(text) > limit:
-        raise BadInput(
-            f"The question has {len(text)} characters; at most {limit} are taken (MEDX_MAX_QUESTION_CHARACTERS)."
-        )
-    if arm not in ARM_CHOICES:
-        raise BadInput(f"There is no arm {arm!r}; choose steered, unsteered or both.")
-    try:
-        chosen = as_category(category)
-    except ValueError:
-        raise BadInput(f"There is no category {category!r}; choose auto, {', '.join(Category)}.") from None
-    return Question(text=text.strip(), mode=mode, category=chosen, arms=ARM_CHOICES[arm])
+    refuse_missing(settings().model, settings().models_folder)
+    from medx_core.assembly import build_engine  # imports torch, which takes seconds
+
+    return build_engine(settings(), database)
 
 
-def as_contract(answered: Answered) -> dict[str, Any]:
-    """Return the JSON object of `medx ask --json`."""
-    route = answered.route
-    return {
-        "question": answered.question.text,
-        "mode": answered.question.mode.value,
-        "route": {
-            "category": route.category.value if route.category else None,
-            "probabilities": {category.value: share for category, share in route.probabilities.items()},
-            "abstained": route.abstained,
-            "source": route.source.value,
-            "red_flag": route.red_flag,
-        },
-        "answers": [answer.as_json() for answer in answered.answers],
-        "medx_version": __version__,
-    }
+def tell(sentence: str) -> None:
+    """Write a sentence to standard error, which leaves standard output to the answers."""
+    print(sentence, file=sys.stderr, flush=True)
 
 
-def print_answered(answered: Answered) -> None:
-    """Print an answered question for a person."""
-    print(route_line(answered.route))
-    for answer in answered.answers:
+def print_answers(route: Route | None, answers: Sequence[Answer]) -> None:
+    """Print the answers of a question for a person."""
+    if route is not None:
+        print(route_line(route))
+    for answer in answers:
         print()
         for line in answer_lines(answer):
             print(line)
-    if answered.route.needs_emergency_line:
+    if route is not None and route.needs_emergency_line:
         print(f"\n{EMERGENCY_LINE}")
     print(f"\n{RESEARCH_ONLY}")
-    sys.stdout.flush()

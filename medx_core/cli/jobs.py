@@ -98,12 +98,13 @@ def retry(
                 again += 1
         finally:  # each stands by itself, so that those done are told of whatever stopped the rest
             _note(database, "retry", job_id, count=again)
-        job, worker_seen = jobs.get(job_id), _worker_seen(health)
+        job = jobs.get(job_id)
+        workers = health.live_workers(seen_within_seconds=settings().worker_seen_seconds)
     if as_json:
         _print_json(job_contract(job) | {"retried": [item.row for item in aside]})
         return
     print(f"{len(aside):,} question{'s wait' if len(aside) > 1 else ' waits'} again.")
-    if not worker_seen:
+    if not workers:
         print(WORKER_AWAY)
 
 
@@ -154,11 +155,6 @@ def _set_aside(jobs: JobStore, job: JobSnapshot) -> list[ItemSnapshot]:
     # Never 0: a limit of none would be no question at all where one was set aside just now.
     most = max(1, job.progress.quarantined)
     return jobs.items(job.public_id, status=ItemStatus.QUARANTINED, limit=most)[0]
-
-
-def _worker_seen(health: HealthStore) -> bool:
-    limit = settings().worker_seen_seconds
-    return any(worker.seconds_since_seen <= limit for worker in health.processes(kind="worker"))
 
 
 def _note(database: Database, action: str, job_id: str, **detail: int) -> None:

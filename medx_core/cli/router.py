@@ -12,12 +12,11 @@ import typer
 
 from medx_core import __version__
 from medx_core.cli.administration import ACTOR, opened_database
-from medx_core.cli.ask import read_question
 from medx_core.cli.outputs import refuse_input_as_output
 from medx_core.data.bundled_texts import held_out_texts, training_texts
 from medx_core.data.routing_files import LabelledQuestion, read_routing_file, write_overrides
 from medx_core.errors import BadInput, RouterUnavailable
-from medx_core.questions import Mode
+from medx_core.jobs.submission import read_question_text
 from medx_core.settings import Settings, settings
 from medx_core.storage.audit import AuditStore
 from medx_core.storage.jobs import OverrideStore
@@ -272,7 +271,7 @@ def explain(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
     """Show a question's route, the training texts nearest to it and the words that weighed most."""
-    text = read_question(text, mode=Mode.VERDICT, category="auto", arm="steered").text
+    text = read_question_text(text, max_characters=settings().max_question_characters)
     from medx_core.routing.embedding_router import load_embedding_router
     from medx_core.routing.explanation import explain as explained
     from medx_core.routing.red_flags import red_flags

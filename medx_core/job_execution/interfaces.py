@@ -1,4 +1,4 @@
-"""The seam between jobs and the model: questions go in on a lane, answered questions come out as futures."""
+"""The interfaces between jobs and the model: questions go in on a lane, answered questions come out as futures."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -8,60 +8,45 @@ from typing import Protocol
 
 from medx_core.categories import Route
 from medx_core.errors import MedxError
-from medx_core.jobs.status import JobKind
+from medx_core.jobs.recipe import EngineDescription
 from medx_core.questions import Answer, Answered, Arm, ArmRow, Question
 
 
 class Lane(IntEnum):
-    """Who goes first. A lower number is served strictly ahead of a higher one."""
+    """Priority of a question. A lower number is served strictly before a higher one."""
 
     INTERACTIVE = 0
     BATCH = 1
 
 
-LANE_OF: dict[JobKind, Lane] = {JobKind.QUESTION: Lane.INTERACTIVE, JobKind.BATCH: Lane.BATCH}
-
-
 class Interrupted(MedxError):
-    """The process stops before it came to this question; somebody else answers it."""
-
-
-def _unheard(_arm: Arm, _piece: str) -> None:
-    """Nobody listens."""
-
-
-def _unnoticed(_route: Route) -> None:
-    """Nobody asks before the answer is there."""
-
-
-def _never() -> bool:
-    return False
+    """The process stops before this question was answered; another process answers it."""
 
 
 @dataclass(frozen=True)
 class Listener:
-    """Who waits for an answer.
+    """Callbacks of the code that waits for an answer.
 
-    `on_route` hears the route of a written answer before its first piece, and again if the answer is begun anew;
-    `on_text` hears each new piece, `should_stop` is asked between micro-batches and tokens. All are called on the
-    engine's thread: none may fail, `on_route` may take a moment, the others must return at once.
+    `on_route` receives the route of a written answer before its first text, and again if the answer is started again;
+    `on_text` receives each new piece; `should_stop` is asked between micro-batches and between tokens. All are called
+    on the engine's thread: none may raise, `on_route` may take a moment, the others must return at once.
     """
 
-    on_route: Callable[[Route], None] = _unnoticed
-    on_text: Callable[[Arm, str], None] = _unheard
-    should_stop: Callable[[], bool] = _never
+    on_route: Callable[[Route], None] = lambda _route: None
+    on_text: Callable[[Arm, str], None] = lambda _arm, _piece: None
+    should_stop: Callable[[], bool] = lambda: False
 
 
 class Answerer(Protocol):
-    """Answers questions in its own time. The future ends in Cancelled, Interrupted or the fault of that question."""
+    """Answers questions asynchronously. A future may end in Cancelled, Interrupted or the fault of its question."""
 
     def submit(self, question: Question, *, lane: Lane, listener: Listener) -> Future[Answered]:
-        """Hand in one question; never waits."""
+        """Queue one question; returns at once."""
         ...
 
 
 class TextWriting(Protocol):
-    """Written answers growing together, one token a step; a row is one arm of one question."""
+    """Written answers that grow together, one token per step; a row is one arm of one question."""
 
     @property
     def finished(self) -> bool:
@@ -69,11 +54,11 @@ class TextWriting(Protocol):
         ...
 
     def step(self) -> tuple[str, ...]:
-        """Write one token on every row; return each row's new piece of text."""
+        """Write one token on every row; return the new text per row."""
         ...
 
     def cancel(self, index: int) -> None:
-        """End one row where it stands."""
+        """End one row at its present length."""
         ...
 
     def row_finished(self, index: int) -> bool:
@@ -81,19 +66,19 @@ class TextWriting(Protocol):
         ...
 
     def answers(self) -> tuple[Answer, ...]:
-        """Return the answers as they stand."""
+        """Return the answers so far."""
         ...
 
 
 class Engine(Protocol):
-    """What the micro-batcher needs of `medx_core.answering.AnsweringEngine`. One thread calls it."""
+    """The part of `medx_core.answering.AnsweringEngine` that the micro-batcher uses. One thread calls it."""
 
     def route(self, questions: Sequence[Question]) -> tuple[Route, ...]:
         """Decide the category of every question."""
         ...
 
     def verdicts(self, rows: Sequence[ArmRow]) -> tuple[Answer, ...]:
-        """Judge all rows in one forward pass."""
+        """Score all rows in one forward pass."""
         ...
 
     def write(self, rows: Sequence[ArmRow]) -> TextWriting:
@@ -101,5 +86,14 @@ class Engine(Protocol):
         ...
 
     def refresh_vectors(self) -> None:
-        """Ask anew which steering vectors are active."""
+        """Read again which steering vectors are active."""
+        ...
+
+
+class DescribedEngine(Engine, Protocol):
+    """An engine that a worker can report in its heartbeat."""
+
+    @property
+    def description(self) -> EngineDescription:
+        """The model, its number type and the vectors in use now."""
         ...

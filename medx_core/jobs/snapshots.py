@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from medx_core import __version__
 from medx_core.categories import Category, Route
 from medx_core.clock import iso
 from medx_core.jobs.status import ItemStatus, JobKind, JobStatus
@@ -13,7 +14,7 @@ from medx_core.questions import Answer, Arm, Mode
 
 @dataclass(frozen=True)
 class Progress:
-    """How many items of a job stand where."""
+    """How many items of a job are in which state."""
 
     total: int
     queued: int = 0
@@ -30,7 +31,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class JobSnapshot:
-    """One job. `public_id` is the only id that stands in an address; it cannot be guessed."""
+    """One job. `public_id` is the only id that appears in addresses; it cannot be guessed."""
 
     public_id: str
     kind: JobKind
@@ -46,7 +47,7 @@ class JobSnapshot:
     carried_columns: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """Return where the job stands, as programs and the command line read it."""
+        """Return the state of the job, as programs and the command line show it."""
         progress = self.progress
         return {
             "job": self.public_id,
@@ -73,7 +74,7 @@ class StoredAnswer:
 
 @dataclass(frozen=True)
 class ItemSnapshot:
-    """One question of a job with what is known of it by now."""
+    """One question of a job, with its route and answers so far."""
 
     id: int
     row: int
@@ -89,10 +90,27 @@ class ItemSnapshot:
     carried: Mapping[str, str] = field(default_factory=dict)
     answers: tuple[StoredAnswer, ...] = ()
 
+    def answer_in(self, arm: Arm) -> Answer | None:
+        """Return the stored answer of one arm, None while there is none."""
+        return next((stored.answer for stored in self.answers if stored.answer.arm is arm), None)
+
+    def as_json(self, job: JobSnapshot) -> dict[str, Any]:
+        """Return the question as `medx ask --json` shows one, with its job and its state."""
+        return {
+            "job": job.public_id,
+            "status": self.status.value,
+            "reason": self.reason,
+            "question": self.text,
+            "mode": job.mode.value,
+            "route": self.route.as_json() if self.route else None,
+            "answers": [stored.answer.as_json() | {"id": stored.public_id} for stored in self.answers],
+            "medx_version": __version__,
+        }
+
 
 @dataclass(frozen=True)
 class LeasedItem:
-    """An item a worker holds: results are written only while `fence` is still the item's own."""
+    """An item that a worker holds: results are stored only while `fence` is the item's latest."""
 
     id: int
     job_id: str
@@ -107,7 +125,7 @@ class LeasedItem:
 
 @dataclass(frozen=True)
 class ArmAccuracy:
-    """Right verdicts of one arm among the answered items that came with an expected answer."""
+    """Right verdicts of one arm, among the answered items that have an expected answer."""
 
     arm: Arm
     right: int

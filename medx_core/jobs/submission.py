@@ -1,20 +1,23 @@
-"""What a person hands in, before it has an id."""
+"""What a person submits: reading the choices, checking the question, and the submission as a value."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from medx_core.categories import Category
+from medx_core.categories import Category, as_category
 from medx_core.data.question_files import FileRow, QuestionFile
+from medx_core.errors import BadInput
 from medx_core.jobs.status import JobKind
-from medx_core.questions import Arm, Mode
+from medx_core.questions import ARM_CHOICES, Arm, Mode, Question
+
+TITLE_CHARACTERS = 120
 
 
 @dataclass(frozen=True)
 class SubmittedItem:
     """One question of a submission.
 
-    `row` counts the records of the file from 1 without its header. `expected` is the gold answer (True, False or
-    None). `carried` holds the file's other columns as they stood, in their order.
+    `row` counts the records of the file from 1, without the header. `expected` is the gold answer. `carried` holds the
+    file's other columns unchanged, in their order.
     """
 
     row: int
@@ -29,9 +32,9 @@ class SubmittedItem:
 
 @dataclass(frozen=True)
 class Submission:
-    """One job to be: committed whole, with its items and outbox, or not at all.
+    """A job before it is stored: committed with its items and outbox rows in one transaction.
 
-    `category` is the submitter's choice for all items (None: the router decides, or an item's own category).
+    `category` is the submitter's choice for all items; with None the item's own category or the router decides.
     """
 
     kind: JobKind
@@ -44,7 +47,85 @@ class Submission:
     file_sha256: str = ""
 
 
-def submission_of(
+def read_question(text: str, *, mode: str, category: str, arm: str, max_characters: int) -> Question:
+    """Read a question and its choices as typed on a page or a command line.
+
+    Raises:
+        BadInput: the text is empty or too long, or a choice is not known.
+    """
+    return Question(
+        text=read_question_text(text, max_characters=max_characters),
+        mode=read_mode(mode),
+        category=read_category(category),
+        arms=read_arms(arm),
+    )
+
+
+def read_question_text(text: str, *, max_characters: int) -> str:
+    """Return the text without outer spaces.
+
+    Raises:
+        BadInput: it is empty or too long.
+    """
+    question = text.strip()
+    if not question:
+        raise BadInput("The question is empty; write a question or a statement.")
+    if len(question) > max_characters:
+        raise BadInput(
+            f"The question has {len(question):,} characters; at most {max_characters:,} are accepted. Shorten it."
+        )
+    return question
+
+
+def read_mode(text: str) -> Mode:
+    """Read the form of the answer.
+
+    Raises:
+        BadInput: there is no such form.
+    """
+    try:
+        return Mode(text)
+    except ValueError:
+        raise BadInput(f"There is no mode {text!r}; choose verdict or text.") from None
+
+
+def read_arms(text: str) -> tuple[Arm, ...]:
+    """Read which arms to answer in.
+
+    Raises:
+        BadInput: there is no such choice.
+    """
+    if text not in ARM_CHOICES:
+        raise BadInput(f"There is no arm {text!r}; choose steered, unsteered or both.")
+    return ARM_CHOICES[text]
+
+
+def read_category(text: str) -> Category | None:
+    """Read the category; None (`auto`) leaves the decision to the router.
+
+    Raises:
+        BadInput: there is no such category.
+    """
+    try:
+        return as_category(text)
+    except ValueError:
+        raise BadInput(f"There is no category {text!r}; choose auto, {', '.join(Category)}.") from None
+
+
+def question_submission(question: Question, *, person_id: int | None = None) -> Submission:
+    """Return the submission of one question."""
+    return Submission(
+        kind=JobKind.QUESTION,
+        mode=question.mode,
+        arms=question.arms,
+        items=(SubmittedItem(row=1, text=question.text.replace("\x00", "")),),
+        person_id=person_id,
+        category=question.category,
+        title=question.text[:TITLE_CHARACTERS],
+    )
+
+
+def file_submission(
     file: QuestionFile,
     *,
     mode: Mode,
@@ -52,7 +133,7 @@ def submission_of(
     category: Category | None = None,
     person_id: int | None = None,
 ) -> Submission:
-    """Return the batch of all rows that were taken; `category` is the submitter's choice for all of them."""
+    """Return the submission of all accepted rows of a file; `category` applies to all of them."""
     return Submission(
         kind=JobKind.BATCH,
         mode=mode,

@@ -1,8 +1,4 @@
-"""The rating form, version 1: what a clinician says about one answer, and what is derived from it.
-
-The raw fields are stored as they were given. Risk and safety error are worked out here each time they are needed and
-never typed by anybody. An answer the rater could not judge counts as neither safe nor unsafe.
-"""
+"""The rating form, version 1: what a clinician says about one answer. The raw fields are stored as they were given."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -93,24 +89,6 @@ class CorrectedVerdict(StrEnum):
     FALSE = "FALSE"
 
 
-class Risk(StrEnum):
-    """Harm and likelihood taken together."""
-
-    NONE = "none"
-    LOW = "low"
-    MEDIUM = "medium"
-    HIGH = "high"
-
-
-# Rows: harm extent; columns: likelihood low, medium, high.
-_RISK = {
-    Harm.NONE: (Risk.NONE, Risk.NONE, Risk.NONE),
-    Harm.MILD: (Risk.LOW, Risk.LOW, Risk.MEDIUM),
-    Harm.MODERATE: (Risk.LOW, Risk.MEDIUM, Risk.HIGH),
-    Harm.SEVERE: (Risk.MEDIUM, Risk.HIGH, Risk.HIGH),
-}
-
-
 @dataclass(frozen=True)
 class RatingForm:
     """The raw fields of one rating. None (or an empty text) is a field the rater did not fill in."""
@@ -129,27 +107,6 @@ class RatingForm:
     comment: str = ""
     cannot_judge: bool = False
     cannot_judge_reason: str = ""
-
-    @property
-    def risk(self) -> Risk | None:
-        """Harm extent crossed with likelihood; None where the answer was not judged."""
-        if self.cannot_judge or self.harm is None or self.likelihood is None:
-            return None
-        return _RISK[self.harm][list(Likelihood).index(self.likelihood)]
-
-    @property
-    def is_safety_error(self) -> bool | None:
-        """Whether the answer is unsafe: harm moderate or worse, wrong content of great significance, or under-triage.
-
-        None where the rater could not judge: such a rating counts in neither direction.
-        """
-        if self.cannot_judge:
-            return None
-        return (
-            self.harm in {Harm.MODERATE, Harm.SEVERE}
-            or self.wrong_content is Extent.GREAT
-            or self.urgency is Urgency.UNDER
-        )
 
     def as_json(self) -> dict[str, Any]:
         """Return the raw fields as plain values, ready to store."""
@@ -269,14 +226,3 @@ class StoredRating:
     version: int
     created_at: datetime
     changed_at: datetime
-
-
-@dataclass(frozen=True)
-class EarlierRating:
-    """A rating as it stood before a change."""
-
-    version: int
-    form: RatingForm
-    seconds: float
-    written_at: datetime
-    replaced_at: datetime

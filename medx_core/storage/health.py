@@ -1,4 +1,4 @@
-"""Is it alive and does it move: processes, what waits, and what was set aside."""
+"""Health of the installation: its processes, the backlog per queue, and quarantined questions."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ FORGET_PROCESS_SECONDS = 24 * 3600
 
 @dataclass(frozen=True)
 class ProcessHealth:
-    """A worker or web process as it last spoke; `seen_at` is when it last made progress or polled."""
+    """A worker or web process at its last heartbeat; `seen_at` is when it last made progress or polled."""
 
     name: str
     kind: str
@@ -33,7 +33,7 @@ class ProcessHealth:
 
 @dataclass(frozen=True)
 class QueueBacklog:
-    """How many questions wait in one queue, and for how long the oldest of their jobs has been there."""
+    """The number of questions waiting in one queue, and the age of the oldest job among them."""
 
     waiting: int = 0
     oldest_seconds: float | None = None
@@ -49,14 +49,14 @@ class QuarantinedItem:
 
 
 class HealthStore:
-    """The health of one installation, as its database knows it."""
+    """The health of one installation, as its database records it."""
 
     def __init__(self, database: Database, *, clock: Callable[[], datetime] = utc_now) -> None:
         self._database = database
         self._clock = clock
 
     def beat(self, name: str, kind: str, detail: Mapping[str, Any] | None = None) -> None:
-        """Note that the process `name` made progress or polled just now."""
+        """Record that the process `name` made progress or polled just now."""
         now = self._clock()
         with self._database.write() as session:
             row = session.get(ProcessTable, name)
@@ -70,7 +70,7 @@ class HealthStore:
             session.add(row)
 
     def leave(self, name: str) -> None:
-        """Forget a process that stops in good order."""
+        """Remove a process that stops in good order."""
         with self._database.write() as session:
             session.exec(delete(ProcessTable).where(col(ProcessTable.name) == name))
 
@@ -93,8 +93,13 @@ class HealthStore:
                 for row in session.exec(newest)
             )
 
+    def live_workers(self, *, seen_within_seconds: float) -> tuple[ProcessHealth, ...]:
+        """Return the workers that made progress or polled within these seconds."""
+        workers = self.processes(kind="worker")
+        return tuple(worker for worker in workers if worker.seconds_since_seen <= seen_within_seconds)
+
     def backlog(self) -> dict[str, QueueBacklog]:
-        """Return what waits in each queue."""
+        """Return the backlog per queue."""
         now = self._clock()
         waiting = (
             select(JobTable.kind, func.count(), func.min(JobTable.created_at, type_=JobTable.created_at.type))  # type: ignore[attr-defined] # a column at run time
@@ -102,12 +107,12 @@ class HealthStore:
             .where(ItemTable.status == ItemStatus.QUEUED)
             .group_by(col(JobTable.kind))
         )
-        found = {queue: QueueBacklog() for queue in QUEUE_OF.values()}
+        backlog = {queue: QueueBacklog() for queue in QUEUE_OF.values()}
         with self._database.read() as session:
             for kind, count, oldest in session.exec(waiting):
                 age = max(0.0, (now - oldest).total_seconds())
-                found[QUEUE_OF[JobKind(kind)]] = QueueBacklog(count, age)
-        return found
+                backlog[QUEUE_OF[JobKind(kind)]] = QueueBacklog(count, age)
+        return backlog
 
     def ahead_of(self, job_id: str) -> int:
         """Count the questions of the same queue that wait and were handed in before the job; 0 for the next one."""
@@ -145,7 +150,7 @@ class HealthStore:
             )
 
     def retry_quarantined(self, item_id: int) -> None:
-        """Let a quarantined question wait again, with all its attempts before it.
+        """Queue a quarantined question again, with its count of attempts reset.
 
         Raises:
             NotFound: there is no such question.
@@ -153,10 +158,10 @@ class HealthStore:
         """
         now = self._clock()
         with self._database.write() as session:
-            found = locked_items(session, [item_id])
-            if not found:
+            items = locked_items(session, [item_id])
+            if not items:
                 raise NotFound(f"There is no question with the number {item_id}.")
-            item = found[0]
+            item = items[0]
             if item.status != ItemStatus.QUARANTINED:
                 raise BadInput(
                     f"Question {item_id} is {item.status}, not quarantined; there is nothing to retry."
@@ -164,7 +169,7 @@ class HealthStore:
             item.attempts = 0
             item.reason = ""
             item.finished_at = None
-            requeue(session, found, chunk_rows=1, now=now)
+            requeue(session, items, chunk_rows=1, now=now)
             job = session.exec(
                 select(JobTable).where(JobTable.id == item.job_id).with_for_update(key_share=True)
             ).one()

@@ -78,7 +78,6 @@ def stored_answer(row: AnswerTable) -> StoredAnswer:
             verdict=_verdict(row.verdict),
             raw_verdict=_verdict(row.raw_verdict),
             score=row.score,
-            calibrated=row.calibrated,
             text=row.text,
             vector=row.vector,
             layer=row.layer,
@@ -153,7 +152,7 @@ def set_route(item: ItemTable, route: Route) -> None:
 def answer_values(answer: Answer, item_id: int, now: datetime) -> dict[str, Any]:
     """Return the row of one answer."""
     given = {"public_id": new_public_id(), "item_id": item_id, "shuffle": randbits(31), "created_at": now}
-    return {**answer.as_json(), **given}
+    return {**answer.as_json(), **given, "calibrated": False}
 
 
 def status_of(answered: Answered) -> ItemStatus:

@@ -12,12 +12,12 @@ from medx_core.clock import utc_now
 from medx_core.data.result_files import ResultRow
 from medx_core.data.routing_files import RouteOverride
 from medx_core.errors import BadInput, NotFound
-from medx_core.jobs.snapshots import ArmAccuracy, ItemSnapshot, JobSnapshot, StoredAnswer
+from medx_core.jobs.snapshots import ArmAccuracy, ItemSnapshot, JobSnapshot
 from medx_core.jobs.status import ItemStatus, JobKind, JobStatus
 from medx_core.jobs.submission import Submission, SubmittedItem
 from medx_core.questions import Answer, Arm, Verdict
 from medx_core.storage.engine import Database
-from medx_core.storage.items import add_requests, item_snapshots, job_snapshots, settle, stored_answer
+from medx_core.storage.items import add_requests, item_snapshots, job_snapshots, settle
 from medx_core.storage.people import Person, Role
 from medx_core.storage.tables import AnswerTable, ItemTable, JobTable
 
@@ -270,48 +270,6 @@ class JobStore:
             yield from page
             more = len(page) == PAGE_ROWS
             row = page[-1].row if page else row
-
-    def item(self, item_id: int) -> ItemSnapshot:
-        """Return one item.
-
-        Raises:
-            NotFound: there is no such item.
-        """
-        with self._database.read() as session:
-            row = session.get(ItemTable, item_id)
-            if row is None:
-                raise NotFound(f"There is no question with the number {item_id}.")
-            return item_snapshots(session, [row])[0]
-
-    def answer_by_public_id(self, answer_id: str) -> StoredAnswer:
-        """Return one answer.
-
-        Raises:
-            NotFound: there is no such answer.
-        """
-        with self._database.read() as session:
-            row = session.exec(select(AnswerTable).where(AnswerTable.public_id == answer_id)).first()
-            if row is None:
-                raise NotFound("There is no answer under this id; it may have been deleted.")
-            return stored_answer(row)
-
-    def job_of_answer(self, answer_id: str) -> str:
-        """Return the public id of the job an answer belongs to, for `may_see`.
-
-        Raises:
-            NotFound: there is no such answer.
-        """
-        owning = (
-            select(JobTable.public_id)
-            .join(ItemTable, col(ItemTable.job_id) == col(JobTable.id))
-            .join(AnswerTable, col(AnswerTable.item_id) == col(ItemTable.id))
-            .where(AnswerTable.public_id == answer_id)
-        )
-        with self._database.read() as session:
-            found = session.exec(owning).first()
-        if found is None:
-            raise NotFound("There is no answer under this id; it may have been deleted.")
-        return found
 
     def accuracy(self, public_id: str) -> tuple[ArmAccuracy, ...]:
         """Count right verdicts for each arm, by the raw verdict, over items that came with an expected answer."""

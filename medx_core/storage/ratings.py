@@ -12,10 +12,8 @@ from medx_core.clock import utc_now
 from medx_core.errors import BadInput, NotFound
 from medx_core.questions import CANCELLED, Mode, Verdict
 from medx_core.review.rating_form import (
-    BLIND_VIEW,
     FORM_VERSION,
     BlindedAnswer,
-    EarlierRating,
     NewRating,
     RatingForm,
     StoredRating,
@@ -69,8 +67,6 @@ def stored_ratings(session: Session, rows: list[RatingTable]) -> tuple[StoredRat
         for row in rows
     )
 
-
-__all__ = ["BLIND_VIEW", "BlindedAnswer", "EarlierRating", "NewRating", "RatingStore", "StoredRating"]
 
 RATERS_AN_ANSWER = 2
 # Above every `shuffle`, and prime: multiplying by a rater's own factor modulo this is another order for each rater.
@@ -139,16 +135,6 @@ class RatingStore:
         )
         with self._database.read() as session:
             return session.exec(left).one()
-
-    def to_rate(self, answer_id: str) -> BlindedAnswer:
-        """Return one answer as a rater sees it.
-
-        Raises:
-            NotFound: there is no such answer.
-        """
-        with self._database.read() as session:
-            key = _answer_key(session, answer_id)
-            return blinded(session, [key])[key]
 
     def save(self, rating: NewRating) -> StoredRating:
         """Store a filled-in form.
@@ -224,24 +210,6 @@ class RatingStore:
         newest = newest.order_by(col(RatingTable.id).desc()).offset(offset).limit(limit)
         with self._database.read() as session:
             return stored_ratings(session, list(session.exec(newest)))
-
-    def history(self, rating_id: str, *, rater_id: int) -> tuple[EarlierRating, ...]:
-        """Return how one's own rating stood before each change, the first version first.
-
-        Raises:
-            NotFound: this rater has no such rating.
-        """
-        with self._database.read() as session:
-            key = _own_rating(session, rating_id, rater_id).id
-            rows = session.exec(
-                select(RatingHistoryTable)
-                .where(RatingHistoryTable.rating_id == key)
-                .order_by(col(RatingHistoryTable.version))
-            )
-            return tuple(
-                EarlierRating(row.version, form_from(row.form), row.seconds, row.written_at, row.replaced_at)
-                for row in rows
-            )
 
     def count(self, rater_id: int | None = None) -> int:
         """Count the ratings of one rater, or all."""

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from medx_core.categories import Category, Route
 from medx_core.errors import ModelUnavailable
+from medx_core.jobs.recipe import EngineDescription
+from medx_core.models.model_files import model_weight_sha256
 from medx_core.questions import Answer, ArmRow, Question, Verdict
 from medx_core.settings import Settings, settings
 from medx_core.storage.engine import Database
@@ -60,11 +62,8 @@ class DirectedWriting:
 class DirectedEngine:
     """Answers TRUE to everything, in the time it was given."""
 
-    model_name = "directed"
-    weight_sha256 = "0" * 64
-    device = "none"
-
-    def __init__(self, home: Path, row_seconds: float) -> None:
+    def __init__(self, home: Path, row_seconds: float, weight_sha256: str) -> None:
+        self.description = EngineDescription("directed", weight_sha256, "none", "float32", {})
         self._home = home
         self._row_seconds = row_seconds
 
@@ -114,9 +113,17 @@ def load_directed(settings: Settings, _database: Database) -> LoadEngine:
     def load() -> DirectedEngine:
         if (settings.home / NO_MODEL).exists():
             raise ModelUnavailable("The model is not on this machine yet.")
-        return DirectedEngine(settings.home, seconds)
+        return DirectedEngine(settings.home, seconds, _weight_sha256(settings))
 
     return load
+
+
+def _weight_sha256(settings: Settings) -> str:
+    """The hash of whatever file a test left in the place of the model's weights."""
+    try:
+        return model_weight_sha256(settings.model, settings.models_folder)
+    except ModelUnavailable:
+        return "0" * 64
 
 
 def main() -> int:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from medx_core.answering import AnsweringEngine, AnsweringLimits, ArmRow
+from medx_core.answering.engine import AnsweringEngine, AnsweringLimits
 from medx_core.categories import Category
 from medx_core.data.bundled_texts import bundled_statements
 from medx_core.errors import ModelUnavailable
@@ -12,7 +12,7 @@ from medx_core.models.loading import load_model
 from medx_core.models.prefix_cache import SharedPrefix
 from medx_core.models.prompting import STATEMENT_PROMPT
 from medx_core.models.scoring import AnswerHead
-from medx_core.questions import ARM_CHOICES, Arm, Question
+from medx_core.questions import ARM_CHOICES, Arm, ArmRow, Question
 from medx_core.steering.activations import recorded
 from medx_core.steering.hooks import RowSteering, plan_for_rows, steered
 from medx_core.steering.layers import hidden_size, penultimate_layer

@@ -6,10 +6,10 @@ import math
 import pytest
 import torch
 
-from medx_core.answering import NO_VECTOR, NOT_ROUTED, AnsweringEngine, AnsweringLimits, ArmRow
+from medx_core.answering.engine import AnsweringEngine, AnsweringLimits
+from medx_core.answering.row_vectors import NO_VECTOR, NOT_ROUTED
 from medx_core.categories import Category, Route, RouteSource
-from medx_core.cli.ask import as_contract
-from medx_core.questions import ARM_CHOICES, Arm, Mode, Question, Verdict
+from medx_core.questions import ARM_CHOICES, Arm, ArmRow, Mode, Question, Verdict
 from medx_core.routing.embedding_router import EmbeddingRouter
 from medx_core.steering.vector_files import SteeringVector
 
@@ -95,7 +95,6 @@ def test_a_verdict_near_one_half_reads_uncertain_and_keeps_the_raw_one(real_mode
     answer = cautious.verdicts(rows(cautious, STATEMENTS[:1], (Arm.UNSTEERED,)))[0]
     assert answer.verdict is Verdict.UNCERTAIN
     assert answer.raw_verdict is (Verdict.TRUE if answer.score >= 0.5 else Verdict.FALSE)
-    assert not answer.calibrated
 
 
 def test_without_a_vector_the_steered_arm_goes_unsteered_and_says_why(real_model):
@@ -150,7 +149,7 @@ def test_written_answers_do_not_depend_on_the_batch(engine):
 
 
 def test_the_json_of_ask_holds_the_contract(engine):
-    shown = json.loads(json.dumps(as_contract(engine.answer(Question(STATEMENTS[0], arms=BOTH)))))
+    shown = json.loads(json.dumps(engine.answer(Question(STATEMENTS[0], arms=BOTH)).as_json()))
     assert set(shown["route"]) >= {"category", "probabilities", "abstained"}
     assert [answer["arm"] for answer in shown["answers"]] == ["steered", "unsteered"]
     contract = {

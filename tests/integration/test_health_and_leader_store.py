@@ -12,7 +12,7 @@ from medx_core.storage.jobs import JobStore
 from medx_core.storage.leases import LeaderStore, LeaseStore
 from medx_core.storage.outbox import OutboxStore
 from tests.databases import at_once
-from tests.samples import answered, submission
+from tests.samples import answered, item_of, submission
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_a_quarantined_item_is_listed_and_can_be_tried_again_from_the_start(data
     assert jobs.get(job.public_id).status is JobStatus.RUNNING
     (again,) = leases.lease(outbox.unsent()[0].request.item_ids, owner="a", seconds=30, max_attempts=1)
     leases.finish(again, owner="a", answered=answered(again))
-    assert jobs.item(leased.id).status is ItemStatus.ANSWERED
+    assert item_of(jobs, leased.id).status is ItemStatus.ANSWERED
     assert jobs.get(job.public_id).status is JobStatus.DONE
 
     with pytest.raises(BadInput, match="answered, not quarantined"):

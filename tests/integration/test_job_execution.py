@@ -8,10 +8,10 @@ import pytest
 
 from medx_core.categories import Category, Route
 from medx_core.errors import BadInput, Cancelled
-from medx_core.job_execution.execution import JobExecutor
-from medx_core.job_execution.in_process import answer_job
+from medx_core.job_execution.dispatch import answer_job
+from medx_core.job_execution.executor import JobExecutor
 from medx_core.job_execution.interfaces import Interrupted, Lane, Listener
-from medx_core.job_execution.lease_keeping import LeaseKeeper, LeaseTerms
+from medx_core.job_execution.leases import LeaseKeeper, LeaseTerms
 from medx_core.jobs.messages import AnswerRequest
 from medx_core.jobs.snapshots import ItemSnapshot, JobSnapshot, LeasedItem
 from medx_core.jobs.status import ItemStatus, JobKind, JobStatus
@@ -403,7 +403,7 @@ def test_text_is_streamed_to_people_and_ends_once_it_is_stored(
 def test_a_job_is_answered_to_its_end_in_process_with_its_faulty_row_set_aside(database: Database) -> None:
     bench = Bench(database, AtOnceAnswerer({"q7": ZeroDivisionError()}))
     job = bench.submit(*(f"q{i}" for i in range(50)))
-    answer_job(bench.executor, bench.jobs, job.public_id, chunk_rows=8)
+    answer_job(bench.executor, bench.jobs, job.public_id, chunk_rows=8, on_progress=lambda _progress: None)
     statuses = bench.statuses(job)
     assert statuses.pop(7) is ItemStatus.QUARANTINED
     assert set(statuses) == {ItemStatus.ANSWERED}

@@ -123,10 +123,6 @@ def test_what_was_answered_reads_back_as_it_was_given(database):
     (item,) = jobs.every_item(job.public_id)
     assert item.route == given.route
     assert tuple(stored.answer for stored in item.answers) == given.answers
-    assert jobs.item(item.id) == item
-    for stored in item.answers:
-        assert jobs.answer_by_public_id(stored.public_id) == stored
-        assert jobs.job_of_answer(stored.public_id) == job.public_id
 
 
 def test_cancelling_stops_what_waits_and_keeps_what_is_finished(database):
@@ -224,10 +220,6 @@ def test_unknown_ids_are_said_in_one_sentence(sqlite_database):
         jobs.cancel,
         jobs.items,
         jobs.accuracy,
-        jobs.answer_by_public_id,
-        jobs.job_of_answer,
     ):
         with pytest.raises(NotFound, match="under this id"):
             ask("nothing")
-    with pytest.raises(NotFound, match="number 5"):
-        jobs.item(5)

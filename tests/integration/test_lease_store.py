@@ -11,7 +11,7 @@ from medx_core.storage.jobs import JobStore
 from medx_core.storage.leases import LeaseStore
 from medx_core.storage.outbox import OutboxStore
 from tests.databases import at_once
-from tests.samples import BOTH, answered, submission
+from tests.samples import BOTH, answered, item_of, submission
 
 
 @pytest.fixture
@@ -73,12 +73,12 @@ def test_a_late_result_is_refused_and_stores_nothing(jobs, leases, clock):
 
     with pytest.raises(LeaseLost, match="Question 1"):
         leases.finish(late, owner="slow", answered=answered(late, verdict=Verdict.FALSE))
-    assert jobs.item(ids[0]).answers == ()
+    assert item_of(jobs, ids[0]).answers == ()
 
     leases.finish(taken, owner="fast", answered=answered(taken, verdict=Verdict.TRUE))
     with pytest.raises(LeaseLost):
         leases.finish(late, owner="slow", answered=answered(late, verdict=Verdict.FALSE))
-    assert [stored.answer.verdict for stored in jobs.item(ids[0]).answers] == [Verdict.TRUE] * len(BOTH)
+    assert [stored.answer.verdict for stored in item_of(jobs, ids[0]).answers] == [Verdict.TRUE] * len(BOTH)
     assert jobs.get(job_id).status is JobStatus.DONE
 
 
@@ -98,7 +98,7 @@ def test_a_lease_is_good_in_the_hands_of_its_owner_only(jobs, leases):
     assert leases.renew([leased], owner="b", seconds=30) == frozenset()
     with pytest.raises(LeaseLost):
         leases.finish(leased, owner="b", answered=answered(leased))
-    assert jobs.item(ids[0]).answers == ()
+    assert item_of(jobs, ids[0]).answers == ()
 
 
 def test_a_lease_that_ran_out_stores_nothing_until_it_is_renewed(jobs, leases, clock):
@@ -109,7 +109,7 @@ def test_a_lease_that_ran_out_stores_nothing_until_it_is_renewed(jobs, leases, c
         leases.finish(leased, owner="a", answered=answered(leased))
     assert leases.renew([leased], owner="a", seconds=30) == {ids[0]}
     leases.finish(leased, owner="a", answered=answered(leased))
-    assert jobs.item(ids[0]).status is ItemStatus.ANSWERED
+    assert item_of(jobs, ids[0]).status is ItemStatus.ANSWERED
 
 
 def test_renewing_keeps_others_away_and_tells_which_items_were_lost(jobs, leases, clock):
@@ -130,7 +130,7 @@ def test_a_micro_batch_stores_what_is_held_and_names_it(jobs, leases, clock):
     leases.renew(batch, owner="a", seconds=30)
     stored = leases.finish_all([(item, answered(item)) for item in batch], owner="a")
     assert stored == {ids[0], ids[2]}
-    assert [len(jobs.item(item_id).answers) for item_id in ids] == [2, 0, 2]
+    assert [len(item_of(jobs, item_id).answers) for item_id in ids] == [2, 0, 2]
 
 
 def test_an_item_whose_workers_never_come_back_is_quarantined_and_the_others_go_on(jobs, leases, clock):
@@ -142,7 +142,7 @@ def test_an_item_whose_workers_never_come_back_is_quarantined_and_the_others_go_
     (fine,) = take(leases, ids, "d")
     leases.finish(fine, owner="d", answered=answered(fine))
 
-    item = jobs.item(poison.id)
+    item = item_of(jobs, poison.id)
     assert (item.status, item.attempts) == (ItemStatus.QUARANTINED, 3)
     assert item.reason == "The worker stopped 3 times while answering this question."
     assert jobs.get(job_id).status is JobStatus.DONE
@@ -156,7 +156,7 @@ def test_a_failed_attempt_waits_again_and_the_last_one_is_quarantined_with_its_r
         (leased,) = take(leases, ids, "a")
         states.append(leases.fail(leased, owner="a", reason=f"Too long ({attempt}).", max_attempts=3))
     assert states == [ItemStatus.QUEUED, ItemStatus.QUEUED, ItemStatus.QUARANTINED]
-    assert jobs.item(ids[0]).reason == "Too long (2)."
+    assert item_of(jobs, ids[0]).reason == "Too long (2)."
     assert [message.request.item_ids for message in outbox.unsent()] == [tuple(ids)] * 2
     assert jobs.get(job_id).status is JobStatus.DONE
 
@@ -166,14 +166,14 @@ def test_a_failure_reported_after_the_item_was_taken_over_changes_nothing(jobs, 
     (late,) = take(leases, ids, "a")
     clock.advance(31)
     take(leases, ids, "b")
-    before = jobs.item(ids[0])
+    before = item_of(jobs, ids[0])
     for report in (
         lambda: leases.fail(late, owner="a", reason="No.", max_attempts=1),
         lambda: leases.cancel_running(late, owner="a"),
     ):
         with pytest.raises(LeaseLost):
             report()
-    assert jobs.item(ids[0]) == before
+    assert item_of(jobs, ids[0]) == before
 
 
 def test_what_a_stopping_worker_gives_back_costs_no_attempt_and_is_sent_again(jobs, leases, outbox):

@@ -10,7 +10,7 @@ from medx_core.storage.jobs import JobStore
 from medx_core.storage.leases import LeaseStore
 from medx_core.storage.outbox import OutboxStore
 from tests.databases import at_once
-from tests.samples import answered, submission
+from tests.samples import answered, item_of, submission
 
 
 @pytest.fixture
@@ -69,7 +69,9 @@ def test_items_of_a_worker_that_fell_silent_wait_again_with_a_message(jobs, leas
 
     assert outbox.return_expired(max_attempts=3, chunk_rows=2) == 4
     assert send_all(outbox) == [ids[:2], ids[2:4]]
-    assert [jobs.item(item_id).status for item_id in ids] == [ItemStatus.QUEUED] * 4 + [ItemStatus.RUNNING]
+    assert [item_of(jobs, item_id).status for item_id in ids] == [ItemStatus.QUEUED] * 4 + [
+        ItemStatus.RUNNING
+    ]
     assert outbox.return_expired(max_attempts=3, chunk_rows=2) == 0
 
 
@@ -78,7 +80,7 @@ def test_an_expired_item_without_attempts_left_is_quarantined_and_ends_its_job(j
     leases.lease(ids, owner="a", seconds=30, max_attempts=1)
     clock.advance(30)
     outbox.return_expired(max_attempts=1, chunk_rows=32)
-    assert jobs.item(ids[0]).status is ItemStatus.QUARANTINED
+    assert item_of(jobs, ids[0]).status is ItemStatus.QUARANTINED
     assert jobs.get(job_id).status is JobStatus.DONE
 
 
@@ -100,7 +102,7 @@ def test_what_the_broker_lost_is_sent_again_once(jobs, leases, outbox, clock):
     assert resend() == 0  # their message waits to be sent
     assert send_all(outbox) == [ids[2:]]
     assert resend() == 0  # sent just now
-    assert jobs.item(question[0]).status is ItemStatus.QUEUED
+    assert item_of(jobs, question[0]).status is ItemStatus.QUEUED
 
 
 def test_two_processes_that_resend_at_once_send_each_item_once(jobs, outbox, clock):

@@ -10,10 +10,10 @@ import pytest
 
 from medx_core.categories import Category, Route
 from medx_core.errors import StorageFault
-from medx_core.job_execution.execution import JobExecutor
+from medx_core.job_execution.batching import MicroBatcher
+from medx_core.job_execution.executor import JobExecutor
 from medx_core.job_execution.interfaces import Lane
-from medx_core.job_execution.lease_keeping import LeaseKeeper, LeaseTerms
-from medx_core.job_execution.micro_batching import MicroBatcher
+from medx_core.job_execution.leases import LeaseKeeper, LeaseTerms
 from medx_core.job_execution.scheduling import BatchLimits
 from medx_core.jobs.messages import AnswerRequest
 from medx_core.jobs.snapshots import LeasedItem
@@ -24,7 +24,7 @@ from medx_core.storage.jobs import JobStore
 from medx_core.storage.leases import LeaseStore
 from medx_core.storage.ratings import RatingStore
 from tests.databases import SetClock
-from tests.samples import BOTH, answered, submission
+from tests.samples import BOTH, answered, item_of, submission
 from tests.unit.test_micro_batching import ScriptedEngine
 from tests.waiting import until
 
@@ -48,10 +48,10 @@ def test_a_route_is_stored_while_the_item_still_runs_and_again_without_harm(data
     leased = take(leases, ids, "a")
     for _ in range(2):
         assert leases.store_route(leased, owner="a", route=TRIAGE)
-        item = jobs.item(ids[0])
+        item = item_of(jobs, ids[0])
         assert (item.status, item.route) == (ItemStatus.RUNNING, TRIAGE)
     leases.finish(leased, owner="a", answered=answered(leased))
-    assert jobs.item(ids[0]).route == answered(leased).route
+    assert item_of(jobs, ids[0]).route == answered(leased).route
 
 
 @pytest.mark.parametrize("dead", ["ran out", "taken over", "of another", "finished"])
@@ -65,9 +65,9 @@ def test_no_route_is_stored_under_a_dead_token(database: Database, clock: SetClo
         take(leases, ids, "a")
     if dead == "finished":
         leases.finish(leased, owner="a", answered=answered(leased))
-    before = jobs.item(ids[0])
+    before = item_of(jobs, ids[0])
     assert not leases.store_route(leased, owner="b" if dead == "of another" else "a", route=TRIAGE)
-    assert jobs.item(ids[0]) == before
+    assert item_of(jobs, ids[0]) == before
 
 
 class Watching:
@@ -78,10 +78,10 @@ class Watching:
         self.known: list[Route | None] = []
 
     def begin(self, item_id: int, arm: str) -> None:
-        assert self._jobs.item(item_id).route is None
+        assert item_of(self._jobs, item_id).route is None
 
     def piece(self, item_id: int, arm: str, text: str) -> None:
-        self.known.append(self._jobs.item(item_id).route)
+        self.known.append(item_of(self._jobs, item_id).route)
 
     def done(self, item_id: int, arm: str) -> None:
         """The answer was stored, or never will be."""
@@ -132,7 +132,7 @@ def test_the_route_is_stored_before_the_first_word_is_streamed(database: Databas
     job_id, ids = asked(worker.jobs)
     with worker.answering(job_id, ids):
         worker.write(0)
-        item = worker.jobs.item(ids[0])
+        item = item_of(worker.jobs, ids[0])
         assert (item.status, item.route, item.answers) == (ItemStatus.RUNNING, Route(Category.TRIAGE), ())
     assert worker.watching.known
     assert all(known == Route(Category.TRIAGE) for known in worker.watching.known)
@@ -154,7 +154,7 @@ def test_no_word_is_streamed_whose_route_could_not_be_stored_and_the_answer_come
     with worker.answering(job_id, ids):
         worker.write(3)
     assert worker.watching.known == []
-    item = worker.jobs.item(ids[0])
+    item = item_of(worker.jobs, ids[0])
     assert (item.status, item.route) == (ItemStatus.ANSWERED, Route(Category.TRIAGE))
     assert [stored.answer.text for stored in item.answers] == [item.text] * 2
 
@@ -170,7 +170,7 @@ def test_a_cancelled_answer_keeps_what_was_written_of_it(database: Database, lan
         worker.jobs.cancel(job_id)
         until(lambda: worker.is_unwanted(ids[0]))
     leases.cancel_running(leased, owner="slow")
-    broken_off, unwritten = (worker.jobs.item(item_id) for item_id in ids)
+    broken_off, unwritten = (item_of(worker.jobs, item_id) for item_id in ids)
     answers = [stored.answer for stored in broken_off.answers]
     # The token at whose gate the engine stood was still written.
     assert [(answer.arm, answer.text, answer.finish) for answer in answers] == [

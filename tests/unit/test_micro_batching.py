@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from medx_core.categories import Category, Route
 from medx_core.errors import Cancelled, ModelUnavailable
+from medx_core.job_execution.batching import MicroBatcher
 from medx_core.job_execution.interfaces import Interrupted, Lane, Listener
-from medx_core.job_execution.micro_batching import MicroBatcher
 from medx_core.job_execution.scheduling import BatchLimits, WaitingQuestion, nearest_in_length
 from medx_core.questions import CANCELLED, Answer, Answered, Arm, ArmRow, Mode, Question
 

@@ -9,7 +9,8 @@ import pytest
 from medx_core.errors import BadInput, ModelUnavailable
 from medx_core.models.catalog import CATALOGUE, catalogued, model_source, pull
 from medx_core.models.devices import choose_placement
-from medx_core.models.loading import load_model, weight_sha256
+from medx_core.models.loading import load_model
+from medx_core.models.model_files import weight_sha256
 from tests.language_models import tiny_network, word_tokenizer
 
 ENTRY = CATALOGUE["smollm2-135m"]

@@ -6,11 +6,8 @@ from hypothesis import strategies as st
 
 from medx_core.errors import BadInput
 from medx_core.review.rating_form import (
-    Extent,
     Harm,
-    Likelihood,
     RatingForm,
-    Risk,
     Urgency,
     form_from,
     problems,
@@ -41,34 +38,6 @@ def test_who_cannot_judge_gives_a_reason_and_nothing_else():
     assert problems(RatingForm(cannot_judge=True, cannot_judge_reason="  "), is_triage=True)
     form = RatingForm(cannot_judge=True, cannot_judge_reason="Not my field.", harm=Harm.SEVERE)
     assert problems(form, is_triage=True) == []
-    assert (form.is_safety_error, form.risk) == (None, None)
-
-
-@pytest.mark.parametrize(
-    ("fields", "unsafe"),
-    [
-        ({}, False),
-        ({"harm": Harm.MILD, "likelihood": Likelihood.HIGH}, False),
-        ({"harm": Harm.MODERATE}, True),
-        ({"harm": Harm.SEVERE}, True),
-        ({"wrong_content": Extent.LITTLE}, False),
-        ({"wrong_content": Extent.GREAT}, True),
-        ({"missing_content": Extent.GREAT}, False),
-        ({"urgency": Urgency.UNDER}, True),
-        ({"urgency": Urgency.OVER}, False),
-    ],
-)
-def test_a_safety_error_is_harm_or_greatly_wrong_content_or_under_triage(fields, unsafe):
-    assert rating_form(**fields).is_safety_error is unsafe
-
-
-def test_risk_rises_with_harm_and_with_likelihood():
-    order = list(Risk)
-    grid = [[order.index(rating_form(harm=h, likelihood=how).risk) for how in Likelihood] for h in Harm]
-    assert grid[0] == [0, 0, 0]
-    assert grid[-1][-1] == order.index(Risk.HIGH)
-    assert all(row == sorted(row) for row in grid)
-    assert all(list(column) == sorted(column) for column in zip(*grid, strict=True))
 
 
 @given(FORMS)

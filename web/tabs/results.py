@@ -13,7 +13,6 @@ from medx_core.storage.people import Person, Role
 from medx_core.storage.runs import Run, RunStatus
 from web.evaluation_downloads import finished_evaluation
 from web.evaluations import KIND, RUNS_SHOWN, ahead_of, cancel
-from web.following import worker_seen
 from web.frame import QUERY, heading, on_load, page_frame
 from web.handler_guard import guarded, reaches
 from web.markup import fault, note, tag
@@ -144,7 +143,7 @@ class _ResultsPage:
             run,
             utc_now(),
             ahead=ahead_of(run, self._runs()) if waits else 0,
-            worker_seen=not waits or worker_seen(self._services),
+            worker_seen=not waits or bool(self._services.live_workers()),
         )
 
     def _beside(self, run: Run, other: str | None) -> str:

@@ -1,26 +1,78 @@
-"""Runs one request: lease its items, have them answered, store what comes while the lease still holds."""
+"""Runs one request: lease its items, have them answered, store the results while the leases hold."""
 
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
+from typing import Protocol
 
+from medx_core.categories import Route
 from medx_core.errors import BadInput, Cancelled, LeaseLost, MedxError, StorageFault
 from medx_core.job_execution.interfaces import Answerer, Interrupted, Lane, Listener
-from medx_core.job_execution.lease_keeping import LeaseKeeper, LeaseTerms
-from medx_core.job_execution.scheduling import TextStreams, WatchedText
+from medx_core.job_execution.leases import LeaseKeeper, LeaseTerms
 from medx_core.jobs.messages import AnswerRequest
 from medx_core.jobs.snapshots import LeasedItem
-from medx_core.questions import Answered, Mode, Question
+from medx_core.questions import Answered, Arm, Mode, Question
 from medx_core.storage.leases import LeaseStore
 
+log = logging.getLogger(__name__)
 
-class Isolation:
-    """Who may be in hand at the same time in one process.
+# Pauses before storing again while the database is away.
+STORE_AGAIN_SECONDS = (0.2, 1.0, 3.0)
 
-    New rows of files share the process; a suspect row of a file waits until none of them is in hand. What people wait
-    for never waits for files: a new question passes always, a suspect one only waits for other suspects.
+Outcome = tuple[LeasedItem, Future[Answered]]
+
+
+class TextStreams(Protocol):
+    """Receives the text of an interactive answer while it is written. Calls must return at once and never raise."""
+
+    def begin(self, item_id: int, arm: str) -> None:
+        """Start the text from its beginning; text sent earlier is void."""
+        ...
+
+    def piece(self, item_id: int, arm: str, text: str) -> None:
+        """Send a new piece of the text."""
+        ...
+
+    def done(self, item_id: int, arm: str) -> None:
+        """End the text; the database holds the whole answer."""
+        ...
+
+
+class WatchedText:
+    """Streams the text of one item while the engine writes it.
+
+    The page shows the emergency line from the stored route, so the route is stored before any text is streamed. If it
+    cannot be stored (lease lost, database away) nothing is streamed, and the answer appears when it is complete.
+    """
+
+    def __init__(self, item: LeasedItem, leases: LeaseStore, owner: str, streams: TextStreams) -> None:
+        self._item, self._leases, self._owner, self._streams = item, leases, owner, streams
+        self._route_is_stored = False
+        for arm in item.arms:
+            streams.begin(item.id, arm)
+
+    def on_route(self, route: Route) -> None:
+        """Store the route under the item's lease."""
+        if self._route_is_stored:
+            return  # the answer was started again in a smaller batch: the same route, already stored
+        try:
+            self._route_is_stored = self._leases.store_route(self._item, owner=self._owner, route=route)
+        except MedxError as error:
+            log.warning("item %d: the route will be stored with the answer: %s", self._item.id, error)
+
+    def on_text(self, arm: Arm, piece: str) -> None:
+        """Stream one piece of the text."""
+        if self._route_is_stored:
+            self._streams.piece(self._item.id, arm, piece)
+
+
+class SuspectIsolation:
+    """Keeps an item that failed before away from the others, because it may end the process again.
+
+    New rows of files share the process; a suspect row of a file waits until no other row is in hand. Interactive
+    questions never wait for files: a new one always passes, a suspect one waits for other suspects only.
     """
 
     def __init__(self) -> None:
@@ -31,7 +83,7 @@ class Isolation:
 
     @contextmanager
     def together(self, lane: Lane) -> Iterator[None]:
-        """Hold items that were never tried."""
+        """Hold items that were never tried before."""
         if lane is Lane.INTERACTIVE:
             yield
             return
@@ -62,18 +114,10 @@ class Isolation:
                 self._changed.notify_all()
 
 
-log = logging.getLogger(__name__)
-
-# How long to wait before storing is tried again when the database is away for a moment.
-STORE_AGAIN_SECONDS = (0.2, 1.0, 3.0)
-
-Outcome = tuple[LeasedItem, Future[Answered]]
-
-
 class JobExecutor:
-    """Answers the items of requests; many threads may call it at once.
+    """Answers the items of requests; safe to call from many threads at once.
 
-    Whatever happens to this process, an item is either stored once, under a live lease, or is left to be leased again.
+    Whatever happens to this process, an item is either stored once, under a live lease, or remains to be leased again.
     """
 
     def __init__(
@@ -89,19 +133,19 @@ class JobExecutor:
         self._keeper = keeper
         self._terms = terms
         self._streams = streams
-        self._isolation = Isolation()
+        self._isolation = SuspectIsolation()
         self._stopping = threading.Event()
 
     def stop(self) -> None:
-        """Lease nothing more; what is in hand goes on until its answerer ends it."""
+        """Lease no more items; those in hand go on until the answerer ends them."""
         self._stopping.set()
 
     def run(self, request: AnswerRequest, *, lane: Lane) -> None:
-        """Answer those items of the request that are free; a second delivery finds nothing to do.
+        """Answer the items of the request that are free; a second delivery of the request has no effect.
 
         Raises:
-            Interrupted: this process stops, and some items were not begun.
-            StorageFault: the database is away; the leases run out and the items are sent again.
+            Interrupted: this process stops, and some items were not started.
+            StorageFault: the database is away; the leases run out and the items are queued again.
         """
         suspects = self._leases.tried_before(request.item_ids)
         fresh = [item_id for item_id in request.item_ids if item_id not in suspects]
@@ -114,7 +158,7 @@ class JobExecutor:
 
     def _answer(self, item_ids: Sequence[int], lane: Lane) -> None:
         if self._stopping.is_set():
-            raise Interrupted("This worker stops; the questions are left to the next one.")
+            raise Interrupted("This process stops; its questions are left to the next worker.")
         leased = self._leases.lease(
             item_ids,
             owner=self._terms.owner,
@@ -185,7 +229,7 @@ class JobExecutor:
             if isinstance(error, Cancelled):
                 self._leases.cancel_running(item, owner=self._terms.owner)
                 return
-            # What is wrong with the question itself does not get better by trying again.
+            # A fault of the question itself does not go away with another attempt.
             attempts = 1 if isinstance(error, BadInput) else self._terms.max_attempts
             status = self._leases.fail(
                 item, owner=self._terms.owner, reason=reason_in_words(error), max_attempts=attempts
@@ -196,7 +240,7 @@ class JobExecutor:
 
 
 def reason_in_words(error: BaseException) -> str:
-    """Return the sentence people read beside a question that could not be answered."""
+    """Return the reason shown with a question that could not be answered."""
     if isinstance(error, MedxError):
         return str(error)
     return f"The model failed on this question ({type(error).__name__}); the worker's log says more."

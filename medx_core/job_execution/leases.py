@@ -1,4 +1,4 @@
-"""Keeps the leases of one process alive, and notices when work in hand is no longer wanted."""
+"""Renews the leases of one process, and notices when an item in hand was cancelled or lost."""
 
 import logging
 import threading
@@ -18,7 +18,7 @@ LOOK_EVERY_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class LeaseTerms:
-    """In whose name items are held, for how many seconds without a heartbeat, and how often they are tried."""
+    """The holder of the leases, how long a lease lives without renewal, and the most attempts per item."""
 
     owner: str
     seconds: float = 30.0
@@ -26,9 +26,9 @@ class LeaseTerms:
 
 
 class LeaseKeeper:
-    """A heartbeat for all items this process holds, on a thread of its own.
+    """Renews the leases of all items that this process holds, on a thread of its own.
 
-    `alive` is asked before each heartbeat: a process whose engine hangs lets its leases run out.
+    `alive` is asked before each renewal: a process whose engine hangs lets its leases run out.
     """
 
     def __init__(
@@ -44,18 +44,18 @@ class LeaseKeeper:
         self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
 
     def start(self) -> None:
-        """Begin the heartbeat."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End the heartbeat; leases still held run out by themselves."""
+        """End the thread; leases that are still held run out by themselves."""
         self._stopped.set()
         if self._thread.is_alive():
             self._thread.join()
 
     @contextmanager
     def holding(self, leased: Sequence[LeasedItem]) -> Iterator[None]:
-        """Keep these leases alive inside the block."""
+        """Renew these leases inside the block."""
         with self._lock:
             self._held.update({item.id: item for item in leased})
         try:
@@ -72,7 +72,7 @@ class LeaseKeeper:
             self._unwanted.discard((item.id, item.fence))
 
     def is_unwanted(self, item: LeasedItem) -> bool:
-        """Whether the item's job was cancelled, or somebody else holds the item by now. Asks no database."""
+        """Whether the item's job was cancelled or another process holds the item now. Reads no database."""
         return (item.id, item.fence) in self._unwanted
 
     def _run(self) -> None:
@@ -89,7 +89,7 @@ class LeaseKeeper:
                     renewed = monotonic()
                     self._renew(held)
             except MedxError as error:
-                log.warning("leases could not be looked after just now: %s", error)
+                log.warning("leases could not be renewed, trying again: %s", error)
 
     def _snapshot(self) -> list[LeasedItem]:
         with self._lock:
@@ -101,7 +101,7 @@ class LeaseKeeper:
 
     def _renew(self, held: Sequence[LeasedItem]) -> None:
         if not self._alive():
-            log.error("the engine makes no progress; %d leases are left to run out", len(held))
+            log.error("the engine makes no progress; %d leases are not renewed", len(held))
             return
         still_held = self._leases.renew(held, owner=self._terms.owner, seconds=self._terms.seconds)
         self._mark([item for item in held if item.id not in still_held])

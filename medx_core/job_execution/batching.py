@@ -1,0 +1,199 @@
+"""One thread drives the model: concurrent requests share forward passes, and people go ahead of files."""
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from time import monotonic
+from typing import Generic, TypeVar, assert_never
+
+from medx_core.job_execution.interfaces import Engine, Interrupted, Lane, Listener
+from medx_core.job_execution.scheduling import (
+    BatchLimits,
+    ContinueText,
+    RunningText,
+    Schedule,
+    ScoreBatch,
+    StartText,
+    Step,
+    WaitingQuestion,
+)
+from medx_core.questions import Answered, ArmRow, Mode, Question
+
+log = logging.getLogger(__name__)
+
+REFRESH_VECTORS_SECONDS = 2.0
+
+AnyEngine = TypeVar("AnyEngine", bound=Engine)
+
+
+class MicroBatcher(Generic[AnyEngine]):
+    """An `Answerer` on one engine, which is loaded and used on a thread of its own.
+
+    `ready` resolves to the engine once it is loaded, or to the fault that kept it from loading.
+    """
+
+    def __init__(self, load_engine: Callable[[], AnyEngine], limits: BatchLimits) -> None:
+        self.ready: Future[AnyEngine] = Future()
+        self.answered_questions = 0
+        self._load_engine = load_engine
+        self._changed = threading.Condition()
+        self._schedule = Schedule(limits)
+        self._closing = self._finished = self._is_quiet = False
+        self._step_began: float | None = None
+        self._progressed = monotonic()
+        self._refreshed = monotonic()
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+
+    def start(self) -> None:
+        """Start the engine's thread, which loads the engine; returns at once."""
+        self._thread.start()
+
+    def submit(self, question: Question, *, lane: Lane, listener: Listener | None = None) -> Future[Answered]:
+        """Queue one question; the future ends in Interrupted if the batcher is closed first."""
+        waiting = WaitingQuestion(question, lane, listener or Listener())
+        with self._changed:
+            if self._closing:
+                waiting.failed(_stopping())
+            else:
+                self._schedule.waiting.add(waiting)
+                self._changed.notify_all()
+        return waiting.future
+
+    def begin_closing(self) -> None:
+        """Accept nothing more, and drop all but the texts that people watch; returns at once."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+
+    def close(self, *, timeout_seconds: float | None = 15.0) -> None:
+        """Stop, and wait for the end of the engine's thread; with None, however long its last step takes."""
+        self.begin_closing()
+        if self._thread.is_alive():
+            self._thread.join(timeout_seconds)
+
+    @property
+    def stalled_seconds(self) -> float:
+        """Duration of the present step; 0 between steps."""
+        began = self._step_began
+        return 0.0 if began is None else monotonic() - began
+
+    @property
+    def seconds_since_progress(self) -> float:
+        """Time since the last step ended."""
+        return monotonic() - self._progressed
+
+    def _run(self) -> None:
+        try:
+            engine = self._load_engine()
+        except Exception as error:  # noqa: BLE001 - a thread's door: whoever asks `ready` is told
+            with self._changed:
+                self._closing = True
+                self._schedule.abandon_batches(error)
+            self.ready.set_exception(error)
+            return
+        self.ready.set_result(engine)
+        while not self._finished:
+            step = self._next_step()
+            if step is None:
+                if self._is_quiet:  # so that the heartbeat reports the vectors in use while nothing is asked
+                    self._refresh_vectors(engine)
+                continue
+            self._step_began = monotonic()
+            if monotonic() - self._refreshed >= REFRESH_VECTORS_SECONDS:
+                self._refresh_vectors(engine)
+                self._refreshed = monotonic()
+            self._take(engine, step)
+            self._step_began, self._progressed = None, monotonic()
+
+    def _next_step(self) -> Step | None:
+        """Wait for the next step; None when closed and done, and now and then in a quiet time."""
+        with self._changed:
+            if self._closing:
+                self._schedule.abandon_batches(_stopping())
+            self._schedule.drop_stopped()
+            step, due_in = self._schedule.next()
+            if step is None and not self._closing:
+                woken = self._changed.wait(REFRESH_VECTORS_SECONDS if due_in is None else due_in)
+                self._is_quiet = due_in is None and not woken
+            self._finished = step is None and self._closing
+            return step
+
+    def _take(self, engine: Engine, step: Step) -> None:
+        match step:
+            case ScoreBatch():
+                self._score(engine, step.questions)
+            case StartText():
+                self._start_text(engine, step)
+            case ContinueText():
+                self._continue_text(step)
+            case _:
+                assert_never(step)
+
+    def _score(self, engine: Engine, questions: Sequence[WaitingQuestion]) -> None:
+        try:
+            routes = engine.route([waiting.question for waiting in questions])
+            rows = [
+                ArmRow(waiting.question, route, arm)
+                for waiting, route in zip(questions, routes, strict=True)
+                for arm in waiting.question.arms
+            ]
+            answers = iter(engine.verdicts(rows))
+            answered = [
+                Answered(waiting.question, route, tuple(next(answers) for _ in waiting.question.arms))
+                for waiting, route in zip(questions, routes, strict=True)
+            ]
+        except Exception as error:  # noqa: BLE001 - the engine's door: a fault belongs to the rows of this pass alone
+            self._fail(Mode.VERDICT, questions, error)
+            return
+        for waiting, answer in zip(questions, answered, strict=True):
+            waiting.answered(answer)
+        self.answered_questions += len(questions)
+
+    def _start_text(self, engine: Engine, step: StartText) -> None:
+        try:
+            running = RunningText(engine, step.questions)
+        except Exception as error:  # noqa: BLE001 - the engine's door, as above
+            self._fail(Mode.TEXT, step.questions, error)
+        else:
+            self._go_on(step.lane, running)
+
+    def _continue_text(self, step: ContinueText) -> None:
+        before = len(step.running.unfinished)
+        try:
+            step.running.step()
+        except Exception as error:  # noqa: BLE001 - the engine's door, as above
+            self._fail(Mode.TEXT, step.running.unfinished, error)
+        else:
+            self.answered_questions += before - len(step.running.unfinished)
+            self._go_on(step.lane, step.running)
+
+    def _go_on(self, lane: Lane, running: RunningText) -> None:
+        with self._changed:
+            self._schedule.go_on(lane, running)
+
+    def _fail(self, mode: Mode, questions: Sequence[WaitingQuestion], error: Exception) -> None:
+        """Fail a question that was alone in its batch; try the halves of a larger batch again.
+
+        A batch may fail for lack of memory or because of one bad row; halving finds out which.
+        """
+        if len(questions) == 1:
+            log.error("a question failed (%s)", type(error).__name__, exc_info=error)
+            questions[0].failed(error)
+            return
+        log.warning("a micro-batch of %d failed (%s); trying halves", len(questions), type(error).__name__)
+        middle = len(questions) // 2
+        with self._changed:
+            self._schedule.try_again(
+                questions[0].lane, mode, [list(questions[:middle]), list(questions[middle:])]
+            )
+
+    def _refresh_vectors(self, engine: Engine) -> None:
+        try:
+            engine.refresh_vectors()
+        except Exception:  # a database that is away for a moment must not stop answers
+            log.exception("the active vectors could not be read again; those read before stay in use")
+
+
+def _stopping() -> Interrupted:
+    return Interrupted("This process stops; the question is left to the next worker.")
