@@ -1,4 +1,4 @@
-"""Starts and watches the parts of MedX on one machine: embedded broker, worker, web page.
+"""Starts and watches the parts of MedX on one machine: embedded broker, worker, evaluation worker, web page.
 
 `python deploy/stack.py run` stays in the foreground until Ctrl-C. Every part ends with the launcher, also when that
 is killed; a part that dies is started again, a limited number of times.
@@ -29,18 +29,19 @@ from medx_core.settings import Settings, settings
 from medx_core.storage.engine import open_database
 from medx_core.storage.health import HealthStore
 
-BROKER, WORKER, WEB = "broker", "worker", "web"
-ALL_PARTS = (BROKER, WORKER, WEB)
+BROKER, WORKER, EVALUATOR, WEB = "broker", "worker", "evaluator", "web"
+ALL_PARTS = (BROKER, WORKER, EVALUATOR, WEB)
 LOOK_SECONDS = 0.1
 # How long each part may take to end in good order; the worker finishes answers that people watch.
-STOP_SECONDS = {WEB: 8.0, WORKER: 20.0, BROKER: 5.0}
+STOP_SECONDS = {WEB: 8.0, WORKER: 20.0, EVALUATOR: 10.0, BROKER: 5.0}
 
 
 @dataclass(frozen=True)
 class Commands:
-    """What is run as worker and as web page."""
+    """What is run as worker, as evaluation worker and as web page."""
 
     worker: tuple[str, ...] = (sys.executable, "-m", "workers")
+    evaluator: tuple[str, ...] = (sys.executable, "-m", "workers", "evaluations")
     web: tuple[str, ...] = (sys.executable, "-m", "web")
 
 
@@ -105,6 +106,7 @@ class Stack:
             self._prepare_broker()
         for name, command in (
             (WORKER, (*self._commands.worker, "--name", self.worker_name)),
+            (EVALUATOR, self._commands.evaluator),
             (WEB, self._commands.web),
         ):
             if name in self._wanted:
@@ -177,8 +179,8 @@ class Stack:
             part.start()
 
     def _stop_parts(self) -> None:
-        # The broker goes last: worker and page still say goodbye over it.
-        for name in (WEB, WORKER, BROKER):
+        # The broker goes last: workers and page still say goodbye over it.
+        for name in (WEB, WORKER, EVALUATOR, BROKER):
             if name not in self._parts:
                 continue
             self._parts[name].ask_to_stop()

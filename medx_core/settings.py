@@ -53,7 +53,6 @@ class Settings(BaseSettings):
     reconcile_every_seconds: float = Field(2.0, gt=0)
     resend_after_seconds: float = Field(5.0, gt=0)
     visibility_seconds: int = Field(3600, ge=1)
-    evaluations: bool = True
 
     host: str = "127.0.0.1"
     port: int = Field(7860, ge=0, le=65_535)

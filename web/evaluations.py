@@ -1,8 +1,5 @@
 """Evaluations started on a page: what was asked, checked before it is queued, and how long it may take."""
 
-import hashlib
-import secrets
-import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -15,11 +12,12 @@ from medx_core.data.problems import FileLimits
 from medx_core.errors import BadInput
 from medx_core.evaluation.data_split import TEST, TRAIN, parts_of
 from medx_core.evaluation.request import BUNDLED, EvaluationRequest
+from medx_core.job_execution.evaluation_run import EVALUATION
+from medx_core.storage.kept_files import keep
 from medx_core.storage.people import Person
 from medx_core.storage.runs import Run, RunStatus
 from web.services import Services
 
-KIND = "evaluation"
 FILE, OWN_SIZES, ALL = "file", "own", ""
 CHOOSE_FILE = "Choose a file first: CSV, TSV or JSONL with the columns statement and answer."
 RUNS_FOR_PACE = 5
@@ -82,7 +80,7 @@ def checked(services: Services, form: StartForm) -> CheckedRequest:
     """
     request = form.request()
     train, test, notices = _sizes(services, request)
-    pace = _pace(services.runs.list(KIND, limit=RUNS_SHOWN), request)
+    pace = _pace(services.runs.list(EVALUATION, limit=RUNS_SHOWN), request)
     return CheckedRequest(request, train, test, notices, pace * (train + test) if pace else None)
 
 
@@ -94,15 +92,17 @@ def start(services: Services, person: Person, form: StartForm) -> Run:
     """
     request = checked(services, form).request
     if request.data != BUNDLED:
-        request = replace(request, data=_kept(services, Path(request.data)), kept=True)
-    run = services.runs.request(KIND, request.as_json(), requested_by=person.name)
+        request = replace(
+            request, data=keep(Path(request.data), services.settings.evaluations_folder), kept=True
+        )
+    run = services.runs.request(EVALUATION, request.as_json(), requested_by=person.name)
     detail = {"data": request.title, "seed": request.seed, "declared": request.declared}
     services.audit.append(person.name, "start evaluation", f"run {run.public_id}", detail)
     return run
 
 
 def cancel(services: Services, person: Person, public_id: str) -> None:
-    """Cancel an evaluation; its process ends within seconds.
+    """Cancel an evaluation; the process that runs it ends within seconds.
 
     Raises:
         NotFound: there is none.
@@ -141,28 +141,13 @@ def _loaded(path: str, limits: FileLimits) -> LabelledData:
     return load_labelled(path, limits=limits)
 
 
-def _kept(services: Services, path: Path) -> str:
-    """Copy the file to where workers find it; return its name there, the same for the same content.
-
-    It is written anew where it is there already: workers remove old files that nothing waits for.
-    """
-    folder = services.settings.evaluations_folder
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    name = hashlib.sha256(path.read_bytes()).hexdigest()[:32] + path.suffix.lower()
-    fresh = folder / f"{name}.{secrets.token_hex(4)}"
-    shutil.copyfile(path, fresh)
-    fresh.chmod(0o600)
-    fresh.replace(folder / name)
-    return name
-
-
 def _pace(runs: Iterable[Run], request: EvaluationRequest) -> float | None:
     """Return the seconds a statement that evaluations like this one took here, None when there were none."""
     paces = [
         (run.finished_at - run.started_at).total_seconds() / statements
         for run in runs
         if run.status is RunStatus.DONE and _is_alike(run, request) and run.finished_at and run.started_at
-        and (statements := int(run.summary.get("n_train") or 0) + int(run.summary.get("n_test") or 0))
+        and (statements := run.summary.n_train + run.summary.n_test)
     ]  # fmt: skip
     return median(paces[:RUNS_FOR_PACE]) if paces else None
 

@@ -40,9 +40,9 @@ class Services:
     question_limit: AttemptLimit
     batch_limit: AttemptLimit
 
-    def live_workers(self) -> tuple[ProcessHealth, ...]:
-        """Return the workers that were seen lately."""
-        return self.health.live_workers(seen_within_seconds=self.settings.worker_seen_seconds)
+    def live_workers(self, kind: str = "worker") -> tuple[ProcessHealth, ...]:
+        """Return the workers of a kind that were seen lately."""
+        return self.health.live_workers(seen_within_seconds=self.settings.worker_seen_seconds, kind=kind)
 
 
 def build_services(settings: Settings) -> Services:

@@ -1,4 +1,4 @@
-"""`python -m workers --device auto`: one worker process on one device."""
+"""`python -m workers [answers|evaluations] --device auto`: one worker process on one device."""
 
 import argparse
 import os
@@ -10,12 +10,16 @@ from medx_core.errors import MedxError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a worker; settings come from the environment, the device may be named here."""
-    parser = argparse.ArgumentParser(prog="python -m workers", description="Answer what waits in the queues.")
+    parser = argparse.ArgumentParser(
+        prog="python -m workers",
+        description="Take work from the queues: questions and files, or evaluations.",
+    )
+    parser.add_argument("queue", nargs="?", choices=["answers", "evaluations"], default="answers")
     parser.add_argument(
         "--device", default=None, help="auto, cpu or cuda:N (default: MEDX_DEVICE, else auto)"
     )
     parser.add_argument(
-        "--name", default="", help="a name no other worker has (default: host and a random part)"
+        "--name", default="", help="a name that no other worker has (default: host and a random part)"
     )
     given = parser.parse_args(arguments)
     # Page, worker and tests share few cores: a waiting thread must not spin. Read when torch is imported.
@@ -25,10 +29,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Only now, for the application reads its settings on import.
     try:
         from medx_core.settings import settings
-        from workers.process import log_to_standard_error, work
+        from workers import evaluator, process
+        from workers.celery_app import log_to_standard_error
 
         log_to_standard_error()
-        return work(settings(), name=given.name)
+        if given.queue == "evaluations":
+            return evaluator.work(settings(), name=given.name)
+        return process.work(settings(), name=given.name)
     except MedxError as fault:
         print(fault, file=sys.stderr)  # noqa: T201 - the one sentence a person reads
         return 1

@@ -1,13 +1,18 @@
-"""The Celery application: queues, delivery rules, and nothing else.
+"""The Celery application: queues, delivery rules, and how its processes log.
 
 Celery carries ids and wakes workers up; it is never asked what became of a task. The database knows that, and sends
 again what the broker lost, so every delivery may come twice.
 """
 
+import logging
+import sys
+import warnings
+
 from celery import Celery
+from celery.exceptions import SecurityWarning
 from kombu.entity import Exchange, Queue
 
-from medx_core.jobs.messages import BATCH_QUEUE, INTERACTIVE_QUEUE
+from medx_core.jobs.messages import BATCH_QUEUE, EVALUATION_QUEUE, INTERACTIVE_QUEUE
 from medx_core.settings import Settings, settings
 
 NO_BROKER = "memory://"
@@ -44,9 +49,15 @@ def build_app(chosen: Settings) -> Celery:
             "socket_keepalive": True,
             "health_check_interval": 25,
         },
-        task_queues=[named_queue(INTERACTIVE_QUEUE), named_queue(BATCH_QUEUE)],
+        task_queues=[named_queue(name) for name in (INTERACTIVE_QUEUE, BATCH_QUEUE, EVALUATION_QUEUE)],
         task_default_queue=INTERACTIVE_QUEUE,
         task_create_missing_queues=False,
+        # A process that takes evaluations is a fresh interpreter, as it is on macOS in any case: a forked one would
+        # inherit the parent's database connections, and locks that its threads held at that moment.
+        worker_pool_start_method="spawn",
+        # Celery kills a process that is not ready after this time and starts another: by default after 4 seconds,
+        # which a fresh interpreter on a busy machine needs for its imports alone.
+        worker_proc_alive_timeout=120.0,
     )
     return app
 
@@ -55,6 +66,19 @@ def named_queue(name: str) -> Queue:
     """Return a queue with an exchange and a routing key of its own; Celery would let them share one."""
     exchange = Exchange(name, type="direct")  # type: ignore[no-untyped-call] # kombu has no types
     return Queue(name, exchange, routing_key=name)  # type: ignore[no-untyped-call]
+
+
+def log_to_standard_error() -> None:
+    """Log one line per event to standard error; questions and answers are never logged."""
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    # It warns of running as root for fear of pickled messages; ours are JSON alone.
+    warnings.simplefilter("ignore", SecurityWarning)
+    for chatty in ("alembic", "celery.worker.strategy", "celery.app.trace", "httpx"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
 app = build_app(settings())

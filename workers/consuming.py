@@ -16,11 +16,24 @@ from workers.celery_app import named_queue
 POLL_MARK_SECONDS = 1.0
 
 
-def consume_batches_apart(app: Celery, *, slots: int, on_poll: Callable[[], None]) -> None:
-    """Let workers of `app` take up to `slots` batch messages at a time, beside the queues they were started with.
+def polling(on_poll: Callable[[], None]) -> type:
+    """Return a step that lets the very loop that looks for messages call `on_poll` each second."""
 
-    `on_poll` is called each second by the very loop that looks for messages.
-    """
+    class Polling(bootsteps.StartStopStep):  # type: ignore[misc] # Celery has no types
+        """Marks each second in which the consumer's loop turns."""
+
+        requires = ("celery.worker.consumer.tasks:Tasks",)
+
+        def register_with_event_loop(self, consumer: Any, hub: Any) -> None:
+            del consumer
+            on_poll()
+            hub.call_repeatedly(POLL_MARK_SECONDS, on_poll)
+
+    return Polling
+
+
+def consume_batches_apart(app: Celery, *, slots: int) -> None:
+    """Let workers of `app` take up to `slots` batch messages at a time, beside the queues they were started with."""
 
     class BatchConsumer(bootsteps.StartStopStep):  # type: ignore[misc] # Celery has no types
         """A second task consumer; started again with each new connection."""
@@ -44,10 +57,5 @@ def consume_batches_apart(app: Celery, *, slots: int, on_poll: Callable[[], None
             tasks, self._tasks = self._tasks, None
             if tasks is not None:
                 ignore_errors(consumer, tasks.cancel)  # type: ignore[no-untyped-call] # kombu has no types
-
-        def register_with_event_loop(self, consumer: Any, hub: Any) -> None:
-            del consumer
-            on_poll()
-            hub.call_repeatedly(POLL_MARK_SECONDS, on_poll)
 
     app.steps["consumer"].add(BatchConsumer)

@@ -1,15 +1,15 @@
 """One worker process from start to end: the runtime around Celery's own worker."""
 
 import logging
+import secrets
 import signal
-import sys
-import warnings
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from types import FrameType
 from typing import Any
 
 from celery import Celery, bootsteps
-from celery.exceptions import SecurityWarning
 from celery.worker import state
 
 from medx_core.errors import MedxError, SettingsFault
@@ -19,7 +19,7 @@ from medx_core.models.catalog import refuse_missing
 from medx_core.settings import Settings
 from medx_core.storage.engine import Database, open_database
 from workers.celery_app import app
-from workers.consuming import consume_batches_apart
+from workers.consuming import consume_batches_apart, polling
 from workers.runtime import LoadEngine, Runtime, install
 
 log = logging.getLogger(__name__)
@@ -51,20 +51,43 @@ def work(
         SettingsFault: there is no broker.
         StorageFault: the database cannot be used.
     """
+    with opened_database(settings) as database:
+        runtime = Runtime(
+            settings,
+            database,
+            app,
+            load_engine=engine_loader(settings, database),
+            name=name or worker_name(),
+        )
+        install(runtime)
+        runtime.start(on_load_failure=_stop_for)
+        try:
+            return _consume(app, runtime, settings)
+        finally:
+            runtime.stop()
+
+
+def worker_name() -> str:
+    """Return a name no other worker has, also after a restart under the same process id."""
+    return f"{socket.gethostname()}-{secrets.token_hex(4)}"
+
+
+@contextmanager
+def opened_database(settings: Settings) -> Iterator[Database]:
+    """Open the database of a worker, which needs a broker too; SIGTERM leaves the block in good order.
+
+    Raises:
+        SettingsFault: there is no broker.
+        StorageFault: the database cannot be used.
+    """
     if not settings.redis_url:
         raise SettingsFault(
             "A worker needs a broker: set REDIS_URL, or start everything together with deploy/demo."
         )
-    database = open_database(settings)
-    runtime = Runtime(settings, database, app, load_engine=engine_loader(settings, database), name=name)
-    install(runtime)
-    runtime.start(on_load_failure=_stop_for)
-    try:
-        # Until Celery's own handler stands, which may take seconds: signing off is for `finally` then too.
+    with closing(open_database(settings)) as database:
+        # Until Celery sets its own handler, which may take seconds.
         signal.signal(signal.SIGTERM, _end_now)
-        return _consume(app, runtime, settings)
-    finally:
-        runtime.stop()
+        yield database
 
 
 def _end_now(_number: int, _frame: FrameType | None) -> None:
@@ -83,7 +106,8 @@ def _stop_for(error: BaseException) -> None:
 def _consume(app: Celery, runtime: Runtime, settings: Settings) -> int:
     """Run Celery's worker in this thread until a signal ends it."""
     __import__("workers.answer_tasks")
-    consume_batches_apart(app, slots=settings.worker_threads, on_poll=runtime.pulse.polled)
+    app.steps["consumer"].add(polling(runtime.heartbeat.polled))
+    consume_batches_apart(app, slots=settings.worker_threads)
     app.steps["worker"].add(_letting_go(runtime))
     worker = app.Worker(
         hostname=f"medx@{runtime.name}",
@@ -115,16 +139,3 @@ def _letting_go(runtime: Runtime) -> type:
             runtime.let_go()
 
     return LettingGo
-
-
-def log_to_standard_error() -> None:
-    """Log one line an event to standard error; questions and answers never stand in a log."""
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
-    # It warns of running as root for fear of pickled messages; ours are JSON alone.
-    warnings.simplefilter("ignore", SecurityWarning)
-    for chatty in ("alembic", "celery.worker.strategy", "celery.app.trace", "httpx"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -14,11 +14,12 @@ from celery import Celery
 from kombu.exceptions import KombuError
 
 from medx_core.errors import MedxError
-from medx_core.jobs.messages import ANSWER_TASK, QUEUE_OF, redis_client_url
+from medx_core.jobs.messages import EVALUATION_QUEUE, QUEUE_OF, redis_client_url
 from medx_core.settings import Settings
 from medx_core.storage.engine import Database
 from medx_core.storage.leases import LeaderStore
 from medx_core.storage.outbox import OutboxMessage, OutboxStore
+from medx_core.storage.runs import RunStore
 
 log = logging.getLogger(__name__)
 
@@ -26,22 +27,23 @@ DUTY = "publisher"
 LEAD_SECONDS = 6.0
 MESSAGES_AT_ONCE = 50
 RESEND_ITEMS_AT_ONCE = 10_000
-# Stands in the broker for as long as the broker remembers what it was sent.
+# This key is in the broker for as long as the broker remembers what it was sent.
 MEMORY_MARK = "medx:broker-remembers"
 BROKER_FAULTS = (redis.RedisError, KombuError, OSError)
 
 
 @dataclass(frozen=True)
 class Stores:
-    """Where the publisher finds its work and its right to do it."""
+    """The stores in which the publisher finds its work and its right to do it."""
 
     outbox: OutboxStore
+    runs: RunStore
     leaders: LeaderStore
 
     @classmethod
     def of(cls, database: Database) -> "Stores":
         """Return the stores of one database."""
-        return cls(OutboxStore(database), LeaderStore(database))
+        return cls(OutboxStore(database), RunStore(database), LeaderStore(database))
 
 
 class Publisher:
@@ -77,7 +79,7 @@ class Publisher:
         self._broker.close()
 
     def publish(self) -> int:
-        """Send what waits in the outbox, interactive questions first; return how many messages went out."""
+        """Send what waits in the outbox, interactive questions first and evaluations last; return how many messages went out."""
         messages = self._stores.outbox.unsent(MESSAGES_AT_ONCE)
         sent: list[int] = []
         try:
@@ -98,25 +100,30 @@ class Publisher:
         )
         if returned:
             log.warning("%d items had lost their worker; they are queued again or set aside", returned)
+        if left := self._stores.runs.return_expired(max_attempts=settings.max_attempts):
+            log.warning("%d evaluations had lost their process; they are queued again or have failed", left)
         forgot = self._broker.set(MEMORY_MARK, "1", nx=True) is not None
-        for queue in dict.fromkeys(QUEUE_OF.values()):
+        for queue in (*dict.fromkeys(QUEUE_OF.values()), EVALUATION_QUEUE):
             if forgot or not self._broker.llen(queue):
                 self._resend(queue, 0.0 if forgot else settings.resend_after_seconds)
         self._stores.outbox.forget_sent()
 
     def _resend(self, queue: str, older_than_seconds: float) -> None:
-        count = self._stores.outbox.resend_stale(
-            older_than_seconds=older_than_seconds,
-            queue=queue,
-            chunk_rows=self._settings.chunk_rows,
-            limit=RESEND_ITEMS_AT_ONCE,
-        )
+        if queue == EVALUATION_QUEUE:
+            count = self._stores.runs.resend_stale(older_than_seconds=older_than_seconds)
+        else:
+            count = self._stores.outbox.resend_stale(
+                older_than_seconds=older_than_seconds,
+                queue=queue,
+                chunk_rows=self._settings.chunk_rows,
+                limit=RESEND_ITEMS_AT_ONCE,
+            )
         if count:
-            log.warning("%d items of the queue %s were lost by the broker; they are sent again", count, queue)
+            log.warning("the broker lost %d entries of the queue %s; they are sent again", count, queue)
 
     def _send(self, message: OutboxMessage, producer: object) -> None:
         self._app.send_task(
-            ANSWER_TASK,
+            message.request.task,
             kwargs={"request": message.request.model_dump(mode="json")},
             queue=message.queue,
             producer=producer,

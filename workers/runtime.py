@@ -1,8 +1,6 @@
-"""What a worker process keeps warm: database, engine, leases, token streams, publisher, evaluations, pulse."""
+"""What a worker process keeps warm: database, engine, leases, token streams, publisher, heartbeat."""
 
 import logging
-import secrets
-import socket
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, wait
 from typing import Any
@@ -20,8 +18,7 @@ from medx_core.settings import Settings
 from medx_core.storage.engine import Database
 from medx_core.storage.health import HealthStore
 from medx_core.storage.leases import LeaseStore
-from workers.evaluations import Evaluations
-from workers.health import Pulse, Rhythm
+from workers.heartbeat import Heartbeat, Rhythm
 from workers.publishing import Publisher, Stores
 from workers.token_streams import TokenStreams
 
@@ -36,11 +33,10 @@ class Runtime:
     """The warm parts of one worker process. Made once, before Celery starts; `current()` finds it from a task."""
 
     def __init__(
-        self, settings: Settings, database: Database, app: Celery, *, load_engine: LoadEngine, name: str = ""
+        self, settings: Settings, database: Database, app: Celery, *, load_engine: LoadEngine, name: str
     ) -> None:
-        self.name = name or worker_name()
+        self.name = name
         self._settings = settings
-        self._database = database
         self._stopping = False
         self.answerer: MicroBatcher[DescribedEngine] = MicroBatcher(
             load_engine, BatchLimits(settings.max_batch_rows, settings.max_wait_seconds)
@@ -53,12 +49,10 @@ class Runtime:
         self._streams = TokenStreams(settings.redis_url)
         self._executor = JobExecutor(leases, self.answerer, self._keeper, terms, self._streams)
         self._publisher = Publisher(app, Stores.of(database), settings, owner=self.name)
-        self._evaluations = Evaluations(
-            database, settings, owner=self.name, may_begin=lambda: bool(self.detail()["ready"])
-        )
-        self.pulse = Pulse(
+        self.heartbeat = Heartbeat(
             HealthStore(database),
             self.name,
+            kind="worker",
             rhythm=Rhythm.for_seen_within(settings.worker_seen_seconds, stall_seconds=settings.stall_seconds),
             engine=self.answerer,
             detail=self.detail,
@@ -71,7 +65,7 @@ class Runtime:
             error = ready.exception()
             if error is not None:
                 on_load_failure(error)
-            self.pulse.beat_soon()
+            self.heartbeat.beat_soon()
 
         self.answerer.ready.add_done_callback(loaded)
         for part in (
@@ -79,8 +73,7 @@ class Runtime:
             self._keeper,
             self._streams,
             self._publisher,
-            self._evaluations,
-            self.pulse,
+            self.heartbeat,
         ):
             part.start()
 
@@ -102,21 +95,19 @@ class Runtime:
         self._stopping = True
         self._executor.stop()
         self.answerer.begin_closing()
-        self.pulse.beat_soon()
+        self.heartbeat.beat_soon()
 
     def stop(self) -> None:
         """Stop all threads, once no task runs any more."""
         self.let_go()
         for stop in (
-            self._evaluations.stop,
             self.answerer.close,
             self._publisher.stop,
             self._streams.stop,
             self._keeper.stop,
-            self.pulse.stop,
+            self.heartbeat.stop,
         ):
             stop()
-        self._database.close()
 
     def detail(self) -> Mapping[str, Any]:
         """Return what the health page shows of this worker; `ready` means that its model is loaded."""
@@ -131,11 +122,6 @@ class Runtime:
         if ready:
             seen |= answerer.ready.result().description.report(self._settings)
         return seen
-
-
-def worker_name() -> str:
-    """Return a name no other worker has, also after a restart under the same process id."""
-    return f"{socket.gethostname()}-{secrets.token_hex(4)}"
 
 
 _runtimes: list[Runtime] = []
@@ -153,5 +139,5 @@ def current() -> Runtime:
         SettingsFault: the process was not started as a MedX worker.
     """
     if not _runtimes:
-        raise SettingsFault("This process is no MedX worker; start one with `medx serve worker`.")
+        raise SettingsFault("This process is not a MedX worker; start one with `medx serve worker`.")
     return _runtimes[0]

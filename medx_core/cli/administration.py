@@ -185,7 +185,9 @@ def verify() -> None:
         print(f"Last hash: {newest[0].hash}")
 
 
-serve_app = typer.Typer(help="Run one part of MedX: the web page or a worker.", no_args_is_help=True)
+serve_app = typer.Typer(
+    help="Run one part of MedX: the web page, a worker, or a worker for evaluations.", no_args_is_help=True
+)
 
 
 @serve_app.command()
@@ -203,6 +205,14 @@ def worker(
 ) -> None:
     """Answer what waits in the queues, on one device. Needs REDIS_URL."""
     _become("workers", *(["--device", device] if device else []))
+
+
+@serve_app.command()
+def evaluator(
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda:N.", show_default="MEDX_DEVICE")] = "",
+) -> None:
+    """Run evaluations, one at a time and at low priority. Needs REDIS_URL."""
+    _become("workers", "evaluations", *(["--device", device] if device else []))
 
 
 def _become(package: str, *arguments: str) -> NoReturn:

@@ -1,223 +1,47 @@
 """`medx evaluate`: what steering does to a model, with every control, on a file of labelled statements."""
 
 import json
-import logging
 import os
 import secrets
 import socket
 import sys
-import tempfile
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
-from dataclasses import asdict, replace
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from medx_core import __version__
 from medx_core.cli.outputs import refuse_input_as_output, write_json
-from medx_core.data.bundled_texts import bundled_statements, write_statements
-from medx_core.data.labelled_files import LabelledData, load_labelled
-from medx_core.errors import BadInput, Cancelled, LeaseLost, MedxError, StorageFault
+from medx_core.errors import BadInput, Cancelled, StorageFault
+from medx_core.evaluation.data_split import parts_of
 from medx_core.evaluation.replicates import replicated
-from medx_core.evaluation.request import BUNDLED, EvaluationRequest, arms_named, request_from
+from medx_core.evaluation.request import BUNDLED, EvaluationRequest, arms_named
+from medx_core.job_execution.evaluation_run import (
+    EVALUATION,
+    OnStage,
+    has_evaluation_worker,
+    read_statements,
+    run_evaluation,
+)
 from medx_core.settings import settings
 from medx_core.storage.engine import Database, open_database
-from medx_core.storage.runs import Run, RunStore
+from medx_core.storage.kept_files import keep
+from medx_core.storage.runs import Run, RunStatus, RunStore
 
-if TYPE_CHECKING:
-    from medx_core.evaluation.prompt_selection import OnStage
-    from medx_core.models.loading import LoadedModel
-
-
-log = logging.getLogger(__name__)
-
-KIND = "evaluation"
-SAY_SECONDS = 1.0
-BROKEN = "An unexpected fault stopped this evaluation; the details are in the logs folder of MEDX_HOME."
-
-
-def begun_by_command(database: Database, request: EvaluationRequest) -> "RunRecord":
-    """Write down that this command begins an evaluation.
-
-    Raises:
-        StorageFault: the database cannot be used.
-    """
-    runs, owner = RunStore(database), _owner()
-    return RunRecord(runs, runs.add(KIND, request.as_json(), owner=owner), owner)
-
-
-def taken_up(database: Database, public_id: str, owner: str) -> "RunRecord":
-    """Take up a run that was asked for: as the `owner` who claimed it, or, without one, for this command.
-
-    Raises:
-        NotFound: there is no such run.
-        BadInput: it does not wait any more.
-    """
-    runs = RunStore(database)
-    if owner:
-        return RunRecord(runs, runs.get(public_id), owner)
-    owner = _owner()
-    return RunRecord(runs, runs.begin(public_id, owner=owner), owner)
-
-
-class RunRecord:
-    """`with record: ... record.finish(result)`. A fault that leaves the block is written down before it goes on."""
-
-    def __init__(self, runs: RunStore, run: Run, owner: str) -> None:
-        self.run = run
-        self._runs = runs
-        self._owner = owner
-        self._stage: Mapping[str, Any] | None = None
-        self._lost = threading.Event()
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._say, name="run-record", daemon=True)
-
-    @property
-    def request(self) -> EvaluationRequest:
-        """What was asked for."""
-        return request_from(self.run.settings)
-
-    def __enter__(self) -> "RunRecord":
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stopped.set()
-        self._thread.join()
-        if error is not None and not isinstance(error, LeaseLost | Cancelled):
-            self._write_down(error)
-
-    def on_stage(self, what: str, done: int, total: int) -> None:
-        """Note how far it is.
-
-        Raises:
-            Cancelled: somebody cancelled it, or another process has it by now.
-        """
-        self._stage = {"what": what, "done": done, "total": total}
-        if self._lost.is_set():
-            raise Cancelled("This evaluation was cancelled, or another worker has taken it up.")
-
-    def finish(self, result: Mapping[str, Any]) -> None:
-        """Store the result.
-
-        Raises:
-            LeaseLost: it was cancelled meanwhile.
-            StorageFault: the database cannot be reached.
-        """
-        json.dumps(
-            result, allow_nan=False
-        )  # a database may refuse what is no JSON, or keep it for others to trip over
-        self._runs.finish(self.run.public_id, result, owner=self._owner)
-
-    def _say(self) -> None:
-        while not self._stopped.wait(SAY_SECONDS) and not self._lost.is_set():
-            try:
-                if not self._runs.keep(self.run.public_id, owner=self._owner, progress=self._stage):
-                    self._lost.set()
-            except MedxError as fault:
-                log.warning("the progress of an evaluation did not reach the database: %s", fault)
-
-    def _write_down(self, error: BaseException) -> None:
-        try:
-            if isinstance(error, KeyboardInterrupt):
-                self._runs.cancel(self.run.public_id)
-            else:
-                reason = str(error) if isinstance(error, MedxError) else BROKEN
-                self._runs.fail(self.run.public_id, reason, owner=self._owner)
-        except (MedxError, StorageFault) as fault:
-            log.warning("how the evaluation ended did not reach the database: %s", fault)
-
-
-def _owner() -> str:
-    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-
-
-PLANNED = ("declared", "extra", "fit_on", "prompt", "seed", "draws")
-
-
-def run_request(request: EvaluationRequest, on_stage: "OnStage") -> dict[str, Any]:
-    """Evaluate; return the JSON of design section 6.
-
-    Raises:
-        BadInput: the data cannot be read, divided or fitted on.
-        ModelUnavailable: a model cannot be loaded or does not fit.
-        Cancelled: `on_stage` said so.
-    """
-    on_stage("reading the statements", 0, 1)
-    data = _labelled(request)
-    for notice in data.notices:
-        print(notice, file=sys.stderr)
-    if request.category == "auto":
-        data = _routed(data)
-    # torch comes in only now: a refused file is told of at once
-    from medx_core.evaluation.plan import EvaluationPlan
-    from medx_core.evaluation.runner import evaluate_models
-
-    asked = asdict(request)
-    plan = EvaluationPlan(**{name: asked[name] for name in PLANNED}, batch_rows=settings().max_batch_rows)
-    models = _models(request.models or (settings().model,))
-    on_stage("loading the model", 0, 1)
-    result = evaluate_models(models, data, request.sizes, plan, on_stage)
-    result["data"] = request.title
-    result["settings"] |= {"preset": request.preset or None, "category": request.category}
-    return result
-
-
-def _labelled(request: EvaluationRequest) -> LabelledData:
-    if request.kept:
-        path = settings().evaluations_folder / Path(request.data).name
-        if not path.exists():
-            raise BadInput(
-                f"The file {request.title} is not on this machine; pages and workers must share MEDX_HOME."
-            )
-        return load_labelled(path)
-    if request.data == BUNDLED and not Path(BUNDLED).exists():
-        return _bundled()
-    return load_labelled(request.data)
-
-
-def _bundled() -> LabelledData:
-    """Read the bundled statements by the way that a user's file takes."""
-    handle, name = tempfile.mkstemp(suffix=".csv")
-    path = Path(name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as out:
-            write_statements(bundled_statements(), out)
-        return load_labelled(path)
-    finally:
-        path.unlink()
-
-
-def _models(names: tuple[str, ...]) -> "Iterator[LoadedModel]":
-    """Load one model at a time, as the evaluation comes to it."""
-    from medx_core.assembly import build_model
-
-    for name in names:
-        yield build_model(settings().model_copy(update={"model": name}))
-
-
-def _routed(loaded: LabelledData) -> LabelledData:
-    from medx_core.assembly import build_router
-
-    routes = build_router(settings()).route([one.text for one in loaded.statements])
-    statements = tuple(
-        replace(one, category=route.category) for one, route in zip(loaded.statements, routes, strict=True)
-    )
-    return replace(loaded, statements=statements)
-
+LOOK_SECONDS = 1.0
+THROUGH_WORKER = "The evaluation worker runs this; Ctrl-C cancels it, closing the terminal does not."
+IN_PROCESS = "No evaluation worker with these settings is running, so this process evaluates."
 
 SHOWN = ("accuracy", "balanced_accuracy", "auroc", "predicted_true_rate", "false_acceptance_rate")
 HEADINGS = ("accuracy", "balanced", "AUROC", "says TRUE", "false accepted")
 DATA = f"CSV, TSV, JSONL or Parquet, a hub data set owner/name, or: {BUNDLED}."
 
 
-def evaluate(  # noqa: PLR0913 - an option each
+def evaluate(  # noqa: PLR0913 - one parameter per option
     data: Annotated[str, typer.Option(help=DATA)] = "",
     sample: Annotated[int | None, typer.Option(min=40, help="Draw this many statements.")] = None,
     split: Annotated[str, typer.Option(help="Sizes of train and test, as 861/216.")] = "",
@@ -241,8 +65,10 @@ def evaluate(  # noqa: PLR0913 - an option each
     store: Annotated[
         bool, typer.Option("--store/--no-store", help="Keep the run in the database, for the Results page.")
     ] = True,
-    run: Annotated[str, typer.Option(hidden=True, help="Run what was asked for on a page.")] = "",
-    owner: Annotated[str, typer.Option(hidden=True, help="Who claimed it; else this command does.")] = "",
+    local: Annotated[
+        bool,
+        typer.Option("--local", help="Evaluate in this process, also when an evaluation worker is running."),
+    ] = False,
     json_out: Annotated[
         str, typer.Option("--json", help="Where to write the JSON; - is standard output.")
     ] = "",
@@ -253,50 +79,106 @@ def evaluate(  # noqa: PLR0913 - an option each
     if self_test:
         _write(_self_tested(), json_out)
         return
-    asked = None
-    if not run:
-        asked = EvaluationRequest(
-            data,
-            models=tuple(model or ()),
-            preset=preset,
-            sample=sample,
-            split=split,
-            seed=seed,
-            declared=declared,
-            extra=arms_named(arms),
-            fit_on=fit_on,
-            prompt=prompt,
-            category=category,
-            draws=draws,
-        )
-    if asked is not None and not store:
-        result = run_request(asked, _show_stage)
-        _write(result, json_out)
+    request = EvaluationRequest(
+        data,
+        models=tuple(model or ()),
+        preset=preset,
+        sample=sample,
+        split=split,
+        seed=seed,
+        declared=declared,
+        extra=arms_named(arms),
+        fit_on=fit_on,
+        prompt=prompt,
+        category=category,
+        draws=draws,
+    )
+    _check_statements(request)
+    if not store:
+        result: Mapping[str, Any] = _evaluated(request, _show_stage, json_out)
     else:
-        result = _on_record(asked, run, owner, json_out)
+        with closing(_database()) as database:
+            if not local and has_evaluation_worker(settings(), database):
+                print(THROUGH_WORKER, file=sys.stderr)
+                result = _through_worker(RunStore(database), request)
+                _write(result, json_out)
+            else:
+                if not local:
+                    print(IN_PROCESS, file=sys.stderr)
+                result = _here(RunStore(database), request, json_out)
     _show(result, json_out, report)
 
 
-def _on_record(asked: EvaluationRequest | None, run: str, owner: str, json_out: str) -> dict[str, Any]:
-    """Run what is asked for, or the stored request, and keep it in the database."""
-    with _record(asked, run, owner) as record:
+def _check_statements(request: EvaluationRequest) -> None:
+    """Refuse statements that cannot be evaluated on before anything heavy is loaded; say what is odd about them."""
+    data = read_statements(settings(), request)
+    for notice in data.notices:
+        print(notice, file=sys.stderr)
+    parts_of(data.statements, request.sizes, seed=request.seed)
 
-        def on_stage(what: str, done: int, total: int) -> None:
+
+def _evaluated(request: EvaluationRequest, on_stage: OnStage, json_out: str) -> Mapping[str, Any]:
+    from medx_core.assembly import evaluate_request
+
+    result = evaluate_request(settings(), request, on_stage)
+    _write(result, json_out)
+    return result
+
+
+def _here(runs: RunStore, request: EvaluationRequest, json_out: str) -> Mapping[str, Any]:
+    """Evaluate in this process; the run is kept in the database."""
+
+    def evaluate(request: EvaluationRequest, on_stage: OnStage) -> Mapping[str, Any]:
+        def told(what: str, done: int, total: int) -> None:
             _show_stage(what, done, total)
-            record.on_stage(what, done, total)
+            on_stage(what, done, total)
 
-        result = run_request(asked or record.request, on_stage)
-        _write(result, json_out)  # first: a database that went away meanwhile must not cost the result
-        record.finish(result)
-        return result
+        # Written before it is stored: a database that went away meanwhile must not cost the result.
+        return _evaluated(request, told, json_out)
+
+    owner, seconds = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}", settings().lease_seconds
+    leased = runs.begin(EVALUATION, request.as_json(), owner=owner, seconds=seconds)
+    return run_evaluation(runs, leased, evaluate, lease_seconds=seconds)
 
 
-@contextmanager
-def _record(asked: EvaluationRequest | None, run: str, owner: str) -> Iterator[RunRecord]:
-    with closing(_database()) as database:
-        record = begun_by_command(database, asked) if asked else taken_up(database, run, owner)
-        with record:
-            yield record
+def _through_worker(runs: RunStore, request: EvaluationRequest) -> Mapping[str, Any]:
+    """Submit the evaluation and follow it until it is finished.
+
+    Raises:
+        BadInput: it failed; the sentence is the worker's.
+        Cancelled: somebody cancelled it.
+    """
+    run = runs.request(EVALUATION, _as_workers_see_it(request).as_json(), requested_by="")
+    try:
+        finished = _followed(runs, run.public_id)
+    except KeyboardInterrupt:
+        runs.cancel(run.public_id)
+        raise
+    if finished.status is RunStatus.CANCELLED:
+        raise Cancelled("This evaluation was cancelled before it finished.")
+    if finished.result is None:
+        raise BadInput(finished.reason)
+    return finished.result
+
+
+def _as_workers_see_it(request: EvaluationRequest) -> EvaluationRequest:
+    """Name data and models so that a process with another folder and other defaults finds the same ones."""
+    names = request.models or (settings().model,)
+    models = tuple(str(Path(name).resolve()) if Path(name).is_dir() else name for name in names)
+    request = replace(request, models=models, name=request.title)
+    path = Path(request.data)
+    if not path.is_file():
+        return request
+    return replace(request, data=keep(path, settings().evaluations_folder), kept=True)
+
+
+def _followed(runs: RunStore, public_id: str) -> Run:
+    pause = threading.Event()
+    while not (run := runs.get(public_id)).finished:
+        if run.progress:
+            _show_stage(run.progress.what, run.progress.done, run.progress.total)
+        pause.wait(LOOK_SECONDS)
+    return run
 
 
 def _database() -> Database:

@@ -1,5 +1,6 @@
 """What travels through the broker: task names, queue names and messages that carry ids only."""
 
+from typing import ClassVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict
@@ -7,20 +8,34 @@ from pydantic import BaseModel, ConfigDict
 from medx_core.jobs.status import JobKind
 
 ANSWER_TASK = "medx.answer_items"
+EVALUATION_TASK = "medx.run_evaluation"
 
 INTERACTIVE_QUEUE = "interactive"
 BATCH_QUEUE = "batch"
+EVALUATION_QUEUE = "evaluations"
 
 QUEUE_OF: dict[JobKind, str] = {JobKind.QUESTION: INTERACTIVE_QUEUE, JobKind.BATCH: BATCH_QUEUE}
+PRIORITY_OF = {INTERACTIVE_QUEUE: 0, BATCH_QUEUE: 1, EVALUATION_QUEUE: 2}
+"""Which messages the publisher sends first: those of the lowest number."""
 
 
 class AnswerRequest(BaseModel):
     """Answer these items of one job. The texts stay in the database; a second delivery is harmless."""
 
     model_config = ConfigDict(frozen=True)
+    task: ClassVar[str] = ANSWER_TASK
 
     job_id: str
     item_ids: tuple[int, ...]
+
+
+class RunRequest(BaseModel):
+    """Run this evaluation. What was asked for is in the database; a second delivery is harmless."""
+
+    model_config = ConfigDict(frozen=True)
+    task: ClassVar[str] = EVALUATION_TASK
+
+    run_id: str
 
 
 def token_stream_name(item_id: int, arm: str) -> str:

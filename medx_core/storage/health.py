@@ -93,9 +93,9 @@ class HealthStore:
                 for row in session.exec(newest)
             )
 
-    def live_workers(self, *, seen_within_seconds: float) -> tuple[ProcessHealth, ...]:
-        """Return the workers that made progress or polled within these seconds."""
-        workers = self.processes(kind="worker")
+    def live_workers(self, *, seen_within_seconds: float, kind: str = "worker") -> tuple[ProcessHealth, ...]:
+        """Return the workers of a kind that made progress or polled within these seconds."""
+        workers = self.processes(kind=kind)
         return tuple(worker for worker in workers if worker.seconds_since_seen <= seen_within_seconds)
 
     def backlog(self) -> dict[str, QueueBacklog]:

@@ -9,7 +9,7 @@ from typing import Any
 from sqlmodel import Session, col, func, insert, select
 
 from medx_core.categories import Category, Route, RouteSource
-from medx_core.jobs.messages import BATCH_QUEUE, INTERACTIVE_QUEUE, QUEUE_OF, AnswerRequest
+from medx_core.jobs.messages import PRIORITY_OF, QUEUE_OF, AnswerRequest
 from medx_core.jobs.snapshots import ItemSnapshot, JobSnapshot, Progress, StoredAnswer
 from medx_core.jobs.status import UNFINISHED, ItemStatus, JobKind, JobStatus
 from medx_core.questions import CANCELLED, Answer, Answered, Arm, Mode, Verdict
@@ -159,9 +159,6 @@ def status_of(answered: Answered) -> ItemStatus:
     """Return the last state of an item with these answers: one that was broken off counts as no answered question."""
     broken_off = any(answer.finish == CANCELLED for answer in answered.answers)
     return ItemStatus.CANCELLED if broken_off else ItemStatus.ANSWERED
-
-
-PRIORITY_OF = {INTERACTIVE_QUEUE: 0, BATCH_QUEUE: 1}
 
 
 def locked_items(session: Session, item_ids: Iterable[int]) -> Sequence[ItemTable]:

@@ -1,6 +1,6 @@
-"""The outbox: messages that were committed with their items and still have to reach the broker.
+"""The outbox: messages that were committed with their items or their run and still have to reach the broker.
 
-Sending twice is harmless, for leases decide who works; what must not happen is that a committed item is never sent.
+Sending twice is harmless, because leases decide who works. A committed item or run must never stay unsent.
 """
 
 from collections.abc import Callable, Iterable
@@ -11,12 +11,12 @@ from sqlmodel import col, delete, select, update
 from sqlmodel.sql.expression import SelectOfScalar
 
 from medx_core.clock import utc_now
-from medx_core.jobs.messages import QUEUE_OF, AnswerRequest
+from medx_core.jobs.messages import QUEUE_OF, AnswerRequest, RunRequest
 from medx_core.jobs.status import ItemStatus, JobStatus
 from medx_core.storage.engine import Database
 from medx_core.storage.items import close_item, jobs_of, locked_items, requeue, settle
 from medx_core.storage.leases import stopped
-from medx_core.storage.tables import ItemTable, JobTable, OutboxTable
+from medx_core.storage.tables import ItemTable, JobTable, OutboxTable, RunTable
 
 KEEP_SENT_SECONDS = 24 * 3600
 EXPIRED_AT_ONCE = 1_000
@@ -28,7 +28,7 @@ class OutboxMessage:
 
     id: int
     queue: str
-    request: AnswerRequest
+    request: AnswerRequest | RunRequest
 
 
 class OutboxStore:
@@ -39,7 +39,7 @@ class OutboxStore:
         self._clock = clock
 
     def unsent(self, limit: int = 100) -> tuple[OutboxMessage, ...]:
-        """Return what still has to be sent: interactive questions first, then in the order of submission."""
+        """Return what still has to be sent: interactive questions first, then batches, then evaluations."""
         waiting = (
             select(OutboxTable)
             .where(col(OutboxTable.sent_at).is_(None))
@@ -47,20 +47,19 @@ class OutboxStore:
             .limit(limit)
         )
         with self._database.read() as session:
-            return tuple(
-                OutboxMessage(row.id, row.queue, AnswerRequest.model_validate(row.message))
-                for row in session.exec(waiting)
-            )
+            return tuple(OutboxMessage(row.id, row.queue, _request(row)) for row in session.exec(waiting))
 
     def mark_sent(self, message_ids: Iterable[int]) -> None:
         """Note that the broker has taken these messages."""
         now = self._clock()
         with self._database.write() as session:
             rows = session.exec(select(OutboxTable).where(col(OutboxTable.id).in_(set(message_ids)))).all()
-            item_ids = sorted({item_id for row in rows for item_id in row.message["item_ids"]})
+            item_ids = sorted({item_id for row in rows for item_id in row.message.get("item_ids", ())})
             in_order = select(ItemTable.id).where(col(ItemTable.id).in_(item_ids)).order_by(col(ItemTable.id))
             session.exec(in_order.with_for_update(key_share=True)).all()
             session.exec(update(ItemTable).where(col(ItemTable.id).in_(item_ids)).values(sent_at=now))
+            run_ids = {row.run_id for row in rows if row.run_id is not None}
+            session.exec(update(RunTable).where(col(RunTable.id).in_(run_ids)).values(sent_at=now))
             for row in rows:
                 row.sent_at = now
 
@@ -123,6 +122,10 @@ class OutboxStore:
         before = self._clock() - timedelta(seconds=older_than_seconds)
         with self._database.write() as session:
             return int(session.exec(delete(OutboxTable).where(col(OutboxTable.sent_at) < before)).rowcount)
+
+
+def _request(row: OutboxTable) -> AnswerRequest | RunRequest:
+    return (AnswerRequest if row.run_id is None else RunRequest).model_validate(row.message)
 
 
 def _expired(now: datetime) -> SelectOfScalar[int]:

@@ -1,27 +1,28 @@
-"""Runs: evaluations, trainings and benches with what was set, how far they are and what came out.
+"""Runs: evaluations and other long jobs, with what was set, how far they are and what came out.
 
-A command writes its run down while it runs it. A run asked for on a page waits for a worker: `claim` hands it to one
-of them, whose heartbeat keeps it; a run that is not heard of any more can be claimed again. The owner's name is unlike
-any other's, also of the same worker's next claim, so a result is stored once and by its present owner only.
+A run that was asked for is committed with its message in the outbox; the worker that gets the message leases it as an
+item is leased: for a time, under a fence that rises with every lease. A command that runs something in its own process
+holds a lease of the same kind. Progress and results are taken from the holder of the present lease only.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
 from sqlalchemy.orm import defer
-from sqlmodel import Session, col, or_, select
+from sqlmodel import Session, col, select
 
 from medx_core.clock import utc_now
 from medx_core.errors import BadInput, LeaseLost, NotFound
+from medx_core.jobs.messages import EVALUATION_QUEUE, PRIORITY_OF, RunRequest
 from medx_core.storage.engine import Database
-from medx_core.storage.tables import RunTable
+from medx_core.storage.tables import OutboxTable, RunTable
 
 
 class RunStatus(StrEnum):
-    """Where a run stands."""
+    """The states of a run."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -32,12 +33,50 @@ class RunStatus(StrEnum):
 
 UNFINISHED_RUNS = frozenset({RunStatus.QUEUED, RunStatus.RUNNING})
 
+COMMAND_ENDED = "The command that ran it ended before it was finished; start it again."
+WORKER_ENDED = (
+    "Its process ended {attempts} times before it was finished, perhaps because the machine ran out of memory; see the "
+    "worker's log, then start it again."
+)
+
+
+@dataclass(frozen=True)
+class RunProgress:
+    """How far a run is: `done` of `total` steps of the present stage."""
+
+    what: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """The part of a result that lists show; the whole result may be a megabyte. Empty until the run has finished."""
+
+    conclusion: str = ""
+    helps: bool | None = None
+    model: str = ""
+    model_sha256: str = ""
+    data: str = ""
+    data_sha256: str = ""
+    seed: int | None = None
+    n_train: int = 0
+    n_test: int = 0
+    seconds: float | None = None
+
+    @classmethod
+    def of(cls, result: Mapping[str, Any]) -> "RunSummary":
+        """Return the summary of a result, or of a stored summary; keys that are missing or null are left empty."""
+        given = {name: result.get(name) for name in cls.__dataclass_fields__}
+        return cls(**{name: value for name, value in given.items() if value is not None})
+
 
 @dataclass(frozen=True)
 class Run:
-    """One run. `result` is None until it finished, and in lists, where `summary` stands for it.
+    """One run as it is stored.
 
-    `progress` says {what, done, total}; `reason` why it failed, in a sentence.
+    `settings` is the JSON of the request. `result` is None until the run has finished, and in lists. `reason` says in
+    a sentence why it failed. `attempts` counts the leases of workers; it is 0 for a command's own run.
     """
 
     public_id: str
@@ -47,53 +86,28 @@ class Run:
     requested_by: str
     owner: str | None
     attempts: int
-    progress: Mapping[str, Any] | None
+    progress: RunProgress | None
     reason: str
-    summary: Mapping[str, Any]
+    summary: RunSummary
     result: Mapping[str, Any] | None
     created_at: datetime
     started_at: datetime | None
-    heartbeat_at: datetime | None
     finished_at: datetime | None
 
     @property
     def finished(self) -> bool:
-        """Whether nothing more will come."""
+        """Whether the run has ended, in whatever way."""
         return self.status not in UNFINISHED_RUNS
 
 
-def runs_without_results() -> Any:
-    """Select runs without loading their results, which `run_of` then has to leave alone."""
-    return select(RunTable).options(defer(col(RunTable.result), raiseload=True))  # type: ignore[arg-type] # a column at run time
+@dataclass(frozen=True)
+class LeasedRun:
+    """A run in the hands of one process; `fence` tells this lease from earlier ones of the same owner."""
 
-
-def run_of(row: RunTable, *, with_result: bool = True) -> Run:
-    """Return what a row says."""
-    return Run(
-        public_id=row.public_id,
-        kind=row.kind,
-        status=RunStatus(row.status),
-        settings=row.settings,
-        requested_by=row.requested_by,
-        owner=row.owner,
-        attempts=row.attempts,
-        progress=row.progress,
-        reason=row.reason,
-        summary=row.summary or {},
-        result=row.result if with_result else None,
-        created_at=row.created_at,
-        started_at=row.started_at,
-        heartbeat_at=row.heartbeat_at,
-        finished_at=row.finished_at,
-    )
-
-
-SUMMARY_KEYS = (
-    "conclusion", "helps", "model", "model_sha256", "data", "data_sha256", "seed", "n_train", "n_test", "seconds",
-)  # fmt: skip
-"""What lists show of a result; the whole of it may be a megabyte."""
-
-ENDED_UNSAID = "The command that ran it ended without a word."
+    public_id: str
+    settings: Mapping[str, Any]
+    owner: str
+    fence: int
 
 
 class RunStore:
@@ -103,202 +117,274 @@ class RunStore:
         self._database = database
         self._clock = clock
 
-    def add(self, kind: str, settings: Mapping[str, Any], *, owner: str | None = None) -> Run:
-        """Note that a command begins a run; it is never handed to a worker."""
-        now = self._clock()
-        begun = RunTable(
-            kind=kind,
-            status=RunStatus.RUNNING,
-            settings=dict(settings),
-            owner=owner,
-            created_at=now,
-            started_at=now,
-            heartbeat_at=now,
-        )
-        return self._added(begun)
-
     def request(self, kind: str, settings: Mapping[str, Any], *, requested_by: str) -> Run:
-        """Ask for a run; it waits until a worker claims it."""
-        asked = RunTable(
-            kind=kind,
-            status=RunStatus.QUEUED,
-            settings=dict(settings),
-            requested_by=requested_by,
-            created_at=self._clock(),
-        )
-        return self._added(asked)
+        """Ask for a run: store it together with the message that brings it to a worker."""
+        now = self._clock()
+        with self._database.write() as session:
+            row = RunTable(
+                kind=kind,
+                status=RunStatus.QUEUED,
+                settings=dict(settings),
+                requested_by=requested_by,
+                created_at=now,
+            )
+            session.add(row)
+            session.flush()
+            _send(session, row, now)
+            return _run(row)
 
-    def claim(self, kind: str, *, owner: str, stale_seconds: float, max_attempts: int) -> Run | None:
-        """Take the oldest run that waits, or None; runs not heard of for `stale_seconds` wait again first.
+    def begin(self, kind: str, settings: Mapping[str, Any], *, owner: str, seconds: float) -> LeasedRun:
+        """Store a run that a command begins in its own process; it is never sent to a worker."""
+        now = self._clock()
+        with self._database.write() as session:
+            row = RunTable(kind=kind, status=RunStatus.QUEUED, settings=dict(settings), created_at=now)
+            _lease(row, owner, now, seconds)
+            session.add(row)
+            session.flush()
+            return _leased(row)
 
-        One that was lost `max_attempts` times has failed instead, and so has one whose command went silent.
+    def lease(self, public_id: str, *, owner: str, seconds: float, max_attempts: int) -> LeasedRun | None:
+        """Take a run that waits, or whose lease ran out; None if it is finished or somebody works on it.
+
+        One that was left unfinished `max_attempts` times has failed instead.
         """
         now = self._clock()
         with self._database.write() as session:
-            _return_lost(session, kind, now, timedelta(seconds=stale_seconds), max_attempts)
-            waiting = select(RunTable).where(RunTable.kind == kind, RunTable.status == RunStatus.QUEUED)
-            oldest = waiting.order_by(col(RunTable.id)).limit(1).with_for_update(skip_locked=True)
-            row = session.exec(oldest).first()
-            if row is None:
+            row = _locked(session, public_id)
+            waits = row.status == RunStatus.QUEUED or (_has_expired(row, now) and row.attempts > 0)
+            if not waits:
                 return None
-            _begin(row, owner, now)
+            if row.attempts >= max_attempts:
+                _close(row, RunStatus.FAILED, now, WORKER_ENDED.format(attempts=row.attempts))
+                return None
+            _lease(row, owner, now, seconds)
             row.attempts += 1
-            session.flush()
-            return run_of(row)
+            return _leased(row)
 
-    def begin(self, public_id: str, *, owner: str) -> Run:
-        """Take one run that waits, to run it from a command.
+    def renew(self, leased: LeasedRun, *, seconds: float, progress: RunProgress | None = None) -> bool:
+        """Prolong a lease and note how far the run is; return whether it is still held.
 
-        Raises:
-            BadInput: it does not wait any more.
+        A lease that ran out but that nobody took over comes back to life.
         """
         with self._database.write() as session:
-            row = _row(session, public_id)
-            if row.status != RunStatus.QUEUED:
-                raise BadInput(f"This run does not wait to be run: it is {row.status}.")
-            _begin(row, owner, self._clock())
-            session.flush()
-            return run_of(row)
-
-    def keep(self, public_id: str, *, owner: str, progress: Mapping[str, Any] | None = None) -> bool:
-        """Say that the run goes on, and how far it is; return whether it is still this owner's to run."""
-        with self._database.write() as session:
-            row = _row(session, public_id)
-            if row.owner != owner or row.status != RunStatus.RUNNING:
+            row = _locked(session, leased.public_id)
+            if not _is_held(row, leased):
                 return False
-            row.heartbeat_at = self._clock()
+            row.lease_until = self._clock() + timedelta(seconds=seconds)
             if progress is not None:
-                row.progress = dict(progress)
+                row.progress = asdict(progress)
             return True
 
-    def finish(self, public_id: str, result: Mapping[str, Any], *, owner: str | None = None) -> Run:
-        """Store what came out of a run.
+    def is_held(self, leased: LeasedRun) -> bool:
+        """Whether the run is still in these hands: not cancelled, not finished, not taken over."""
+        with self._database.read() as session:
+            row = session.exec(_without_results().where(RunTable.public_id == leased.public_id)).first()
+            return row is not None and _is_held(row, leased)
+
+    def held_by(self, owner: str) -> tuple[LeasedRun, ...]:
+        """Return the runs that `owner` holds."""
+        held = _without_results().where(RunTable.owner == owner, RunTable.status == RunStatus.RUNNING)
+        with self._database.read() as session:
+            return tuple(_leased(row) for row in session.exec(held))
+
+    def finish(self, leased: LeasedRun, result: Mapping[str, Any], *, items: bytes | None = None) -> None:
+        """Store what came out of a run: its JSON, and what was measured per statement.
 
         Raises:
-            LeaseLost: it was cancelled, or is somebody else's by now; nothing is stored.
+            LeaseLost: it was cancelled, or another process has it; nothing is stored.
         """
         with self._database.write() as session:
-            row = _row(session, public_id)
-            _refuse_lost(row, owner)
+            row = _held(session, leased)
             row.result = dict(result)
-            row.summary = {key: result[key] for key in SUMMARY_KEYS if key in result}
+            row.items = items
+            row.summary = asdict(RunSummary.of(result))
             row.model_sha256 = str(result.get("model_sha256") or "")
-            self._close(row, RunStatus.DONE)
-            return run_of(row)
+            _close(row, RunStatus.DONE, self._clock())
 
-    def fail(self, public_id: str, reason: str, *, owner: str | None = None) -> Run:
+    def fail(self, leased: LeasedRun, reason: str) -> None:
         """Store why a run came to nothing; it is not tried again.
 
         Raises:
-            LeaseLost: it was cancelled, or is somebody else's by now; nothing is stored.
+            LeaseLost: it was cancelled, or another process has it; nothing is stored.
         """
         with self._database.write() as session:
-            row = _row(session, public_id)
-            _refuse_lost(row, owner)
-            row.reason = reason
-            self._close(row, RunStatus.FAILED)
-            return run_of(row)
+            _close(_held(session, leased), RunStatus.FAILED, self._clock(), reason)
 
-    def hand_back(self, public_id: str, *, owner: str, reason: str = "", max_attempts: int = 1) -> Run:
-        """Let a claimed run wait again. With a `reason` the attempt counts, and after the last one it has failed."""
+    def give_back(self, leased: LeasedRun) -> None:
+        """Let a run wait again, as a worker does that stops in good order; it counts as no attempt."""
         with self._database.write() as session:
-            row = _row(session, public_id)
-            if row.owner == owner and row.status == RunStatus.RUNNING:
-                if not reason:
-                    row.attempts -= 1
-                _requeue_or_fail(row, self._clock(), reason, max_attempts)
-                session.flush()
-            return run_of(row)
+            row = _locked(session, leased.public_id)
+            if _is_held(row, leased):
+                row.attempts -= 1
+                _requeue(session, row, self._clock())
 
-    def cancel(self, public_id: str) -> Run:
+    def cancel(self, public_id: str) -> None:
         """Cancel a run that waits or runs; whoever runs it notices within seconds.
 
         Raises:
             BadInput: it is over already.
         """
         with self._database.write() as session:
-            row = _row(session, public_id)
+            row = _locked(session, public_id)
             if row.status not in UNFINISHED_RUNS:
                 raise BadInput(f"There is nothing to cancel: this run is {row.status}.")
-            self._close(row, RunStatus.CANCELLED)
-            return run_of(row)
+            _close(row, RunStatus.CANCELLED, self._clock())
+
+    def return_expired(self, *, max_attempts: int) -> int:
+        """Take back the runs whose process let its lease run out; return how many.
+
+        They wait again with a new message. One without attempts left, or of a command, has failed instead.
+        """
+        now = self._clock()
+        running = select(RunTable.public_id).where(
+            RunTable.status == RunStatus.RUNNING, col(RunTable.lease_until) <= now
+        )
+        with self._database.read() as session:
+            expired = session.exec(running).all()
+        for public_id in expired:
+            with self._database.write() as session:
+                row = _locked(session, public_id)
+                if not _has_expired(row, now):
+                    continue  # a heartbeat or another process was faster
+                if row.attempts == 0:
+                    _close(row, RunStatus.FAILED, now, COMMAND_ENDED)
+                elif row.attempts >= max_attempts:
+                    _close(row, RunStatus.FAILED, now, WORKER_ENDED.format(attempts=row.attempts))
+                else:
+                    _requeue(session, row, now)
+        return len(expired)
+
+    def resend_stale(self, *, older_than_seconds: float) -> int:
+        """Queue messages again for runs that wait although they were sent long ago; return how many.
+
+        For use when the broker's queue is seen empty: then what was sent and still waits was lost with it.
+        """
+        now = self._clock()
+        stale = (
+            select(RunTable)
+            .where(
+                RunTable.status == RunStatus.QUEUED,
+                col(RunTable.sent_at) < now - timedelta(seconds=older_than_seconds),
+            )
+            .order_by(col(RunTable.id))
+        )
+        with self._database.read() as session:
+            if session.exec(stale.limit(1)).first() is None:
+                return 0
+        with self._database.write() as session:
+            rows = session.exec(stale.with_for_update(skip_locked=True)).all()
+            for row in rows:
+                _requeue(session, row, now)
+            return len(rows)
 
     def get(self, public_id: str) -> Run:
         """Return one run with its result."""
         with self._database.read() as session:
-            found = session.exec(select(RunTable).where(RunTable.public_id == public_id)).first()
-            if found is None:
+            row = session.exec(select(RunTable).where(RunTable.public_id == public_id)).first()
+            if row is None:
                 raise NotFound("There is no run under this id.")
-            return run_of(found)
+            return _run(row)
 
-    def list(self, kind: str | None = None, *, limit: int = 50) -> tuple[Run, ...]:
+    def items(self, public_id: str) -> bytes | None:
+        """Return what a finished run measured per statement, as a Parquet file; None where it is not stored."""
+        with self._database.read() as session:
+            return session.exec(select(RunTable.items).where(RunTable.public_id == public_id)).first()
+
+    def list(self, kind: str | None = None, *, limit: int | None = 50) -> tuple[Run, ...]:
         """Return the newest runs first, of one kind or of all, without their results."""
-        newest = runs_without_results().order_by(col(RunTable.id).desc()).limit(limit)
+        newest = _without_results().order_by(col(RunTable.id).desc()).limit(limit)
         if kind is not None:
             newest = newest.where(RunTable.kind == kind)
         with self._database.read() as session:
-            return tuple(run_of(row, with_result=False) for row in session.exec(newest))
+            return tuple(_run(row, with_result=False) for row in session.exec(newest))
 
     def latest_for_model(self, model_sha256: str, kind: str = "evaluation") -> Run | None:
         """Return the run of this kind that finished last on a model, without its result."""
         if not model_sha256:
             return None
-        done = runs_without_results().where(
+        done = _without_results().where(
             RunTable.model_sha256 == model_sha256, RunTable.kind == kind, RunTable.status == RunStatus.DONE
         )
         latest = done.order_by(col(RunTable.finished_at).desc(), col(RunTable.id).desc()).limit(1)
         with self._database.read() as session:
             row = session.exec(latest).first()
-            return None if row is None else run_of(row, with_result=False)
-
-    def _added(self, row: RunTable) -> Run:
-        with self._database.write() as session:
-            session.add(row)
-            session.flush()
-            return run_of(row)
-
-    def _close(self, row: RunTable, status: RunStatus) -> None:
-        row.status = status
-        row.owner = None
-        row.finished_at = self._clock()
+            return None if row is None else _run(row, with_result=False)
 
 
-def _return_lost(
-    session: Session, kind: str, now: datetime, stale_after: timedelta, max_attempts: int
-) -> None:
-    unheard = or_(col(RunTable.heartbeat_at).is_(None), col(RunTable.heartbeat_at) <= now - stale_after)
-    running = select(RunTable).where(RunTable.kind == kind, RunTable.status == RunStatus.RUNNING, unheard)
-    for row in session.exec(running.with_for_update(skip_locked=True)):
-        if row.attempts == 0:
-            row.reason = ENDED_UNSAID
-            row.status, row.owner, row.finished_at = RunStatus.FAILED, None, now
-        else:
-            _requeue_or_fail(row, now, "Its worker ended without a word", max_attempts)
-    session.flush()
+def _without_results() -> Any:
+    """Select runs without loading their results, which `_run` then has to leave alone."""
+    unread = (defer(column, raiseload=True) for column in (col(RunTable.result), col(RunTable.items)))  # type: ignore[arg-type] # columns at run time
+    return select(RunTable).options(*unread)
 
 
-def _requeue_or_fail(row: RunTable, now: datetime, reason: str, max_attempts: int) -> None:
-    row.owner, row.progress = None, None
-    if reason and row.attempts >= max_attempts:
-        row.status, row.finished_at = RunStatus.FAILED, now
-        row.reason = f"{reason.rstrip('.')}; it was tried {row.attempts} times."
-    else:
-        row.status = RunStatus.QUEUED
+def _run(row: RunTable, *, with_result: bool = True) -> Run:
+    return Run(
+        public_id=row.public_id,
+        kind=row.kind,
+        status=RunStatus(row.status),
+        settings=row.settings,
+        requested_by=row.requested_by,
+        owner=row.owner,
+        attempts=row.attempts,
+        progress=RunProgress(**row.progress) if row.progress else None,
+        reason=row.reason,
+        summary=RunSummary.of(row.summary or {}),
+        result=row.result if with_result else None,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+    )
 
 
-def _begin(row: RunTable, owner: str, now: datetime) -> None:
-    row.status, row.owner, row.progress = RunStatus.RUNNING, owner, None
-    row.started_at = row.heartbeat_at = now
+def _leased(row: RunTable) -> LeasedRun:
+    return LeasedRun(row.public_id, row.settings, row.owner or "", row.fence)
 
 
-def _refuse_lost(row: RunTable, owner: str | None) -> None:
-    if row.status != RunStatus.RUNNING or row.owner != owner:
-        raise LeaseLost(
-            "This run was cancelled, or another worker has it by now; what came of it is dropped."
+def _lease(row: RunTable, owner: str, now: datetime, seconds: float) -> None:
+    row.status, row.owner, row.progress, row.started_at = RunStatus.RUNNING, owner, None, now
+    row.fence = (row.fence or 0) + 1
+    row.lease_until = now + timedelta(seconds=seconds)
+
+
+def _is_held(row: RunTable, leased: LeasedRun) -> bool:
+    return row.status == RunStatus.RUNNING and row.owner == leased.owner and row.fence == leased.fence
+
+
+def _held(session: Session, leased: LeasedRun) -> RunTable:
+    row = _locked(session, leased.public_id)
+    if not _is_held(row, leased):
+        raise LeaseLost("This run was cancelled, or another worker has it by now; its result is dropped.")
+    return row
+
+
+def _has_expired(row: RunTable, now: datetime) -> bool:
+    return row.status == RunStatus.RUNNING and (row.lease_until is None or row.lease_until <= now)
+
+
+def _requeue(session: Session, row: RunTable, now: datetime) -> None:
+    row.status, row.owner, row.lease_until, row.progress = RunStatus.QUEUED, None, None, None
+    _send(session, row, now)
+
+
+def _send(session: Session, row: RunTable, now: datetime) -> None:
+    row.sent_at = None
+    session.add(
+        OutboxTable(
+            run_id=row.id,
+            queue=EVALUATION_QUEUE,
+            priority=PRIORITY_OF[EVALUATION_QUEUE],
+            message=RunRequest(run_id=row.public_id).model_dump(mode="json"),
+            created_at=now,
         )
+    )
 
 
-def _row(session: Session, public_id: str) -> RunTable:
+def _close(row: RunTable, status: RunStatus, now: datetime, reason: str = "") -> None:
+    row.status, row.reason, row.finished_at = status, reason, now
+    row.owner, row.lease_until = None, None
+
+
+def _locked(session: Session, public_id: str) -> RunTable:
     row = session.exec(select(RunTable).where(RunTable.public_id == public_id).with_for_update()).first()
     if row is None:
         raise NotFound("There is no run under this id.")

@@ -154,7 +154,7 @@ class AnswerTable(Table, table=True):
 
 
 class OutboxTable(Table, table=True):
-    """A message that was committed with what it is about and still has to reach the broker."""
+    """A message that was committed with its job or its run and still has to reach the broker."""
 
     __tablename__ = "outbox"
     __table_args__ = (
@@ -168,7 +168,8 @@ class OutboxTable(Table, table=True):
     )
 
     id: int = Field(default=None, primary_key=True)
-    job_id: int = Field(foreign_key="job.id", ondelete="CASCADE", index=True)
+    job_id: int | None = Field(default=None, foreign_key="job.id", ondelete="CASCADE", index=True)
+    run_id: int | None = Field(default=None, foreign_key="run.id", ondelete="CASCADE", index=True)
     queue: str
     priority: int
     message: dict[str, Any] = Field(sa_type=PlainJson)
@@ -282,10 +283,11 @@ class VectorTable(Table, table=True):
 
 
 class RunTable(Table, table=True):
-    """One run of an evaluation, a training or a bench: what was set and what came out.
+    """One run of an evaluation or another long job: what was set and what came out.
 
-    A run asked for on a page waits until a worker claims it: `owner` names the claim, `heartbeat_at` says when it was
-    last heard of, `attempts` counts the claims. `summary` is the part of a result that lists show.
+    `owner`, `lease_until`, `fence`, `attempts` and `sent_at` mean what they mean for an item; `attempts` is 0 for a run
+    that a command began in its own process. `summary` is the part of a result that lists show; `items` holds what was
+    measured per statement, as a Parquet file.
     """
 
     __tablename__ = "run"
@@ -299,14 +301,17 @@ class RunTable(Table, table=True):
     requested_by: str = ""
     owner: str | None = None
     attempts: int = 0
+    fence: int = 0
+    lease_until: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    sent_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     progress: dict[str, Any] | None = Field(default=None, sa_type=PlainJson)
     reason: str = ""
     model_sha256: str = ""
     summary: dict[str, Any] | None = Field(default=None, sa_type=PlainJson)
     result: dict[str, Any] | None = Field(default=None, sa_type=PlainJson)
+    items: bytes | None = None
     created_at: datetime = Field(sa_type=UtcDateTime)
     started_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
-    heartbeat_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from redis import Redis
 
 from medx_core.categories import Category, Route, RouteSource
-from medx_core.jobs.messages import redis_client_url, token_stream_name
+from medx_core.jobs.messages import AnswerRequest, redis_client_url, token_stream_name
 from medx_core.jobs.snapshots import LeasedItem
 from medx_core.questions import Answer, Answered, Arm, Mode, Question, Verdict
 from medx_core.storage.engine import Database
@@ -66,7 +66,10 @@ class PretendWorker:
             messages = outbox.unsent()
             if messages:
                 outbox.mark_sent(message.id for message in messages)
-                held += [item_id for message in messages for item_id in message.request.item_ids]
+                requests = [
+                    message.request for message in messages if isinstance(message.request, AnswerRequest)
+                ]
+                held += [item_id for request in requests for item_id in request.item_ids]
             with self._lock:
                 taken, self._allowed = held[: self._allowed], self._allowed - min(len(held), self._allowed)
             held = held[len(taken) :]

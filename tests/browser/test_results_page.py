@@ -7,13 +7,13 @@ from playwright.sync_api import Page, expect
 
 from medx_core.categories import Category
 from medx_core.evaluation.request import EvaluationRequest
-from medx_core.storage.runs import Run, RunStatus, RunStore
+from medx_core.storage.runs import Run, RunProgress, RunStatus, RunStore
 from medx_core.storage.vectors import VectorRecord
 from tests.browser.conftest import NARROW
-from tests.evaluation_results import synthetic_result
+from tests.evaluation_results import finished_run, synthetic_result
 from tests.integration.test_evaluate import write_statements
 from tests.web_site import WebSite, running_site
-from web.results_markup import NO_EVALUATION
+from web.wording import NO_EVALUATION
 
 KIND = "evaluation"
 
@@ -22,7 +22,7 @@ def stored(runs: RunStore, **given: object) -> Run:
     """Keep a finished evaluation whose figures are made up."""
     result = deepcopy(synthetic_result()) | given
     request = EvaluationRequest("invented_statements.csv", seed=int(result["seed"]))
-    return runs.finish(runs.add(KIND, request.as_json()).public_id, result)
+    return finished_run(runs, request, result)
 
 
 @pytest.fixture(scope="module")
@@ -99,8 +99,8 @@ def test_an_administrator_starts_an_evaluation_follows_it_and_cancels_it(
     [asked] = runs.list(KIND)
     assert (asked.requested_by, asked.settings["name"]) == ("ada", "statements.csv")
     assert (fresh_site.services.settings.evaluations_folder / asked.settings["data"]).exists()
-    runs.claim(KIND, owner="w", stale_seconds=60, max_attempts=3)
-    runs.keep(asked.public_id, owner="w", progress={"what": "steered answers", "done": 12, "total": 40})
+    leased = runs.lease(asked.public_id, owner="w", seconds=60, max_attempts=3)
+    runs.renew(leased, seconds=60, progress=RunProgress("steered answers", 12, 40))
     expect(status).to_contain_text("Steered answers: 12 of 40")
     page.locator("#medx-cancel-run").click()
     expect(status).to_contain_text("Cancelled before it finished")
@@ -134,8 +134,8 @@ def test_how_many_statements_is_asked_only_of_a_file(fresh_site: WebSite, open_p
 
 def test_a_failed_evaluation_says_why(fresh_site: WebSite, open_page):
     runs = fresh_site.services.runs
-    run = runs.add(KIND, EvaluationRequest("statements.csv").as_json())
-    runs.fail(run.public_id, "The test part has 12 statements; an evaluation needs at least 20.")
+    run = runs.begin(KIND, EvaluationRequest("statements.csv").as_json(), owner="w", seconds=60)
+    runs.fail(run, "The test part has 12 statements; an evaluation needs at least 20.")
     page = open_page(fresh_site, "asa", f"/app/results?run={run.public_id}")
     expect(page.locator("#medx-run-status")).to_contain_text("needs at least 20")
     expect(page.locator("#medx-cancel-run")).to_be_hidden()

@@ -9,7 +9,7 @@ import secrets
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
@@ -26,6 +26,7 @@ from medx_core.questions import Arm, Mode
 from medx_core.settings import Settings
 from medx_core.storage.engine import Database
 from medx_core.storage.jobs import JobStore
+from medx_core.storage.runs import RunStore
 from tests.faults.orders import HOLDS
 
 BOTH = (Arm.STEERED, Arm.UNSTEERED)
@@ -70,6 +71,7 @@ class Installation:
     def __init__(self, stack: Stack, database: Database) -> None:
         self.stack = stack
         self.jobs = JobStore(database)
+        self.runs = RunStore(database)
 
     def submit(
         self,
@@ -145,7 +147,11 @@ class Installation:
 
 @contextmanager
 def installation(
-    home: Path, *, commands: Commands = DIRECTED, **settings: float | str
+    home: Path,
+    *,
+    commands: Commands = DIRECTED,
+    parts: Sequence[str] = (BROKER, WORKER),
+    **settings: float | str,
 ) -> Iterator[Installation]:
     """Run a broker and a worker, around the directed engine unless told otherwise; all ends with the block."""
     chosen = Settings(home=home, **{**QUICK, **settings})  # type: ignore[arg-type] # each under its own name
@@ -153,7 +159,7 @@ def installation(
     database.upgrade()
     said: list[str] = []
     try:
-        with Stack(chosen, parts=(BROKER, WORKER), commands=commands, say=said.append) as stack:
+        with Stack(chosen, parts=parts, commands=commands, say=said.append) as stack:
             stack.wait_ready(SECONDS)
             yield Installation(stack, database)
     finally:

@@ -21,7 +21,8 @@ from medx_core.questions import Answer, ArmRow, Question, Verdict
 from medx_core.settings import Settings, settings
 from medx_core.storage.engine import Database
 from tests.faults.orders import BREAKS, HOLDS, KILLS, NO_MODEL
-from workers.process import log_to_standard_error, work
+from workers.celery_app import log_to_standard_error
+from workers.process import work
 from workers.runtime import LoadEngine
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from medx_core.assembly import evaluate_request
 from medx_core.categories import Category
 from medx_core.cli.app import app
-from medx_core.cli.evaluate import run_request
 from medx_core.data.labelled_files import load_labelled
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput
@@ -156,7 +156,7 @@ def test_the_command_runs_batches_as_large_as_the_settings_say(
     monkeypatch.setenv("MEDX_MAX_BATCH_ROWS", "7")
     settings.cache_clear()
     asked = EvaluationRequest(str(file), models=(str(saved_tiny_model(tmp_path)),), prompt=PROMPT)
-    assert run_request(asked, quiet)["settings"]["batch_rows"] == 7
+    assert evaluate_request(settings(), asked, quiet)["settings"]["batch_rows"] == 7
     settings.cache_clear()
 
 

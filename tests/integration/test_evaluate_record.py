@@ -1,25 +1,32 @@
-"""`medx evaluate` keeps what it ran, what failed and why, and runs what was asked for on a page."""
+"""`medx evaluate` keeps what it ran, and goes through an evaluation worker when there is one."""
 
+import json
+import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from medx_core.cli.app import app
-from medx_core.errors import BadInput, LeaseLost
-from medx_core.evaluation.request import EvaluationRequest
+from medx_core.cli.evaluate import IN_PROCESS, THROUGH_WORKER
+from medx_core.errors import BadInput
+from medx_core.evaluation.request import request_from
+from medx_core.job_execution.evaluation_run import EVALUATOR, has_evaluation_worker, worker_detail
 from medx_core.settings import settings
 from medx_core.storage.engine import open_database
+from medx_core.storage.health import HealthStore
 from medx_core.storage.runs import RunStatus, RunStore
-from tests.integration.test_evaluate import write_statements
+from tests.evaluation_results import synthetic_result
+from tests.integration.test_evaluate import PROMPT, write_statements
 from tests.language_models import tiny_network, word_tokenizer
 
 KIND = "evaluation"
 
 
 @pytest.fixture
-def runs(tmp_path, monkeypatch):
-    """The runs of a home with a tiny model."""
+def database(tmp_path, monkeypatch):
+    """The database of a home with a tiny model."""
     tiny_network("llama").save_pretrained(tmp_path / "tiny")
     word_tokenizer().save_pretrained(tmp_path / "tiny")
     for name, value in (
@@ -30,9 +37,14 @@ def runs(tmp_path, monkeypatch):
         monkeypatch.setenv(name, str(value))
     settings.cache_clear()
     database = open_database(settings())
-    yield RunStore(database)
+    yield database
     database.close()
     settings.cache_clear()
+
+
+@pytest.fixture
+def runs(database):
+    return RunStore(database)
 
 
 def evaluate(*arguments: str):
@@ -45,47 +57,68 @@ def few_statements(folder: Path) -> Path:
     return path
 
 
-def test_a_refused_evaluation_is_kept_with_its_sentence_unless_told_otherwise(runs, tmp_path):
-    arguments = ("--data", str(few_statements(tmp_path)))
-    assert isinstance(evaluate(*arguments, "--no-store").exception, BadInput)
+def test_a_file_that_cannot_be_evaluated_on_is_refused_before_anything_is_stored(runs, tmp_path):
+    refused = evaluate("--data", str(few_statements(tmp_path)))
+    assert isinstance(refused.exception, BadInput)
+    assert "needs at least 20" in str(refused.exception)
     assert runs.list(KIND) == ()
-    refused = evaluate(*arguments)
-    [kept] = runs.list(KIND)
-    assert (kept.status, kept.reason) == (RunStatus.FAILED, str(refused.exception))
-    assert "needs at least 20" in kept.reason
 
 
-def test_what_was_asked_for_on_a_page_is_run_and_kept(runs, tmp_path):
-    folder = settings().evaluations_folder
-    folder.mkdir()
-    write_statements(folder / "abc.csv", split=True)
-    request = EvaluationRequest("abc.csv", name="mine.csv", kept=True, seed=7)
-    run = runs.request(KIND, request.as_json(), requested_by="ada")
-    done = evaluate("--run", run.public_id)
+def test_without_a_worker_the_command_evaluates_in_its_own_process_and_keeps_the_run(runs, tmp_path):
+    file = write_statements(tmp_path / "mine.csv", split=True)
+    done = evaluate("--data", str(file), "--seed", "7", "--prompt", PROMPT)
     assert done.exit_code == 0, done.output
-    kept = runs.get(run.public_id)
-    assert (kept.status, kept.requested_by, kept.owner) == (RunStatus.DONE, "ada", None)
+    assert IN_PROCESS in done.stderr
+    [kept] = runs.list(KIND)
+    assert (kept.status, kept.owner, kept.attempts) == (RunStatus.DONE, None, 0)
     assert kept.progress is not None
-    assert kept.summary.items() >= {"data": "mine.csv", "seed": 7, "n_train": 110, "n_test": 40}.items()
-    assert kept.result is not None
-    assert kept.result["settings"]["preset"] is None
-    assert runs.latest_for_model(kept.result["model_sha256"]).public_id == run.public_id
-    assert isinstance(evaluate("--run", run.public_id).exception, BadInput)
+    summary = kept.summary
+    assert (summary.data, summary.seed, summary.n_train, summary.n_test) == ("mine.csv", 7, 110, 40)
+    stored = runs.get(kept.public_id).result
+    assert stored["settings"]["preset"] is None
+    assert runs.latest_for_model(stored["model_sha256"]).public_id == kept.public_id
 
 
-def test_a_file_that_is_only_on_another_machine_is_told_of(runs):
-    run = runs.request(
-        KIND, EvaluationRequest("x.csv", name="mine.csv", kept=True).as_json(), requested_by="ada"
-    )
-    evaluate("--run", run.public_id)
-    assert "mine.csv is not on this machine" in runs.get(run.public_id).reason
+def test_with_a_running_worker_the_command_submits_the_run_and_writes_the_stored_result(
+    runs, database, tmp_path
+):
+    HealthStore(database).beat("w", EVALUATOR, worker_detail(settings()))
+    file, out = write_statements(tmp_path / "mine.csv", split=True), tmp_path / "out.json"
+    with pretended_worker(runs, synthetic_result()) as seen:
+        done = evaluate("--data", str(file), "--json", str(out), "--report", str(tmp_path / "report"))
+    assert done.exit_code == 0, done.output
+    assert THROUGH_WORKER in done.stderr
+    assert json.loads(out.read_text()) == synthetic_result()
+    assert (tmp_path / "report" / "index.html").is_file()
+    [request] = seen
+    assert (request.name, request.kept, request.models) == ("mine.csv", True, (str(tmp_path / "tiny"),))
+    kept = settings().evaluations_folder / request.data
+    assert kept.read_bytes() == file.read_bytes()
 
 
-def test_a_run_taken_over_meanwhile_is_left_to_whoever_has_it(runs, tmp_path):
-    request = EvaluationRequest(str(write_statements(tmp_path / "s.csv", split=True)))
-    run = runs.request(KIND, request.as_json(), requested_by="ada")
-    runs.claim(KIND, owner="other", stale_seconds=60, max_attempts=3)
-    late = evaluate("--run", run.public_id, "--owner", "earlier")
-    assert late.exit_code == 1
-    assert "another worker" in str(late.exception) or isinstance(late.exception, LeaseLost)
-    assert (runs.get(run.public_id).status, runs.get(run.public_id).owner) == (RunStatus.RUNNING, "other")
+def test_a_worker_with_another_number_type_is_not_asked(runs, database, tmp_path):
+    detail = worker_detail(settings()) | {"dtype": "bfloat16"}
+    HealthStore(database).beat("w", EVALUATOR, detail)
+    assert not has_evaluation_worker(settings(), database)
+
+
+@contextmanager
+def pretended_worker(runs, result):
+    """Finish each run that is asked for with `result`; yields what was asked for."""
+    seen, stopped = [], threading.Event()
+
+    def work():
+        while not stopped.wait(0.02):
+            for run in runs.list(KIND):
+                leased = runs.lease(run.public_id, owner="w", seconds=60, max_attempts=3)
+                if leased is not None:
+                    seen.append(request_from(leased.settings))
+                    runs.finish(leased, result)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        stopped.set()
+        thread.join()

@@ -22,7 +22,7 @@ from medx_core.storage.leases import LeaderStore, LeaseStore
 from tests.samples import submission
 from tests.waiting import until
 from workers.celery_app import build_app
-from workers.health import Pulse, Rhythm
+from workers.heartbeat import Heartbeat, Rhythm
 from workers.publishing import DUTY, Publisher, Stores
 
 
@@ -92,7 +92,8 @@ def publishing(database: Database, broker: Broker) -> Iterator[Publishing]:
 
 
 def test_every_task_name_a_message_may_carry_is_registered() -> None:
-    __import__("workers.answer_tasks")
+    for tasks in ("workers.answer_tasks", "workers.evaluation_tasks"):
+        __import__(tasks)
     from workers.celery_app import app
 
     names = {value for name, value in vars(messages).items() if name.endswith("_TASK")}
@@ -190,15 +191,17 @@ class StandingEngine:
 
 def test_a_process_that_neither_polls_nor_moves_is_not_healthy(sqlite_database: Database) -> None:
     health, engine = HealthStore(sqlite_database), StandingEngine()
-    pulse = Pulse(health, "w", rhythm=Rhythm(0.01, 60.0, 3600.0), engine=engine, detail=dict)
-    pulse.start()
+    heartbeat = Heartbeat(
+        health, "w", kind="worker", rhythm=Rhythm(0.01, 60.0, 3600.0), engine=engine, detail=dict
+    )
+    heartbeat.start()
     try:
         until(lambda: engine.asked >= 3)
         assert health.processes() == ()
-        pulse.polled()
+        heartbeat.polled()
         until(lambda: health.processes())
     finally:
-        pulse.stop()
+        heartbeat.stop()
     assert health.processes() == (), "it did not sign off"
 
 

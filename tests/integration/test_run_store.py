@@ -1,11 +1,13 @@
-"""Runs: written down by commands, asked for on a page, claimed by one worker, never stored twice or left for ever."""
+"""Runs: asked for with a message, leased by one process under a fence, never stored twice or left for ever."""
 
 from functools import partial
 
 import pytest
 
 from medx_core.errors import BadInput, LeaseLost, NotFound
-from medx_core.storage.runs import ENDED_UNSAID, Run, RunStatus, RunStore
+from medx_core.jobs.messages import EVALUATION_QUEUE
+from medx_core.storage.outbox import OutboxStore
+from medx_core.storage.runs import COMMAND_ENDED, LeasedRun, Run, RunProgress, RunStatus, RunStore
 from tests.databases import at_once
 from tests.evaluation_results import synthetic_result
 
@@ -18,121 +20,166 @@ def runs(database, clock):
     return RunStore(database, clock=clock)
 
 
-def claim(runs: RunStore, owner: str) -> Run | None:
-    return runs.claim(KIND, owner=owner, stale_seconds=30, max_attempts=3)
+@pytest.fixture
+def outbox(database, clock):
+    return OutboxStore(database, clock=clock)
+
+
+def lease(runs: RunStore, run: Run, owner: str) -> LeasedRun | None:
+    return runs.lease(run.public_id, owner=owner, seconds=30, max_attempts=3)
 
 
 def asked(runs: RunStore) -> Run:
     return runs.request(KIND, {"seed": 1}, requested_by="ada")
 
 
-def test_a_commands_run_is_kept_with_its_settings_and_its_result(runs, clock):
-    started = runs.add(KIND, {"seed": 1})
-    runs.add("bench", {})
-    assert (started.status, started.result) == (RunStatus.RUNNING, None)
+def begun(runs: RunStore, kind: str = KIND) -> LeasedRun:
+    return runs.begin(kind, {"seed": 1}, owner="command", seconds=30)
+
+
+def sent(outbox: OutboxStore) -> list[str]:
+    """Send what waits; return the runs of the messages."""
+    messages = outbox.unsent()
+    assert {message.queue for message in messages} <= {EVALUATION_QUEUE}
+    outbox.mark_sent([message.id for message in messages])
+    return [message.request.run_id for message in messages]
+
+
+def test_a_commands_run_is_kept_with_its_settings_and_its_result_and_sent_to_nobody(runs, outbox, clock):
+    leased = begun(runs)
+    begun(runs, "bench")
+    started = runs.get(leased.public_id)
+    assert (started.status, started.result, started.settings) == (RunStatus.RUNNING, None, {"seed": 1})
     clock.advance(5)
-    runs.finish(started.public_id, {"accuracy": {"value": 0.5}, "conclusion": "Nobody can say."})
+    result = {"accuracy": {"value": 0.5}, "conclusion": "Nobody can say."}
+    runs.finish(leased, result, items=b"rows")
     [listed] = runs.list(KIND)
-    found = runs.get(started.public_id)
-    assert found.result == {"accuracy": {"value": 0.5}, "conclusion": "Nobody can say."}
-    assert (found.status, found.finished_at) == (RunStatus.DONE, clock.now)
-    assert (listed.result, listed.summary) == (None, {"conclusion": "Nobody can say."})
+    finished = runs.get(leased.public_id)
+    assert (finished.result, runs.items(leased.public_id)) == (result, b"rows")
+    assert (finished.status, finished.finished_at) == (RunStatus.DONE, clock.now)
+    assert (listed.result, listed.summary.conclusion) == (None, "Nobody can say.")
     assert [run.kind for run in runs.list()] == ["bench", KIND]
-    for act in (runs.get, runs.cancel, partial(runs.finish, result={}), partial(runs.fail, reason="x")):
+    assert sent(outbox) == []
+
+
+def test_what_there_is_not_is_said_so(runs):
+    nothing = LeasedRun("nothing", {}, "w", 1)
+    for act in (partial(runs.finish, result={}), partial(runs.fail, reason="x"), runs.renew, runs.give_back):
+        with pytest.raises(NotFound):
+            act(nothing, **({"seconds": 30} if act == runs.renew else {}))
+    for act in (runs.get, runs.cancel):
         with pytest.raises(NotFound):
             act("nothing")
 
 
-def test_what_was_asked_for_first_is_claimed_first_and_by_one_worker(runs):
-    first, second = asked(runs), asked(runs)
-    found = at_once(*(partial(claim, runs, f"w{number}") for number in range(4)))
-    taken = sorted(run.public_id for run in found if isinstance(run, Run))
-    assert taken == sorted([first.public_id, second.public_id])
-    assert [run for run in found if not isinstance(run, Run)] == [None, None]
-    assert claim(runs, "w9") is None
-
-
-def test_a_run_not_heard_of_is_claimed_again_and_the_first_owners_result_is_dropped(runs, clock):
+def test_a_run_is_sent_with_its_request_and_leased_by_one_worker(runs, outbox):
     run = asked(runs)
-    claim(runs, "first")
+    assert sent(outbox) == [run.public_id]
+    leases = at_once(*(partial(lease, runs, run, f"w{number}") for number in range(4)))
+    [leased] = [taken for taken in leases if isinstance(taken, LeasedRun)]
+    assert runs.held_by(leased.owner) == (leased,)
+    assert leases.count(None) == 3
+
+
+def test_a_run_whose_lease_ran_out_is_sent_again_and_the_first_owners_result_is_dropped(runs, outbox, clock):
+    run = asked(runs)
+    first = lease(runs, run, "w")
+    sent(outbox)
     clock.advance(20)
-    assert runs.keep(run.public_id, owner="first", progress={"what": "states", "done": 2, "total": 9})
+    assert runs.renew(first, seconds=30, progress=RunProgress("states", 2, 9))
     clock.advance(20)
-    assert claim(runs, "second") is None
-    assert runs.get(run.public_id).progress == {"what": "states", "done": 2, "total": 9}
+    assert runs.return_expired(max_attempts=3) == 0
+    assert runs.get(run.public_id).progress == RunProgress("states", 2, 9)
     clock.advance(20)
-    again = claim(runs, "second")
-    assert again is not None
-    assert (again.public_id, again.attempts, again.progress) == (run.public_id, 2, None)
-    assert not runs.keep(run.public_id, owner="first")
-    for late in (partial(runs.finish, run.public_id, {}), partial(runs.fail, run.public_id, "late")):
+    assert runs.return_expired(max_attempts=3) == 1
+    assert sent(outbox) == [run.public_id]
+    again = lease(runs, run, "w")  # the same worker: the fence alone tells the leases apart
+    stored = runs.get(run.public_id)
+    assert (again.fence, stored.attempts, stored.progress) == (2, 2, None)
+    assert not runs.renew(first, seconds=30)
+    assert (runs.is_held(first), runs.is_held(again)) == (False, True)
+    for late in (partial(runs.finish, first, {}), partial(runs.fail, first, "late")):
         with pytest.raises(LeaseLost):
-            late(owner="first")
-    assert runs.finish(run.public_id, {"helps": None}, owner="second").result == {"helps": None}
+            late()
+    runs.finish(again, {"helps": None})
+    assert runs.get(run.public_id).result == {"helps": None}
+
+
+def test_a_message_that_comes_again_takes_a_run_over_only_when_its_lease_ran_out(runs, clock):
+    run = asked(runs)
+    assert lease(runs, run, "first") is not None
+    assert lease(runs, run, "second") is None
+    clock.advance(31)
+    taken = lease(runs, run, "second")
+    assert taken is not None
+    runs.finish(taken, {})
+    assert lease(runs, run, "third") is None
 
 
 def test_after_three_lost_workers_a_run_has_failed_in_words(runs, clock):
     run = asked(runs)
     for attempt in range(3):
-        assert claim(runs, f"w{attempt}") is not None
+        assert lease(runs, run, f"w{attempt}") is not None
         clock.advance(31)
-    assert claim(runs, "w3") is None
+        runs.return_expired(max_attempts=3)
     failed = runs.get(run.public_id)
     assert (failed.status, failed.finished_at) == (RunStatus.FAILED, clock.now)
-    assert failed.reason == "Its worker ended without a word; it was tried 3 times."
+    assert failed.reason.startswith("Its process ended 3 times before it was finished")
+    assert lease(runs, run, "w3") is None
 
 
-def test_a_worker_that_stops_in_good_order_hands_its_run_back_without_counting_the_attempt(runs):
+def test_a_worker_that_stops_in_good_order_gives_its_run_back_without_counting_the_attempt(runs, outbox):
     run = asked(runs)
     for attempt in range(5):
-        assert claim(runs, f"w{attempt}") is not None
-        assert runs.hand_back(run.public_id, owner=f"w{attempt}").status is RunStatus.QUEUED
-    for attempt in range(3):
-        assert claim(runs, f"x{attempt}") is not None
-        last = runs.hand_back(run.public_id, owner=f"x{attempt}", reason="Its process died.", max_attempts=3)
-    assert (last.status, last.reason) == (RunStatus.FAILED, "Its process died; it was tried 3 times.")
+        assert sent(outbox) == [run.public_id]
+        runs.give_back(lease(runs, run, f"w{attempt}"))
+    waiting = runs.get(run.public_id)
+    assert (waiting.status, waiting.attempts, waiting.owner) == (RunStatus.QUEUED, 0, None)
 
 
-def test_a_cancelled_run_is_left_by_its_owner_and_never_claimed(runs):
-    waiting, running = asked(runs), runs.add(KIND, {}, owner="command")
+def test_what_the_broker_lost_is_sent_again_once(runs, outbox, clock):
+    waiting, in_hand = asked(runs), asked(runs)
+    sent(outbox)
+    lease(runs, in_hand, "w")
+    assert runs.resend_stale(older_than_seconds=30) == 0  # not old enough
+    clock.advance(31)
+    assert runs.resend_stale(older_than_seconds=30) == 1
+    assert runs.resend_stale(older_than_seconds=30) == 0  # its message waits to be sent
+    assert sent(outbox) == [waiting.public_id]
+
+
+def test_a_cancelled_run_is_left_by_its_owner_and_never_leased(runs):
+    waiting, running = asked(runs), begun(runs)
     for run in (waiting, running):
-        assert runs.cancel(run.public_id).status is RunStatus.CANCELLED
+        runs.cancel(run.public_id)
+        assert runs.get(run.public_id).status is RunStatus.CANCELLED
         with pytest.raises(BadInput, match="this run is cancelled"):
             runs.cancel(run.public_id)
-    assert claim(runs, "w") is None
-    assert not runs.keep(running.public_id, owner="command")
+    assert lease(runs, waiting, "w") is None
+    assert not runs.renew(running, seconds=30)
     with pytest.raises(LeaseLost):
-        runs.finish(running.public_id, {}, owner="command")
+        runs.finish(running, {})
 
 
-def test_a_command_that_went_silent_has_failed_and_its_run_goes_to_no_worker(runs, clock):
-    run = runs.add(KIND, {}, owner="command")
-    runs.add("bench", {})
+def test_a_command_that_went_silent_has_failed_and_its_run_goes_to_no_worker(runs, outbox, clock):
+    leased = begun(runs)
     clock.advance(31)
-    assert claim(runs, "w") is None
-    assert (runs.get(run.public_id).status, runs.get(run.public_id).reason) == (
-        RunStatus.FAILED,
-        ENDED_UNSAID,
-    )
-    assert runs.list("bench")[0].status is RunStatus.RUNNING
-
-
-def test_a_waiting_run_may_be_begun_by_a_command_once(runs):
-    run = asked(runs)
-    assert runs.begin(run.public_id, owner="command").owner == "command"
-    with pytest.raises(BadInput, match="does not wait"):
-        runs.begin(run.public_id, owner="other")
+    assert lease(runs, runs.get(leased.public_id), "w") is None
+    assert runs.return_expired(max_attempts=3) == 1
+    failed = runs.get(leased.public_id)
+    assert (failed.status, failed.reason) == (RunStatus.FAILED, COMMAND_ENDED)
+    assert sent(outbox) == []
 
 
 def test_the_latest_finished_evaluation_of_a_model_is_found(runs, clock):
-    first, second, failed = (runs.add(KIND, {}) for _ in range(3))
-    runs.finish(second.public_id, synthetic_result())
+    first, second, failed = (begun(runs) for _ in range(3))
+    runs.finish(second, synthetic_result())
     clock.advance(1)
-    runs.finish(first.public_id, synthetic_result())
-    runs.fail(failed.public_id, "No.")
+    runs.finish(first, synthetic_result())
+    runs.fail(failed, "No.")
     latest = runs.latest_for_model(MODEL)
     assert latest is not None
     assert (latest.public_id, latest.result) == (first.public_id, None)
-    assert latest.summary["n_test"] == 1077
+    assert latest.summary.n_test == 1077
     assert runs.latest_for_model("ef" * 32) is None
     assert runs.latest_for_model("") is None

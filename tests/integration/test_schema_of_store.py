@@ -5,15 +5,22 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import inspect, text
 
 from medx_core.clock import utc_now
 from medx_core.errors import StorageFault
-from medx_core.storage.engine import Database
+from medx_core.jobs.messages import AnswerRequest, RunRequest
+from medx_core.storage.engine import MIGRATIONS, Database, needed_version
+from medx_core.storage.outbox import OutboxStore
+from medx_core.storage.runs import RunStore
 from medx_core.storage.tables import AuditTable, metadata
 from tests.databases import at_once
+
+NEEDED = needed_version()
 
 
 def test_the_upgraded_tables_are_those_of_the_code(database):
@@ -34,13 +41,60 @@ def test_upgrading_again_or_from_two_processes_at_once_is_harmless(database_url)
         process.close()
 
 
+FILLED = """
+INSERT INTO job (id, public_id, kind, status, mode, arms, title, file_sha256, carried_columns, created_at)
+VALUES (1, 'j', 'batch', 'queued', 'verdict', '[]', '', '', '[]', '2026-11-01 12:00:00.000000');
+INSERT INTO outbox (job_id, queue, priority, message, created_at)
+VALUES (1, 'batch', 1, '{"job_id": "j", "item_ids": [5]}', '2026-11-01 12:00:00.000000');
+INSERT INTO run (public_id, kind, status, settings, requested_by, owner, attempts, reason, model_sha256, progress,
+    summary, result, created_at, heartbeat_at)
+VALUES ('queued', 'evaluation', 'queued', '{"data": "x.csv"}', 'ada', NULL, 0, '', '', NULL,
+        NULL, NULL, '2026-11-01 12:00:00.000000', NULL),
+    ('running', 'evaluation', 'running', '{"data": "x.csv"}', 'ada', 'w', 1, '', '',
+        '{"what": "states", "done": 1, "total": 2}', NULL, NULL, '2026-11-01 12:00:00.000000', '2026-11-01 12:00:00.000000'),
+    ('done', 'evaluation', 'done', '{"data": "x.csv"}', 'ada', NULL, 1, '', '', NULL,
+        '{"conclusion": "Yes.", "helps": true}', '{"conclusion": "Yes.", "helps": true}', '2026-11-01 12:00:00.000000', NULL)
+"""
+
+
+def test_a_filled_database_of_the_first_version_keeps_everything_and_its_runs_are_sent(database_url):
+    database = Database(database_url)
+    upgrade_to(database, "0001", *FILLED.split(";"))
+    database.upgrade()
+    database.check()
+    runs, outbox = RunStore(database), OutboxStore(database)
+    assert [run.status for run in runs.list()] == ["done", "running", "queued"]
+    assert runs.get("done").result == {"conclusion": "Yes.", "helps": True}
+    assert (runs.get("done").summary.helps, runs.get("running").progress.total) == (True, 2)
+    assert [message.request for message in outbox.unsent()] == [AnswerRequest(job_id="j", item_ids=(5,))]
+    assert (runs.return_expired(max_attempts=3), runs.resend_stale(older_than_seconds=0)) == (1, 1)
+    sent = [message.request for message in outbox.unsent()][1:]
+    assert sent == [RunRequest(run_id="running"), RunRequest(run_id="queued")]
+    with database.write() as session:
+        session.connection().execute(text("DELETE FROM run WHERE public_id = 'queued'"))
+        assert session.connection().execute(text("SELECT count(*) FROM outbox")).scalar() == 2
+    database.close()
+
+
+def upgrade_to(database, version, *statements):
+    """Bring an empty database to a version, and fill it."""
+    database._make_folder()
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with database._writer.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, version)
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+
+
 def test_a_database_at_another_version_is_refused_in_one_sentence(database_url):
     database = Database(database_url)
     database.upgrade()
     with database.write() as session:
         session.connection().execute(text("UPDATE alembic_version SET version_num = '0000'"))
     with pytest.raises(
-        StorageFault, match="at version 0000 and this program needs 0001; run `medx db upgrade`"
+        StorageFault, match=f"at version 0000 and this program needs {NEEDED}; run `medx db upgrade`"
     ):
         database.check()
     database.close()

@@ -14,7 +14,7 @@ from medx_core.evaluation.evidence_line import NOT_EVALUATED
 from medx_core.evaluation.request import EvaluationRequest
 from medx_core.questions import Answer, Arm
 from medx_core.storage.vectors import PAPER_PRESET, VectorRecord
-from tests.evaluation_results import synthetic_result
+from tests.evaluation_results import finished_run, synthetic_result
 from tests.integration.test_evaluate import write_statements
 from tests.web_site import running_site
 from web.evaluations import StartForm, checked, start
@@ -38,8 +38,7 @@ def services(site):
 
 @pytest.fixture
 def finished(services):
-    run = services.runs.add(KIND, EvaluationRequest("invented.csv").as_json())
-    return services.runs.finish(run.public_id, synthetic_result())
+    return finished_run(services.runs, EvaluationRequest("invented.csv"), synthetic_result())
 
 
 def test_programs_read_evaluations(site, finished):
@@ -110,8 +109,8 @@ def test_what_cannot_be_run_is_refused_before_it_is_queued(services, changed, wo
 
 def test_the_estimate_comes_from_evaluations_like_this_one(tmp_path, services):
     assert checked(services, replace(BUNDLED, extra=["fine_tuned"])).about_seconds is None
-    run = services.runs.add(KIND, EvaluationRequest("x.csv", extra=("fine_tuned",)).as_json())
-    services.runs.finish(run.public_id, {"n_train": 10, "n_test": 10})
+    request = EvaluationRequest("x.csv", extra=("fine_tuned",))
+    run = finished_run(services.runs, request, {"n_train": 10, "n_test": 10})
     found = checked(services, replace(BUNDLED, extra=["fine_tuned"]))
     finished = services.runs.get(run.public_id)
     took = (finished.finished_at - finished.started_at).total_seconds()
@@ -127,8 +126,7 @@ def test_a_vectors_evidence_is_the_latest_evaluation_of_its_strategy_on_its_mode
     assert services.evidence.of(vector) == (NOT_EVALUATED, "")
     result = synthetic_result() | {"model_sha256": vector.model_sha256}
     for _ in range(2):
-        run = services.runs.add(KIND, EvaluationRequest("x.csv").as_json())
-        services.runs.finish(run.public_id, result)
+        run = finished_run(services.runs, EvaluationRequest("x.csv"), result)
     line, source = services.evidence.of(vector)
     assert "is not shown to help (+15.7 points" in line
     assert source == run.public_id

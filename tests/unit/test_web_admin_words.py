@@ -7,9 +7,10 @@ import pytest
 from medx_core.categories import Category
 from medx_core.clock import utc_now
 from medx_core.errors import BadInput
+from medx_core.evaluation.request import EvaluationRequest
 from medx_core.storage.health import ProcessHealth
 from medx_core.storage.vectors import VectorRecord, VectorStatus
-from tests.evaluation_results import synthetic_result
+from tests.evaluation_results import finished_run, synthetic_result
 from tests.web_site import prepared_services, site_settings
 from web import wording
 from web.tabs.admin import health_html
@@ -119,8 +120,8 @@ def test_the_table_of_vectors_gives_the_verdict_and_leaves_the_rest_to_the_evalu
     services = prepared_services(site_settings(tmp_path / "home"))
     chosen = synthetic_result()["choices"]
     gated = replace(FIRST, strategy="gated", layer=chosen["layer"], alpha=chosen["strength"])
-    run = services.runs.add("evaluation", {"data": "x.csv"})
-    services.runs.finish(run.public_id, synthetic_result() | {"model_sha256": FIRST.model_sha256})
+    result = synthetic_result() | {"model_sha256": FIRST.model_sha256}
+    run = finished_run(services.runs, EvaluationRequest("x.csv"), result)
     html = vectors_html([gated], services.evidence, tmp_path)
     assert "is not shown to help (+15.7 points" in html
     assert "does not beat" not in html

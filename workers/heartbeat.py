@@ -1,4 +1,4 @@
-"""Tells the database that this worker lives: it made progress or polled, not merely exists."""
+"""The heartbeat of a worker process: written while it polls its queue or makes progress, not merely exists."""
 
 import logging
 import os
@@ -18,7 +18,7 @@ EXIT_STALLED = 70
 
 @dataclass(frozen=True)
 class Rhythm:
-    """How often a worker speaks, for how long a poll counts, and when a turn of the engine counts as hanging."""
+    """How often a worker beats, for how long a poll counts, and when a turn of the engine counts as hanging."""
 
     beat_seconds: float
     polled_within_seconds: float
@@ -26,25 +26,32 @@ class Rhythm:
 
     @classmethod
     def for_seen_within(cls, seconds: float, *, stall_seconds: float) -> "Rhythm":
-        """Return a rhythm whose beats arrive well before a worker counts as away."""
+        """Return a rhythm whose beats arrive well before the worker counts as away."""
         return cls(min(2.0, seconds / 4), seconds / 2, stall_seconds)
 
 
 class Progress(Protocol):
-    """What is asked of the engine's thread."""
+    """What the heartbeat asks of the engine's thread."""
 
     @property
     def stalled_seconds(self) -> float:
-        """For how long its present turn has run."""
+        """For how long the present turn has run."""
         ...
 
     @property
     def seconds_since_progress(self) -> float:
-        """How long ago it finished a turn."""
+        """How long ago the last turn was finished."""
         ...
 
 
-class Pulse:
+class NoEngine:
+    """Stands for the engine of a process that has none: only its polling counts."""
+
+    stalled_seconds = 0.0
+    seconds_since_progress = float("inf")
+
+
+class Heartbeat:
     """Beats while the worker polls its queue or its engine moves; ends the process when the engine hangs."""
 
     def __init__(
@@ -52,19 +59,21 @@ class Pulse:
         health: HealthStore,
         name: str,
         *,
+        kind: str,
         rhythm: Rhythm,
         engine: Progress,
         detail: Callable[[], Mapping[str, Any]],
     ) -> None:
         self._health = health
         self._name = name
+        self._kind = kind
         self._rhythm = rhythm
         self._engine = engine
         self._detail = detail
         self._polled = float("-inf")
         self._wake = threading.Event()
         self._stopped = False
-        self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def start(self) -> None:
         """Begin to beat."""
@@ -103,7 +112,7 @@ class Pulse:
 
     def _beat(self) -> None:
         try:
-            self._health.beat(self._name, "worker", self._detail())
+            self._health.beat(self._name, self._kind, self._detail())
         except MedxError as error:
             log.warning("the heartbeat did not reach the database: %s", error)
 

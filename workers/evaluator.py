@@ -1,0 +1,220 @@
+"""The evaluation worker: Celery takes one evaluation at a time from its queue and runs it in a process of its own.
+
+That process is a prefork child that ends after one task and so gives all its memory back; torch is loaded in it alone.
+This parent process publishes like every worker, and ends the child when its run is cancelled, hangs or is taken over.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+
+from celery import bootsteps
+from celery.worker import state
+
+from medx_core.errors import Cancelled, MedxError
+from medx_core.job_execution.evaluation_run import (
+    EVALUATION,
+    EVALUATOR,
+    Evaluate,
+    run_evaluation,
+    worker_detail,
+)
+from medx_core.jobs.messages import EVALUATION_QUEUE, RunRequest
+from medx_core.settings import Settings, settings
+from medx_core.storage.engine import Database, open_database
+from medx_core.storage.health import HealthStore
+from medx_core.storage.kept_files import remove_unneeded
+from medx_core.storage.runs import LeasedRun, RunStore
+from workers.celery_app import app, log_to_standard_error
+from workers.consuming import polling
+from workers.heartbeat import Heartbeat, NoEngine, Rhythm
+from workers.process import opened_database, worker_name
+from workers.publishing import Publisher, Stores
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 1.0
+TIDY_SECONDS = 3600.0
+TASKS = "workers.evaluation_tasks"
+NICER_BY = 10
+
+
+def work(chosen: Settings, *, name: str = "", tasks: str = TASKS) -> int:
+    """Run evaluations until told to stop; return the exit status. `tasks` is the module that holds the task.
+
+    Raises:
+        SettingsFault: there is no broker.
+        StorageFault: the database cannot be used.
+    """
+    name = name or worker_name()
+    with opened_database(chosen) as database:
+        threads = str(max(1, (chosen.threads or os.cpu_count() or 1) - 1))  # one is left for answering
+        os.environ.update(MEDX_THREADS=threads, OMP_NUM_THREADS=threads)
+        heartbeat = Heartbeat(
+            HealthStore(database),
+            name,
+            kind=EVALUATOR,
+            rhythm=Rhythm.for_seen_within(chosen.worker_seen_seconds, stall_seconds=chosen.stall_seconds),
+            engine=NoEngine(),
+            detail=lambda: worker_detail(chosen),
+        )
+        publisher = Publisher(app, Stores.of(database), chosen, owner=name)
+        publisher.start()
+        heartbeat.start()
+        try:
+            return _consume(
+                chosen, database, hostname=f"evaluations@{name}", tasks=tasks, on_poll=heartbeat.polled
+            )
+        finally:
+            publisher.stop()
+            heartbeat.stop()
+
+
+def _consume(
+    settings: Settings, database: Database, *, hostname: str, tasks: str, on_poll: Callable[[], None]
+) -> int:
+    app.conf.imports = (tasks,)
+    app.loader.import_default_modules()
+    app.steps["consumer"].add(polling(on_poll))
+    app.steps["worker"].add(_supervised(Supervisor(settings, database, owner=hostname)))
+    worker = app.Worker(
+        hostname=hostname,
+        pool="prefork",
+        concurrency=1,
+        max_tasks_per_child=1,
+        queues=[EVALUATION_QUEUE],
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+        quiet=True,
+        loglevel="INFO",
+        optimization="fair",
+    )
+    worker.start()
+    return int(worker.exitcode or 0)
+
+
+class Supervisor:
+    """Ends the child, through Celery, once the run that it works on is not held by this worker any more.
+
+    The child keeps the lease, so whatever ends an evaluation shows there: it was cancelled, it reported no progress
+    for too long, or the child hangs so badly that its lease ran out.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        *,
+        owner: str,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings = settings
+        self._runs = RunStore(database)
+        self._owner = owner
+        self._clock = clock
+        self._tidy_at = clock()
+        self._held: LeasedRun | None = None
+        self._unheld: LeasedRun | None = None
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="supervisor", daemon=True)
+        self._pool: Any = None
+
+    def start(self, pool: Any) -> None:
+        """Begin to watch the child of Celery's `pool`."""
+        self._pool = pool
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Give the run in hand back to others, and end the child."""
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        try:
+            for leased in self._runs.held_by(self._owner):
+                self._runs.give_back(leased)
+                log.info("evaluation %s waits again, because this worker stops", leased.public_id)
+        except MedxError as fault:
+            log.warning("an evaluation waits until its lease has run out: %s", fault)
+        self._terminate(lambda _request: True)
+
+    def _work(self) -> None:
+        while not self._stopped.wait(LOOK_SECONDS):
+            try:
+                self.look()
+                self.tidy()
+            except (MedxError, OSError) as fault:
+                log.warning("evaluations could not be looked after just now: %s", fault)
+
+    def look(self) -> None:
+        """End the child if its run was not held any more at this look and the one before.
+
+        Between the two, one that has just stored its result ends by itself.
+        """
+        if unheld := self._unheld:
+            self._terminate(lambda request: request.kwargs["request"]["run_id"] == unheld.public_id)
+            self._unheld = None
+        if self._held is not None and not self._runs.is_held(self._held):
+            self._held, self._unheld = None, self._held
+        elif self._held is None:
+            self._held = next(iter(self._runs.held_by(self._owner)), None)
+
+    def tidy(self) -> None:
+        """Remove files that no evaluation needs any more: first when the worker starts, then once an hour."""
+        if self._clock() < self._tidy_at:
+            return
+        # Set before the attempt, so that a file that cannot be removed is not tried again every second.
+        self._tidy_at = self._clock() + TIDY_SECONDS
+        remove_unneeded(
+            self._settings.evaluations_folder, self._runs.list(EVALUATION, limit=None), now=self._clock()
+        )
+
+    def _terminate(self, chosen: Callable[[Any], bool]) -> None:
+        for request in tuple(state.active_requests):
+            if chosen(request):
+                request.terminate(self._pool, signal="KILL")
+
+
+def _supervised(supervisor: Supervisor) -> type:
+    class Supervision(bootsteps.StartStopStep):  # type: ignore[misc] # Celery has no types
+        """Runs the supervisor while there is a pool, and ends the child before Celery would wait for it."""
+
+        requires = ("celery.worker.components:Pool",)
+
+        def start(self, worker: Any) -> None:
+            supervisor.start(worker.pool)
+
+        def stop(self, _worker: Any) -> None:
+            supervisor.stop()
+
+    return Supervision
+
+
+def take_run(request: RunRequest, *, owner: str, evaluate: Evaluate) -> None:
+    """Lease the run and evaluate at low priority; what became of it is in the database."""
+    log_to_standard_error()
+    if hasattr(os, "nice"):
+        os.nice(NICER_BY)
+    chosen = settings()
+    try:
+        with closing(open_database(chosen)) as database:
+            runs = RunStore(database)
+            leased = runs.lease(
+                request.run_id, owner=owner, seconds=chosen.lease_seconds, max_attempts=chosen.max_attempts
+            )
+            if leased is None:
+                log.info(
+                    "evaluation %s needs nobody: it is finished, or another process has it", request.run_id
+                )
+                return
+            log.info("evaluation %s begins", request.run_id)
+            run_evaluation(runs, leased, evaluate, lease_seconds=chosen.lease_seconds)
+            log.info("evaluation %s is finished", request.run_id)
+    except Cancelled as end:
+        log.info("evaluation %s: %s", request.run_id, end)
+    except MedxError as fault:
+        log.warning("evaluation %s: %s", request.run_id, fault)
