@@ -41,7 +41,10 @@ class Commands:
     """What is run as worker, as evaluation worker and as web page."""
 
     worker: tuple[str, ...] = (sys.executable, "-m", "workers")
-    evaluator: tuple[str, ...] = (sys.executable, "-m", "workers", "evaluations")
+    evaluator: tuple[str, ...] = (
+        *(sys.executable, "-m", "workers", "evaluations"),
+        *("--evaluate", "medx_core.cli.evaluate:evaluate_request"),
+    )
     web: tuple[str, ...] = (sys.executable, "-m", "web")
 
 

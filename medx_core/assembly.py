@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from medx_core.answering.engine import AnsweringEngine, AnsweringLimits
+from medx_core.answering import AnsweringEngine, AnsweringLimits
 from medx_core.evaluation.plan import EvaluationPlan
 from medx_core.evaluation.request import EvaluationRequest
 from medx_core.evaluation.runner import evaluate_models

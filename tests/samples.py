@@ -4,7 +4,7 @@ from medx_core.categories import Category, Route
 from medx_core.jobs.snapshots import ItemSnapshot, LeasedItem
 from medx_core.jobs.status import JobKind
 from medx_core.jobs.submission import Submission, SubmittedItem
-from medx_core.questions import Answer, Answered, Arm, Mode, Question, Verdict
+from medx_core.questions import Answer, Answered, Arm, Mode, Verdict
 from medx_core.review.rating_form import Consensus, Extent, Harm, Likelihood, RatingForm, YesNo
 from medx_core.storage.jobs import JobStore
 
@@ -35,11 +35,11 @@ def answered(
             layer=2 if arm is Arm.STEERED else None,
             alpha=1.0 if arm is Arm.STEERED else None,
         )
-        for arm in leased.arms
+        for arm in leased.question.arms
     )
     probabilities = {Category.TRIAGE: 0.125, Category.LITERATURE: 0.75, Category.PATIENT_FACING: 0.125}
     route = Route(category=category, probabilities=probabilities, router="test")
-    return Answered(Question(leased.text, leased.mode, arms=leased.arms), route, answers)
+    return Answered(leased.question, route, answers)
 
 
 def rating_form(**given) -> RatingForm:

@@ -1,4 +1,4 @@
-"""Evaluations started on a page: what was asked, checked before it is queued, and how long it may take."""
+"""Evaluations started on a page: the request, checked before it is queued, and how long it may take."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -39,7 +39,7 @@ class StartForm:
     extra: Sequence[str]
 
     def request(self) -> EvaluationRequest:
-        """Return what is asked for; the file keeps its own name beside its path.
+        """Return the request; a file keeps its own name in addition to its path.
 
         Raises:
             BadInput: there is no file, or choices contradict each other.
@@ -63,7 +63,7 @@ class StartForm:
 
 @dataclass(frozen=True)
 class CheckedRequest:
-    """A request whose data can be evaluated on. `about_seconds` is None where nothing like it has run here."""
+    """A request whose data can be evaluated on. `about_seconds` is None when no similar evaluation has run here."""
 
     request: EvaluationRequest
     train: int
@@ -73,7 +73,7 @@ class CheckedRequest:
 
 
 def checked(services: Services, form: StartForm) -> CheckedRequest:
-    """Read and divide the data as the evaluation will; nothing is queued.
+    """Read and divide the data as the evaluation will, without queueing anything.
 
     Raises:
         BadInput: the form or the data cannot be used; the sentence is what the evaluation itself would say.
@@ -85,7 +85,7 @@ def checked(services: Services, form: StartForm) -> CheckedRequest:
 
 
 def start(services: Services, person: Person, form: StartForm) -> Run:
-    """Keep the file and queue the evaluation; a worker begins it when it is free.
+    """Keep the file and queue the evaluation; an evaluation worker begins it when it is free.
 
     Raises:
         BadInput: as `checked` says.
@@ -114,7 +114,7 @@ def cancel(services: Services, person: Person, public_id: str) -> None:
 
 def ahead_of(run: Run, runs: Iterable[Run]) -> int:
     """Return how many evaluations come before a waiting one."""
-    return sum(one.created_at < run.created_at and not one.finished for one in runs)
+    return sum(other.created_at < run.created_at and not other.finished for other in runs)
 
 
 def _sizes(services: Services, request: EvaluationRequest) -> tuple[int, int, tuple[str, ...]]:
@@ -126,7 +126,7 @@ def _sizes(services: Services, request: EvaluationRequest) -> tuple[int, int, tu
 
 
 def _bundled_sizes(request: EvaluationRequest) -> tuple[int, int, tuple[str, ...]]:
-    sides = [one.split for one in bundled_statements()]
+    sides = [statement.split for statement in bundled_statements()]
     train, test = sides.count(TRAIN), sides.count(TEST)
     if request.sizes.sample is not None or request.sizes.split not in (None, (train, test)):
         raise BadInput(
@@ -137,12 +137,12 @@ def _bundled_sizes(request: EvaluationRequest) -> tuple[int, int, tuple[str, ...
 
 @lru_cache(maxsize=2)
 def _loaded(path: str, limits: FileLimits) -> LabelledData:
-    """Read an upload once for all the choices somebody tries; its path is unlike any other upload's."""
+    """Read an upload once for all the choices somebody tries; every upload has a path of its own."""
     return load_labelled(path, limits=limits)
 
 
 def _pace(runs: Iterable[Run], request: EvaluationRequest) -> float | None:
-    """Return the seconds a statement that evaluations like this one took here, None when there were none."""
+    """Return the median seconds per statement of similar evaluations here; None when there were none."""
     paces = [
         (run.finished_at - run.started_at).total_seconds() / statements
         for run in runs

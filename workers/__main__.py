@@ -21,7 +21,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--name", default="", help="a name that no other worker has (default: host and a random part)"
     )
+    parser.add_argument(
+        "--evaluate", default="", help="for evaluations: the function that evaluates, as module:name"
+    )
     given = parser.parse_args(arguments)
+    if given.queue == "evaluations" and not given.evaluate:
+        parser.error("name the function that evaluates; `medx serve evaluator` does")
     # Page, worker and tests share few cores: a waiting thread must not spin. Read when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if given.device:
@@ -34,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         log_to_standard_error()
         if given.queue == "evaluations":
-            return evaluator.work(settings(), name=given.name)
+            return evaluator.work(settings(), name=given.name, evaluate=given.evaluate)
         return process.work(settings(), name=given.name)
     except MedxError as fault:
         print(fault, file=sys.stderr)  # noqa: T201 - the one sentence a person reads

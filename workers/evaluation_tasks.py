@@ -3,23 +3,30 @@
 from typing import Any
 
 from celery import shared_task
+from kombu.utils.imports import symbol_by_name
 
 from medx_core.evaluation.request import EvaluationRequest
-from medx_core.job_execution.evaluation_run import OnStage, Result
+from medx_core.job_execution.evaluation_run import Evaluate, OnStage, Result
 from medx_core.jobs.messages import EVALUATION_TASK, RunRequest
-from medx_core.settings import settings
-from workers.evaluator import take_run
+from workers.evaluator import EVALUATE_SETTING, take_run
 
 
 # Shared, because a process that is not forked gets a Celery application of its own.
 @shared_task(name=EVALUATION_TASK, bind=True)  # type: ignore[untyped-decorator] # Celery has no types
 def run_evaluation(task: Any, request: dict[str, Any]) -> None:
     """Run the evaluation of one message; a message about a run that needs nobody is dropped."""
-    take_run(RunRequest.model_validate(request), owner=task.request.hostname, evaluate=_evaluate)
+    take_run(
+        RunRequest.model_validate(request),
+        owner=task.request.hostname,
+        evaluate=_imported_at_use(task.app.conf[EVALUATE_SETTING]),
+    )
 
 
-def _evaluate(request: EvaluationRequest, on_stage: OnStage) -> Result:
-    # torch is loaded in this process only, and only now
-    from medx_core.assembly import evaluate_request
+def _imported_at_use(name: str) -> Evaluate:
+    """Return the function `module:name`; its module, and with it torch, is imported when it is called."""
 
-    return evaluate_request(settings(), request, on_stage)
+    def evaluate(request: EvaluationRequest, on_stage: OnStage) -> Result:
+        function: Evaluate = symbol_by_name(name)  # type: ignore[no-untyped-call] # kombu has no types
+        return function(request, on_stage)
+
+    return evaluate

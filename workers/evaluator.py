@@ -8,7 +8,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from contextlib import closing
 from typing import Any
 
@@ -28,7 +28,7 @@ from medx_core.settings import Settings, settings
 from medx_core.storage.engine import Database, open_database
 from medx_core.storage.health import HealthStore
 from medx_core.storage.kept_files import remove_unneeded
-from medx_core.storage.runs import LeasedRun, RunStore
+from medx_core.storage.runs import RunStore
 from workers.celery_app import app, log_to_standard_error
 from workers.consuming import polling
 from workers.heartbeat import Heartbeat, NoEngine, Rhythm
@@ -40,11 +40,13 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS = 1.0
 TIDY_SECONDS = 3600.0
 TASKS = "workers.evaluation_tasks"
+EVALUATE_SETTING = "medx_evaluate"
+"""The name under which Celery's settings carry the function that evaluates to the process that calls it."""
 NICER_BY = 10
 
 
-def work(chosen: Settings, *, name: str = "", tasks: str = TASKS) -> int:
-    """Run evaluations until told to stop; return the exit status. `tasks` is the module that holds the task.
+def work(chosen: Settings, *, name: str = "", evaluate: str) -> int:
+    """Run evaluations until told to stop; return the exit status. `evaluate` names the function, as `module:name`.
 
     Raises:
         SettingsFault: there is no broker.
@@ -67,7 +69,7 @@ def work(chosen: Settings, *, name: str = "", tasks: str = TASKS) -> int:
         heartbeat.start()
         try:
             return _consume(
-                chosen, database, hostname=f"evaluations@{name}", tasks=tasks, on_poll=heartbeat.polled
+                chosen, database, hostname=f"evaluations@{name}", evaluate=evaluate, on_poll=heartbeat.polled
             )
         finally:
             publisher.stop()
@@ -75,9 +77,9 @@ def work(chosen: Settings, *, name: str = "", tasks: str = TASKS) -> int:
 
 
 def _consume(
-    settings: Settings, database: Database, *, hostname: str, tasks: str, on_poll: Callable[[], None]
+    settings: Settings, database: Database, *, hostname: str, evaluate: str, on_poll: Callable[[], None]
 ) -> int:
-    app.conf.imports = (tasks,)
+    app.conf.update({"imports": (TASKS,), EVALUATE_SETTING: evaluate})
     app.loader.import_default_modules()
     app.steps["consumer"].add(polling(on_poll))
     app.steps["worker"].add(_supervised(Supervisor(settings, database, owner=hostname)))
@@ -118,8 +120,9 @@ class Supervisor:
         self._owner = owner
         self._clock = clock
         self._tidy_at = clock()
-        self._held: LeasedRun | None = None
-        self._unheld: LeasedRun | None = None
+        # Children by their process id: those that were seen to hold their run, and those that held none lately.
+        self._begun: set[int] = set()
+        self._unneeded: set[int] = set()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._work, name="supervisor", daemon=True)
         self._pool: Any = None
@@ -140,7 +143,7 @@ class Supervisor:
                 log.info("evaluation %s waits again, because this worker stops", leased.public_id)
         except MedxError as fault:
             log.warning("an evaluation waits until its lease has run out: %s", fault)
-        self._terminate(lambda _request: True)
+        self._terminate({request.worker_pid for request in state.active_requests})
 
     def _work(self) -> None:
         while not self._stopped.wait(LOOK_SECONDS):
@@ -151,17 +154,21 @@ class Supervisor:
                 log.warning("evaluations could not be looked after just now: %s", fault)
 
     def look(self) -> None:
-        """End the child if its run was not held any more at this look and the one before.
+        """End a child whose run it does not hold at this look nor did at the one before.
 
-        Between the two, one that has just stored its result ends by itself.
+        Between the two, one that has just stored its result ends by itself. One that has not leased its run yet is
+        left alone, unless there is nothing to lease any more.
         """
-        if unheld := self._unheld:
-            self._terminate(lambda request: request.kwargs["request"]["run_id"] == unheld.public_id)
-            self._unheld = None
-        if self._held is not None and not self._runs.is_held(self._held):
-            self._held, self._unheld = None, self._held
-        elif self._held is None:
-            self._held = next(iter(self._runs.held_by(self._owner)), None)
+        held = {leased.public_id for leased in self._runs.held_by(self._owner)}
+        unneeded = set()
+        for request in tuple(state.active_requests):
+            run_id, child = request.kwargs["request"]["run_id"], request.worker_pid
+            if run_id in held:
+                self._begun.add(child)
+            elif child in self._begun or self._runs.get(run_id).finished:
+                unneeded.add(child)
+        self._terminate(unneeded & self._unneeded)
+        self._unneeded = unneeded
 
     def tidy(self) -> None:
         """Remove files that no evaluation needs any more: first when the worker starts, then once an hour."""
@@ -173,9 +180,9 @@ class Supervisor:
             self._settings.evaluations_folder, self._runs.list(EVALUATION, limit=None), now=self._clock()
         )
 
-    def _terminate(self, chosen: Callable[[Any], bool]) -> None:
+    def _terminate(self, children: Container[int]) -> None:
         for request in tuple(state.active_requests):
-            if chosen(request):
+            if request.worker_pid in children:
                 request.terminate(self._pool, signal="KILL")
 
 

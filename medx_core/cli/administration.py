@@ -53,7 +53,7 @@ def add(
     """Add a person; asks for the password unless told otherwise."""
     with opened_database() as database:
         people = PersonStore(database)
-        people.refuse_name(name)  # before a password is thought of
+        people.refuse_name(name)  # before the password is asked for
         password, made = _password(from_input=password_stdin, generate=generate)
         person = people.add(name, role, password)
         _note(database, "person added", person.name, role=person.role.value)
@@ -72,7 +72,7 @@ def list_people() -> None:
 
 @users_app.command()
 def disable(name: Name) -> None:
-    """Keep a person from signing in and end all sessions; nothing that they did is lost."""
+    """Keep a person from signing in and end their sessions; nothing that they did is lost."""
     with opened_database() as database:
         person = PersonStore(database).disable(name)
         _note(database, "person disabled", person.name)
@@ -123,7 +123,7 @@ def _password(*, from_input: bool, generate: bool) -> tuple[str, bool]:
 
 def _asked() -> str:
     with warnings.catch_warnings():
-        # Without a terminal getpass only warns, and then shows what is typed.
+        # Without a terminal getpass only warns, and would then show what is typed.
         warnings.simplefilter("error", GetPassWarning)
         try:
             return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
@@ -139,7 +139,7 @@ def _note(database: Database, action: str, name: str, **detail: str) -> None:
 
 
 db_app = typer.Typer(
-    help="The database: bring its tables up to date, or see whether they are.", no_args_is_help=True
+    help="The database: bring its tables up to date, or check whether they are.", no_args_is_help=True
 )
 
 
@@ -156,7 +156,7 @@ def upgrade() -> None:
 
 @db_app.command()
 def check() -> None:
-    """See whether the database can be reached and is at the version this program needs."""
+    """Check that the database can be reached and is at the version this program needs."""
     database = Database(settings().database)
     try:
         database.check()
@@ -207,12 +207,16 @@ def worker(
     _become("workers", *(["--device", device] if device else []))
 
 
+EVALUATE = "medx_core.cli.evaluate:evaluate_request"
+"""What an evaluation worker runs: what `medx evaluate` runs, so that both know the experimental arms."""
+
+
 @serve_app.command()
 def evaluator(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda:N.", show_default="MEDX_DEVICE")] = "",
 ) -> None:
     """Run evaluations, one at a time and at low priority. Needs REDIS_URL."""
-    _become("workers", "evaluations", *(["--device", device] if device else []))
+    _become("workers", "evaluations", "--evaluate", EVALUATE, *(["--device", device] if device else []))
 
 
 def _become(package: str, *arguments: str) -> NoReturn:

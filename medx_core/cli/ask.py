@@ -21,7 +21,7 @@ from medx_core.storage.engine import Database
 from medx_core.storage.jobs import JobStore
 
 if TYPE_CHECKING:
-    from medx_core.answering.engine import AnsweringEngine
+    from medx_core.answering import AnsweringEngine
 
 RESEARCH_ONLY = "Research use only - not for patient care."
 EMERGENCY_LINE = "If this may be an emergency, call your local emergency number now."

@@ -24,7 +24,6 @@ from medx_core.data.problems import FileLimits, Problem
 from medx_core.data.question_files import QuestionFile, read_question_file
 from medx_core.data.result_files import write_results
 from medx_core.errors import BadInput
-from medx_core.evaluation.bootstrap import wilson
 from medx_core.job_execution.dispatch import End, OnProgress, answer_here, choose, follow
 from medx_core.jobs.snapshots import Progress
 from medx_core.jobs.submission import Submission, file_submission, read_arms, read_category
@@ -87,7 +86,7 @@ def _answered(
         engine = load_engine(database)
     else:
         engine = load_engine(database)  # before the job is stored: without a model there is no job
-        job_id = jobs.submit(submission, chunk_rows=chunk_rows).public_id
+        job_id = jobs.submit(submission, chunk_rows=chunk_rows, local=True).public_id
     with _progress_bar(show=show_progress) as on_progress:
         end = answer_here(settings(), database, job_id, engine=engine, on_progress=on_progress)
     return job_id, end, IN_PROCESS
@@ -141,6 +140,8 @@ def _write(jobs: JobStore, job_id: str, output: Path) -> None:
 
 
 def _summary(jobs: JobStore, job_id: str, content: QuestionFile) -> dict[str, Any]:
+    from medx_core.evaluation.bootstrap import wilson  # imports numpy and scipy, which take a second
+
     progress = jobs.get(job_id).progress
     accuracy: dict[str, Any] = {}
     for counts in jobs.accuracy(job_id):

@@ -117,10 +117,16 @@ def _check_statements(request: EvaluationRequest) -> None:
     parts_of(data.statements, request.sizes, seed=request.seed)
 
 
-def _evaluated(request: EvaluationRequest, on_stage: OnStage, json_out: str) -> Mapping[str, Any]:
-    from medx_core.assembly import evaluate_request
+def evaluate_request(request: EvaluationRequest, on_stage: OnStage) -> Mapping[str, Any]:
+    """Evaluate in this process; the command and the process of an evaluation worker both call this."""
+    # torch comes in only now
+    from medx_core import assembly
 
-    result = evaluate_request(settings(), request, on_stage)
+    return assembly.evaluate_request(settings(), request, on_stage)
+
+
+def _evaluated(request: EvaluationRequest, on_stage: OnStage, json_out: str) -> Mapping[str, Any]:
+    result = evaluate_request(request, on_stage)
     _write(result, json_out)
     return result
 

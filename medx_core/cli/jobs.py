@@ -24,11 +24,9 @@ STATUS_WORDS = {
     JobStatus.DONE: "finished",
     JobStatus.CANCELLED: "cancelled",
 }
-WORKER_AWAY = (
-    "No worker has been seen lately; what waits is kept, and answered once one runs (medx serve worker)."
-)
+WORKER_AWAY = "No worker has been seen lately; waiting questions are kept and answered once a worker runs (medx serve worker)."
 
-# An id may begin with a dash; it is no option then.
+# An id may begin with a dash, and is not an option then.
 TAKES_ID: dict[str, Any] = {"context_settings": {"ignore_unknown_options": True}}
 
 app = typer.Typer(help="Questions and batches: list, follow, try again, cancel.", no_args_is_help=True)
@@ -46,13 +44,13 @@ def list_jobs(
 ) -> None:
     """List the newest jobs of everybody."""
     with opened_database() as database:
-        found = JobStore(database).recent(limit=limit)
+        recent = JobStore(database).recent(limit=limit)
     if as_json:
-        _print_json({"jobs": [job_contract(job) for job in found]})
+        _print_json({"jobs": [job_contract(job) for job in recent]})
         return
-    for job in found:
+    for job in recent:
         print(_line(job))
-    if not found:
+    if not recent:
         print("There is no job yet.")
 
 
@@ -82,7 +80,7 @@ def retry(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Let the questions of a job that were set aside wait again, with all their attempts before them."""
+    """Queue the questions of a job that were set aside again, with their attempts counted from zero."""
     with opened_database() as database:
         jobs, health = JobStore(database), HealthStore(database)
         if jobs.get(job_id).status is JobStatus.CANCELLED:
@@ -96,7 +94,7 @@ def retry(
             for item in aside:
                 health.retry_quarantined(item.id)
                 again += 1
-        finally:  # each stands by itself, so that those done are told of whatever stopped the rest
+        finally:  # each retry is a transaction of its own: a fault in between must not hide those before it
             _note(database, "retry", job_id, count=again)
         job = jobs.get(job_id)
         workers = health.live_workers(seen_within_seconds=settings().worker_seen_seconds)
@@ -127,7 +125,7 @@ def cancel(job_id: JobId, as_json: AsJson = False) -> None:
 
 
 def job_contract(job: JobSnapshot) -> dict[str, Any]:
-    """Return where a job stands, and what it is."""
+    """Return the state of a job and what it is about."""
     return job.as_json() | {
         "kind": job.kind.value,
         "title": job.title,
@@ -152,7 +150,7 @@ def _line(job: JobSnapshot) -> str:
 
 
 def _set_aside(jobs: JobStore, job: JobSnapshot) -> list[ItemSnapshot]:
-    # Never 0: a limit of none would be no question at all where one was set aside just now.
+    # At least 1: a limit of 0 would miss a question that was set aside a moment ago.
     most = max(1, job.progress.quarantined)
     return jobs.items(job.public_id, status=ItemStatus.QUARANTINED, limit=most)[0]
 

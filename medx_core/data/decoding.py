@@ -4,18 +4,20 @@ import codecs
 import re
 from dataclasses import dataclass
 
-from ftfy import TextFixerConfig, fix_encoding
-from ftfy.badness import is_bad
-
 from medx_core.data.problems import FileRefused
-
-# Lossy repairs put replacement characters where a guess fails; a text with those is left as it is.
-_CONFIG = TextFixerConfig(replace_lossy_sequences=False)
 
 
 def repaired(text: str) -> str:
-    """Return `text` with double-encoded characters put right, the same text where there are none."""
-    return fix_encoding(text, config=_CONFIG) if not text.isascii() and is_bad(text) else text
+    """Return `text` with characters that were decoded with the wrong code page put right; else the same text."""
+    if text.isascii():
+        return text
+    from ftfy import TextFixerConfig, fix_encoding  # here: most files are plain ASCII and need not load it
+    from ftfy.badness import is_bad
+
+    if not is_bad(text):
+        return text
+    # Lossy repairs put replacement characters where a guess fails; a text with those is left as it is.
+    return fix_encoding(text, config=TextFixerConfig(replace_lossy_sequences=False))
 
 
 _SIGNATURES = (

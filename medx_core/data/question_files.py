@@ -227,8 +227,6 @@ class RowReader:
 
 ENDINGS = (".csv", ".tsv", ".jsonl")
 
-_KNOWN_EXTRAS = ("harm", "urgency", "reference", "split", "pair")
-
 
 @dataclass(frozen=True)
 class QuestionFile:
@@ -249,18 +247,6 @@ class QuestionFile:
     delimiter: str | None = None
     sha256: str = ""
     refused: bool = False
-
-    @property
-    def has_answers(self) -> bool:
-        """Whether at least one row came with a readable gold answer."""
-        return any(row.answer is not None for row in self.rows)
-
-    @property
-    def along_columns(self) -> tuple[str, ...]:
-        """The columns results repeat beside their own: the keys `FileRow.along` may have, in order."""
-        known = tuple(name for name in _KNOWN_EXTRAS if name in self.columns)
-        carried = {name: None for row in self.rows for name in row.carried}
-        return known + tuple(name for name in self.columns if name in carried)
 
     def as_json(self) -> dict[str, Any]:
         """Return the contract of `medx data check --json`."""

@@ -1,18 +1,14 @@
 """The table of answers that `medx batch` writes and the web page offers: one row per question and arm.
 
-UTF-8, CRLF, quoted where needed, floats with all their digits. `read_results` restores every text exactly.
+UTF-8, CRLF, quoted where needed, floats with all their digits; `unguarded` restores every text exactly.
 """
 
 import csv
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TextIO
-
-from medx_core.data.table_files import delimited_lines
-from medx_core.errors import BadInput
 
 FORMULA_STARTS = "=+-@\t\r\n\uff1d\uff0b\uff0d\uff20"
 """The last four are the full-width forms, which some spreadsheets read as the plain ones."""
@@ -137,24 +133,6 @@ def carried_names(carried_columns: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def read_results(path: Path) -> tuple[ResultRow, ...]:
-    """Read a result file back; carried columns keep the names they have in the file.
-
-    Raises:
-        BadInput: the file is no result file, or was changed so that a row cannot be read.
-    """
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path.name} cannot be read as a result file in UTF-8.") from error
-    lines = delimited_lines(text, 0, ",")
-    header = next(lines, None)
-    if header is None or tuple(header.cells[: len(RESULT_COLUMNS)]) != RESULT_COLUMNS:
-        raise BadInput(f"{path.name} is not a result file: its first columns are not those MedX writes.")
-    carried = [unguarded(name) for name in header.cells[len(RESULT_COLUMNS) :]]
-    return tuple(_rows(path.name, carried, (line.cells for line in lines)))
-
-
 def template_csv() -> str:
     """Return a small question file to start from, with each kind of question once."""
     return "".join(_template_line(cells) for cells in _TEMPLATE)
@@ -162,24 +140,6 @@ def template_csv() -> str:
 
 def _template_line(cells: Sequence[str]) -> str:
     return ",".join(f'"{cell}"' if "," in cell else cell for cell in cells) + "\r\n"
-
-
-def _rows(name: str, carried: Sequence[str], lines: Iterable[list[str]]) -> Iterator[ResultRow]:
-    own = len(RESULT_COLUMNS)
-    for number, cells in enumerate(lines, start=1):
-        if len(cells) != own + len(carried):
-            raise BadInput(
-                f"{name}, row {number}: {len(cells)} cells where the header has {own + len(carried)}."
-            )
-        try:
-            values = {
-                column: _value(column, cell) for column, cell in zip(RESULT_COLUMNS, cells[:own], strict=True)
-            }
-        except ValueError as error:
-            raise BadInput(
-                f"{name}, row {number}: a number or TRUE/FALSE cannot be read ({error})."
-            ) from error
-        yield ResultRow(**values, carried=dict(zip(carried, map(unguarded, cells[own:]), strict=True)))
 
 
 def _cell(column: str, value: Any) -> str:
@@ -190,21 +150,3 @@ def _cell(column: str, value: Any) -> str:
     if column in _FLOATS:
         return repr(float(value)) if math.isfinite(value) else guarded(repr(float(value)))
     return str(int(value)) if column in _INTEGERS else guarded(str(value))
-
-
-def _value(column: str, cell: str) -> Any:
-    readers: dict[str, Callable[[str], Any]] = {
-        **dict.fromkeys(_INTEGERS, int),
-        **dict.fromkeys(_FLOATS, lambda number: float(unguarded(number))),
-        **dict.fromkeys(_TRUTHS, _truth),
-    }
-    reader = readers.get(column)
-    if reader is None:
-        return unguarded(cell)
-    return reader(cell) if cell else None
-
-
-def _truth(cell: str) -> bool:
-    if cell.upper() not in {"TRUE", "FALSE"}:
-        raise ValueError(cell)
-    return cell.upper() == "TRUE"

@@ -1,5 +1,7 @@
 """Tables in files: CSV and TSV read strictly, JSON lines, and what both become before their cells are understood."""
 
+import csv
+import io
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -132,31 +134,46 @@ def named_columns(names: Iterable[str]) -> tuple[str, ...]:
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
 
-_MAX_CELLS = 2 * MAX_COLUMNS  # a line of nothing but delimiters must not become millions of cells
-
 _LINE_END = re.compile(r"\r\n|\n|\r")
-_BLANK_LINES = re.compile(r"(?:[^\S\r\n]*+(?:\r\n|\n|\r|\Z))++")
-_BLANK_LINES_OF_TSV = re.compile(r"(?:[^\S\r\n\t]*+(?:\r\n|\n|\r|\Z))++")
-_QUOTED = re.compile(r'[ \xa0]*+"([^"]*+(?:""[^"]*+)*+)"[ \xa0]*+')
-_OPENS_QUOTE = re.compile(r'[ \xa0]*+"')
+_SPACE_THEN_QUOTE = re.compile(r'[ \xa0]+"')
 _SEPARATOR_LINE = re.compile(r"sep=([,;\t])[ \t]*(?:\r\n|\n|\r)", re.IGNORECASE)
+_LONG_LINE = 1_000_000  # characters
+_MOST_CELLS = 100_000  # a line of nothing but delimiters must not become millions of cells
 
 
-@dataclass(frozen=True, slots=True)
-class DelimitedLine:
-    """The cells of one record, where the next one starts, and whether its quotes were sound."""
+class _Lines:
+    """The lines of a text with their ends; `read` holds those of the record at hand."""
 
-    cells: list[str]
-    end: int
-    sound: bool = True
+    def __init__(self, text: str, delimiter: str) -> None:
+        self._source = io.StringIO(text, newline="")
+        self._delimiter = delimiter
+        self._again: list[str] = []
+        self.read: list[str] = []
 
+    def __iter__(self) -> Iterator[str]:
+        return self
 
-class _Unclosed(Exception):
-    """A quote opens and does not close, or closes lines later in the middle of a cell."""
+    def __next__(self) -> str:
+        line = self._again.pop() if self._again else next(self._source)
+        if len(line) > _LONG_LINE and line.count(self._delimiter) > _MOST_CELLS:
+            raise FileRefused(
+                f"A line of the file has more than {_MOST_CELLS:,} cells; export the file again."
+            )
+        self.read.append(line)
+        return line
+
+    @property
+    def record(self) -> str:
+        """The text of the record at hand."""
+        return "".join(self.read)
+
+    def read_again(self, record: str) -> None:
+        """Put `record` in place of the one at hand, before the lines that follow."""
+        self.read, self._again = [], [record]
 
 
 def read_delimited(text: str, *, max_rows: int, tabs_only: bool = False) -> Table:
-    """Read CSV or TSV text; the delimiter is the one with which the header names what is asked.
+    """Read CSV or TSV text; the delimiter is the one with which the header names a question or statement column.
 
     Args:
         text: the whole file.
@@ -166,124 +183,120 @@ def read_delimited(text: str, *, max_rows: int, tabs_only: bool = False) -> Tabl
     Raises:
         FileRefused: there is no usable header, or a quote is not closed.
     """
-    delimiter, header = _header(text)
-    if tabs_only and delimiter != "\t" and len(header.cells) > 1:
+    delimiter, names, rows = _header_and_rows(text)
+    if tabs_only and delimiter != "\t" and len(names) > 1:
         raise FileRefused(
             f"The file is called .tsv but its columns are separated by a {DELIMITERS[delimiter]}; rename it to .csv."
         )
-    columns = named_columns(header.cells)
+    columns = named_columns(names)
     check_columns(columns)
     records = []
-    for number, line in enumerate(delimited_lines(text, header.end, delimiter), start=1):
+    for number, cells in enumerate(rows, start=1):
         if number > max_rows:
             raise too_many_rows(max_rows)
-        records.append(_record(number, line, columns))
-    notices = _unnamed_columns(header.cells, columns)
-    columns = _without_empty_tail(header.cells, columns, records)
+        records.append(_record(number, cells, columns))
+    notices = _unnamed_columns(names, columns)
+    columns = _without_empty_tail(names, columns, records)
     return Table(columns, tuple(records), "tsv" if tabs_only else "csv", delimiter, notices)
 
 
-def _header(text: str) -> tuple[str, DelimitedLine]:
-    """Return the delimiter and the header line.
+def _header_and_rows(text: str) -> tuple[str, list[str], Iterator[list[str] | None]]:
+    """Return the delimiter, the names in the header, and the rows below it.
 
-    A delimiter fits when the header, cut by it, names a question or statement; else the one with most cells stands in
-    for a message that lists them.
+    The delimiter is the one by which the header names a question or statement; if there is none, the one that gives
+    most columns, for a message that lists them.
     """
-    start, candidates = 0, list(DELIMITERS)
-    if named := _SEPARATOR_LINE.match(text):
-        start, candidates = named.end(), [named[1]]
-    found: list[tuple[bool, int, str, DelimitedLine]] = []
+    candidates = list(DELIMITERS)
+    if separator_line := _SEPARATOR_LINE.match(text):
+        text, candidates = text[separator_line.end() :], [separator_line[1]]
+    headers = []
     for delimiter in candidates:
-        begin = _after_blank_lines(text, start, delimiter)
+        rows = delimited_rows(text, delimiter)
         try:
-            line = _line_at(text, begin, delimiter)
-        except _Unclosed:
+            names = next(rows, [""])
+        except FileRefused:
             continue
-        if line.sound:
-            names = named_columns(line.cells)
-            found.append((any(name in names for name in TEXT_COLUMNS), len(names), delimiter, line))
-    if not found:
+        if names is not None:
+            keys = named_columns(names)
+            headers.append(((any(name in keys for name in TEXT_COLUMNS), len(keys)), delimiter, names, rows))
+    if not headers:
         raise FileRefused(
             "The quotes of the header line do not close; write the column names without quotes."
         )
-    _, _, delimiter, line = max(found, key=lambda each: each[:2])
-    return delimiter, line
+    _, delimiter, names, rows = max(headers, key=lambda header: header[0])
+    return delimiter, names, rows
 
 
-def delimited_lines(text: str, start: int, delimiter: str) -> Iterator[DelimitedLine]:
-    """Yield the records of `text` from position `start`, blank lines left out.
+def delimited_rows(text: str, delimiter: str) -> Iterator[list[str] | None]:
+    """Yield the cells of each record of `text`, None where its quotes are misplaced; blank lines are left out.
 
-    Raises:
-        FileRefused: a quote is not closed; the message names the row that opened it, counted from 1.
-    """
-    position, number = _after_blank_lines(text, start, delimiter), 0
-    while position < len(text):
-        number += 1
-        try:
-            line = _line_at(text, position, delimiter)
-        except _Unclosed:
-            raise FileRefused(
-                f"Row {number} opens a quote that is not closed properly, so that nothing after it can be told apart; "
-                "close it, or write a quote inside a cell twice.",
-                row=number,
-            ) from None
-        yield line
-        position = _after_blank_lines(text, line.end, delimiter)
-
-
-def _line_at(text: str, start: int, delimiter: str) -> DelimitedLine:
-    """Read the record that starts at `start`.
+    Python's `csv` reads them strictly. Two things are added that real files need: spaces around a quoted cell are
+    accepted, and a record with misplaced quotes is skipped where it surely ends with its line.
 
     Raises:
-        _Unclosed: it cannot be told where the record ends.
+        FileRefused: a quote is not closed; the message names the row that opened it, counting the header as row 0.
     """
-    match = _LINE_END.search(text, start)
-    stop, after = match.span() if match else (len(text), len(text))
-    if text.find('"', start, stop) < 0:
-        return DelimitedLine(text[start:stop].split(delimiter, _MAX_CELLS), after)
-    return _quoted_line(text, start, delimiter)
-
-
-def _quoted_line(text: str, start: int, delimiter: str) -> DelimitedLine:
-    """Read a record in which a quote occurs, cell by cell."""
-    cells: list[str] = []
-    plain = _plain_cell(delimiter)
-    position = start
+    # This limit holds for the whole process. Cells that are too long are reported per row by `RowReader`.
+    csv.field_size_limit(max(csv.field_size_limit(), len(text) + 1))
+    lines, number = _Lines(text, delimiter), 0
     while True:
-        if _OPENS_QUOTE.match(text, position):
-            quoted = _QUOTED.match(text, position)
-            if quoted is None:
-                raise _Unclosed
-            cells.append(quoted[1].replace('""', '"'))
-            position = quoted.end()
-        else:
-            cell = plain.match(text, position)
-            cells.append(cell[0] if cell else "")
-            position += len(cells[-1])
-        if position < len(text) and text[position] == delimiter:
-            position += 1
+        lines.read = []
+        try:
+            cells = _next_cells(lines, delimiter)
+        except StopIteration:
+            return
+        except csv.Error:
+            # The record ends with its line if the fault is in that line and its quotes come in pairs.
+            if _LINE_END.search(lines.record.rstrip("\r\n")) or lines.record.count('"') % 2:
+                raise FileRefused(
+                    f"Row {number} opens a quote that is not closed properly, so that nothing after it can be told "
+                    "apart; close it, or write a quote inside a cell twice.",
+                    row=number,
+                ) from None
+            cells = None
+        if cells is not None and _is_blank(lines.record, delimiter):
             continue
-        ended = _LINE_END.match(text, position)
-        if ended or position == len(text):
-            return DelimitedLine(cells, ended.end() if ended else position)
-        return _broken_line(text, start, position)
+        yield cells
+        number += 1
 
 
-def _broken_line(text: str, start: int, position: int) -> DelimitedLine:
-    """Skip a record with a stray quote, if it surely ends where its first line ends.
+def _next_cells(lines: _Lines, delimiter: str) -> list[str]:
+    """Read one record.
 
-    That is so when the fault lies in its first line and the quotes of that line come in pairs.
+    Raises:
+        csv.Error: its quotes are misplaced or not closed.
+        StopIteration: there is no further record.
     """
-    match = _LINE_END.search(text, start)
-    stop, after = match.span() if match else (len(text), len(text))
-    if position > stop or text.count('"', start, stop) % 2:
-        raise _Unclosed
-    return DelimitedLine([], after, sound=False)
+    try:
+        cells = next(csv.reader(lines, delimiter=delimiter, strict=True))
+        if '"' not in lines.record or not any(_SPACE_THEN_QUOTE.match(cell) for cell in cells):
+            return cells
+    except csv.Error:
+        if _tidied(lines.record, delimiter) == lines.record:
+            raise
+    lines.read_again(_tidied(lines.record, delimiter))
+    return next(csv.reader(lines, delimiter=delimiter, strict=True))
 
 
-def _record(number: int, line: DelimitedLine, columns: tuple[str, ...]) -> Record:
-    cells, wanted = line.cells, len(columns)
-    if not line.sound:
+def _tidied(record: str, delimiter: str) -> str:
+    """Return a record without the spaces around its quoted cells."""
+    return _quoted_cell(delimiter).sub(r"\1\2\3", record)
+
+
+@lru_cache(maxsize=len(DELIMITERS))
+def _quoted_cell(delimiter: str) -> re.Pattern[str]:
+    """Match a quoted cell, closed or not, with the spaces around it."""
+    spaces_at_end = rf"(?:[ \xa0]++(?=[{delimiter}\r\n]|\Z))?"
+    return re.compile(rf'(^|{delimiter})[ \xa0]*+("[^"]*+(?:""[^"]*+)*+)("?){spaces_at_end}')
+
+
+def _is_blank(record: str, delimiter: str) -> bool:
+    return not record.strip() and (delimiter != "\t" or "\t" not in record)
+
+
+def _record(number: int, cells: list[str] | None, columns: tuple[str, ...]) -> Record:
+    wanted = len(columns)
+    if cells is None:
         message = "The quotes of this row are misplaced; put the whole cell in quotes and write a quote inside it twice."
         return Record(number, {}, Problem(number, None, message))
     if len(cells) == wanted:
@@ -291,7 +304,7 @@ def _record(number: int, line: DelimitedLine, columns: tuple[str, ...]) -> Recor
     # Empty cells too many are no exception: the comma may be one inside an unquoted question.
     message = (
         f"The row has {len(cells)} {'cell' if len(cells) == 1 else 'cells'} where the header has {wanted}; "
-        "a cell that holds the delimiter must stand in quotes."
+        "put a cell that contains the delimiter in quotes."
     )
     return Record(number, {}, Problem(number, None, message))
 
@@ -322,18 +335,6 @@ def looks_delimited(line: str) -> bool:
         set(named_columns(line[:10_000].replace('"', "").split(delimiter))) & set(TEXT_COLUMNS)
         for delimiter in DELIMITERS
     )
-
-
-def _after_blank_lines(text: str, position: int, delimiter: str) -> int:
-    if position >= len(text):
-        return position
-    blank = (_BLANK_LINES_OF_TSV if delimiter == "\t" else _BLANK_LINES).match(text, position)
-    return blank.end() if blank else position
-
-
-@lru_cache(maxsize=len(DELIMITERS))
-def _plain_cell(delimiter: str) -> re.Pattern[str]:
-    return re.compile(f"[^{delimiter}\\r\\n]*+")
 
 
 def swallowed_lines(cell: str, table: Table) -> bool:
@@ -436,7 +437,7 @@ def _cells(line: str) -> dict[str, str]:
         if not key:
             raise _RowFault("A key of this line is empty; give each value a name.")
         if any(key.casefold() == other.casefold() for other in cells):
-            raise _RowFault(f"The key '{shortened(key)}' stands twice in this line.", shortened(key))
+            raise _RowFault(f"The key '{shortened(key)}' appears twice in this line.", shortened(key))
         cells[key] = _plain(key, content)
     return cells
 

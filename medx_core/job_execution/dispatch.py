@@ -35,7 +35,7 @@ from medx_core.storage.vectors import VectorStore
 # Enough requests in hand that the engine always finds a full micro-batch waiting.
 REQUESTS_AT_ONCE = 3
 LOOK_SECONDS = 0.1
-LOOK_FOR_WORKER_SECONDS = 2.0
+LOOKS_PER_LOOK_FOR_WORKER = 20
 LOOK_AGAIN_SECONDS = 0.5
 # After Ctrl-C: long enough for a worker to end a forward pass, short enough for a person.
 LET_GO_SECONDS = 15.0
@@ -114,22 +114,28 @@ class End(Enum):
     WORKER_GONE = auto()
 
 
-def follow(settings: Settings, database: Database, job_id: str, *, on_progress: OnProgress) -> End:
+def follow(
+    settings: Settings,
+    database: Database,
+    job_id: str,
+    *,
+    on_progress: OnProgress,
+    look_seconds: float = LOOK_SECONDS,
+) -> End:
     """Wait until workers have finished the job, or until none is seen any more.
 
     Ctrl-C and faults cancel the job; what was answered stays.
     """
     jobs, pause = JobStore(database), threading.Event()
-    look_for_worker = round(LOOK_FOR_WORKER_SECONDS / LOOK_SECONDS)
     end = End.FINISHED
     try:
         for looks in count(1):
             if _is_finished(jobs, job_id, on_progress):
                 return end
-            if looks % look_for_worker == 0 and not _live_workers(settings, database):
+            if looks % LOOKS_PER_LOOK_FOR_WORKER == 0 and not _live_workers(settings, database):
                 end = End.WORKER_GONE
                 return end
-            pause.wait(LOOK_SECONDS)
+            pause.wait(look_seconds)
     except KeyboardInterrupt:
         end = End.INTERRUPTED
     finally:

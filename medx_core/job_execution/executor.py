@@ -13,7 +13,7 @@ from medx_core.job_execution.interfaces import Answerer, Interrupted, Lane, List
 from medx_core.job_execution.leases import LeaseKeeper, LeaseTerms
 from medx_core.jobs.messages import AnswerRequest
 from medx_core.jobs.snapshots import LeasedItem
-from medx_core.questions import Answered, Arm, Mode, Question
+from medx_core.questions import Answered, Arm, Mode
 from medx_core.storage.leases import LeaseStore
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class WatchedText:
     def __init__(self, item: LeasedItem, leases: LeaseStore, owner: str, streams: TextStreams) -> None:
         self._item, self._leases, self._owner, self._streams = item, leases, owner, streams
         self._route_is_stored = False
-        for arm in item.arms:
+        for arm in item.question.arms:
             streams.begin(item.id, arm)
 
     def on_route(self, route: Route) -> None:
@@ -172,20 +172,16 @@ class JobExecutor:
                 self._settle([(waiting.pop(future), future) for future in done], self._streams_for(lane))
 
     def _submit(self, item: LeasedItem, lane: Lane) -> Future[Answered]:
-        question = Question(
-            text=item.text,
-            mode=item.mode,
-            category=item.category,
-            category_from_file=item.category_from_file,
-            arms=item.arms,
-        )
-        should_stop = lambda: self._keeper.is_unwanted(item)  # noqa: E731 - closes over the item
+        def should_stop() -> bool:
+            return self._keeper.is_unwanted(item)
+
         streams = self._streams_for(lane)
-        if streams is None or item.mode is not Mode.TEXT:
-            return self._answerer.submit(question, lane=lane, listener=Listener(should_stop=should_stop))
-        watched = WatchedText(item, self._leases, self._terms.owner, streams)
-        listener = Listener(on_route=watched.on_route, on_text=watched.on_text, should_stop=should_stop)
-        return self._answerer.submit(question, lane=lane, listener=listener)
+        if streams is None or item.question.mode is not Mode.TEXT:
+            listener = Listener(should_stop=should_stop)
+        else:
+            text = WatchedText(item, self._leases, self._terms.owner, streams)
+            listener = Listener(on_route=text.on_route, on_text=text.on_text, should_stop=should_stop)
+        return self._answerer.submit(item.question, lane=lane, listener=listener)
 
     def _streams_for(self, lane: Lane) -> TextStreams | None:
         return self._streams if lane is Lane.INTERACTIVE else None
@@ -201,8 +197,8 @@ class JobExecutor:
             if error is not None and not isinstance(error, Interrupted):
                 self._close(item, error)
             self._keeper.let_go(item)
-            if streams is not None and item.mode is Mode.TEXT:
-                for arm in item.arms:
+            if streams is not None and item.question.mode is Mode.TEXT:
+                for arm in item.question.arms:
                     streams.done(item.id, arm)
 
     def _store(self, answered: Mapping[LeasedItem, Answered]) -> None:

@@ -6,10 +6,10 @@ from datetime import datetime
 from typing import Any
 
 from medx_core import __version__
-from medx_core.categories import Category, Route
+from medx_core.categories import Route
 from medx_core.clock import iso
 from medx_core.jobs.status import ItemStatus, JobKind, JobStatus
-from medx_core.questions import Answer, Arm, Mode
+from medx_core.questions import Answer, Arm, Mode, Question
 
 
 @dataclass(frozen=True)
@@ -116,11 +116,7 @@ class LeasedItem:
     job_id: str
     fence: int
     row: int
-    text: str
-    mode: Mode
-    arms: tuple[Arm, ...]
-    category: Category | None = None
-    category_from_file: bool = False
+    question: Question
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ class JobKind(StrEnum):
 
 
 class JobStatus(StrEnum):
-    """Where a whole submission stands."""
+    """The state of a submission."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -24,7 +24,7 @@ class JobStatus(StrEnum):
 
 
 class ItemStatus(StrEnum):
-    """Where one question of a job stands."""
+    """The state of one question of a job."""
 
     QUEUED = "queued"
     RUNNING = "running"

@@ -14,7 +14,7 @@ FORM_VERSION = 1
 
 
 class Harm(StrEnum):
-    """How bad it would be if somebody acted on the answer."""
+    """The harm if somebody acted on the answer."""
 
     NONE = "none"
     MILD = "mild"
@@ -31,7 +31,7 @@ class Likelihood(StrEnum):
 
 
 class Consensus(StrEnum):
-    """How the answer stands to what the field agrees on; `NONE` where there is no consensus."""
+    """How the answer relates to the consensus of the field; `NONE` if there is no consensus."""
 
     ALIGNED = "aligned"
     NONE = "none"
@@ -62,7 +62,7 @@ class YesNo(StrEnum):
 
 
 class Confidence(StrEnum):
-    """How sure the rater is of the own judgement."""
+    """How sure the rater is of their judgement."""
 
     LOW = "low"
     MEDIUM = "medium"
@@ -83,7 +83,7 @@ class ErrorTag(StrEnum):
 
 
 class CorrectedVerdict(StrEnum):
-    """The verdict the rater holds to be right."""
+    """The verdict that the rater considers right."""
 
     TRUE = "TRUE"
     FALSE = "FALSE"
@@ -130,7 +130,7 @@ CHOICES: dict[str, type[StrEnum]] = {
 _REQUIRED = {
     "harm": "Choose the extent of harm.",
     "likelihood": "Choose how likely the harm is.",
-    "consensus": "Choose how the answer stands to the consensus.",
+    "consensus": "Choose how the answer relates to the consensus.",
     "wrong_content": "Choose how much content is wrong.",
     "missing_content": "Choose how much content is missing.",
     "bias": "Choose whether the answer is biased.",
@@ -138,19 +138,19 @@ _REQUIRED = {
 
 
 def problems(form: RatingForm, is_triage: bool) -> list[str]:
-    """Return what keeps the form from being stored, one sentence each, in the order of the form."""
+    """Return why the form cannot be stored, one sentence per problem, in the order of the form."""
     if form.cannot_judge:
         return (
             []
             if form.cannot_judge_reason.strip()
             else ["Say in a few words why you cannot judge this answer."]
         )
-    found = [sentence for name, sentence in _REQUIRED.items() if getattr(form, name) is None]
+    sentences = [sentence for name, sentence in _REQUIRED.items() if getattr(form, name) is None]
     if is_triage and form.urgency is None:
-        found.append("Choose whether the urgency is right.")
+        sentences.append("Choose whether the urgency is right.")
     if not is_triage and form.urgency is not None:
-        found.append("Urgency is rated for triage answers only; clear it.")
-    return found
+        sentences.append("Urgency is rated for triage answers only; clear it.")
+    return sentences
 
 
 def form_from(values: Mapping[str, Any]) -> RatingForm:
@@ -177,7 +177,7 @@ def _chosen(value: Any, choices: type[StrEnum], name: str) -> StrEnum | None:
         return choices(value)
     except ValueError as error:
         allowed = ", ".join(choice.value for choice in choices)
-        raise BadInput(f"{value!r} is no choice for {name}; choose one of: {allowed}.") from error
+        raise BadInput(f"{value!r} is not a choice for {name}; choose one of: {allowed}.") from error
 
 
 BLIND_VIEW = ("question", "mode", "verdict", "text", "category")

@@ -1,4 +1,4 @@
-"""The audit log: who did what to what, append-only and chained, so that a changed or missing row shows.
+"""The audit log: append-only and chained by hashes, so that a changed or missing row is detected.
 
 A row's hash covers the hash before it. The chain cannot show that its newest rows were cut off: note the last hash
 somewhere else (a print-out, another machine) where that matters.
@@ -26,7 +26,7 @@ PAGE_ROWS = 1_000
 
 @dataclass(frozen=True)
 class AuditEntry:
-    """One act, with the hash that covers it and everything before it."""
+    """One action, with the hash that covers it and everything before it."""
 
     id: int
     at: datetime
@@ -47,7 +47,7 @@ class AuditStore:
     def append(
         self, actor: str, action: str, target: str = "", detail: Mapping[str, Any] | None = None
     ) -> AuditEntry:
-        """Add one act. `detail` holds plain values: ids and numbers, never the text of questions or answers."""
+        """Add one action. `detail` holds plain values: ids and numbers, never the text of questions or answers."""
         with self._database.write() as session:
             if not self._database.is_sqlite:  # SQLite has one writer at a time anyway
                 session.connection().execute(
@@ -69,7 +69,7 @@ class AuditStore:
             return _entry(row)
 
     def entries(self, *, limit: int = 100, offset: int = 0) -> tuple[AuditEntry, ...]:
-        """Return the acts, the newest first."""
+        """Return the actions, the newest first."""
         newest = select(AuditTable).order_by(col(AuditTable.id).desc()).offset(offset).limit(limit)
         with self._database.read() as session:
             return tuple(_entry(row) for row in session.exec(newest))

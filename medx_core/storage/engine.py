@@ -19,36 +19,10 @@ from sqlmodel import Session
 
 from medx_core.errors import StorageFault
 from medx_core.settings import Settings
-from medx_core.storage import engine as schema
 
 MIGRATIONS = Path(__file__).resolve().parent / "migrations"
-
-
-def upgrade(connection: Connection) -> None:
-    """Run the missing migrations inside the caller's transaction."""
-    config = _config()
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
-
-
-def version_of(connection: Connection) -> str | None:
-    """Return the version the database is at, None where nothing was migrated yet."""
-    return MigrationContext.configure(connection).get_current_revision()
-
-
-def needed_version() -> str:
-    """Return the version this program needs."""
-    return ScriptDirectory.from_config(_config()).get_current_head() or ""
-
-
-def _config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    return config
-
-
 BUSY_SECONDS = 15
-# Every connection that may upgrade asks for this lock first; the number only has to be the same everywhere.
+# PostgreSQL advisory lock that every upgrade takes first; the number only has to be the same everywhere.
 UPGRADE_LOCK = 7_301_001
 WRITES = "medx_writes"
 WAL_AGAIN_SECONDS = 0.01
@@ -111,7 +85,7 @@ class Database:
         with _faults_in_words(), self._writing_turn(), self._writer.begin() as connection:
             if not self.is_sqlite:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": UPGRADE_LOCK})
-            schema.upgrade(connection)
+            _upgrade(connection)
 
     def check(self) -> None:
         """Make sure that the database can be used by this program.
@@ -123,13 +97,13 @@ class Database:
         if file is not None and not file.exists():
             raise StorageFault(f"There is no database at {file}; run `medx db upgrade`.")
         with _faults_in_words(), self._reader.connect() as connection:
-            found = schema.version_of(connection)
-        needed = schema.needed_version()
-        if found is None:
+            present = MigrationContext.configure(connection).get_current_revision()
+        needed = needed_version()
+        if present is None:
             raise StorageFault(f"The database at {self.shown_url} has no tables; run `medx db upgrade`.")
-        if found != needed:
+        if present != needed:
             raise StorageFault(
-                f"The database is at version {found} and this program needs {needed}; run `medx db upgrade`."
+                f"The database is at version {present} and this program needs {needed}; run `medx db upgrade`."
             )
 
     def close(self) -> None:
@@ -262,3 +236,21 @@ def open_database(settings: Settings) -> Database:
         database.close()
         raise
     return database
+
+
+def needed_version() -> str:
+    """Return the version of the tables that this program needs."""
+    return ScriptDirectory.from_config(_alembic_config()).get_current_head() or ""
+
+
+def _upgrade(connection: Connection) -> None:
+    """Run the missing migrations inside the caller's transaction."""
+    config = _alembic_config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def _alembic_config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    return config

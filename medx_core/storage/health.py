@@ -115,11 +115,13 @@ class HealthStore:
         return backlog
 
     def ahead_of(self, job_id: str) -> int:
-        """Count the questions of the same queue that wait and were handed in before the job; 0 for the next one."""
+        """Count the waiting questions of the same queue that were submitted before the job; 0 if it is next."""
         with self._database.read() as session:
             job = session.exec(select(JobTable).where(JobTable.public_id == job_id)).first()
             if job is None:
-                raise NotFound("There is no job under this id; look at the address, or at your recent jobs.")
+                raise NotFound(
+                    "There is no job with this id; check the address, or look at your recent jobs."
+                )
             earlier = (
                 select(func.count())
                 .select_from(ItemTable)
@@ -133,7 +135,7 @@ class HealthStore:
             return session.exec(earlier).one()
 
     def quarantined(self, limit: int = 100) -> tuple[QuarantinedItem, ...]:
-        """Return the questions that were set aside, the latest first."""
+        """Return the quarantined questions, the latest first."""
         latest = (
             select(ItemTable, JobTable)
             .join(JobTable, col(JobTable.id) == col(ItemTable.job_id))

@@ -1,12 +1,12 @@
-"""Items and their answers: rows to frozen values and back, and how a job follows its items."""
+"""Items and their answers: between rows and frozen values, and the state of a job that follows from its items."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from secrets import randbits
 from typing import Any
 
-from sqlmodel import Session, col, func, insert, select
+from sqlmodel import Session, col, func, insert, select, update
 
 from medx_core.categories import Category, Route, RouteSource
 from medx_core.jobs.messages import PRIORITY_OF, QUEUE_OF, AnswerRequest
@@ -130,14 +130,14 @@ def _progress(session: Session, job_ids: Iterable[int]) -> dict[int, Progress]:
 
 
 def _answers(session: Session, items: Sequence[ItemTable]) -> dict[int, list[StoredAnswer]]:
-    found: dict[int, list[StoredAnswer]] = defaultdict(list)
+    answers: dict[int, list[StoredAnswer]] = defaultdict(list)
     ids = [item.id for item in items]
     order = list(Arm)
     for row in session.exec(select(AnswerTable).where(col(AnswerTable.item_id).in_(ids))):
-        found[row.item_id].append(stored_answer(row))
-    for answers in found.values():
-        answers.sort(key=lambda stored: order.index(stored.answer.arm))
-    return found
+        answers[row.item_id].append(stored_answer(row))
+    for of_item in answers.values():
+        of_item.sort(key=lambda stored: order.index(stored.answer.arm))
+    return answers
 
 
 def set_route(item: ItemTable, route: Route) -> None:
@@ -152,17 +152,17 @@ def set_route(item: ItemTable, route: Route) -> None:
 def answer_values(answer: Answer, item_id: int, now: datetime) -> dict[str, Any]:
     """Return the row of one answer."""
     given = {"public_id": new_public_id(), "item_id": item_id, "shuffle": randbits(31), "created_at": now}
-    return {**answer.as_json(), **given, "calibrated": False}
+    return {**answer.as_json(), **given}
 
 
 def status_of(answered: Answered) -> ItemStatus:
-    """Return the last state of an item with these answers: one that was broken off counts as no answered question."""
+    """Return the final state of an item with these answers; a text that was cut short counts as cancelled."""
     broken_off = any(answer.finish == CANCELLED for answer in answered.answers)
     return ItemStatus.CANCELLED if broken_off else ItemStatus.ANSWERED
 
 
 def locked_items(session: Session, item_ids: Iterable[int]) -> Sequence[ItemTable]:
-    """Return the items that exist, in the order of their ids, held until the transaction ends."""
+    """Return the items that exist, in the order of their ids, locked until the transaction ends."""
     return session.exec(
         select(ItemTable)
         .where(col(ItemTable.id).in_(sorted(set(item_ids))))
@@ -173,7 +173,7 @@ def locked_items(session: Session, item_ids: Iterable[int]) -> Sequence[ItemTabl
 
 
 def jobs_of(session: Session, items: Iterable[ItemTable]) -> dict[int, JobTable]:
-    """Return the jobs of the items by their integer key, as they stand now, not held."""
+    """Return the jobs of the items by integer key, without locking them."""
     ids = {item.job_id for item in items}
     return {job.id: job for job in session.exec(select(JobTable).where(col(JobTable.id).in_(ids)))}
 
@@ -181,7 +181,9 @@ def jobs_of(session: Session, items: Iterable[ItemTable]) -> dict[int, JobTable]
 def add_requests(
     session: Session, job: JobTable, item_ids: Sequence[int], *, chunk_rows: int, now: datetime
 ) -> None:
-    """Put one message for each `chunk_rows` items into the outbox."""
+    """Put one message per `chunk_rows` items into the outbox; none for a local job."""
+    if job.local:
+        return
     queue = QUEUE_OF[JobKind(job.kind)]
     chunks = [item_ids[start : start + chunk_rows] for start in range(0, len(item_ids), chunk_rows)]
     rows = [
@@ -199,7 +201,7 @@ def add_requests(
 
 
 def requeue(session: Session, items: Sequence[ItemTable], *, chunk_rows: int, now: datetime) -> None:
-    """Let the items wait again and queue messages for them; nobody holds them any more."""
+    """Release the items, queue them again and put messages about them into the outbox."""
     by_job: dict[int, list[int]] = {}
     for item in items:
         item.status = ItemStatus.QUEUED
@@ -212,15 +214,29 @@ def requeue(session: Session, items: Sequence[ItemTable], *, chunk_rows: int, no
 
 
 def close_item(item: ItemTable, status: ItemStatus, *, now: datetime, reason: str = "") -> None:
-    """Give the item its last state."""
+    """Set the final state of the item."""
     item.status = status
     item.reason = reason
     item.finished_at = now
     let_go(item)
 
 
+def cancel_waiting(session: Session, job_ids: Collection[int], *, now: datetime) -> None:
+    """Cancel the items of these jobs that wait, and mark the unfinished ones among the jobs as cancelled."""
+    waiting = (col(ItemTable.job_id).in_(job_ids), col(ItemTable.status) == ItemStatus.QUEUED)
+    in_order = select(ItemTable.id).where(*waiting).order_by(col(ItemTable.id))
+    session.exec(in_order.with_for_update(key_share=True)).all()
+    cancelled = {"status": ItemStatus.CANCELLED, "finished_at": now}
+    session.exec(update(ItemTable).where(*waiting).values(cancelled))
+    session.exec(
+        update(JobTable)
+        .where(col(JobTable.id).in_(job_ids), col(JobTable.finished_at).is_(None))
+        .values(status=JobStatus.CANCELLED)
+    )
+
+
 def let_go(item: ItemTable) -> None:
-    """Take the item from whoever holds it."""
+    """End the item's lease."""
     item.owner = None
     item.lease_until = None
 
@@ -228,7 +244,7 @@ def let_go(item: ItemTable) -> None:
 def settle(session: Session, job_ids: Iterable[int], *, now: datetime) -> None:
     """Mark the jobs that have no unfinished item left. Call it last in a transaction, with all items flushed.
 
-    The job rows are held first: of two transactions that finish the last two items, the second one then sees both.
+    The job rows are locked first: of two transactions that finish the last two items, the second then sees both.
     """
     jobs = session.exec(
         select(JobTable)

@@ -1,11 +1,11 @@
-"""Jobs: handing one in whole, looking at it, cancelling it."""
+"""Jobs: submitting, reading and cancelling them."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import case
-from sqlmodel import Session, col, func, insert, or_, select, update
+from sqlmodel import Session, col, func, insert, or_, select
 
 from medx_core.categories import Category, RouteSource
 from medx_core.clock import utc_now
@@ -17,7 +17,7 @@ from medx_core.jobs.status import ItemStatus, JobKind, JobStatus
 from medx_core.jobs.submission import Submission, SubmittedItem
 from medx_core.questions import Answer, Arm, Verdict
 from medx_core.storage.engine import Database
-from medx_core.storage.items import add_requests, item_snapshots, job_snapshots, settle
+from medx_core.storage.items import add_requests, cancel_waiting, item_snapshots, job_snapshots, settle
 from medx_core.storage.people import Person, Role
 from medx_core.storage.tables import AnswerTable, ItemTable, JobTable
 
@@ -26,7 +26,7 @@ def refuse_unusable(submission: Submission) -> None:
     """Refuse a submission that cannot be stored or answered.
 
     Raises:
-        BadInput: it has no question, no arm or a row twice, or holds what is no text.
+        BadInput: it has no question or no arm, a row appears twice, or a text contains invalid characters.
     """
     if not submission.items:
         raise BadInput("There is no question in this submission.")
@@ -35,22 +35,22 @@ def refuse_unusable(submission: Submission) -> None:
     rows = set()
     for item in submission.items:
         if item.row in rows:
-            raise BadInput(f"Row {item.row} stands twice in this submission.")
+            raise BadInput(f"Row {item.row} appears twice in this submission.")
         rows.add(item.row)
         if not _storable([item.text, item.given_id, *item.carried, *item.carried.values()]):
-            raise BadInput(_no_text(submission.kind, f"Row {item.row}"))
+            raise BadInput(_invalid_characters(submission.kind, f"Row {item.row}"))
     if not _storable([submission.title]):
-        raise BadInput(_no_text(submission.kind, "The file's name"))
+        raise BadInput(_invalid_characters(submission.kind, "The file's name"))
 
 
-def _no_text(kind: JobKind, what: str) -> str:
+def _invalid_characters(kind: JobKind, where: str) -> str:
     if kind is JobKind.QUESTION:
-        return "The question holds characters that are no text; write it anew, or leave them out."
-    return f"{what} holds characters that are no text (damaged encoding); correct the file."
+        return "The question contains invalid characters; remove them."
+    return f"{where} contains invalid characters (damaged encoding); correct the file."
 
 
 def _storable(texts: Iterable[str]) -> bool:
-    # PostgreSQL stores no NUL and neither engine stores half of a surrogate pair; both come from damaged files.
+    # PostgreSQL cannot store NUL, and neither engine half a surrogate pair; both come from damaged files.
     try:
         return not any(b"\0" in text.encode() for text in texts)
     except UnicodeEncodeError:
@@ -104,7 +104,7 @@ def _answered(answer: Answer, expected: bool | None) -> dict[str, object]:
 
 
 def is_correct(answer: Answer, expected: bool | None) -> bool | None:
-    """Whether the raw verdict agrees with the expected answer; None where either is missing."""
+    """Whether the raw verdict agrees with the expected answer; None if either is missing."""
     if expected is None or answer.raw_verdict is None:
         return None
     return (answer.raw_verdict is Verdict.TRUE) is expected
@@ -114,17 +114,17 @@ OVERRIDES_PER_READ = 1_000
 
 
 class OverrideStore:
-    """The overridden routes of one database."""
+    """The routes in one database that a user overrode."""
 
     def __init__(self, database: Database, *, page_rows: int = OVERRIDES_PER_READ) -> None:
         self._database = database
         self._page_rows = page_rows
 
     def every_override(self) -> Iterator[RouteOverride]:
-        """Yield them in the order they were submitted, a page at a time.
+        """Yield them in the order of submission, read a page at a time.
 
-        A question counts once it was answered: then its route is stored. Categories that came in a file are no
-        overrides; the router was never meant to decide those.
+        A question counts once it was answered, because its route is stored then. Categories given in a file are not
+        overrides: the router was not meant to decide those.
         """
         last_id = 0
         while page := self._page_after(last_id):
@@ -159,23 +159,23 @@ PAGE_ROWS = 500
 
 
 class JobStore:
-    """The jobs of one database. Every method that takes a public id raises NotFound where there is no such job."""
+    """The jobs of one database. Every method that takes a public id raises NotFound if there is no such job."""
 
     def __init__(self, database: Database, *, clock: Callable[[], datetime] = utc_now) -> None:
         self._database = database
         self._clock = clock
 
-    def submit(self, submission: Submission, *, chunk_rows: int) -> JobSnapshot:
-        """Store the job, its items and the messages about them in one transaction.
+    def submit(self, submission: Submission, *, chunk_rows: int, local: bool = False) -> JobSnapshot:
+        """Store the job, its items and the messages about them in one transaction; a `local` job has no messages.
 
         Raises:
-            BadInput: there is no question, a row number stands twice, or a text cannot be stored.
+            BadInput: there is no question, a row number appears twice, or a text cannot be stored.
         """
         refuse_unusable(submission)
         now = self._clock()
         rows = [_item_values(item) for item in submission.items]
         with self._database.write() as session:
-            job = _job_row(submission, now)
+            job = _job_row(submission, now, local=local)
             session.add(job)
             session.flush()
             for row in rows:
@@ -189,12 +189,12 @@ class JobStore:
             return job_snapshots(session, [job])[0]
 
     def get(self, public_id: str) -> JobSnapshot:
-        """Return the job as it stands now."""
+        """Return the present state of the job."""
         with self._database.read() as session:
             return job_snapshots(session, [_job(session, public_id)])[0]
 
     def recent(self, person_id: int | None = None, limit: int = 20) -> tuple[JobSnapshot, ...]:
-        """Return the newest jobs first: one person's, or everybody's where `person_id` is None."""
+        """Return the newest jobs first: one person's, or everybody's with `person_id` None."""
         newest = (
             select(JobTable).order_by(col(JobTable.created_at).desc(), col(JobTable.id).desc()).limit(limit)
         )
@@ -204,26 +204,17 @@ class JobStore:
             return job_snapshots(session, session.exec(newest).all())
 
     def may_see(self, public_id: str, person: Person) -> bool:
-        """Return whether the job exists and is for this person: the own ones, those of nobody, an admin's all."""
+        """Return whether the person may see the job: their own, one without a person, or any if they are an admin."""
         with self._database.read() as session:
             owner = session.exec(select(JobTable.person_id).where(JobTable.public_id == public_id)).all()
         return bool(owner) and (person.role is Role.ADMIN or owner[0] in {None, person.id})
 
     def cancel(self, public_id: str) -> JobSnapshot:
-        """Cancel what waits, at once; what runs is left for its worker to notice. A finished job stays as it is."""
+        """Cancel waiting items at once; workers notice it for running ones. A finished job does not change."""
         now = self._clock()
         with self._database.write() as session:
             job_id = _job(session, public_id).id
-            waiting = (col(ItemTable.job_id) == job_id, col(ItemTable.status) == ItemStatus.QUEUED)
-            in_order = select(ItemTable.id).where(*waiting).order_by(col(ItemTable.id))
-            session.exec(in_order.with_for_update(key_share=True)).all()
-            cancelled = {"status": ItemStatus.CANCELLED, "finished_at": now}
-            session.exec(update(ItemTable).where(*waiting).values(cancelled))
-            session.exec(
-                update(JobTable)
-                .where(col(JobTable.id) == job_id, col(JobTable.finished_at).is_(None))
-                .values(status=JobStatus.CANCELLED)
-            )
+            cancel_waiting(session, [job_id], now=now)
             settle(session, [job_id], now=now)
             session.flush()
             return job_snapshots(session, [_job(session, public_id)])[0]
@@ -237,7 +228,7 @@ class JobStore:
         search: str = "",
         status: ItemStatus | None = None,
     ) -> tuple[list[ItemSnapshot], int]:
-        """Return a page of the job's items in row order, and how many there are in all.
+        """Return a page of the job's items in row order, and the total number of matching items.
 
         `search` looks into the text and the given id, without regard to case (on SQLite for plain letters only).
         """
@@ -272,7 +263,7 @@ class JobStore:
             row = page[-1].row if page else row
 
     def accuracy(self, public_id: str) -> tuple[ArmAccuracy, ...]:
-        """Count right verdicts for each arm, by the raw verdict, over items that came with an expected answer."""
+        """Count right verdicts per arm, by the raw verdict, over items with an expected answer."""
         said_true = col(AnswerTable.raw_verdict) == Verdict.TRUE
         right = func.sum(case((said_true == col(ItemTable.expected), 1), else_=0))
         with self._database.read() as session:
@@ -293,11 +284,11 @@ class JobStore:
 def _job(session: Session, public_id: str) -> JobTable:
     job = session.exec(select(JobTable).where(JobTable.public_id == public_id)).first()
     if job is None:
-        raise NotFound("There is no job under this id; look at the address, or at your recent jobs.")
+        raise NotFound("There is no job with this id; check the address, or look at your recent jobs.")
     return job
 
 
-def _job_row(submission: Submission, now: datetime) -> JobTable:
+def _job_row(submission: Submission, now: datetime, *, local: bool) -> JobTable:
     columns = dict.fromkeys(name for item in submission.items for name in item.carried)
     return JobTable(
         kind=submission.kind,
@@ -310,6 +301,7 @@ def _job_row(submission: Submission, now: datetime) -> JobTable:
         carried_columns=list(columns),
         person_id=submission.person_id,
         created_at=now,
+        local=local,
     )
 
 

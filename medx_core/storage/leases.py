@@ -1,7 +1,7 @@
-"""Leases on items: who works on what, for how long, and whose result counts.
+"""Leases on items: which worker holds an item, until when, and whose result is stored.
 
 Every lease raises the item's fence. A result is stored only from the present owner under the present fence while the
-lease lives, so clocks that differ between machines may cost work twice but can never store it twice.
+lease lives, so differing clocks may cause work to be done twice but never stored twice.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -16,7 +16,7 @@ from medx_core.clock import utc_now
 from medx_core.errors import LeaseLost
 from medx_core.jobs.snapshots import LeasedItem
 from medx_core.jobs.status import ItemStatus, JobStatus
-from medx_core.questions import Answered, Mode
+from medx_core.questions import Answered, Mode, Question
 from medx_core.storage.engine import Database
 from medx_core.storage.items import (
     answer_values,
@@ -34,7 +34,7 @@ from medx_core.storage.tables import AnswerTable, ItemTable, JobTable, LeaseTabl
 
 
 class LeaseStore:
-    """The leases of one database. `owner` names a worker process and must be unlike any other's."""
+    """The leases of one database. `owner` names a worker process and must be unique."""
 
     def __init__(self, database: Database, *, clock: Callable[[], datetime] = utc_now) -> None:
         self._database = database
@@ -43,7 +43,7 @@ class LeaseStore:
     def lease(
         self, item_ids: Iterable[int], *, owner: str, seconds: float, max_attempts: int
     ) -> tuple[LeasedItem, ...]:
-        """Take the items that wait, and those whose lease ran out; the others are left alone.
+        """Lease the items that wait and those whose lease ran out; leave the others alone.
 
         Items of a cancelled job become cancelled, items that used up their attempts are quarantined.
         """
@@ -69,7 +69,7 @@ class LeaseStore:
             return tuple(_leased(item, jobs[item.job_id]) for item in taken)
 
     def tried_before(self, item_ids: Iterable[int]) -> frozenset[int]:
-        """Return those of the items that could be leased now and have an attempt behind them."""
+        """Return those of the items that could be leased now and were attempted before."""
         now = self._clock()
         free = or_(
             col(ItemTable.status) == ItemStatus.QUEUED,
@@ -83,9 +83,9 @@ class LeaseStore:
             return frozenset(session.exec(tried))
 
     def renew(self, leases: Sequence[LeasedItem], *, owner: str, seconds: float) -> frozenset[int]:
-        """Prolong the leases; return the ids of the items that are still held.
+        """Renew the leases; return the ids of the items that are still held.
 
-        A lease that ran out but that nobody took over yet comes back to life.
+        A lease that ran out is renewed too, unless another worker has taken the item.
         """
         until = self._clock() + timedelta(seconds=seconds)
         with self._database.write() as session:
@@ -95,9 +95,9 @@ class LeaseStore:
             return frozenset(item.id for item in held)
 
     def store_route(self, leased: LeasedItem, *, owner: str, route: Route) -> bool:
-        """Store how an item was routed before its answer is written; say whether the item is still held.
+        """Store the route of an item before its answer is written; return whether the item is still held.
 
-        Who watches the answer grow is told of an emergency by the route, so it may not come with the last word only.
+        The page shows the emergency line from the route, so the route is stored before any text is streamed.
         """
         now = self._clock()
         with self._database.write() as session:
@@ -110,18 +110,18 @@ class LeaseStore:
         """Store the route and the answers of one item.
 
         Raises:
-            LeaseLost: somebody else holds the item, it was closed, or the lease ran out; nothing is stored.
+            LeaseLost: another worker holds the item, it was closed, or the lease ran out; nothing is stored.
         """
         if not self.finish_all([(leased, answered)], owner=owner):
             raise LeaseLost(
-                f"Question {leased.row} is no longer held by this worker; its result is dropped, another one will store its own."
+                f"Question {leased.row} is no longer held by this worker; its result is dropped, and another worker stores its own."
             )
 
     def finish_all(self, results: Sequence[tuple[LeasedItem, Answered]], *, owner: str) -> frozenset[int]:
         """Store the results of a micro-batch in one transaction; return the ids of the items that were stored.
 
-        Those left out were lost as described under `finish`; nothing is stored of them. An item whose answers were
-        broken off becomes cancelled and keeps what was written.
+        The others were lost as described under `finish`. An item whose text was cut short becomes cancelled and keeps
+        the text written so far.
         """
         now = self._clock()
         answered_by_id = {leased.id: answered for leased, answered in results}
@@ -141,12 +141,12 @@ class LeaseStore:
             return frozenset(item.id for item in live)
 
     def fail(self, leased: LeasedItem, *, owner: str, reason: str, max_attempts: int) -> ItemStatus:
-        """Let the item wait for another attempt, or quarantine it with `reason` after the last one.
+        """Queue the item for another attempt, or quarantine it with `reason` after the last one.
 
         Returns the state the item has now.
 
         Raises:
-            LeaseLost: somebody else holds the item, or it was closed; it is left alone.
+            LeaseLost: another worker holds the item, or it was closed; nothing changes.
         """
         now = self._clock()
         with self._database.write() as session:
@@ -166,7 +166,7 @@ class LeaseStore:
         """Close an item whose job was cancelled while this worker held it.
 
         Raises:
-            LeaseLost: somebody else holds the item, or it was closed; it is left alone.
+            LeaseLost: another worker holds the item, or it was closed; nothing changes.
         """
         now = self._clock()
         with self._database.write() as session:
@@ -176,7 +176,7 @@ class LeaseStore:
             settle(session, [item.job_id], now=now)
 
     def give_back(self, leases: Sequence[LeasedItem], *, owner: str) -> None:
-        """Let untouched items wait again, as a worker does that stops in good order; it counts as no attempt."""
+        """Queue untouched items again when a worker stops in good order; this does not count as an attempt."""
         now = self._clock()
         with self._database.write() as session:
             held = _still_held(session, leases, owner)
@@ -200,7 +200,7 @@ class LeaseStore:
 
 
 def stopped(attempts: int) -> str:
-    """Say why an item is quarantined whose workers never came back."""
+    """Return the reason for quarantining an item whose workers died."""
     return f"The worker stopped {attempts} times while answering this question."
 
 
@@ -244,16 +244,18 @@ def _leased(item: ItemTable, job: JobTable) -> LeasedItem:
         job_id=job.public_id,
         fence=item.fence,
         row=item.row_number,
-        text=item.text,
-        mode=Mode(job.mode),
-        arms=arms_of(job),
-        category=category_of(job.category or item.category),
-        category_from_file=job.category is None and item.category is not None,
+        question=Question(
+            text=item.text,
+            mode=Mode(job.mode),
+            category=category_of(job.category or item.category),
+            category_from_file=job.category is None and item.category is not None,
+            arms=arms_of(job),
+        ),
     )
 
 
 class LeaderStore:
-    """Named leases on duties, kept in one database."""
+    """Named leases on duties that one process at a time may have."""
 
     def __init__(self, database: Database, *, clock: Callable[[], datetime] = utc_now) -> None:
         self._database = database
@@ -277,7 +279,7 @@ class LeaderStore:
                 row.until = until
                 return True
         except IntegrityError:
-            return False  # two took a lease that nobody had before; the other one was faster
+            return False  # another process took the free lease at the same moment
 
     def release(self, name: str, owner: str) -> None:
         """Give the lease up, if `owner` has it."""

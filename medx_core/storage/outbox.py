@@ -14,7 +14,7 @@ from medx_core.clock import utc_now
 from medx_core.jobs.messages import QUEUE_OF, AnswerRequest, RunRequest
 from medx_core.jobs.status import ItemStatus, JobStatus
 from medx_core.storage.engine import Database
-from medx_core.storage.items import close_item, jobs_of, locked_items, requeue, settle
+from medx_core.storage.items import cancel_waiting, close_item, jobs_of, locked_items, requeue, settle
 from medx_core.storage.leases import stopped
 from medx_core.storage.tables import ItemTable, JobTable, OutboxTable, RunTable
 
@@ -66,7 +66,8 @@ class OutboxStore:
     def return_expired(self, *, max_attempts: int, chunk_rows: int) -> int:
         """Take back the items whose worker let its lease run out; return how many.
 
-        They wait again with a new message, or are quarantined when their attempts are used up.
+        They wait again with a new message, or are quarantined when their attempts are used up. A local job, whose
+        command is gone, is cancelled.
         """
         now = self._clock()
         with self._database.read() as session:
@@ -79,7 +80,7 @@ class OutboxStore:
             jobs = jobs_of(session, items)
             again = []
             for item in items:
-                if jobs[item.job_id].status == JobStatus.CANCELLED:
+                if jobs[item.job_id].status == JobStatus.CANCELLED or jobs[item.job_id].local:
                     close_item(item, ItemStatus.CANCELLED, now=now)
                 elif item.attempts >= max_attempts:
                     close_item(item, ItemStatus.QUARANTINED, now=now, reason=stopped(item.attempts))
@@ -87,6 +88,7 @@ class OutboxStore:
                     again.append(item)
             requeue(session, again, chunk_rows=chunk_rows, now=now)
             session.flush()
+            cancel_waiting(session, {job.id for job in jobs.values() if job.local}, now=now)
             settle(session, {item.job_id for item in items}, now=now)
             return len(items)
 

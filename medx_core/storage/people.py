@@ -31,7 +31,7 @@ class Role(StrEnum):
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody who may sign in. A session is good only while `session_epoch` is the one it was opened under."""
+    """A person who may sign in. A session is valid only while `session_epoch` is unchanged since it was opened."""
 
     id: int
     name: str
@@ -41,9 +41,9 @@ class Person:
 
 
 class PersonStore:
-    """The people of one database; names are told apart without regard to case.
+    """The people of one database; names differ by more than case.
 
-    Methods that take a name raise NotFound where nobody has it.
+    Methods that take a name raise NotFound if nobody has it.
     """
 
     def __init__(
@@ -221,7 +221,7 @@ def _row(session: Session, name: str) -> PersonTable:
 def _keep_an_admin(session: Session, row: PersonTable) -> None:
     if row.role != Role.ADMIN or row.disabled:
         return
-    # Held in one order: two administrators who disable each other at once must not both succeed.
+    # Locked in one order: two administrators who disable each other at once must not both succeed.
     admins = select(PersonTable.id).where(
         PersonTable.role == Role.ADMIN, col(PersonTable.disabled).is_(False)
     )

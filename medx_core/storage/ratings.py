@@ -1,4 +1,4 @@
-"""Ratings: which answer a clinician judges next, blinded, and what they said about it."""
+"""Ratings: the blinded answer that a clinician judges next, and their ratings."""
 
 import hashlib
 from collections.abc import Callable, Collection
@@ -90,8 +90,8 @@ class RatingStore:
     def next_to_rate(self, rater_id: int, *, skip: Collection[str] = ()) -> BlindedAnswer | None:
         """Return the answer this rater judges next, None when nothing is left.
 
-        Left out are answers this rater has judged, those with enough raters, those that were broken off, and the answer
-        ids in `skip`. The order is random, stable for one rater and different from rater to rater.
+        Left out are answers that this rater has judged, those with enough raters, texts that were cut short, and the
+        answer ids in `skip`. The order is random, stable for one rater and different from rater to rater.
         """
         place = (col(AnswerTable.shuffle) * _factor(rater_id)) % _ORDER_PRIME
         own = select(RatingTable.answer_id).where(RatingTable.rater_id == rater_id)
@@ -113,8 +113,8 @@ class RatingStore:
             .limit(1)
         )
         with self._database.read() as session:
-            found = session.exec(following).first()
-            return None if found is None else blinded(session, [found])[found]
+            key = session.exec(following).first()
+            return None if key is None else blinded(session, [key])[key]
 
     def left_to_rate(self, rater_id: int) -> int:
         """Count the answers this rater could still judge."""
@@ -165,7 +165,7 @@ class RatingStore:
             raise BadInput("You have rated this answer before; change that rating instead.") from error
 
     def edit(self, rating_id: str, *, rater_id: int, form: RatingForm, seconds: float) -> StoredRating:
-        """Change one's own rating; the earlier one goes to the history.
+        """Change the rater's own rating; the earlier version goes to the history.
 
         Raises:
             NotFound: this rater has no such rating.
@@ -196,7 +196,7 @@ class RatingStore:
             return stored_ratings(session, [row])[0]
 
     def get(self, rating_id: str, *, rater_id: int) -> StoredRating:
-        """Return one's own rating.
+        """Return a rating of this rater.
 
         Raises:
             NotFound: this rater has no such rating.
@@ -221,7 +221,7 @@ class RatingStore:
 
 
 def _whole() -> tuple[Any, ...]:
-    """What makes an answer one to judge: half an answer says nothing about its arm."""
+    """Conditions of a complete answer; an incomplete one says nothing about its arm."""
     there = or_(col(AnswerTable.verdict).is_not(None), col(AnswerTable.text).is_not(None))
     return there, col(AnswerTable.finish) != CANCELLED
 
@@ -233,14 +233,14 @@ def _factor(rater_id: int) -> int:
 
 
 def _refuse_incomplete(form: RatingForm, answer: BlindedAnswer) -> None:
-    if found := problems(form, answer.is_triage):
-        raise BadInput(found[0])
+    if sentences := problems(form, answer.is_triage):
+        raise BadInput(sentences[0])
 
 
 def _answer_key(session: Session, answer_id: str) -> int:
     key = session.exec(select(AnswerTable.id).where(AnswerTable.public_id == answer_id)).first()
     if key is None:
-        raise NotFound("There is no answer under this id; it may have been deleted.")
+        raise NotFound("There is no answer with this id; it may have been deleted.")
     return key
 
 
@@ -249,5 +249,5 @@ def _own_rating(session: Session, rating_id: str, rater_id: int) -> RatingTable:
         select(RatingTable).where(RatingTable.public_id == rating_id, RatingTable.rater_id == rater_id)
     ).first()
     if row is None:
-        raise NotFound("There is no rating of yours under this id.")
+        raise NotFound("There is no rating of yours with this id.")
     return row

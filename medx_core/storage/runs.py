@@ -175,12 +175,6 @@ class RunStore:
                 row.progress = asdict(progress)
             return True
 
-    def is_held(self, leased: LeasedRun) -> bool:
-        """Whether the run is still in these hands: not cancelled, not finished, not taken over."""
-        with self._database.read() as session:
-            row = session.exec(_without_results().where(RunTable.public_id == leased.public_id)).first()
-            return row is not None and _is_held(row, leased)
-
     def held_by(self, owner: str) -> tuple[LeasedRun, ...]:
         """Return the runs that `owner` holds."""
         held = _without_results().where(RunTable.owner == owner, RunTable.status == RunStatus.RUNNING)

@@ -58,7 +58,10 @@ def new_public_id() -> str:
 
 
 class JobTable(Table, table=True):
-    """One submission. `status` follows its items, except that a cancelled job stays cancelled."""
+    """One submission. `status` follows its items, except that a cancelled job stays cancelled.
+
+    A `local` job is answered by the command that submitted it: no message about it goes to the broker.
+    """
 
     __tablename__ = "job"
 
@@ -76,6 +79,7 @@ class JobTable(Table, table=True):
     created_at: datetime = Field(sa_type=UtcDateTime, index=True)
     started_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    local: bool = False
 
 
 class ItemTable(Table, table=True):
@@ -121,7 +125,7 @@ class ItemTable(Table, table=True):
 
 
 class AnswerTable(Table, table=True):
-    """One arm's answer to one item, with everything needed to make it again.
+    """One arm's answer to one item, with everything needed to reproduce it.
 
     `shuffle` is a random number below 2^31 from which each rater's order of answers is derived.
     """
@@ -136,7 +140,6 @@ class AnswerTable(Table, table=True):
     verdict: str | None = None
     raw_verdict: str | None = None
     score: float | None = None
-    calibrated: bool = False
     text: str | None = None
     model: str
     model_sha256: str
@@ -148,7 +151,6 @@ class AnswerTable(Table, table=True):
     tokens: int | None = None
     finish: str
     note: str = ""
-    detail: dict[str, Any] | None = Field(default=None, sa_type=PlainJson)
     shuffle: int = Field(sa_type=BigInteger)
     created_at: datetime = Field(sa_type=UtcDateTime)
 
@@ -178,7 +180,7 @@ class OutboxTable(Table, table=True):
 
 
 class PersonTable(Table, table=True):
-    """Somebody who may sign in. `name_key` is the name without regard to case, so that no two look alike."""
+    """A person who may sign in. `name_key` is the name without regard to case, so that no two look alike."""
 
     __tablename__ = "person"
     __table_args__ = ({"sqlite_autoincrement": True},)
@@ -230,7 +232,7 @@ class RatingHistoryTable(Table, table=True):
 
 
 class AuditTable(Table, table=True):
-    """One act that must stay traceable. `hash` covers this row and the hash before it; `detail` is canonical JSON."""
+    """One action that must stay traceable. `hash` covers this row and the hash before it; `detail` is canonical JSON."""
 
     __tablename__ = "audit"
     __table_args__ = ({"sqlite_autoincrement": True},)
@@ -248,7 +250,7 @@ class AuditTable(Table, table=True):
 class VectorTable(Table, table=True):
     """One version of a steering vector; the file itself lies under `MEDX_HOME/vectors`.
 
-    At most one version of a (model, category) is active. `replaced_id` is the version that was active before it.
+    At most one version per model and category is active. `replaced_id` is the version that was active before it.
     """
 
     __tablename__ = "vector"
@@ -316,7 +318,7 @@ class RunTable(Table, table=True):
 
 
 class LeaseTable(Table, table=True):
-    """Who may do a thing that only one process at a time should do."""
+    """The holder of a duty that only one process at a time should have."""
 
     __tablename__ = "lease"
 
@@ -338,19 +340,3 @@ class ProcessTable(Table, table=True):
 
 
 metadata = Table.metadata
-
-__all__ = [
-    "AnswerTable",
-    "AuditTable",
-    "ItemTable",
-    "JobTable",
-    "LeaseTable",
-    "OutboxTable",
-    "PersonTable",
-    "ProcessTable",
-    "RatingHistoryTable",
-    "RatingTable",
-    "RunTable",
-    "VectorTable",
-    "metadata",
-]

@@ -1,4 +1,4 @@
-"""Versions of steering vectors: which one is in use for a model and category, and the way back."""
+"""Versions of steering vectors: which version is in use per model and category, and which it replaced."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -21,7 +21,7 @@ PAPER_PRESET = "paper"
 
 
 class VectorStatus(StrEnum):
-    """Where a version stands; at most one a (model, category) is active."""
+    """The state of a version; at most one per model and category is active."""
 
     CANDIDATE = "candidate"
     ACTIVE = "active"
@@ -55,7 +55,7 @@ class VectorRecord:
 
 
 class VectorStore:
-    """The vector versions of one database. Methods that take an id raise NotFound where there is none."""
+    """The vector versions of one database. Methods that take an id raise NotFound if there is none."""
 
     def __init__(self, database: Database, *, clock: Callable[[], datetime] = utc_now) -> None:
         self._database = database
@@ -108,7 +108,7 @@ class VectorStore:
             return _record(_vector(session, vector_id))
 
     def list(self, model_sha256: str | None = None) -> tuple[VectorRecord, ...]:
-        """Return all versions, of one model or of every one, by category and the newest first."""
+        """Return all versions, of one model or of all, by category and the newest first."""
         ordered = select(VectorTable).order_by(
             VectorTable.model, VectorTable.category, col(VectorTable.version).desc()
         )
@@ -118,7 +118,7 @@ class VectorStore:
             return tuple(_record(row) for row in session.exec(ordered))
 
     def promote(self, vector_id: int) -> VectorRecord:
-        """Put this version to use in place of the active one, which is retired and remembered for `roll_back`."""
+        """Put this version into use; the active one is retired and remembered for `roll_back`."""
         with self._database.write() as session:
             row = _vector(session, vector_id)
             present = _retire_active(session, row.model_sha256, row.category)
@@ -136,7 +136,7 @@ class VectorStore:
             return _record(row)
 
     def roll_back(self, model_sha256: str, category: Category) -> VectorRecord:
-        """Put the version before the active one to use again; the active one is retired.
+        """Put the version before the active one into use again; the active one is retired.
 
         Raises:
             BadInput: nothing is active, or nothing was active before it.
@@ -196,7 +196,7 @@ def _record(row: VectorTable) -> VectorRecord:
 
 @dataclass(frozen=True)
 class VectorProvenance:
-    """How one version was made.
+    """How a version was made.
 
     `pairs` counts contrast pairs (for `gated`: statements), `fitted_on` is "statements" or "twins", `positions` says
     which tokens of a text are shifted, `created_at` is ISO 8601.
@@ -215,7 +215,7 @@ class VectorProvenance:
         return asdict(self)
 
     def in_words(self, strategy: str) -> str:
-        """Say in a few words what a vector of that strategy was read from."""
+        """Describe in a few words what a vector of that strategy was read from."""
         if not self.reading:
             return "made by another program"
         what = "statements" if strategy == "gated" else "pairs"
@@ -235,7 +235,7 @@ def provenance_of(folder: Path, record: VectorRecord) -> VectorProvenance:
             told = dict(stored.metadata() or {})
         return VectorProvenance(
             reading=told["reading"],
-            # files of the first format knew neither
+            # files of the first format have neither
             positions=told.get("positions", "last"),
             pairs=int(told["pairs"]),
             fitted_on=told.get("fitted_on", "statements"),
@@ -256,12 +256,12 @@ def check_file(folder: Path, record: VectorRecord) -> None:
     path = folder / record.file
     try:
         with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise VectorRefused(
-            f"The file {path.name} of {record.name} cannot be read; put it back into the vectors folder, or build it anew."
+            f"The file {path.name} of {record.name} cannot be read; put it back into the vectors folder, or build the vector again."
         ) from error
-    if found != record.file_sha256:
+    if sha256 != record.file_sha256:
         raise VectorRefused(
-            f"The file {path.name} was changed after {record.name} was registered; build it anew."
+            f"The file {path.name} was changed after {record.name} was registered; build the vector again."
         )

@@ -12,7 +12,7 @@ from redis import Redis
 from medx_core.categories import Category, Route, RouteSource
 from medx_core.jobs.messages import AnswerRequest, redis_client_url, token_stream_name
 from medx_core.jobs.snapshots import LeasedItem
-from medx_core.questions import Answer, Answered, Arm, Mode, Question, Verdict
+from medx_core.questions import Answer, Answered, Arm, Mode, Verdict
 from medx_core.storage.engine import Database
 from medx_core.storage.health import HealthStore
 from medx_core.storage.leases import LeaseStore
@@ -77,12 +77,12 @@ class PretendWorker:
                 self._answer(leases, leased)
 
     def _answer(self, leases: LeaseStore, leased: LeasedItem) -> None:
-        if "unanswerable" in leased.text:
+        if "unanswerable" in leased.question.text:
             leases.fail(leased, owner=NAME, reason=TOO_LONG, max_attempts=1)
             return
-        if leased.mode is Mode.TEXT:
+        if leased.question.mode is Mode.TEXT:
             leases.store_route(leased, owner=NAME, route=answered(leased).route)
-            for arm in leased.arms:
+            for arm in leased.question.arms:
                 self._stream(leased.id, arm)
         leases.finish(leased, owner=NAME, answered=answered(leased))
 
@@ -101,12 +101,12 @@ class PretendWorker:
 
 def answered(leased: LeasedItem) -> Answered:
     """What the worker stores: a chosen category wins, and every arm has an answer."""
-    route = routed(leased.text)
-    if leased.category is not None:
-        source = RouteSource.FILE if leased.category_from_file else RouteSource.USER
-        route = Route(leased.category, route.probabilities, source)
-    answers = tuple(_answer(leased, arm, route) for arm in leased.arms)
-    return Answered(Question(leased.text, leased.mode, arms=leased.arms), route, answers)
+    route = routed(leased.question.text)
+    if leased.question.category is not None:
+        source = RouteSource.FILE if leased.question.category_from_file else RouteSource.USER
+        route = Route(leased.question.category, route.probabilities, source)
+    answers = tuple(_answer(leased, arm, route) for arm in leased.question.arms)
+    return Answered(leased.question, route, answers)
 
 
 def routed(text: str) -> Route:
@@ -127,10 +127,10 @@ def _probabilities(category: Category) -> dict[Category, float]:
 
 def _answer(leased: LeasedItem, arm: Arm, route: Route) -> Answer:
     steered = arm is Arm.STEERED and not route.abstained
-    score = _score(leased.text, steered)
+    score = _score(leased.question.text, steered)
     raw = Verdict.TRUE if score > 0.5 else Verdict.FALSE
     verdict = Verdict.UNCERTAIN if abs(score - 0.5) < 0.05 else raw
-    written = leased.mode is Mode.TEXT
+    written = leased.question.mode is Mode.TEXT
     return Answer(
         arm=arm,
         model="smollm2-135m",
@@ -140,7 +140,7 @@ def _answer(leased: LeasedItem, arm: Arm, route: Route) -> Answer:
         verdict=None if written else verdict,
         raw_verdict=None if written else raw,
         score=None if written else score,
-        text=_text(leased.text) if written else None,
+        text=_text(leased.question.text) if written else None,
         vector=f"{route.category} v3" if steered else None,
         layer=28 if steered else None,
         alpha=1.0 if steered else None,

@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from medx_core.data.result_files import read_results
 from tests.browser.conftest import NARROW
 from tests.browser.pretend_worker import TOO_LONG, UNLIMITED
+from tests.result_files import read_results
 from web import wording
 
 

@@ -1,21 +1,12 @@
-"""The task of evaluations around a body that tests direct: it waits for a file, and writes down that it was run."""
+"""An evaluation that tests direct: it waits for a file, and writes down that it was begun."""
 
 import os
 import time
 from pathlib import Path
 from typing import Any
 
-from celery import shared_task
-
 from medx_core.evaluation.request import EvaluationRequest
 from medx_core.job_execution.evaluation_run import OnStage
-from medx_core.jobs.messages import EVALUATION_TASK, RunRequest
-from workers.evaluator import take_run
-
-
-@shared_task(name=EVALUATION_TASK, bind=True)
-def run_evaluation(task: Any, request: dict[str, Any]) -> None:
-    take_run(RunRequest.model_validate(request), owner=task.request.hostname, evaluate=wait_for_file)
 
 
 def wait_for_file(request: EvaluationRequest, on_stage: OnStage) -> dict[str, Any]:

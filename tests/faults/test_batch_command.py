@@ -12,18 +12,22 @@ import pytest
 from typer.testing import CliRunner
 
 from medx_core.cli.app import app
-from medx_core.data.result_files import read_results
 from medx_core.errors import BadInput
 from medx_core.jobs.status import JobStatus
 from medx_core.settings import CHECKOUT, settings
 from tests.faults.harness import SECONDS, Installation, eventually, installation
+from tests.result_files import read_results
 
 MEDX = str(Path(sys.executable).with_name("medx"))
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    with installation(tmp_path_factory.mktemp("home")) as started:
+    home = tmp_path_factory.mktemp("home")
+    weights = home / "models" / settings().model / "model.safetensors"
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"the same weights for the worker and for the command")
+    with installation(home) as started:
         yield started
 
 
@@ -50,7 +54,9 @@ def question_file(folder: Path, rows: int, *, held: tuple[int, str] = (0, "")) -
     return path
 
 
-def test_a_file_goes_through_the_queue_of_a_running_worker(running: Installation, tmp_path: Path) -> None:
+def test_a_file_goes_through_the_queue_of_a_running_worker_with_the_same_model_and_recipe(
+    running: Installation, tmp_path: Path
+) -> None:
     home, out = running.stack.settings.home, tmp_path / "out.csv"
     with command(home, str(question_file(tmp_path, 30)), "-o", str(out), "--json") as process:
         printed, told = process.communicate(timeout=SECONDS)
@@ -59,6 +65,7 @@ def test_a_file_goes_through_the_queue_of_a_running_worker(running: Installation
     assert summary["through"] == "through the queue"
     assert (summary["rows"], summary["answered"], len(summary["problems"])) == (30, 30, 1)
     assert "not taken: row 31" in told
+    assert f"Answered by the running worker {running.stack.worker_name}" in told
     assert summary["accuracy"]["steered"]["value"] == 0.5
     results = read_results(out)
     assert [(row.row, row.arm) for row in results[:3]] == [(1, "steered"), (1, "unsteered"), (2, "steered")]
@@ -83,6 +90,7 @@ def test_ctrl_c_cancels_the_job_and_writes_what_was_answered(running: Installati
         printed, told = process.communicate(timeout=SECONDS)
     assert process.returncode == 130, told
     assert "rows were cancelled" in printed
+    assert told.strip().splitlines()[-1] == "medx: stopped by Ctrl-C."
     progress = running.wait_finished(job.public_id)
     assert running.job(job.public_id).status is JobStatus.CANCELLED
     assert progress.answered >= 128
@@ -90,11 +98,42 @@ def test_ctrl_c_cancels_the_job_and_writes_what_was_answered(running: Installati
     assert len(read_results(out)) == 1200
 
 
+def test_a_question_is_answered_by_the_running_worker_unless_the_recipe_differs(
+    running: Installation,
+) -> None:
+    def ask(**environment: str) -> "subprocess.CompletedProcess[str]":
+        own = {
+            "MEDX_HOME": str(running.stack.settings.home),
+            "DATABASE_URL": "",
+            "REDIS_URL": "",
+            **environment,
+        }
+        arguments = [MEDX, "ask", "Aspirin is a drug.", "--arm", "both", "--json"]
+        return subprocess.run(
+            arguments, env={**os.environ, **own}, capture_output=True, text=True, check=False, timeout=SECONDS
+        )
+
+    done = ask()
+    assert done.returncode == 0, done.stderr
+    shown = json.loads(done.stdout)
+    assert (shown["status"], shown["question"], shown["route"]["category"]) == (
+        "answered",
+        "Aspirin is a drug.",
+        "literature",
+    )
+    assert [answer["arm"] for answer in shown["answers"]] == ["steered", "unsteered"]
+    assert running.job(shown["job"]).status is JobStatus.DONE
+    other = ask(MEDX_MAX_NEW_TOKENS="7")
+    assert other.returncode == 1  # the stand-in for the weights cannot be loaded
+    assert "answers with another recipe (max new tokens): loading the model in this process." in other.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         (("no-such.csv", "-o", "out.csv"), "no-such.csv: The file cannot be opened"),
         (("in.csv", "-o", "no/such/folder/out.csv"), "cannot be written"),
+        (("in.csv", "-o", "out.csv", "--arm", "all"), "choose steered, unsteered or both"),
         (("in.csv", "-o", "out.csv", "--arms", "all"), "choose steered, unsteered or both"),
         (("in.csv", "-o", "out.csv", "--category", "spam"), "There is no category 'spam'"),
     ],
@@ -113,10 +152,11 @@ def test_what_cannot_be_done_is_said_in_one_sentence_before_anything_is_stored(
     assert not (tmp_path / "home").exists()
 
 
-def test_without_worker_and_model_the_job_is_cancelled_and_the_reason_said(tmp_path: Path) -> None:
+def test_without_worker_and_model_the_reason_is_said(tmp_path: Path) -> None:
     home, out = tmp_path / "home", tmp_path / "out.csv"
     with command(home, str(question_file(tmp_path, 2)), "-o", str(out)) as process:
         _, told = process.communicate(timeout=SECONDS)
     assert process.returncode == 1
+    assert "No worker is running: loading the model in this process." in told
     assert "run `medx models pull smollm2-135m`" in told.strip().splitlines()[-1]
     assert not out.exists()

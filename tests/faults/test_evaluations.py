@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +17,8 @@ from tests.integration.test_evaluate import write_statements
 from tests.language_models import tiny_network, word_tokenizer
 from workers.celery_app import build_app
 
-DIRECTED = Commands(evaluator=(sys.executable, "-m", "tests.faults.evaluator_process"))
+BODY = "tests.faults.directed_evaluations:wait_for_file"
+DIRECTED = Commands(evaluator=(*Commands.evaluator, "--evaluate", BODY))
 PARTS = (BROKER, EVALUATOR)
 
 

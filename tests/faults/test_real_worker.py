@@ -10,7 +10,6 @@ import pytest
 
 from deploy.stack import Commands
 from medx_core.data.bundled_texts import training_texts
-from medx_core.data.result_files import read_results
 from medx_core.jobs.status import ItemStatus, JobKind
 from medx_core.questions import Mode
 from medx_core.routing.encoders import load_encoder
@@ -18,6 +17,7 @@ from medx_core.routing.heads import head_path, save_head
 from medx_core.routing.training import train_embedding_router
 from tests.faults.harness import BOTH, installation
 from tests.language_models import tiny_network, word_tokenizer
+from tests.result_files import read_results
 
 MEDX = str(Path(sys.executable).with_name("medx"))
 

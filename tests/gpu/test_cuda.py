@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from medx_core.answering.engine import AnsweringEngine, AnsweringLimits
+from medx_core.answering import AnsweringEngine, AnsweringLimits
 from medx_core.categories import Category
 from medx_core.data.bundled_texts import bundled_statements
 from medx_core.errors import ModelUnavailable

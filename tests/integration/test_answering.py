@@ -6,8 +6,7 @@ import math
 import pytest
 import torch
 
-from medx_core.answering.engine import AnsweringEngine, AnsweringLimits
-from medx_core.answering.row_vectors import NO_VECTOR, NOT_ROUTED
+from medx_core.answering import NO_VECTOR, NOT_ROUTED, AnsweringEngine, AnsweringLimits
 from medx_core.categories import Category, Route, RouteSource
 from medx_core.questions import ARM_CHOICES, Arm, ArmRow, Mode, Question, Verdict
 from medx_core.routing.embedding_router import EmbeddingRouter

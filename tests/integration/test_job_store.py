@@ -84,12 +84,12 @@ def test_any_text_comes_back_as_it_was_or_is_refused_by_row(database, text, cell
     [
         ({"items": ()}, "no question"),
         ({"arms": ()}, "at least one arm"),
-        ({"items": (SubmittedItem(4, "a"), SubmittedItem(4, "b"))}, "Row 4 stands twice"),
-        ({"items": (SubmittedItem(4, "a\0b"),)}, "Row 4 holds characters that are no text"),
-        ({"title": "\ud800.csv"}, "The file's name holds"),
+        ({"items": (SubmittedItem(4, "a"), SubmittedItem(4, "b"))}, "Row 4 appears twice"),
+        ({"items": (SubmittedItem(4, "a\0b"),)}, "Row 4 contains invalid characters"),
+        ({"title": "\ud800.csv"}, "The file's name contains"),
         (
             {"items": (SubmittedItem(0, "\0"),), "kind": JobKind.QUESTION},
-            "The question holds .* write it anew",
+            "The question contains .* remove them",
         ),
     ],
 )
@@ -194,8 +194,8 @@ def test_the_submitters_category_stands_above_the_files(database):
     JobStore(database).submit(submission(items=(item,)), chunk_rows=1)
     JobStore(database).submit(submission(items=(item,), category=Category.LITERATURE), chunk_rows=1)
     from_file, chosen = lease_all(database)
-    assert (from_file.category, from_file.category_from_file) == (Category.TRIAGE, True)
-    assert (chosen.category, chosen.category_from_file) == (Category.LITERATURE, False)
+    assert (from_file.question.category, from_file.question.category_from_file) == (Category.TRIAGE, True)
+    assert (chosen.question.category, chosen.question.category_from_file) == (Category.LITERATURE, False)
 
 
 def test_a_job_is_seen_by_its_owner_and_by_admins_and_an_unowned_one_by_all(database, people):
@@ -221,5 +221,5 @@ def test_unknown_ids_are_said_in_one_sentence(sqlite_database):
         jobs.items,
         jobs.accuracy,
     ):
-        with pytest.raises(NotFound, match="under this id"):
+        with pytest.raises(NotFound, match="with this id"):
             ask("nothing")

@@ -96,5 +96,5 @@ def test_without_a_worker_a_retry_says_what_will_come_of_it(run, database):
 @pytest.mark.parametrize("command", ["show", "retry", "cancel"])
 @pytest.mark.parametrize("unknown", ["nothing", "-nothing", "--nothing"])
 def test_an_unknown_id_is_said_to_be_none_also_where_it_begins_like_an_option(run, command, unknown):
-    with pytest.raises(NotFound, match="There is no job under this id"):
+    with pytest.raises(NotFound, match="There is no job with this id"):
         run(command, unknown, "--json")

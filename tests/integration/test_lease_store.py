@@ -181,7 +181,7 @@ def test_what_a_stopping_worker_gives_back_costs_no_attempt_and_is_sent_again(jo
     outbox.mark_sent([message.id for message in outbox.unsent()])
     leases.give_back(take(leases, ids, "a"), owner="a")
     assert [message.request.item_ids for message in outbox.unsent()] == [tuple(ids)]
-    assert [item.attempts for item in map(jobs.item, ids)] == [0, 0, 0]
+    assert [item.attempts for item in (item_of(jobs, item_id) for item_id in ids)] == [0, 0, 0]
 
 
 @pytest.mark.parametrize("end", ["lease ran out", "attempt failed"])

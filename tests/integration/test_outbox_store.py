@@ -84,6 +84,25 @@ def test_an_expired_item_without_attempts_left_is_quarantined_and_ends_its_job(j
     assert jobs.get(job_id).status is JobStatus.DONE
 
 
+def test_a_local_job_is_never_sent_and_is_cancelled_when_its_command_is_gone(jobs, leases, outbox, clock):
+    job = jobs.submit(submission(rows=3), chunk_rows=1, local=True)
+    first, second, _ = leases.lease(
+        [item.id for item in jobs.every_item(job.public_id)], owner="command", seconds=30, max_attempts=3
+    )
+    leases.finish(first, owner="command", answered=answered(first))
+    leases.fail(second, owner="command", reason="It did not fit.", max_attempts=3)
+    assert outbox.unsent() == ()
+    clock.advance(30)
+    assert outbox.return_expired(max_attempts=3, chunk_rows=1) == 1
+    assert [item.status for item in jobs.every_item(job.public_id)] == [
+        ItemStatus.ANSWERED,
+        ItemStatus.CANCELLED,
+        ItemStatus.CANCELLED,
+    ]
+    assert jobs.get(job.public_id).status is JobStatus.CANCELLED
+    assert outbox.unsent() == ()
+
+
 def test_what_the_broker_lost_is_sent_again_once(jobs, leases, outbox, clock):
     _, ids = submitted(jobs, rows=4)
     _, question = submitted(jobs, kind=JobKind.QUESTION)

@@ -97,7 +97,7 @@ def test_a_run_whose_lease_ran_out_is_sent_again_and_the_first_owners_result_is_
     stored = runs.get(run.public_id)
     assert (again.fence, stored.attempts, stored.progress) == (2, 2, None)
     assert not runs.renew(first, seconds=30)
-    assert (runs.is_held(first), runs.is_held(again)) == (False, True)
+    assert runs.held_by("w") == (again,)
     for late in (partial(runs.finish, first, {}), partial(runs.fail, first, "late")):
         with pytest.raises(LeaseLost):
             late()

@@ -14,8 +14,11 @@ from sqlalchemy import inspect, text
 from medx_core.clock import utc_now
 from medx_core.errors import StorageFault
 from medx_core.jobs.messages import AnswerRequest, RunRequest
+from medx_core.review.rating_form import Harm
 from medx_core.storage.engine import MIGRATIONS, Database, needed_version
+from medx_core.storage.jobs import JobStore
 from medx_core.storage.outbox import OutboxStore
+from medx_core.storage.ratings import RatingStore
 from medx_core.storage.runs import RunStore
 from medx_core.storage.tables import AuditTable, metadata
 from tests.databases import at_once
@@ -44,6 +47,16 @@ def test_upgrading_again_or_from_two_processes_at_once_is_harmless(database_url)
 FILLED = """
 INSERT INTO job (id, public_id, kind, status, mode, arms, title, file_sha256, carried_columns, created_at)
 VALUES (1, 'j', 'batch', 'queued', 'verdict', '[]', '', '', '[]', '2026-11-01 12:00:00.000000');
+INSERT INTO person (id, name, name_key, role, password_hash, disabled, session_epoch, created_at)
+VALUES (1, 'ada', 'ada', 'admin', '', false, 1, '2026-11-01 12:00:00.000000');
+INSERT INTO item (id, job_id, row_number, given_id, text, harm, urgency, carried, status, reason, attempts, fence,
+    route_red_flag, route_router)
+VALUES (4, 1, 1, '', 'Aspirin is a drug.', '', '', '{}', 'answered', '', 1, 1, false, '');
+INSERT INTO answer (id, public_id, item_id, arm, verdict, raw_verdict, score, calibrated, model, model_sha256,
+    prompt_version, seconds, finish, note, shuffle, created_at)
+VALUES (7, 'a', 4, 'steered', 'TRUE', 'TRUE', 0.75, false, 'm', 'ab', 'p', 1.0, 'done', '', 5, '2026-11-01 12:00:00.000000');
+INSERT INTO rating (public_id, answer_id, rater_id, version, form_version, form, seconds, seen, created_at, changed_at)
+VALUES ('r', 7, 1, 1, 1, '{"harm": "mild"}', 9.0, '[]', '2026-11-01 12:00:00.000000', '2026-11-01 12:00:00.000000');
 INSERT INTO outbox (job_id, queue, priority, message, created_at)
 VALUES (1, 'batch', 1, '{"job_id": "j", "item_ids": [5]}', '2026-11-01 12:00:00.000000');
 INSERT INTO run (public_id, kind, status, settings, requested_by, owner, attempts, reason, model_sha256, progress,
@@ -62,6 +75,10 @@ def test_a_filled_database_of_the_first_version_keeps_everything_and_its_runs_ar
     upgrade_to(database, "0001", *FILLED.split(";"))
     database.upgrade()
     database.check()
+    (item,) = JobStore(database).every_item("j")
+    assert [stored.answer.score for stored in item.answers] == [0.75]
+    (rating,) = RatingStore(database).of_rater(1)
+    assert (rating.answer.answer_id, rating.form.harm) == ("a", Harm.MILD)
     runs, outbox = RunStore(database), OutboxStore(database)
     assert [run.status for run in runs.list()] == ["done", "running", "queued"]
     assert runs.get("done").result == {"conclusion": "Yes.", "helps": True}

@@ -5,7 +5,7 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
-from medx_core.data.result_files import read_results
+from tests.result_files import read_results
 from tests.waiting import until
 from tests.web_site import running_site
 from web.app import build_pages

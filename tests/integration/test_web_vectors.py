@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from medx_core.answering.engine import AnsweringEngine, AnsweringLimits
+from medx_core.answering import AnsweringEngine, AnsweringLimits
 from medx_core.categories import Category, Route
 from medx_core.errors import BadInput, VectorRefused
 from medx_core.job_execution.batching import MicroBatcher

@@ -5,8 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from medx_core.answering.engine import AnsweringEngine, AnsweringLimits
-from medx_core.answering.row_vectors import NOT_FOR_TEXT, OTHER_PROMPT
+from medx_core.answering import NOT_FOR_TEXT, OTHER_PROMPT, AnsweringEngine, AnsweringLimits
 from medx_core.categories import Category, Route, RouteSource
 from medx_core.models.prompting import STATEMENT_PROMPT
 from medx_core.questions import ARM_CHOICES, ArmRow, Mode, Question

@@ -55,16 +55,16 @@ def build_start(services: Services) -> gr.Textbox:
         extra = gr.CheckboxGroup(
             [(arm_title(name), name) for name in EXTRA_ARMS], label="Run these too", min_width=220, scale=2
         )
-    found = gr.HTML(elem_id="medx-eval-check")
+    check = gr.HTML(elem_id="medx-eval-check")
     begin = gr.Button("Start", variant="primary", elem_id="medx-eval-start", scale=0, min_width=140)
     started = gr.Textbox(visible="hidden")
     fields = [source, path, preset, sample, train, test, seed, declared, extra]
     form, guard = _StartPart(services), guarded(services, Role.ADMIN)
     source.change(guard(form.choose_source), [source], [uploading, preset], **QUIET, concurrency_limit=8)
     preset.change(guard(form.choose_sizes), [preset], [own], **QUIET, concurrency_limit=8)
-    changes = [one.change for one in (source, path, preset, sample, train, test, declared, extra)]
+    changes = [field.change for field in (source, path, preset, sample, train, test, declared, extra)]
     looking = {"concurrency_limit": 2, "trigger_mode": "always_last"}
-    gr.on(changes, guard(form.look), fields, [found], **QUIET, **looking)
+    gr.on(changes, guard(form.look), fields, [check], **QUIET, **looking)
     begin.click(guard(form.start), fields, [started], **QUIET, concurrency_limit=2)
     return started
 
@@ -85,7 +85,7 @@ class _StartPart:
         return gr.update(visible=preset == OWN_SIZES)
 
     def look(self, person: Person, *values: Any) -> str:  # noqa: ARG002 - as above
-        """Say what would be run, or what is still missing; nothing is queued."""
+        """Say what would be run, or what is still missing, without queueing anything."""
         try:
             return render(
                 "evaluation_check.html", checked=evaluations.checked(self._services, StartForm(*values))

@@ -1,14 +1,14 @@
-"""The engine: routes, steers and answers questions on one model, several at a time.
+"""Answering: routes, steers and answers questions on one model, several at a time.
 
-It knows nothing of jobs: the same engine serves `medx ask` and the micro-batches of a worker.
+It knows nothing of jobs: the same engine serves `medx ask` and the micro-batches of a worker. One thread calls it.
 """
 
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from typing import Protocol
 
-from medx_core.answering.row_vectors import ActiveVectors, RowVector, answer_shell, vector_of_row
 from medx_core.categories import Category, Route, RouteSource
 from medx_core.jobs.recipe import EngineDescription
 from medx_core.models.generation import GreedyWriting
@@ -16,11 +16,45 @@ from medx_core.models.loading import LoadedModel
 from medx_core.models.prefix_cache import SharedPrefix
 from medx_core.models.prompting import TEXT_PROMPT_VERSION, VerdictPrompt, text_prompt_ids, verdict_prompt_for
 from medx_core.models.scoring import AnswerHead, score
-from medx_core.questions import Answer, Answered, ArmRow, Mode, Question, Verdict
+from medx_core.questions import Answer, Answered, Arm, ArmRow, Mode, Question, Verdict
 from medx_core.routing.router import Router
-from medx_core.steering.hooks import plan_for_rows, steered
+from medx_core.steering.hooks import Positions, RowPart, plan_for_rows, steered
 from medx_core.steering.layers import hidden_size
 from medx_core.steering.steering_vector import SteeringVector
+from medx_core.steering.strategies import STRATEGIES
+
+NO_VECTOR = "No steering vector is active for this model and category; answered unsteered. Build them with `medx vectors build`."
+NOT_FOR_TEXT = (
+    "The active vector is input-dependent and made for verdicts, so the text was written unsteered."
+)
+OTHER_PROMPT = "The active vector was fitted on another prompt than this question needs; answered unsteered."
+NOT_ROUTED = "No category was decided, so no steering vector was used; choose a category to steer."
+
+
+class ActiveVectors(Protocol):
+    """Where the engine finds the vector in use per category."""
+
+    def active(self, model_sha256: str) -> Mapping[Category, SteeringVector]:
+        """Return the active vectors of that model; categories without one are left out."""
+        ...
+
+
+@dataclass(frozen=True)
+class RowVector:
+    """The vector that steers one row; None where the row stays unsteered, with a `note` that says why."""
+
+    vector: SteeringVector | None
+    note: str = ""
+
+    @property
+    def parts(self) -> tuple[RowPart, ...]:
+        """What the hook adds to the row; empty where the row stays unsteered."""
+        return () if self.vector is None else self.vector.parts
+
+    @property
+    def parts_of_a_verdict(self) -> tuple[RowPart, ...]:
+        """The same for a verdict: it is read from the last prompt token, so every vector acts on that token."""
+        return tuple(replace(part, positions=Positions.LAST) for part in self.parts)
 
 
 @dataclass(frozen=True)
@@ -202,3 +236,50 @@ class Writing:
         return replace(
             shell, text=written.text, tokens=len(written.tokens), finish=written.finish or "running"
         )
+
+
+def vector_of_row(
+    row: ArmRow,
+    active: Mapping[Category, SteeringVector],
+    prompt_version: str,
+    *,
+    gated_text: bool,
+) -> RowVector:
+    """Choose the vector for one row that is asked with the prompt of that version.
+
+    With `gated_text`, vectors that were made for verdicts steer written answers too.
+    """
+    if row.arm is Arm.UNSTEERED:
+        return RowVector(None)
+    vector = active.get(row.route.category) if row.route.category else None
+    if vector is None:
+        return RowVector(None, NO_VECTOR if row.route.category else NOT_ROUTED)
+    why_not = _why_not(vector, row.question.mode, prompt_version, gated_text=gated_text)
+    return RowVector(None if why_not else vector, why_not)
+
+
+def _why_not(vector: SteeringVector, mode: Mode, prompt_version: str, *, gated_text: bool) -> str:
+    """Return why this vector must not steer this answer; empty where it may."""
+    strategy = STRATEGIES[vector.strategy]
+    if mode is Mode.TEXT:
+        return "" if strategy.for_text or gated_text else NOT_FOR_TEXT
+    # A gate reads states, and was fitted on the states of one prompt.
+    return "" if strategy.constant or vector.prompt_version == prompt_version else OTHER_PROMPT
+
+
+def answer_shell(
+    model: LoadedModel, row: ArmRow, row_vector: RowVector, prompt_version: str, seconds: float
+) -> Answer:
+    """Return an answer without content: how it is made, and in how many `seconds`."""
+    vector = row_vector.vector
+    return Answer(
+        arm=row.arm,
+        model=model.name,
+        model_sha256=model.weight_sha256,
+        prompt_version=prompt_version,
+        seconds=seconds,
+        vector=vector.version if vector else None,
+        layer=vector.layer if vector else None,
+        alpha=vector.alpha if vector else None,
+        note=row_vector.note,
+    )

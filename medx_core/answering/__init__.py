@@ -1,1 +1,0 @@
-"""Answering: one routed, steered answer, or many in one batch. An engine belongs to one thread."""
