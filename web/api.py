@@ -1,6 +1,6 @@
-"""The endpoints programs may call, through gradio_client. Everything else the pages use is private.
+"""The API: endpoints for programs, called through gradio_client. All other events of the pages are private.
 
-Sign in by posting `name` and `password` to `/login`, then hand the cookie on:
+Sign in by posting `name` and `password` to `/login`, then pass the cookie on:
 
     cookie = httpx.post(f"{url}/login", data={"name": name, "password": password}).cookies["medx_session"]
     client = gradio_client.Client(f"{url}/app", headers={"Cookie": f"medx_session={cookie}"})
@@ -73,7 +73,7 @@ def _batches(services: Services) -> None:
 
     @guarded(services)
     def job_status(person: Person, job: str) -> dict[str, Any]:
-        """Return where a job stands: status and how many rows are answered, quarantined, cancelled, waiting."""
+        """Return the state of a job: its status and how many rows are answered, quarantined, cancelled or waiting."""
         return visible_job(services, job, person).as_json()
 
     @guarded(services)
@@ -84,7 +84,7 @@ def _batches(services: Services) -> None:
 
     @guarded(services)
     def download_results(person: Person, job: str) -> str:
-        """Return the results as far as they have come, as a CSV file in the format of `medx batch`."""
+        """Return the results so far as a CSV file in the format of `medx batch`."""
         visible_job(services, job, person)
         services.audit.append(person.name, "download results", f"job {job}", {})
         return str(written_results(services, job))
@@ -114,7 +114,7 @@ def _batches(services: Services) -> None:
 def _ratings(services: Services) -> None:
     @guarded(services, Role.CLINICIAN)
     def next_answer_to_rate(person: Person) -> dict[str, Any]:
-        """Return the next blinded answer with the note `save_rating` needs; an empty object when nothing is left."""
+        """Return the next blinded answer with the `note` that `save_rating` needs; an empty object when none is left."""
         answer = services.ratings.next_to_rate(person.id)
         if answer is None:
             return {}

@@ -30,7 +30,7 @@ EVALUATION_FILES = {
 
 
 def written_results(services: Services, public_id: str) -> Path:
-    """Write the results of a job, as far as they have come, into a new private file and return its path.
+    """Write the results of a job so far into a new private file and return its path.
 
     Raises:
         NotFound: there is no such job.

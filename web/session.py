@@ -1,4 +1,4 @@
-"""Who is signed in: a signed cookie.
+"""Sessions: who is signed in, by a signed cookie.
 
 The cookie holds the person's id and session epoch, signed and dated; nothing is kept in memory, so that a restart
 signs nobody out. A password change or a disabled account raises the epoch and ends every session of that person.

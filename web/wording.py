@@ -55,7 +55,12 @@ RATING_KEYS = (
     "Number keys answer the highlighted field and move on · arrow keys or Backspace change the field · Enter saves · "
     "S skips · C cannot judge · Esc leaves a text field"
 )
-LIMITS_PER_PROCESS = "The broker cannot be reached: limits on questions and sign-ins are counted per web process until it is back."
+LIMITS_PER_PROCESS = (
+    "Limits on questions and sign-ins are counted per web process, because no broker can be reached."
+)
+RATING_CHOICES = {("consensus", "none"): "no consensus exists"}
+"""Choices of the rating form that read differently from their stored values, by field and value."""
+
 
 CATEGORY_NAMES: dict[Category, str] = {category: category.value for category in Category}
 ARM_NAMES: dict[str, str] = {Arm.STEERED.value: "Steered", Arm.UNSTEERED.value: "Unsteered"}
@@ -73,7 +78,7 @@ ARM_CHOICES: list[tuple[str, str]] = [
     ("Steered", "steered"),
     ("Unsteered", "unsteered"),
 ]
-PROCESS_KINDS = {"worker": "worker", "web": "web page"}
+PROCESS_KINDS = {"worker": "worker", "evaluator": "evaluation worker", "web": "web page"}
 WORKER_STAGES = {
     "loading": "loading its model; questions wait until it is ready",
     "ready": "ready",
@@ -278,7 +283,10 @@ def too_often(limit: int, *, per: str) -> str:
 def may_identify(kinds: list[str], mask: str) -> str:
     """Say what identifiers a question may contain, that nothing is stored yet, and what masking does."""
     listed = " and ".join(part for part in (", ".join(kinds[:-1]), kinds[-1]) if part)
-    return f"This question may contain {listed}. Nothing is stored yet. Masking puts {mask} in place of each."
+    return (
+        f"This question may contain {listed}. Nothing is stored yet. Masking puts {mask} in place of each; it does "
+        "not find names, so remove them yourself."
+    )
 
 
 RUN_STATES = {

@@ -88,7 +88,8 @@ def _build_fields() -> list[Any]:
     fields: list[Any] = []
     for name, (label, info) in JUDGED.items():
         numbered = [
-            (f"{number} {choice.value}", choice.value) for number, choice in enumerate(CHOICES[name], start=1)
+            (f"{number} {wording.RATING_CHOICES.get((name, choice.value), choice.value)}", choice.value)
+            for number, choice in enumerate(CHOICES[name], start=1)
         ]
         fields.append(
             gr.Radio(numbered, label=label, info=info, elem_classes="medx-field", elem_id=f"medx-{name}")
