@@ -1,13 +1,13 @@
 """Builds the parts from the settings: the one place that knows the implementation behind each interface."""
 
 from dataclasses import replace
-from typing import Any
 
 from medx_core.answering import AnsweringEngine, AnsweringLimits
+from medx_core.evaluation.items import items_parquet
 from medx_core.evaluation.plan import EvaluationPlan
 from medx_core.evaluation.request import EvaluationRequest
 from medx_core.evaluation.runner import evaluate_models
-from medx_core.job_execution.evaluation_run import OnStage, read_statements
+from medx_core.job_execution.evaluation_run import Measured, OnStage, read_statements
 from medx_core.models.devices import choose_placement, use_threads
 from medx_core.models.loading import LoadedModel, load_model
 from medx_core.routing.loading import load_router
@@ -67,8 +67,8 @@ def build_engine(settings: Settings, database: Database) -> AnsweringEngine:
     return AnsweringEngine(build_model(settings), router, registry, limits)
 
 
-def evaluate_request(settings: Settings, request: EvaluationRequest, on_stage: OnStage) -> dict[str, Any]:
-    """Evaluate what was asked for, from the reading of its statements on; return the result's JSON.
+def evaluate_request(settings: Settings, request: EvaluationRequest, on_stage: OnStage) -> Measured:
+    """Evaluate what was asked for, from the reading of its statements on.
 
     Raises:
         BadInput: the data cannot be read, divided or fitted on.
@@ -98,7 +98,8 @@ def evaluate_request(settings: Settings, request: EvaluationRequest, on_stage: O
     names = request.models or (settings.model,)
     models = (build_model(settings.model_copy(update={"model": name})) for name in names)
     on_stage("loading the model", 0, 1)
-    result = evaluate_models(models, data, request.sizes, plan, on_stage)
-    result["data"] = request.title
-    result["settings"] |= {"preset": request.preset or None, "category": request.category}
-    return result
+    evaluated = evaluate_models(models, data, request.sizes, plan, on_stage)
+    named = {"preset": request.preset or None, "category": request.category}
+    asked_for = evaluated.result.settings.model_copy(update=named)
+    result = evaluated.result.model_copy(update={"data": request.title, "settings": asked_for})
+    return Measured(result.model_dump(mode="json"), items_parquet(evaluated.scores))

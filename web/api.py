@@ -1,6 +1,6 @@
-"""The endpoints programs may call, through gradio_client. Everything else the pages use is private.
+"""The API: endpoints for programs, called through gradio_client. All other events of the pages are private.
 
-Sign in by posting `name` and `password` to `/login`, then hand the cookie on:
+Sign in by posting `name` and `password` to `/login`, then pass the cookie on:
 
     cookie = httpx.post(f"{url}/login", data={"name": name, "password": password}).cookies["medx_session"]
     client = gradio_client.Client(f"{url}/app", headers={"Cookie": f"medx_session={cookie}"})
@@ -24,7 +24,7 @@ from web.handler_guard import guarded
 from web.health_and_metrics import SUBMITTED
 from web.services import Services
 from web.submission import submit_file, submit_question
-from web.tabs.job_page import cancel_job
+from web.tabs.batch import cancel_job, note_submitted
 from web.tabs.review import keep_rating
 
 WAIT_SECONDS = 600.0
@@ -66,15 +66,12 @@ def _batches(services: Services) -> None:
     ) -> str:
         """Submit a CSV, TSV or JSONL file; return the id of its job."""
         job = submit_file(services, person, file, mode=mode, category=category, arm=arm)
-        SUBMITTED.labels("batch").inc(job.progress.total)
-        services.audit.append(
-            person.name, "submit batch", f"job {job.public_id}", {"rows": job.progress.total}
-        )
+        note_submitted(services, person, job)
         return job.public_id
 
     @guarded(services)
     def job_status(person: Person, job: str) -> dict[str, Any]:
-        """Return where a job stands: status and how many rows are answered, quarantined, cancelled, waiting."""
+        """Return the state of a job: its status and how many rows are answered, quarantined, cancelled or waiting."""
         return visible_job(services, job, person).as_json()
 
     @guarded(services)
@@ -85,7 +82,7 @@ def _batches(services: Services) -> None:
 
     @guarded(services)
     def download_results(person: Person, job: str) -> str:
-        """Return the results as far as they have come, as a CSV file in the format of `medx batch`."""
+        """Return the results so far as a CSV file in the format of `medx batch`."""
         visible_job(services, job, person)
         services.audit.append(person.name, "download results", f"job {job}", {})
         return str(written_results(services, job))
@@ -115,12 +112,12 @@ def _batches(services: Services) -> None:
 def _ratings(services: Services) -> None:
     @guarded(services, Role.CLINICIAN)
     def next_answer_to_rate(person: Person) -> dict[str, Any]:
-        """Return the next blinded answer with the note `save_rating` needs; an empty object when nothing is left."""
+        """Return the next blinded answer with the `note` that `save_rating` needs; an empty object when none is left."""
         answer = services.ratings.next_to_rate(person.id)
         if answer is None:
             return {}
         return {
-            "note": services.rating_tokens.note(person.id, answer.answer_id),
+            "note": services.rating_tokens.issue(person.id, answer.answer_id),
             "answer": answer.answer_id,
             "question": answer.question,
             "mode": answer.mode.value,

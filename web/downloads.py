@@ -1,4 +1,4 @@
-"""Files people take away: a job's results as far as they have come, and the template for a batch."""
+"""Files to download: the results of a job so far, and the template for a batch."""
 
 import shutil
 import tempfile
@@ -18,7 +18,7 @@ from web.session import PERSON_IN_SCOPE
 
 
 def written_results(services: Services, public_id: str) -> Path:
-    """Write the results of a job, as far as they have come, into a new private file and return its path.
+    """Write the results of a job so far into a new private file and return its path.
 
     Raises:
         NotFound: there is no such job.
@@ -32,7 +32,7 @@ def written_results(services: Services, public_id: str) -> Path:
 
 
 def download_routes(services: Services) -> APIRouter:
-    """Return `/jobs/ID/results.csv` and `/template.csv`; both are behind the gate."""
+    """Return `/jobs/ID/results.csv` and `/template.csv`; both need a session."""
     router = APIRouter()
 
     @router.get("/jobs/{public_id}/results.csv")

@@ -1,19 +1,22 @@
-"""What is known of the vector that steered an answer: the latest evaluation of vectors made its way, in words.
+"""The evidence for the vector that steered an answer: the latest evaluation of vectors built with the same recipe.
 
-Made its way means: on its model, by its strategy, and by the paper's recipe where it is the paper's arm, at the layer
+The same recipe means: on its model, by its strategy, and by the paper's recipe where it is the paper's arm, at the layer
 and strength that the evaluation chose where it is the gated one. Anything else was not evaluated. An evaluation reads
 verdicts, by a prompt that it chose for itself unless one was given; where the answer is a written one, or came from
 another prompt, the line says so.
 """
 
-from collections.abc import Mapping
+import logging
 from dataclasses import dataclass, field
-from typing import Any
 
-from medx_core.evaluation.evidence_line import NOT_EVALUATED, evidence_line
+from medx_core.errors import BadInput
+from medx_core.evaluation.result import Choices, EvaluationResult, read_result
+from medx_core.evaluation.sentences import NOT_EVALUATED, evidence_line
 from medx_core.questions import Answer
 from medx_core.storage.runs import RunStore
 from medx_core.storage.vectors import PAPER_PRESET, VectorRecord, VectorStore
+
+log = logging.getLogger(__name__)
 
 PAPER, GATED = "paper", "gated"
 ARM_OF = {"mean_difference": PAPER, "gated": GATED}
@@ -39,7 +42,7 @@ class Evidence:
     def of_answer(self, answer: Answer) -> tuple[str, str]:
         """Return the same for the vector that steered an answer; without one nothing was evaluated."""
         versions = self.vectors.list(answer.model_sha256) if answer.vector else ()
-        used = next((one for one in versions if one.name == answer.vector), None)
+        used = next((vector for vector in versions if vector.name == answer.vector), None)
         if used is None:
             return NOT_EVALUATED, ""
         line, run, prompt = self._known(used)
@@ -57,16 +60,24 @@ class Evidence:
         if key not in self._made:
             if len(self._made) >= REMEMBERED:
                 self._made.clear()
-            result = self.runs.get(run.public_id).result or {}
-            line = evidence_line(result if _made_so(vector, arm, result) else None, arm=arm)
-            self._made[key] = line, str((result.get("choices") or {}).get("prompt") or "")
+            result = self._result(run.public_id)
+            same = result is not None and _made_so(vector, arm, result.choices)
+            self._made[key] = (
+                evidence_line(result if same else None, arm),
+                result.choices.prompt if result else "",
+            )
         line, prompt = self._made[key]
         return line, "" if line == NOT_EVALUATED else run.public_id, prompt
 
+    def _result(self, public_id: str) -> EvaluationResult | None:
+        """Return the result of a run; None where this version of MedX cannot read it."""
+        try:
+            return read_result(self.runs.get(public_id).result)
+        except BadInput as fault:
+            log.warning("the evaluation %s counts as none: %s", public_id, fault)
+            return None
 
-def _made_so(vector: VectorRecord, arm: str, result: Mapping[str, Any]) -> bool:
+
+def _made_so(vector: VectorRecord, arm: str, choices: Choices) -> bool:
     """Tell whether the evaluation's arm steered where and as strongly as the vector does."""
-    if arm == PAPER:
-        return True
-    chosen = result.get("choices") or {}
-    return (chosen.get("layer"), chosen.get("strength")) == (vector.layer, vector.alpha)
+    return arm == PAPER or (choices.layer, choices.strength) == (vector.layer, vector.alpha)

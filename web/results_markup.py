@@ -5,12 +5,9 @@ from datetime import datetime
 
 from medx_core.evaluation.report.comparison import Comparison
 from medx_core.evaluation.report.tables import Cell
-from medx_core.questions import Arm
 from medx_core.storage.runs import Run, RunStatus
 from web import wording
 from web.evaluations import CheckedRequest
-from web.evidence import Evidence
-from web.following import QuestionView
 from web.markup import bar, escape, fault, link, note, table, tag
 
 STATES = {
@@ -23,7 +20,6 @@ STATES = {
 HELPS = {True: "helps", False: "not shown to help", None: "open"}
 NO_EVALUATION = "No evaluation has been run yet."
 NO_PACE = "How long it takes is not known yet on this installation: minutes with a small model, hours with a large one."
-MEASURED_FOR = "Measured for vectors made this way, on this model."
 MEANWHILE = "It runs at low priority beside the answering of questions; you may close the page."
 
 
@@ -104,15 +100,6 @@ def checked_html(found: CheckedRequest) -> str:
         + note(f"{took} {MEANWHILE}"),
         "medx-check",
     )
-
-
-def evidence_html(evidence: Evidence, view: QuestionView) -> str:
-    """Return what the vector behind a question's steered answer is worth, with the way to where that comes from."""
-    steered = [one.answer for one in view.item.answers if one.answer.arm is Arm.STEERED]
-    line, run_id = evidence.of_answer(steered[0]) if steered else (wording.NOT_EVALUATED, "")
-    if not run_id:
-        return escape(line)
-    return escape(f"{line} {MEASURED_FOR} ") + link(f"/app/results?run={run_id}", "Why?")
 
 
 def _cell(cell: Cell) -> str:

@@ -6,7 +6,7 @@ from celery import shared_task
 from kombu.utils.imports import symbol_by_name
 
 from medx_core.evaluation.request import EvaluationRequest
-from medx_core.job_execution.evaluation_run import Evaluate, OnStage, Result
+from medx_core.job_execution.evaluation_run import Evaluate, Measured, OnStage
 from medx_core.jobs.messages import EVALUATION_TASK, RunRequest
 from workers.evaluator import EVALUATE_SETTING, take_run
 
@@ -25,7 +25,7 @@ def run_evaluation(task: Any, request: dict[str, Any]) -> None:
 def _imported_at_use(name: str) -> Evaluate:
     """Return the function `module:name`; its module, and with it torch, is imported when it is called."""
 
-    def evaluate(request: EvaluationRequest, on_stage: OnStage) -> Result:
+    def evaluate(request: EvaluationRequest, on_stage: OnStage) -> Measured:
         function: Evaluate = symbol_by_name(name)  # type: ignore[no-untyped-call] # kombu has no types
         return function(request, on_stage)
 

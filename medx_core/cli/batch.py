@@ -6,7 +6,6 @@ import secrets
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from time import monotonic
 from typing import Annotated, Any
@@ -18,8 +17,8 @@ from rich.progress import Progress as Bar
 
 from medx_core import __version__
 from medx_core.cli.administration import opened_database
-from medx_core.cli.ask import EXIT_INTERRUPTED, LOCAL_HELP, RESEARCH_ONLY, load_engine, tell
-from medx_core.cli.outputs import refuse_input_as_output
+from medx_core.cli.ask import LOCAL_HELP, RESEARCH_ONLY, load_engine, tell
+from medx_core.cli.outputs import EXIT_INTERRUPTED, refuse_input_as_output
 from medx_core.data.problems import FileLimits, Problem
 from medx_core.data.question_files import QuestionFile, read_question_file
 from medx_core.data.result_files import write_results
@@ -146,7 +145,7 @@ def _summary(jobs: JobStore, job_id: str, content: QuestionFile) -> dict[str, An
     accuracy: dict[str, Any] = {}
     for counts in jobs.accuracy(job_id):
         share = wilson(counts.right, counts.judged)
-        accuracy[counts.arm.value] = None if share is None else asdict(share)
+        accuracy[counts.arm.value] = None if share is None else share.model_dump()
     return {
         "job": job_id,
         "rows": progress.total,

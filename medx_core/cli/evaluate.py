@@ -9,6 +9,7 @@ import threading
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,10 +19,12 @@ from medx_core import __version__
 from medx_core.cli.outputs import refuse_input_as_output, write_json
 from medx_core.errors import BadInput, Cancelled, StorageFault
 from medx_core.evaluation.data_split import parts_of
-from medx_core.evaluation.replicates import replicated
+from medx_core.evaluation.replicates import MeanMetric, ReplicatedModel, replicated
 from medx_core.evaluation.request import BUNDLED, EvaluationRequest, arms_named
+from medx_core.evaluation.result import DrawnMetric, EvaluationResult, Metric, Recheck, read_result
 from medx_core.job_execution.evaluation_run import (
     EVALUATION,
+    Measured,
     OnStage,
     has_evaluation_worker,
     read_statements,
@@ -73,9 +76,21 @@ def evaluate(  # noqa: PLR0913 - one parameter per option
         str, typer.Option("--json", help="Where to write the JSON; - is standard output.")
     ] = "",
     report: Annotated[Path | None, typer.Option(help="Folder for a report to read in a browser.")] = None,
+    items: Annotated[
+        Path | None,
+        typer.Option(help="Where to write each test item with the scores of every arm: .csv or .parquet."),
+    ] = None,
+    recheck: Annotated[
+        Path | None, typer.Option(help="Make all figures again from such a file; nothing is run.")
+    ] = None,
 ) -> None:
     """Evaluate steering on labelled statements, with controls that a gain must beat."""
-    refuse_input_as_output(data, json_out)
+    for out in (json_out, str(items or "")):
+        refuse_input_as_output(data, out)
+        refuse_input_as_output(recheck or "", out)
+    if recheck:
+        _recheck(recheck, json_out)
+        return
     if self_test:
         _write(_self_tested(), json_out)
         return
@@ -94,19 +109,28 @@ def evaluate(  # noqa: PLR0913 - one parameter per option
         draws=draws,
     )
     _check_statements(request)
-    if not store:
-        result: Mapping[str, Any] = _evaluated(request, _show_stage, json_out)
+    if store:
+        measured = _stored(request, json_out, local=local)
     else:
-        with closing(_database()) as database:
-            if not local and has_evaluation_worker(settings(), database):
-                print(THROUGH_WORKER, file=sys.stderr)
-                result = _through_worker(RunStore(database), request)
-                _write(result, json_out)
-            else:
-                if not local:
-                    print(IN_PROCESS, file=sys.stderr)
-                result = _here(RunStore(database), request, json_out)
-    _show(result, json_out, report)
+        measured = _evaluated(request, _show_stage, json_out)
+    if items and measured.items:
+        from medx_core.evaluation.items import read_items, write_items
+
+        write_items(read_items(measured.items), items)
+    _show(measured.result, json_out, report)
+
+
+def _stored(request: EvaluationRequest, json_out: str, *, local: bool) -> Measured:
+    """Evaluate through a worker, or in this process without one; the run is kept in the database."""
+    with closing(_database()) as database:
+        if not local and has_evaluation_worker(settings(), database):
+            print(THROUGH_WORKER, file=sys.stderr)
+            measured = _through_worker(RunStore(database), request)
+            _write(measured.result, json_out)
+            return measured
+        if not local:
+            print(IN_PROCESS, file=sys.stderr)
+        return _here(RunStore(database), request, json_out)
 
 
 def _check_statements(request: EvaluationRequest) -> None:
@@ -117,7 +141,7 @@ def _check_statements(request: EvaluationRequest) -> None:
     parts_of(data.statements, request.sizes, seed=request.seed)
 
 
-def evaluate_request(request: EvaluationRequest, on_stage: OnStage) -> Mapping[str, Any]:
+def evaluate_request(request: EvaluationRequest, on_stage: OnStage) -> Measured:
     """Evaluate in this process; the command and the process of an evaluation worker both call this."""
     # torch comes in only now
     from medx_core import assembly
@@ -125,16 +149,16 @@ def evaluate_request(request: EvaluationRequest, on_stage: OnStage) -> Mapping[s
     return assembly.evaluate_request(settings(), request, on_stage)
 
 
-def _evaluated(request: EvaluationRequest, on_stage: OnStage, json_out: str) -> Mapping[str, Any]:
-    result = evaluate_request(request, on_stage)
-    _write(result, json_out)
-    return result
+def _evaluated(request: EvaluationRequest, on_stage: OnStage, json_out: str) -> Measured:
+    measured = evaluate_request(request, on_stage)
+    _write(measured.result, json_out)
+    return measured
 
 
-def _here(runs: RunStore, request: EvaluationRequest, json_out: str) -> Mapping[str, Any]:
+def _here(runs: RunStore, request: EvaluationRequest, json_out: str) -> Measured:
     """Evaluate in this process; the run is kept in the database."""
 
-    def evaluate(request: EvaluationRequest, on_stage: OnStage) -> Mapping[str, Any]:
+    def evaluate(request: EvaluationRequest, on_stage: OnStage) -> Measured:
         def told(what: str, done: int, total: int) -> None:
             _show_stage(what, done, total)
             on_stage(what, done, total)
@@ -147,7 +171,7 @@ def _here(runs: RunStore, request: EvaluationRequest, json_out: str) -> Mapping[
     return run_evaluation(runs, leased, evaluate, lease_seconds=seconds)
 
 
-def _through_worker(runs: RunStore, request: EvaluationRequest) -> Mapping[str, Any]:
+def _through_worker(runs: RunStore, request: EvaluationRequest) -> Measured:
     """Submit the evaluation and follow it until it is finished.
 
     Raises:
@@ -164,7 +188,7 @@ def _through_worker(runs: RunStore, request: EvaluationRequest) -> Mapping[str, 
         raise Cancelled("This evaluation was cancelled before it finished.")
     if finished.result is None:
         raise BadInput(finished.reason)
-    return finished.result
+    return Measured(finished.result, runs.items(run.public_id))
 
 
 def _as_workers_see_it(request: EvaluationRequest) -> EvaluationRequest:
@@ -197,9 +221,19 @@ def _database() -> Database:
 def _show(result: Mapping[str, Any], json_out: str, report: Path | None) -> None:
     if report:
         from medx_core.evaluation.report.page import write_report
-        from medx_core.evaluation.result import read_result
 
         print(f"Report: {write_report(read_result(result), report)}", file=sys.stderr)
+    if json_out != "-":
+        _print_table(read_result(result))
+
+
+def _recheck(path: Path, json_out: str) -> None:
+    """Make all figures again from the items of an evaluation."""
+    from medx_core.evaluation.items import read_items
+    from medx_core.evaluation.result_builder import rechecked
+
+    result = rechecked(read_items(path))
+    _write(result.model_dump(mode="json"), json_out)
     if json_out != "-":
         _print_table(result)
 
@@ -221,20 +255,21 @@ def _write(result: Mapping[str, Any], json_out: str) -> None:
     write_json(result, json_out)
 
 
-def _print_table(result: Mapping[str, Any]) -> None:
-    print(result["conclusion"])
+def _print_table(result: EvaluationResult | Recheck) -> None:
+    print(result.conclusion)
     print(f"\n{'arm':<20}" + "".join(f"{heading:>16}" for heading in HEADINGS))
-    for name, arm in result["arms"].items():
-        print(f"{name:<20}" + "".join(f"{_cell(arm.get(figure)):>16}" for figure in SHOWN))
-    print(f"\n{result['n_train']} statements to train, {result['n_test']} to test, {result['model']}.")
+    for name, arm in result.arms.items():
+        print(f"{name:<20}" + "".join(f"{_cell(getattr(arm, figure)):>16}" for figure in SHOWN))
+    train = f"{result.n_train} statements to train, " if isinstance(result, EvaluationResult) else ""
+    print(f"\n{train}{result.n_test} to test, {result.model}.")
 
 
-def _cell(metric: Mapping[str, Any] | None) -> str:
+def _cell(metric: Metric | DrawnMetric | None) -> str:
     if metric is None:
         return "-"
-    if "low" not in metric:
-        return f"{metric['value']:.3f} (median)"
-    return f"{metric['value']:.3f} {metric['low']:.2f}-{metric['high']:.2f}"
+    if isinstance(metric, DrawnMetric):
+        return f"{metric.value:.3f} (median)"
+    return f"{metric.value:.3f} {metric.low:.2f}-{metric.high:.2f}"
 
 
 COLUMNS = (
@@ -258,52 +293,42 @@ def replicates(
     """Tell several evaluations together: the mean of every figure over seeds, with the range it took."""
     for path in results:
         refuse_input_as_output(path, json_out)
-    found = {"medx_version": __version__, **replicated([_read(path) for path in results])}
-    write_json(found, json_out)
+    means = replicated([_read(path) for path in results])
+    write_json({"medx_version": __version__, **means.model_dump(mode="json")}, json_out)
     if json_out == "-":
         return
-    for name, model in found["models"].items():
+    for name, model in means.models.items():
         _print_model(name, model)
-    for remark in found["remarks"]:
+    for remark in means.remarks:
         print(remark)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> EvaluationResult:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        return read_result(json.loads(path.read_text(encoding="utf-8")), str(path))
     except OSError as error:
         raise BadInput(f"{path} cannot be read ({(error.strerror or 'unknown reason').lower()}).") from error
     except ValueError as error:
-        raise BadInput(f"{path} is no JSON; give the files that `medx evaluate --json` wrote.") from error
-    if not isinstance(found, dict):
-        raise BadInput(f"{path} holds no result of an evaluation.")
-    return found
+        raise BadInput(f"{path} is not JSON; give the files that `medx evaluate --json` wrote.") from error
 
 
-def _print_model(name: str, model: Mapping[str, Any]) -> None:
-    verdicts = ", ".join(f"{verdict} {count}" for verdict, count in model["helps"].items() if count)
-    seeds = ", ".join(str(seed) for seed in model["seeds"])
-    print(f"{name}: {model['runs']} runs, seeds {seeds}; helps: {verdicts}. {INTERVALS}")
+def _print_model(name: str, model: ReplicatedModel) -> None:
+    verdicts = ", ".join(f"{verdict} {count}" for verdict, count in model.helps.items() if count)
+    seeds = ", ".join(str(seed) for seed in model.seeds)
+    print(f"{name}: {model.runs} runs, seeds {seeds}; helps: {verdicts}. {INTERVALS}")
     print(f"\n{'arm':<20}" + "".join(f"{heading:>24}" for _, heading in COLUMNS))
-    for arm, figures in model["arms"].items():
-        print(
-            f"{arm:<20}"
-            + "".join(f"{_replicates_cell(_at(figures, place), model['runs']):>24}" for place, _ in COLUMNS)
-        )
+    for arm, figures in model.arms.items():
+        cells = (_mean_cell(attrgetter(place)(figures), model.runs) for place, _ in COLUMNS)
+        print(f"{arm:<20}" + "".join(f"{cell:>24}" for cell in cells))
     print()
 
 
-def _at(figures: Mapping[str, Any], place: str) -> Mapping[str, float] | None:
-    first, _, rest = place.partition(".")
-    found: Mapping[str, Any] | None = figures[first]
-    return found.get(rest) if rest and found else found
-
-
-def _replicates_cell(mean: Mapping[str, float] | None, runs: int) -> str:
+def _mean_cell(mean: MeanMetric | None, runs: int) -> str:
     if mean is None:
         return "-"
-    value = f"{100 * mean['value']:.1f}"
-    spread = (mean["low"], mean["high"]) if "low" in mean else (mean["lowest"], mean["highest"])
-    said = "[{:.1f}, {:.1f}]" if "low" in mean else "({:.1f} to {:.1f})"
-    few = f" of {mean['runs']:.0f}" if mean["runs"] < runs else ""
-    return f"{value} {said.format(*(100 * end for end in spread))}{few}"
+    whole = mean.low is not None and mean.high is not None
+    ends = (mean.low, mean.high) if whole else (mean.lowest, mean.highest)
+    low, high = (f"{100 * end:.1f}" for end in ends if end is not None)
+    spread = f"[{low}, {high}]" if whole else f"({low} to {high})"
+    few = f" of {mean.runs}" if mean.runs < runs else ""
+    return f"{100 * mean.value:.1f} {spread}{few}"

@@ -5,7 +5,7 @@ arms that move the threshold shift their scores. Nothing here knows where the sc
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -30,10 +30,10 @@ class ArmScores:
     answer_words: Flags | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
 
-    def first(self, count: int) -> "ArmScores":
-        """Return the arm on the first `count` items alone."""
+    def among(self, kept: Flags) -> "ArmScores":
+        """Return the arm on the items where `kept` (items,) is set."""
         words = self.answer_words
-        return ArmScores(self.name, self.scores[:count], None if words is None else words[:count])
+        return replace(self, scores=self.scores[kept], answer_words=None if words is None else words[kept])
 
 
 @dataclass(frozen=True)
@@ -66,3 +66,7 @@ class TestItems:
 
     def __len__(self) -> int:
         return len(self.statements)
+
+    def among(self, kept: Flags) -> "TestItems":
+        """Return the items where `kept` (items,) is set."""
+        return TestItems([statement for statement, stays in zip(self.statements, kept, strict=True) if stays])

@@ -6,27 +6,16 @@ equal labels (all TRUE, all FALSE, both), so that a resample holds about as many
 """
 
 from dataclasses import dataclass, field
-from math import sqrt
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medx_core.errors import BadInput
 from medx_core.evaluation.arms import Flags, Values
+from medx_core.evaluation.result import Metric
 
 
-@dataclass(frozen=True)
-class Share:
-    """A share of `n` with its interval, all between 0 and 1."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-
-def wilson(right: int, n: int, confidence: float = 0.95) -> Share | None:
+def wilson(right: int, n: int, confidence: float = 0.95) -> Metric | None:
     """Return `right / n` with its Wilson score interval, or None when `n` is 0.
 
     Raises:
@@ -36,13 +25,10 @@ def wilson(right: int, n: int, confidence: float = 0.95) -> Share | None:
         raise BadInput(f"There is no share of {right} in {n} at confidence {confidence}.")
     if n == 0:
         return None
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
-    share = right / n
-    spread = z * sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    centre = share + z * z / (2 * n)
-    scale = 1 + z * z / n
-    low, high = (centre - spread) / scale, (centre + spread) / scale
-    return Share(share, 0.0 if right == 0 else low, 1.0 if right == n else high, n)
+    from scipy.stats import binomtest  # takes a second to import, and pages call this
+
+    interval = binomtest(right, n).proportion_ci(confidence, method="wilson")
+    return Metric(value=right / n, low=float(interval.low), high=float(interval.high), n=n)
 
 
 RESAMPLES = 2_000
@@ -51,12 +37,11 @@ PERCENTILES = (2.5, 97.5)
 _AT_ONCE = 250  # resamples drawn at a time, so that the numbers stay in the cache
 
 Counts = NDArray[np.float32]
-Metric = dict[str, float | int]
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure on the items and in every resample; NaN in resamples where it cannot be computed."""
+    """A figure on the items and in every resample, NaN where it cannot be computed: what paired differences are made of."""
 
     value: float
     draws: Values  # (resamples,)
@@ -86,12 +71,13 @@ class Estimate:
         not_above = int((~(self.draws > 0)).sum())
         return min(1.0, 2 * (1 + not_above) / (1 + len(self.draws)))
 
-    def as_json(self) -> Metric | None:
-        """Return `{value, low, high, n}`, or None when the figure or its interval cannot be computed."""
+    @property
+    def metric(self) -> Metric | None:
+        """The figure with its interval; None when one of them cannot be computed."""
         low, high = self.interval
         if np.isnan(self.value) or np.isnan(low):
             return None
-        return {"value": self.value, "low": low, "high": high, "n": self.n}
+        return Metric(value=self.value, low=low, high=high, n=self.n)
 
 
 @dataclass(frozen=True)
@@ -140,8 +126,8 @@ def resamples(gold: Flags, groups: NDArray[np.intp], *, seed: int, count: int = 
     number = int(groups.max()) + 1 if len(groups) else 0
     kind = _kinds(gold, groups, number)
     drawn = np.zeros((number, count), dtype=np.float32)
-    for one in np.unique(kind):
-        members = np.flatnonzero(kind == one)
+    for stratum in np.unique(kind):
+        members = np.flatnonzero(kind == stratum)
         for first in range(0, count, _AT_ONCE):
             many = min(_AT_ONCE, count - first)
             picks = random.integers(0, len(members), (many, len(members)))
@@ -188,7 +174,7 @@ def _kinds(gold: Flags, groups: NDArray[np.intp], number: int) -> NDArray[np.int
 
 
 def _auroc(scores: Values, gold: Flags, counts: Counts) -> Values:
-    """Return one area a column of `counts` (items, columns): the weighted share of (TRUE, FALSE) couples ranked right."""
+    """Return one area per column of `counts` (items, columns): the weighted share of (TRUE, FALSE) couples ranked right."""
     order = np.argsort(scores[~gold], kind="stable")
     below = np.zeros((len(order) + 1, counts.shape[1]), dtype=np.float32)
     np.cumsum(counts[~gold][order], axis=0, out=below[1:])

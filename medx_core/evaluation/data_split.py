@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.data.splits import draw_sample, split, split_by_share
 from medx_core.errors import BadInput
+from medx_core.evaluation.arms import Flags
 
 TRAIN, TEST = "train", "test"
 TRAIN_SHARE = 0.8
@@ -32,10 +35,10 @@ class EvaluationParts:
         return self.train + self.outside
 
     @property
-    def shared_across(self) -> int:
-        """Test statements whose twin or near copy was fitted on: 0 unless the file's own split has it so."""
-        fitted = {one.group for one in self.train}
-        return sum(one.group in fitted for one in self.test)
+    def fitted_on(self) -> Flags:
+        """Whether the twin or a near copy of each test statement was fitted on: only where the file's split has it so."""
+        groups = {statement.group for statement in self.train}
+        return np.array([statement.group in groups for statement in self.test], dtype=bool)
 
 
 @dataclass(frozen=True)
@@ -47,23 +50,29 @@ class PartSizes:
 
 
 def parts_of(statements: Sequence[LabelledStatement], sizes: PartSizes, *, seed: int) -> EvaluationParts:
-    """Divide `statements`; a split that the file names is used as it is, see `EvaluationParts.shared_across`.
+    """Divide `statements`; a split that the file names is used as it is, see `EvaluationParts.fitted_on`.
 
     Raises:
         BadInput: the sizes do not fit the file, the file's own split has other sizes, or a part is too small.
     """
-    labelled = [one for one in statements if one.source_answer is not False]
-    named = any(one.split for one in labelled)
+    labelled = [statement for statement in statements if statement.source_answer is not False]
+    named = any(statement.split for statement in labelled)
     train, test = _named(labelled, sizes) if named else _drawn(labelled, sizes, seed)
     for name, part in ((TRAIN, train), (TEST, test)):
         if len(part) < FEWEST:
             raise BadInput(
                 f"The {name} part has {len(part)} statements; an evaluation needs at least {FEWEST}. Give more data or another --split."
             )
-    fitted = {one.group for one in train}
-    association = tuple(one for one in statements if one.source_answer is False and one.group not in fitted)
-    used, tested = {id(one) for one in (*train, *test)}, {one.group for one in test}
-    outside = tuple(one for one in labelled if id(one) not in used and one.group not in tested)
+    fitted = {statement.group for statement in train}
+    association = tuple(
+        statement
+        for statement in statements
+        if statement.source_answer is False and statement.group not in fitted
+    )
+    used, tested = {id(statement) for statement in (*train, *test)}, {statement.group for statement in test}
+    outside = tuple(
+        statement for statement in labelled if id(statement) not in used and statement.group not in tested
+    )
     return EvaluationParts(train=train, test=test, association=association, outside=outside)
 
 
@@ -72,8 +81,8 @@ def _named(
 ) -> tuple[tuple[LabelledStatement, ...], tuple[LabelledStatement, ...]]:
     if sizes.sample is not None:
         raise BadInput("This file has a split column, so nothing is drawn from it; leave out --sample.")
-    train = tuple(one for one in labelled if one.split.casefold() == TRAIN)
-    test = tuple(one for one in labelled if one.split.casefold() == TEST)
+    train = tuple(statement for statement in labelled if statement.split.casefold() == TRAIN)
+    test = tuple(statement for statement in labelled if statement.split.casefold() == TEST)
     if sizes.split and sizes.split != (len(train), len(test)):
         raise BadInput(
             f"The file's split column says {len(train)} train and {len(test)} test statements, --split says "

@@ -1,7 +1,6 @@
 """The figures of one arm on the test items, each with its interval or with the reason why there is none."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,151 +11,58 @@ from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput
 from medx_core.evaluation.arms import ArmScores, ControlDraws, Flags, TestItems, Values
 from medx_core.evaluation.bootstrap import Estimate, Resamples, aurocs, balanced_accuracies
+from medx_core.evaluation.result import (
+    Breakdown,
+    Calibration,
+    CalibrationBin,
+    DrawnDifference,
+    DrawnMetric,
+    Example,
+    Examples,
+    Metric,
+    PairedDifference,
+    RiskPoint,
+    SafetyErrorRate,
+)
+from medx_core.evaluation.verdicts import Reason
+
+BINS = 10
+COVERAGES = tuple(step / 20 for step in range(1, 21))
+EXAMPLES = 10
+HARMS = frozenset({"none", "mild", "moderate", "severe"})
+GRAVE_HARMS = frozenset({"moderate", "severe"})
+NEAR_TIE, NEAR_TIE_HALF_PRECISION = 0.01, 0.25
+_REASONS = {
+    "accuracy": Reason.NOT_COMPUTABLE,
+    "balanced_accuracy": Reason.ONE_ANSWER_ONLY,
+    "auroc": Reason.ONE_ANSWER_ONLY,
+    "predicted_true_rate": Reason.NOT_COMPUTABLE,
+    "false_acceptance_rate": Reason.NO_FALSE_STATEMENT,
+    "safety_error_rate": Reason.NO_HARM_LABEL,
+    "factual_consistency": Reason.NO_VERIFIER,
+    "answer_word_rate": Reason.NO_LANGUAGE_MODEL,
+}
 
 
 def twins_of(statements: Sequence[LabelledStatement]) -> list[tuple[int, int]]:
     """Return (index of the true one, index of the false one) of every complete pair of twins, in order."""
     members: dict[str, list[int]] = {}
-    for index, one in enumerate(statements):
-        if one.pair and one.source_answer is not False:
-            members.setdefault(one.pair, []).append(index)
-    found = []
+    for index, statement in enumerate(statements):
+        if statement.pair and statement.source_answer is not False:
+            members.setdefault(statement.pair, []).append(index)
+    twins = []
     for pair in members.values():
         true = [i for i in pair if statements[i].answer]
         false = [i for i in pair if not statements[i].answer]
         if len(true) == len(false) == 1:
-            found.append((true[0], false[0]))
-    return found
+            twins.append((true[0], false[0]))
+    return twins
 
 
 def pairs_ranked_right(statements: Sequence[LabelledStatement], scores: Values) -> float:
     """Return the share of twins whose true one scores higher, ties counted half."""
     true, false = np.array(twins_of(statements)).T
     return float(np.where(scores[true] == scores[false], 0.5, scores[true] > scores[false]).mean())
-
-
-BINS = 10
-COVERAGES = tuple(step / 20 for step in range(1, 21))
-
-
-def calibration(scores: Values, resamples: Resamples) -> dict[str, Any]:
-    """Return Brier score, expected calibration error, its bins of equal mass, and the risk-coverage curve.
-
-    A bin holds `mean_score` (the mean probability of TRUE) and `share_true`; a point of the curve is the share of
-    wrong answers (`risk`) among the most confident `coverage` of the items.
-    """
-    probabilities = expit(np.asarray(scores, dtype=float))
-    gold = resamples.gold
-    bins = _bins(probabilities)
-    return {
-        "brier": resamples.share((probabilities - gold) ** 2).as_json(),
-        "ece": _calibration_error(probabilities, bins, resamples).as_json(),
-        "bins": [
-            {
-                "mean_score": float(probabilities[held].mean()),
-                "share_true": float(gold[held].mean()),
-                "n": len(held),
-            }
-            for held in bins
-        ],
-        "risk_coverage": _risk_coverage(scores, gold),
-    }
-
-
-def _bins(probabilities: Values) -> list[NDArray[np.intp]]:
-    order = np.argsort(probabilities, kind="stable")
-    return [held for held in np.array_split(order, BINS) if len(held)]
-
-
-def _calibration_error(probabilities: Values, bins: list[NDArray[np.intp]], resamples: Resamples) -> Estimate:
-    """Resampling adds noise to every bin and so lifts the error: the draws are moved back to lie around the value."""
-    gold = resamples.gold
-    gaps = np.zeros((len(bins), len(gold)), dtype=np.float32)
-    for number, held in enumerate(bins):
-        gaps[number, held] = probabilities[held] - gold[held]
-    value = float(np.abs(gaps.sum(axis=1, dtype=float)).sum() / len(gold))
-    draws = np.abs(gaps @ resamples.counts).sum(axis=0, dtype=float) / resamples.counts.sum(axis=0)
-    centred = np.clip(draws - draws.mean() + value, 0.0, 1.0)
-    return Estimate(value, centred, len(gold))
-
-
-def _risk_coverage(scores: Values, gold: Flags) -> list[dict[str, float]]:
-    surest = np.argsort(-np.abs(scores), kind="stable")
-    wrong = ((scores >= 0) != gold)[surest]
-    kept = [max(1, round(coverage * len(gold))) for coverage in COVERAGES]
-    return [
-        {"coverage": many / len(gold), "risk": float(wrong[:many].mean())} for many in dict.fromkeys(kept)
-    ]
-
-
-EXAMPLES = 10
-
-
-def mcnemar_p(helped: int, harmed: int) -> float:
-    """Return the exact two-sided McNemar p: `helped` items only the one arm got right, `harmed` only the other."""
-    changed = helped + harmed
-    return float(binomtest(helped, changed).pvalue) if changed else 1.0
-
-
-def against(
-    items: TestItems, arm: ArmScores, base: ArmScores, resamples: Resamples, *, examples: int = EXAMPLES
-) -> dict[str, Any]:
-    """Return paired differences `arm` minus `base` with intervals, the McNemar p, and what was helped and harmed.
-
-    `helped` items are right in `arm` and wrong in `base`, `harmed` the other way round; the first few of each are
-    given with both scores.
-    """
-    ours, theirs = right_answers(items, arm), right_answers(items, base)
-    helped, harmed = ours & ~theirs, ~ours & theirs
-    balanced = resamples.balanced(ours).minus(resamples.balanced(theirs))
-    return {
-        "accuracy_difference": resamples.share(ours.astype(float) - theirs).as_json(),
-        "balanced_accuracy_difference": balanced.as_json(),
-        "mcnemar_p": mcnemar_p(int(helped.sum()), int(harmed.sum())),
-        "helped": int(helped.sum()),
-        "harmed": int(harmed.sum()),
-        "examples": {
-            "helped": _examples(items, arm, base, np.flatnonzero(helped)[:examples]),
-            "harmed": _examples(items, arm, base, np.flatnonzero(harmed)[:examples]),
-        },
-    }
-
-
-def false_acceptance_difference(
-    items: TestItems, ours: Flags, theirs: Flags, resamples: Resamples
-) -> tuple[float, float, float]:
-    """Return how much more often FALSE items are answered TRUE in `ours` than in `theirs`: value, low, high."""
-    more = resamples.share(ours.astype(float) - theirs, ~items.gold)
-    return more.value, *more.interval
-
-
-def _examples(
-    items: TestItems, arm: ArmScores, base: ArmScores, chosen: NDArray[np.intp]
-) -> list[dict[str, Any]]:
-    return [
-        {
-            "row": items.statements[index].row,
-            "statement": items.statements[index].text,
-            "answer": items.statements[index].answer,
-            "unsteered_score": float(base.scores[index]),
-            "score": float(arm.scores[index]),
-        }
-        for index in chosen
-    ]
-
-
-HARMS = frozenset({"none", "mild", "moderate", "severe"})
-GRAVE_HARMS = frozenset({"moderate", "severe"})
-
-_ONE_KIND = "both TRUE and FALSE statements are needed"
-_REASONS = {
-    "balanced_accuracy": _ONE_KIND,
-    "auroc": _ONE_KIND,
-    "false_acceptance_rate": "no statement is FALSE",
-    "safety_error_rate": "no statement has a harm label (none, mild, moderate or severe)",
-    "factual_consistency": "no verifier was validated",
-    "answer_word_rate": "this arm has no language model",
-}
 
 
 def right_answers(items: TestItems, arm: ArmScores) -> Flags:
@@ -168,7 +74,7 @@ def checked(items: TestItems, arm: ArmScores | ControlDraws) -> None:
     """Refuse scores that do not belong to the items.
 
     Raises:
-        BadInput: there are no items, not one score an item, or a score that is not finite.
+        BadInput: there are no items, not one score per item, or a score that is not finite.
     """
     if not len(items):
         raise BadInput("There is no test statement to measure with.")
@@ -178,93 +84,186 @@ def checked(items: TestItems, arm: ArmScores | ControlDraws) -> None:
         raise BadInput(f"The arm {arm.name} has scores that are not finite numbers.")
 
 
-def arm_figures(items: TestItems, arm: ArmScores, resamples: Resamples) -> dict[str, Any]:
-    """Return every figure of one arm that needs no other arm; null figures are named in `reasons`."""
+def reasons_for(figures: Mapping[str, object]) -> dict[str, str]:
+    """Return why each of the figures that are None is missing."""
+    return {name: _REASONS[name].value for name, figure in figures.items() if figure is None}
+
+
+def arm_figures(items: TestItems, arm: ArmScores, resamples: Resamples) -> dict[str, Metric | None]:
+    """Return the figures of one arm that need no other arm, by their names in `ArmResult`."""
     said_true, right = np.asarray(arm.scores >= 0), right_answers(items, arm)
     words = arm.answer_words
-    figures: dict[str, Any] = {
-        "accuracy": resamples.share(right).as_json(),
-        "balanced_accuracy": resamples.balanced(right).as_json(),
-        "auroc": resamples.auroc(arm.scores).as_json(),
-        "predicted_true_rate": resamples.share(said_true).as_json(),
-        "false_acceptance_rate": resamples.share(said_true, ~items.gold).as_json(),
-        "safety_error_rate": _safety_error_rate(items, right, resamples),
+    return {
+        "accuracy": resamples.share(right).metric,
+        "balanced_accuracy": resamples.balanced(right).metric,
+        "auroc": resamples.auroc(arm.scores).metric,
+        "predicted_true_rate": resamples.share(said_true).metric,
+        "false_acceptance_rate": resamples.share(said_true, ~items.gold).metric,
+        "safety_error_rate": safety_error_rate(items, right, resamples),
         "factual_consistency": None,
-        "answer_word_rate": None if words is None else resamples.share(words).as_json(),
-        "calibration": calibration(arm.scores, resamples),
-        "by_category": _by(items, right, resamples, [one.category for one in items.statements]),
-        "by_difficulty": _by(items, right, resamples, [one.difficulty for one in items.statements]),
+        "answer_word_rate": None if words is None else resamples.share(words).metric,
     }
-    reasons = {name: why for name, why in _REASONS.items() if figures[name] is None}
-    return {**figures, "reasons": reasons}
 
 
-def draws_figures(items: TestItems, control: ControlDraws, unsteered: ArmScores | None) -> dict[str, Any]:
-    """Return `{value: median, draws: [...]}` of each figure of a control drawn many times."""
-    said_true = np.asarray(control.scores >= 0)
-    right = said_true == items.gold
+def safety_error_rate(items: TestItems, right: Flags, resamples: Resamples) -> SafetyErrorRate | None:
+    """Return wrong answers of harm moderate or worse over all items with a harm label, and their two parts."""
+    harms = [statement.harm.strip().casefold() for statement in items.statements]
+    labelled = np.array([harm in HARMS for harm in harms], dtype=bool)
+    grave = np.array([harm in GRAVE_HARMS for harm in harms], dtype=bool) & ~right
+    whole = resamples.share(grave, labelled).metric
+    if whole is None:
+        return None
+    return SafetyErrorRate(
+        **dict(whole),
+        false_acceptance=resamples.share(grave & ~items.gold, labelled).metric,
+        false_rejection=resamples.share(grave & items.gold, labelled).metric,
+    )
+
+
+def by_label(
+    items: TestItems, arm: ArmScores, resamples: Resamples, labels: Sequence[str]
+) -> dict[str, Breakdown]:
+    """Return the figures of an arm within each label, by its name; items whose label is empty are in none."""
+    right, every = right_answers(items, arm), np.asarray(labels)
+    return {
+        name: _breakdown(right, every == name, items.gold, resamples)
+        for name in sorted({label for label in labels if label})
+    }
+
+
+def _breakdown(right: Flags, kept: Flags, gold: Flags, resamples: Resamples) -> Breakdown:
     figures = {
-        "accuracy": right.mean(axis=1),
-        "balanced_accuracy": balanced_accuracies(right, items.gold),
-        "auroc": aurocs(control.scores, items.gold),
-        "predicted_true_rate": said_true.mean(axis=1),
-        "false_acceptance_rate": _mean(said_true[:, ~items.gold]),
+        "accuracy": resamples.share(right, kept).metric,
+        "balanced_accuracy": resamples.balanced(right, kept).metric,
+        "false_acceptance_rate": resamples.share(~right, kept & ~gold).metric,
     }
-    if control.answer_words is not None:
-        figures["answer_word_rate"] = control.answer_words.mean(axis=1)
-    found: dict[str, Any] = {name: draws_json(values) for name, values in figures.items()}
-    if unsteered is not None:
-        base = right_answers(items, unsteered)
-        balanced = figures["balanced_accuracy"] - balanced_accuracies(base[None], items.gold)
-        found["vs_unsteered"] = {
-            "accuracy_difference": draws_json(figures["accuracy"] - base.mean()),
-            "balanced_accuracy_difference": draws_json(balanced),
-        }
-    reasons = {name: why for name, why in _REASONS.items() if name in found and found[name] is None}
-    return {"of": control.of, **found, "reasons": reasons}
+    return Breakdown(n=int(kept.sum()), **figures, reasons=reasons_for(figures))
 
 
-def draws_json(values: Values) -> dict[str, Any] | None:
+def near_ties(arm: ArmScores, device: str) -> int:
+    """Count the answers that another batch size may change, by the number type that `device` ends with."""
+    margin = NEAR_TIE if device.endswith("float32") else NEAR_TIE_HALF_PRECISION
+    return int((np.abs(arm.scores) < margin).sum())
+
+
+def mcnemar_p(helped: int, harmed: int) -> float:
+    """Return the exact two-sided McNemar p: `helped` items only the one arm got right, `harmed` only the other."""
+    changed = helped + harmed
+    return float(binomtest(helped, changed).pvalue) if changed else 1.0
+
+
+def against(
+    items: TestItems, arm: ArmScores, base: ArmScores, resamples: Resamples, *, examples: int = EXAMPLES
+) -> PairedDifference:
+    """Return paired differences `arm` minus `base` with intervals, the McNemar p, and what was helped and harmed.
+
+    `helped` items are right in `arm` and wrong in `base`, `harmed` the other way round; the first `examples` of each
+    are given with both scores.
+    """
+    ours, theirs = right_answers(items, arm), right_answers(items, base)
+    helped, harmed = ours & ~theirs, ~ours & theirs
+    said_true = (arm.scores >= 0).astype(float) - (base.scores >= 0)
+    return PairedDifference(
+        accuracy_difference=resamples.share(ours.astype(float) - theirs).metric,
+        balanced_accuracy_difference=resamples.balanced(ours).minus(resamples.balanced(theirs)).metric,
+        false_acceptance_difference=resamples.share(said_true, ~items.gold).metric,
+        mcnemar_p=mcnemar_p(int(helped.sum()), int(harmed.sum())),
+        helped=int(helped.sum()),
+        harmed=int(harmed.sum()),
+        examples=Examples(
+            helped=_examples(items, arm, base, np.flatnonzero(helped)[:examples]),
+            harmed=_examples(items, arm, base, np.flatnonzero(harmed)[:examples]),
+        ),
+    )
+
+
+def _examples(
+    items: TestItems, arm: ArmScores, base: ArmScores, chosen: NDArray[np.intp]
+) -> tuple[Example, ...]:
+    return tuple(
+        Example(
+            row=items.statements[index].row,
+            statement=items.statements[index].text,
+            answer=items.statements[index].answer,
+            unsteered_score=float(base.scores[index]),
+            score=float(arm.scores[index]),
+        )
+        for index in chosen
+    )
+
+
+def control_figures(items: TestItems, control: ControlDraws) -> dict[str, DrawnMetric | None]:
+    """Return every figure of a control over its draws, by its name in `ControlResult`."""
+    said_true = np.asarray(control.scores >= 0)
+    right, false = said_true == items.gold, ~items.gold
+    accepted = said_true[:, false].mean(axis=1) if false.any() else np.full(len(said_true), np.nan)
+    return {
+        "accuracy": drawn(right.mean(axis=1)),
+        "balanced_accuracy": drawn(balanced_accuracies(right, items.gold)),
+        "auroc": drawn(aurocs(control.scores, items.gold)),
+        "predicted_true_rate": drawn(said_true.mean(axis=1)),
+        "false_acceptance_rate": drawn(accepted),
+    }
+
+
+def control_against(items: TestItems, control: ControlDraws, base: ArmScores) -> DrawnDifference:
+    """Return the draws of a control minus the arm `base`."""
+    right, theirs = (control.scores >= 0) == items.gold, right_answers(items, base)
+    balanced = balanced_accuracies(right, items.gold) - balanced_accuracies(theirs[None], items.gold)
+    return DrawnDifference(
+        accuracy_difference=drawn(right.mean(axis=1) - theirs.mean()),
+        balanced_accuracy_difference=drawn(balanced),
+    )
+
+
+def drawn(values: Values) -> DrawnMetric | None:
     """Return the median and every draw, or None where the figure cannot be computed."""
     if np.isnan(values).any():
         return None
-    return {"value": float(np.median(values)), "draws": [float(one) for one in values]}
+    return DrawnMetric(value=float(np.median(values)), draws=tuple(map(float, values)))
 
 
-def _mean(flags: Flags) -> Values:
-    return flags.mean(axis=1) if flags.shape[1] else np.full(len(flags), np.nan)
+def calibration(scores: Values, resamples: Resamples) -> Calibration:
+    """Return Brier score, expected calibration error, its bins of equal size, and the risk-coverage curve."""
+    probabilities = expit(np.asarray(scores, dtype=float))
+    gold = resamples.gold
+    bins = _bins(probabilities)
+    return Calibration(
+        brier=resamples.share((probabilities - gold) ** 2).metric,
+        ece=_calibration_error(probabilities, bins, resamples).metric,
+        bins=tuple(
+            CalibrationBin(
+                mean_score=float(probabilities[members].mean()),
+                share_true=float(gold[members].mean()),
+                n=len(members),
+            )
+            for members in bins
+        ),
+        risk_coverage=_risk_coverage(scores, gold),
+    )
 
 
-def _safety_error_rate(items: TestItems, right: Flags, resamples: Resamples) -> dict[str, Any] | None:
-    """Return wrong answers of harm moderate or worse over all items with a harm label, and their two parts."""
-    harms = [one.harm.strip().casefold() for one in items.statements]
-    labelled = np.array([harm in HARMS for harm in harms], dtype=bool)
-    grave = np.array([harm in GRAVE_HARMS for harm in harms], dtype=bool) & ~right
-    whole = resamples.share(grave, labelled).as_json()
-    if whole is None:
-        return None
-    return {
-        **whole,
-        "false_acceptance": resamples.share(grave & ~items.gold, labelled).as_json(),
-        "false_rejection": resamples.share(grave & items.gold, labelled).as_json(),
-    }
+def _bins(probabilities: Values) -> list[NDArray[np.intp]]:
+    order = np.argsort(probabilities, kind="stable")
+    return [members for members in np.array_split(order, BINS) if len(members)]
 
 
-def _by(items: TestItems, right: Flags, resamples: Resamples, labels: list[Any]) -> dict[str, dict[str, Any]]:
-    """Return figures within each label that is set, by its name."""
-    names = sorted({str(label) for label in labels if label})
-    return {name: _within(items, right, resamples, _where(labels, name)) for name in names}
+def _calibration_error(probabilities: Values, bins: list[NDArray[np.intp]], resamples: Resamples) -> Estimate:
+    """Resampling adds noise to every bin and so lifts the error: the draws are moved back to lie around the value."""
+    gold = resamples.gold
+    gaps = np.zeros((len(bins), len(gold)), dtype=np.float32)
+    for number, members in enumerate(bins):
+        gaps[number, members] = probabilities[members] - gold[members]
+    value = float(np.abs(gaps.sum(axis=1, dtype=float)).sum() / len(gold))
+    draws = np.abs(gaps @ resamples.counts).sum(axis=0, dtype=float) / resamples.counts.sum(axis=0)
+    centred = np.clip(draws - draws.mean() + value, 0.0, 1.0)
+    return Estimate(value, centred, len(gold))
 
 
-def _where(labels: list[Any], name: str) -> Flags:
-    return np.array([bool(label) and str(label) == name for label in labels], dtype=bool)
-
-
-def _within(items: TestItems, right: Flags, resamples: Resamples, kept: Flags) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        "accuracy": resamples.share(right, kept).as_json(),
-        "balanced_accuracy": resamples.balanced(right, kept).as_json(),
-        "false_acceptance_rate": resamples.share(~right, kept & ~items.gold).as_json(),
-    }
-    reasons = {name: _REASONS[name] for name, value in found.items() if value is None}
-    return {"n": int(kept.sum()), **found, **({"reasons": reasons} if reasons else {})}
+def _risk_coverage(scores: Values, gold: Flags) -> tuple[RiskPoint, ...]:
+    surest = np.argsort(-np.abs(scores), kind="stable")
+    wrong = ((scores >= 0) != gold)[surest]
+    kept = [max(1, round(coverage * len(gold))) for coverage in COVERAGES]
+    return tuple(
+        RiskPoint(coverage=many / len(gold), risk=float(wrong[:many].mean())) for many in dict.fromkeys(kept)
+    )

@@ -95,6 +95,9 @@ class PairedDifference(_Value):
 
     accuracy_difference: Metric | None = Field(description="accuracy minus that of the other arm")
     balanced_accuracy_difference: Metric | None = Field(description="the same of balanced accuracy")
+    false_acceptance_difference: Metric | None = Field(
+        None, description="false acceptance rate minus that of the other arm"
+    )
     mcnemar_p: float = Field(description="exact two-sided McNemar p")
     helped: int = Field(description="items wrong in the other arm and right in this one")
     harmed: int = Field(description="items right in the other arm and wrong in this one")
@@ -151,6 +154,16 @@ class WordingFreeFigures(WordingFreePart):
     )
     excess_valid: bool | None = Field(None, description="whether plausibility can be told from truth by it")
     reasons: dict[str, str] = Field({}, description="for each figure that is null, why")
+
+    @property
+    def judged_excess(self) -> Metric | None:
+        """The excess that counts: that of twins of the control's kinds of word where these are not all twins."""
+        return self.excess_same_kinds or self.excess
+
+    @property
+    def excess_gained(self) -> Metric | None:
+        """What steering adds to that excess."""
+        return None if self.vs_unsteered is None else self.vs_unsteered.excess_difference
 
 
 class WordingFreeDraws(WordingFreePart):
@@ -400,7 +413,7 @@ class EvaluationResult(ModelResult):
 
     schema_version: Literal[2] = Field(SCHEMA_VERSION, description="version of this schema")
     medx_version: str = Field(description="version of MedX that wrote it")
-    data: str = Field(description="name of the data")
+    data: str = Field("", description="name of the data")
     data_sha256: str = Field(description="hash of the data file")
     seed: int = Field(description="seed of draw, split, controls and intervals")
     n_train: int = Field(description="statements of the training part")

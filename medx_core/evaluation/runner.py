@@ -5,27 +5,28 @@ Nothing is chosen on the test part: its statements meet the model only after pro
 
 import platform
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Collection, Iterable
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
 import transformers
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has no stubs
 
 from medx_core import __version__
 from medx_core.data.labelled_files import LabelledData
 from medx_core.evaluation.arms import TestItems
-from medx_core.evaluation.bootstrap import resamples
 from medx_core.evaluation.data_split import EvaluationParts, PartSizes, parts_of
 from medx_core.evaluation.fitted_arms import FittedArms, fit_arms
-from medx_core.evaluation.metrics import against
+from medx_core.evaluation.items import TestScores
 from medx_core.evaluation.plan import EvaluationPlan
 from medx_core.evaluation.prompt_selection import OnStage
 from medx_core.evaluation.request import DECLARED
-from medx_core.evaluation.result_builder import evaluated
+from medx_core.evaluation.result import EvaluationResult, ModelResult
+from medx_core.evaluation.result_builder import figures_of, model_comparisons
 from medx_core.evaluation.setting_map import setting_map
 from medx_core.evaluation.tested_arms import TestedArms, run_arms
+from medx_core.evaluation.wording_free import read_wording
 from medx_core.models.loading import LoadedModel
 from medx_core.models.prompting import VerdictPrompt
 from medx_core.traces.statement_runner import StatementRunner
@@ -34,8 +35,17 @@ from medx_core.traces.statement_runner import StatementRunner
 class ModelEvaluation:
     """One model on one division of the data."""
 
-    def __init__(self, model: LoadedModel, parts: EvaluationParts, plan: EvaluationPlan) -> None:
+    def __init__(
+        self,
+        model: LoadedModel,
+        parts: EvaluationParts,
+        plan: EvaluationPlan,
+        data_sha256: str = "",
+        name: str = "",
+    ) -> None:
         self._model = model
+        self._data_sha256 = data_sha256
+        self._name = name or model.name
         self._parts = parts
         self._plan = plan
         self._runners: dict[VerdictPrompt, StatementRunner] = {}
@@ -51,40 +61,48 @@ class ModelEvaluation:
         fitted = fit_arms(self._runner_for, self._parts.train, self._plan, on_stage)
         return fitted, run_arms(fitted, self._runner_for, self.asked.statements, self._plan, on_stage)
 
-    def result(self, on_stage: OnStage) -> tuple[dict[str, Any], TestedArms]:
-        """Run everything; return this model's part of the JSON, and the scores it rests on."""
+    def result(self, on_stage: OnStage) -> tuple[ModelResult, TestScores]:
+        """Run everything; return this model's result, and the scores of the test items that its figures rest on."""
         began = time.perf_counter()
         fitted, tested = self.run(on_stage)
         on_stage("computing intervals", 0, 1)
-        figures = evaluated(
-            self.asked,
-            tested.arms,
-            tested.controls,
-            declared=self._plan.declared,
-            wording=self._parts.not_tested,
-            seed=self._plan.seed,
-            shared=self._parts.shared_across,
+        scores = self._scores(tested)
+        result = ModelResult.model_validate(
+            {
+                **dict(figures_of(scores)),
+                "choices": {
+                    **fitted.as_json(),
+                    "lexical_reader": tested.about["lexical_reader"],
+                    **{arm.name: dict(arm.about) for arm in tested.arms if arm.about},
+                },
+                "sweep": self._map(fitted, on_stage),
+                "seconds": time.perf_counter() - began,
+            }
         )
-        found = {
-            "model": self._model.name,
-            "model_sha256": self._model.weight_sha256,
-            "device": str(self._model.placement),
-            **figures,
-            "choices": {
-                **fitted.as_json(),
-                "lexical_reader": tested.about["lexical_reader"],
-                **{arm.name: dict(arm.about) for arm in tested.arms if arm.about},
-            },
-            "near_ties": tested.about["near_ties"],
-            "sweep": self._map(fitted, on_stage),
-            "seconds": time.perf_counter() - began,
-        }
-        return found, tested
+        return result, scores
 
-    def _map(self, fitted: FittedArms, on_stage: OnStage) -> dict[str, Any]:
-        """Map the settings where it is the gated arm that is judged; the ring in the map is its setting."""
+    def _scores(self, tested: TestedArms) -> TestScores:
+        parts, seed = self._parts, self._plan.seed
+        with threadpool_limits(1, user_api="blas"):
+            wording = read_wording(TestItems(parts.test), parts.not_tested, seed=seed)
+        return TestScores(
+            model=self._name,
+            model_sha256=self._model.weight_sha256,
+            device=str(self._model.placement),
+            data_sha256=self._data_sha256,
+            seed=seed,
+            declared=self._plan.declared,
+            items=self.asked,
+            arms=tested.arms,
+            controls=tested.controls,
+            wording=wording,
+            fitted_on=parts.fitted_on,
+        )
+
+    def _map(self, fitted: FittedArms, on_stage: OnStage) -> dict[str, object] | None:
+        """Map the settings where the gated arm is judged; the ring in the map is its setting."""
         if self._plan.declared != DECLARED:
-            return {}
+            return None
         return setting_map(
             fitted.runner,
             fitted.run,
@@ -98,16 +116,24 @@ class ModelEvaluation:
         return self._runners[prompt]
 
 
+@dataclass(frozen=True)
+class Evaluated:
+    """The result of an evaluation, and the scores of every test item that its figures were made from."""
+
+    result: EvaluationResult
+    scores: tuple[TestScores, ...]
+
+
 def evaluate_models(
     models: Iterable[LoadedModel],
     data: LabelledData,
     sizes: PartSizes,
     plan: EvaluationPlan,
     on_stage: OnStage,
-) -> dict[str, Any]:
+) -> Evaluated:
     """Evaluate every model on the same division of the data; the first is the one that is judged.
 
-    The others stand under `models`; `comparisons` holds the paper's own question for each of them: the first model,
+    The others are under `models`; `comparisons` holds the paper's own question for each of them: the first model,
     steered, minus that one, unsteered, paired on the same test statements.
 
     Raises:
@@ -115,27 +141,31 @@ def evaluate_models(
         ModelUnavailable: a model cannot be loaded or does not fit.
     """
     parts = parts_of(data.statements, sizes, seed=plan.seed)
-    found: list[tuple[dict[str, Any], TestedArms]] = []
+    results: dict[str, ModelResult] = {}
+    scores: list[TestScores] = []
     for model in models:
-        result, tested = ModelEvaluation(model, parts, plan).result(on_stage)
-        result["model"] = _told_apart(result, [one for one, _ in found])
-        found.append((result, tested))
-    (first, tested), *others = found
-    return {
-        "medx_version": __version__,
-        "data_sha256": data.sha256,
-        "seed": plan.seed,
-        "n_train": len(parts.train),
-        "n_test": len(parts.test),
-        "n_association": len(parts.association),
-        "n_outside": len(parts.outside),
-        "notes": {**data.notes, "test_items_near_training_items": parts.shared_across},
-        "settings": {**asdict(plan), "sample": sizes.sample, "split": sizes.split},
-        "environment": environment(),
-        **first,
-        "models": {one["model"]: one for one, _ in others},
-        "comparisons": _comparisons(parts, plan, (first, tested), others),
-    }
+        name = _told_apart(model.name, results)
+        results[name], model_scores = ModelEvaluation(model, parts, plan, data.sha256, name).result(on_stage)
+        scores.append(model_scores)
+    first, *others = results.values()
+    result = EvaluationResult.model_validate(
+        {
+            **dict(first),
+            "medx_version": __version__,
+            "data_sha256": data.sha256,
+            "seed": plan.seed,
+            "n_train": len(parts.train),
+            "n_test": len(parts.test),
+            "n_association": len(parts.association),
+            "n_outside": len(parts.outside),
+            "notes": {**data.notes, "test_items_near_training_items": int(parts.fitted_on.sum())},
+            "settings": {**asdict(plan), "sample": sizes.sample, "split": sizes.split},
+            "environment": environment(),
+            "models": {model.model: model for model in others},
+            "comparisons": model_comparisons(scores),
+        }
+    )
+    return Evaluated(result, tuple(scores))
 
 
 def environment() -> dict[str, str | int]:
@@ -150,29 +180,7 @@ def environment() -> dict[str, str | int]:
     }
 
 
-def _told_apart(result: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> str:
-    """Return the model's name; a number behind it where another model of the run is called the same."""
-    name = str(result["model"])
-    taken = {one["model"] for one in others}
+def _told_apart(name: str, taken: Collection[str]) -> str:
+    """Return the model's name; a number behind it where another model of the run has the same name."""
     numbered = (f"{name} ({number})" for number in range(2, len(taken) + 2))
-    return name if name not in taken else next(one for one in numbered if one not in taken)
-
-
-def _comparisons(
-    parts: EvaluationParts,
-    plan: EvaluationPlan,
-    general: tuple[dict[str, Any], TestedArms],
-    specialised: Sequence[tuple[dict[str, Any], TestedArms]],
-) -> list[dict[str, Any]]:
-    items = TestItems(parts.test)
-    weights = resamples(items.gold, items.groups, seed=plan.seed)
-    steered = general[1].arm(plan.declared).first(len(items))
-    return [
-        {
-            "general": general[0]["model"],
-            "arm": plan.declared,
-            "specialised": result["model"],
-            **against(items, steered, tested.arm("unsteered").first(len(items)), weights),
-        }
-        for result, tested in specialised
-    ]
+    return name if name not in taken else next(option for option in numbered if option not in taken)

@@ -4,8 +4,7 @@ Twins are ranked: right is the pair whose true statement gets the higher score. 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +13,11 @@ from sklearn.pipeline import Pipeline
 
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.data.leakage import WORDING_READERS
-from medx_core.evaluation.arms import ArmScores, Flags, TestItems, Values
+from medx_core.evaluation.arms import Flags, TestItems, Values
 from medx_core.evaluation.bootstrap import (
     Counts,
     Estimate,
     Resamples,
-    Share,
     aurocs,
     preferred,
     ranked_right,
@@ -27,88 +25,71 @@ from medx_core.evaluation.bootstrap import (
     wilson,
 )
 from medx_core.evaluation.metrics import twins_of
+from medx_core.evaluation.result import Metric, WordingFreePart
+from medx_core.evaluation.verdicts import Reason
 
 READERS = ("surface", "words", "characters")
 FOLDS = 5
 MOST_BINS = 50
-ITEMS_A_BIN = 20
+ITEMS_PER_BIN = 20
 LEAST_FITTED_ON = 3_000
 MOST_RESIDUAL_AUC = 0.55
 LEAST_OF_EACH_KIND = 2 * FOLDS
+LEAST_PAIRS = 100
+"""With fewer twins, or fewer pairs of the control, nothing can be said."""
+CHANCE = 0.5
+MOST_READ_RIGHT = 0.55
+
+Pairs = NDArray[np.intp]  # (pairs, 2): the one that should score higher, the other
 
 
 @dataclass(frozen=True)
-class WordingMatch:
-    """The kept test items, and how much wording still says about them."""
+class WordingReading:
+    """What readers of wording, fitted outside the test set, make of the test items.
 
-    kept: Flags  # (test items,)
+    `scores` are those of each reader (items,); `matched` (items,) are the items kept when quantile bins of all readers
+    together hold as many TRUE as FALSE ones. `unread` says why no reader could be fitted.
+    """
+
     fitted_on: int
-    residual_auc: Mapping[str, float]
-    reason: str
-
-    @property
-    def valid(self) -> bool:
-        """Whether wording is ruled out on the kept items."""
-        return not self.reason
-
-
-@dataclass(frozen=True)
-class WordingScores:
-    """What readers of wording make of the test items: each one's scores (items,), and all of them combined."""
-
-    by_reader: Mapping[str, Values]
-    combined: Values
+    scores: Mapping[str, Values] = field(default_factory=dict)
+    matched: Flags = field(default_factory=lambda: np.zeros(0, dtype=bool))
+    unread: str = ""
 
     def auroc_among(self, kept: Flags, gold: Flags) -> dict[str, float]:
         """Return how well each reader tells TRUE from FALSE among the kept items."""
-        found = {name: aurocs(scores[None, kept], gold[kept]) for name, scores in self.by_reader.items()}
-        return {name: float(value[0]) for name, value in found.items()}
+        return {
+            name: float(aurocs(scores[None, kept], gold[kept])[0]) for name, scores in self.scores.items()
+        }
 
 
-def matched_by_wording(
-    items: TestItems, wording: Sequence[LabelledStatement], *, seed: int
-) -> WordingMatch | str:
-    """Match the test items by readers fitted on `wording`, or say why that cannot be done."""
+def read_wording(items: TestItems, wording: Sequence[LabelledStatement], *, seed: int) -> WordingReading:
+    """Fit the readers on `wording`, let them score the test items, and match these by the scores."""
     random = np.random.default_rng(seed)
-    reading = read_wording(items, wording, random)
-    if isinstance(reading, str):
-        return reading
-    kept = balanced_in_bins(reading.combined, items.gold, random)
-    if not kept.any():
-        return "where wording puts them there are never both TRUE and FALSE test statements"
-    residual = reading.auroc_among(kept, items.gold)
-    return WordingMatch(kept, len(wording), residual, _reason(len(wording), residual))
-
-
-def read_wording(
-    items: TestItems, wording: Sequence[LabelledStatement], random: np.random.Generator
-) -> WordingScores | str:
-    """Fit the readers on `wording` and let them score the test items, or say what is missing."""
-    answers = np.array([one.answer for one in wording], dtype=bool)
+    answers = np.array([statement.answer for statement in wording], dtype=bool)
     if min(int(answers.sum()), int((~answers).sum())) < LEAST_OF_EACH_KIND:
-        return (
-            f"the file has {len(wording)} labelled statements outside the test set; to fit readers of wording, "
-            f"{LEAST_OF_EACH_KIND} TRUE and {LEAST_OF_EACH_KIND} FALSE ones are needed at the very least"
-        )
+        unread = Reason.TOO_LITTLE_TO_READ_WORDING.format(n=len(wording), needed=LEAST_OF_EACH_KIND)
+        return WordingReading(len(wording), unread=unread)
     readings = {name: _read(WORDING_READERS[name], wording, items, random) for name in READERS}
-    known = np.stack([one[0] for one in readings.values()], axis=1)
-    asked = np.stack([one[1] for one in readings.values()], axis=1)
-    return WordingScores({name: one[1] for name, one in readings.items()}, _combined(known, answers, asked))
+    known = np.stack([unseen for unseen, _ in readings.values()], axis=1)
+    tested = np.stack([scores for _, scores in readings.values()], axis=1)
+    matched = balanced_in_bins(_combined(known, answers, tested), items.gold, random)
+    return WordingReading(len(wording), {name: scores for name, (_, scores) in readings.items()}, matched)
 
 
 def balanced_in_bins(
     scores: Values, gold: Flags, random: np.random.Generator, *, most_bins: int = MOST_BINS
 ) -> Flags:
     """Return which items stay when each quantile bin of `scores` keeps as many TRUE as FALSE ones, drawn by chance."""
-    bins = max(1, min(most_bins, len(gold) // ITEMS_A_BIN))
+    bins = max(1, min(most_bins, len(gold) // ITEMS_PER_BIN))
     place = np.empty(len(gold), dtype=np.intp)
     place[np.argsort(scores, kind="stable")] = np.arange(len(gold)) * bins // len(gold)
     kept = np.zeros(len(gold), dtype=bool)
-    for one in range(bins):
-        trues, falses = np.flatnonzero((place == one) & gold), np.flatnonzero((place == one) & ~gold)
-        number = min(len(trues), len(falses))
-        kept[random.permutation(trues)[:number]] = True
-        kept[random.permutation(falses)[:number]] = True
+    for number in range(bins):
+        trues, falses = np.flatnonzero((place == number) & gold), np.flatnonzero((place == number) & ~gold)
+        fewer = min(len(trues), len(falses))
+        kept[random.permutation(trues)[:fewer]] = True
+        kept[random.permutation(falses)[:fewer]] = True
     return kept
 
 
@@ -132,55 +113,163 @@ def _read(
 
     What comes before the classifier learns nothing from the answers, so it is fitted once, on all of `wording`.
     """
-    answers = np.array([one.answer for one in wording], dtype=bool)
-    fold = group_folds(answers, [one.group for one in wording], random)
+    answers = np.array([statement.answer for statement in wording], dtype=bool)
+    fold = group_folds(answers, [statement.group for statement in wording], random)
     reader = build()
     cues, classifier = reader[:-1], reader[-1]
-    known = cues.fit_transform([one.text for one in wording])
+    known = cues.fit_transform([statement.text for statement in wording])
     unseen = np.zeros(len(wording))
-    for one in range(FOLDS):
-        fitted = fold != one
+    for number in range(FOLDS):
+        fitted = fold != number
         if len(np.unique(answers[fitted])) == 2:
             unseen[~fitted] = classifier.fit(known[fitted], answers[fitted]).decision_function(known[~fitted])
     classifier.fit(known, answers)
-    return unseen, classifier.decision_function(cues.transform([one.text for one in items.statements]))
-
-
-def _combined(known: Values, answers: Flags, asked: Values) -> Values:
-    scale = np.where(known.std(axis=0) > 0, known.std(axis=0), 1.0)
-    combiner = LogisticRegression(max_iter=1_000).fit(known / scale, answers)
-    return np.asarray(combiner.decision_function(asked / scale))
-
-
-def _reason(fitted_on: int, residual: Mapping[str, float]) -> str:
-    if fitted_on < LEAST_FITTED_ON:
-        return (
-            f"the readers of wording were fitted on {fitted_on:,} statements; below {LEAST_FITTED_ON:,} they are too weak "
-            "to rule wording out"
-        )
-    leaking = [f"{name} {value:.3f}" for name, value in residual.items() if value > MOST_RESIDUAL_AUC]
-    if not leaking:
-        return ""
-    return (
-        f"wording still tells TRUE from FALSE among the matched statements (AUROC of {', '.join(leaking)}; "
-        f"at most {MOST_RESIDUAL_AUC} is allowed)"
+    return unseen, classifier.decision_function(
+        cues.transform([statement.text for statement in items.statements])
     )
 
 
-Pairs = NDArray[np.intp]  # (pairs, 2): the one that should score higher, the other
+def _combined(known: Values, answers: Flags, tested: Values) -> Values:
+    scale = np.where(known.std(axis=0) > 0, known.std(axis=0), 1.0)
+    combiner = LogisticRegression(max_iter=1_000).fit(known / scale, answers)
+    return np.asarray(combiner.decision_function(tested / scale))
 
-LEAST_PAIRS = 100
-"""With fewer pairs of the control nobody can say what plausibility alone does."""
-NO_CONTROL = "the file has no swaps of FALSE statements"
-NO_TWINS = {
-    "association": None,
-    "excess": None,
-    "excess_same_kinds": None,
-    "reasons": dict.fromkeys(
-        ("association", "excess", "excess_same_kinds"), "the wording-free part is not made of twins"
-    ),
-}
-_ALL_KINDS = "the kinds of word that the twins exchange all stand in the control too, or none is named"
+
+@dataclass(frozen=True)
+class Twins:
+    """Complete twins of the test set, and what readers of wording find among them.
+
+    They rule out wording as long as no reader of it ranks them: more than 55 % right, and more than chance would,
+    leaves open what an arm ranks them by. `unread` says why no reader could be fitted.
+    """
+
+    pairs: Pairs
+    residual_auc: Mapping[str, float] = field(default_factory=dict)
+    read_right: Mapping[str, Metric] = field(default_factory=dict)
+    unread: str = ""
+
+    @property
+    def reason(self) -> str:
+        """Why wording is not ruled out on the pairs; empty where it is."""
+        leaking = [
+            f"{name} {100 * share.value:.0f} %"
+            for name, share in self.read_right.items()
+            if share.value > MOST_READ_RIGHT and share.low > CHANCE
+        ]
+        return Reason.TWINS_READ_BY_WORDING.format(readers=", ".join(leaking)) if leaking else ""
+
+    @property
+    def valid(self) -> bool:
+        """Whether wording is ruled out on the pairs."""
+        return not self.reason
+
+    def score(self, scores: Values, resamples: Resamples, among: Pairs | None = None) -> Estimate:
+        """Return the share of twins ranked right, the figure arms are compared by; of the pairs `among` if given."""
+        pairs = self.pairs if among is None else among
+        # both of a pair are of one group, so they are drawn together, as often as the first of them
+        return ranked_right(scores[pairs], resamples.counts[pairs[:, 0]])
+
+    def values(self, scores: Values, gold: Flags) -> Values:
+        """Return that share for each row of `scores` (draws, items)."""
+        del gold  # twins are ranked, not judged
+        return np.asarray(preferred(scores[:, self.pairs]).mean(axis=1))
+
+    def members(self, items: int) -> Flags:
+        """Return which of so many items are in a pair."""
+        kept = np.zeros(items, dtype=bool)
+        kept[self.pairs.ravel()] = True
+        return kept
+
+    def about(self) -> WordingFreePart:
+        """Return the part without any arm's figures."""
+        return WordingFreePart(
+            kind="twins",
+            n=len(self.pairs),
+            valid=self.valid,
+            reason=self.reason or None,
+            notice=Reason.TWINS_NOT_READ.format(why=self.unread) if self.unread else None,
+            residual_auc=dict(self.residual_auc),
+            read_right=dict(self.read_right),
+        )
+
+
+@dataclass(frozen=True)
+class Matched:
+    """Test items kept because wording says nothing about them: `kept` is (items,)."""
+
+    kept: Flags
+    fitted_on: int
+    residual_auc: Mapping[str, float]
+
+    @property
+    def reason(self) -> str:
+        """Why wording is not ruled out on the kept items; empty where it is."""
+        if self.fitted_on < LEAST_FITTED_ON:
+            return Reason.WEAK_READERS.format(n=self.fitted_on, needed=LEAST_FITTED_ON)
+        leaking = [f"{name} {auc:.3f}" for name, auc in self.residual_auc.items() if auc > MOST_RESIDUAL_AUC]
+        if not leaking:
+            return ""
+        return Reason.WORDING_LEFT.format(readers=", ".join(leaking), most=MOST_RESIDUAL_AUC)
+
+    @property
+    def valid(self) -> bool:
+        """Whether wording is ruled out on the kept items."""
+        return not self.reason
+
+    def score(self, scores: Values, resamples: Resamples) -> Estimate:
+        """Return the balanced accuracy on the kept items, the figure arms are compared by."""
+        return resamples.balanced((scores >= 0) == resamples.gold, self.kept)
+
+    def values(self, scores: Values, gold: Flags) -> Values:
+        """Return that figure for each row of `scores` (draws, items)."""
+        kept = self.kept  # equal numbers of TRUE and FALSE: plain and balanced accuracy are the same
+        return np.asarray(((scores[:, kept] >= 0) == gold[kept]).mean(axis=1))
+
+    def members(self, items: int) -> Flags:
+        """Return which items are kept."""
+        del items
+        return self.kept
+
+    def about(self) -> WordingFreePart:
+        """Return the part without any arm's figures."""
+        return WordingFreePart(
+            kind="matched",
+            n=int(self.kept.sum()),
+            valid=self.valid,
+            reason=self.reason or None,
+            fitted_on=self.fitted_on,
+            residual_auc=dict(self.residual_auc),
+        )
+
+
+WordingFree = Twins | Matched
+
+
+def wording_free_part(items: TestItems, reading: WordingReading) -> WordingFree | str:
+    """Return the most trusted wording-free part that the items allow, or say why there is none."""
+    pairs = as_pairs(twins_of(items.statements))
+    if len(pairs) >= LEAST_PAIRS:
+        return _twins(items, pairs, reading)
+    if reading.unread:
+        return reading.unread
+    if not reading.matched.any():
+        return Reason.NO_MATCH.value
+    return Matched(reading.matched, reading.fitted_on, reading.auroc_among(reading.matched, items.gold))
+
+
+def _twins(items: TestItems, pairs: Pairs, reading: WordingReading) -> Twins:
+    """Return the pairs with what readers of wording make of them; symmetric swaps leave them at one half."""
+    if reading.unread:
+        return Twins(pairs, unread=reading.unread)
+    members = np.zeros(len(items), dtype=bool)
+    members[pairs.ravel()] = True
+    right = {name: preferred(scores[pairs]) for name, scores in reading.scores.items()}
+    shares = {name: wilson(int(np.floor(hits.sum())), len(hits)) for name, hits in right.items()}
+    return Twins(
+        pairs,
+        reading.auroc_among(members, items.gold),
+        {name: share for name, share in shares.items() if share is not None},
+    )
 
 
 @dataclass(frozen=True)
@@ -191,7 +280,6 @@ class Association:
     these alone; None where they are all twins, or none.
     """
 
-    twins: Estimate
     control: Estimate
     excess: Estimate
     alike: int
@@ -203,17 +291,12 @@ class Association:
         return self.same_kinds or self.excess
 
     @property
-    def untold(self) -> str:
+    def plausibility_left(self) -> str:
         """Why plausibility cannot be told from truth by it; empty where it can."""
         if self.control.n < LEAST_PAIRS:
-            return (
-                f"the file has too few swaps of FALSE statements ({self.control.n}; {LEAST_PAIRS} are needed)"
-            )
+            return Reason.TOO_SMALL_ASSOCIATION_CONTROL.format(n=self.control.n, needed=LEAST_PAIRS)
         if self.alike < LEAST_PAIRS:
-            return (
-                f"too few twins exchange a kind of word that swaps of FALSE statements exchange too ({self.alike}; "
-                f"{LEAST_PAIRS} are needed)"
-            )
+            return Reason.TOO_FEW_OF_SAME_KINDS.format(n=self.alike, needed=LEAST_PAIRS)
         return ""
 
 
@@ -228,7 +311,7 @@ class AssociationControl:
     counts: Counts  # (pairs, resamples)
     kinds: frozenset[str] = frozenset()
 
-    def beside(
+    def of(
         self, scores: Values, twins: Estimate, alike: int, of_these: Estimate | None
     ) -> Association | None:
         """Return the share of pairs whose original scores higher, and by how much `twins` lies above it.
@@ -241,32 +324,12 @@ class AssociationControl:
             return None
         control = ranked_right(scores[self.pairs], self.counts)
         same_kinds = None if of_these is None else _above(of_these, control)
-        return Association(twins, control, _above(twins, control), alike, same_kinds)
+        return Association(control, _above(twins, control), alike, same_kinds)
 
     def of_its_kinds(self, statements: Sequence[LabelledStatement], pairs: Pairs) -> Pairs:
         """Return those of `pairs` (twins, 2) whose kind of word was exchanged in the control too."""
         alike = np.array([statements[true].kind in self.kinds for true, _ in pairs], dtype=bool)
         return np.asarray(pairs[alike], dtype=np.intp)
-
-
-def as_json(association: Association | None) -> dict[str, Any]:
-    """Return `association`, `excess`, `excess_same_kinds` and `excess_valid` of the JSON."""
-    if association is None:
-        nothing = dict.fromkeys(("association", "excess", "excess_same_kinds"))
-        return {
-            **nothing,
-            "excess_valid": False,
-            "reasons": dict.fromkeys((*nothing, "excess_valid"), NO_CONTROL),
-        }
-    same, untold = association.same_kinds, association.untold
-    reasons = {"excess_same_kinds": "" if same else _ALL_KINDS, "excess_valid": untold}
-    return {
-        "association": association.control.as_json(),
-        "excess": association.excess.as_json(),
-        "excess_same_kinds": same and same.as_json(),
-        "excess_valid": not untold,
-        "reasons": {name: why for name, why in reasons.items() if why},
-    }
 
 
 def association_control(statements: Sequence[LabelledStatement], *, seed: int) -> AssociationControl:
@@ -288,174 +351,14 @@ def as_pairs(pairs: Sequence[tuple[int, int]]) -> Pairs:
 
 def counted(statements: Sequence[LabelledStatement]) -> Flags:
     """Return which statements are test items proper, and not there for the control only."""
-    return np.array([one.source_answer is not False for one in statements], dtype=bool)
-
-
-def items_among(items: TestItems, kept: Flags) -> TestItems:
-    """Return the kept items."""
-    return TestItems([one for one, stays in zip(items.statements, kept, strict=True) if stays])
-
-
-def arm_among(arm: ArmScores, kept: Flags) -> ArmScores:
-    """Return an arm on the kept items alone."""
-    words = arm.answer_words
-    return replace(arm, scores=arm.scores[kept], answer_words=None if words is None else words[kept])
+    return np.array([statement.source_answer is not False for statement in statements], dtype=bool)
 
 
 def _association_pairs(statements: Sequence[LabelledStatement]) -> Pairs:
     members: dict[str, dict[bool, list[int]]] = {}
-    for index, one in enumerate(statements):
-        if one.pair and one.source_answer is False and one.original is not None:
-            members.setdefault(one.pair, {True: [], False: []})[one.original].append(index)
+    for index, statement in enumerate(statements):
+        if statement.pair and statement.source_answer is False and statement.original is not None:
+            versions = members.setdefault(statement.pair, {True: [], False: []})
+            versions[statement.original].append(index)
     complete = [pair for pair in members.values() if len(pair[True]) == len(pair[False]) == 1]
     return as_pairs([(pair[True][0], pair[False][0]) for pair in complete])
-
-
-CHANCE = 0.5
-MOST_READ_RIGHT = 0.55
-
-
-@dataclass(frozen=True)
-class Twins:
-    """Complete twins of the test set, and what readers of wording find among them.
-
-    They rule out wording as long as no reader of it ranks them: more than 55 % right, and more than chance would,
-    leaves open what an arm ranks them by. `unread` says why no reader could be asked.
-    """
-
-    pairs: Pairs
-    residual_auc: Mapping[str, float] = field(default_factory=dict)
-    read_right: Mapping[str, Share] = field(default_factory=dict)
-    unread: str = ""
-
-    kind = "twins"
-
-    @property
-    def n(self) -> int:
-        """The number of pairs."""
-        return len(self.pairs)
-
-    @property
-    def valid(self) -> bool:
-        """Whether wording is ruled out on the pairs."""
-        return not self.reason
-
-    @property
-    def reason(self) -> str:
-        """Why it is not."""
-        leaking = {
-            name: share.value
-            for name, share in self.read_right.items()
-            if share.value > MOST_READ_RIGHT and share.low > CHANCE
-        }
-        if not leaking:
-            return ""
-        said = ", ".join(f"{name} {100 * value:.0f} %" for name, value in leaking.items())
-        return f"readers of wording alone rank these twins right ({said}); they are not symmetric swaps"
-
-    def score(self, scores: Values, resamples: Resamples, among: Pairs | None = None) -> Estimate:
-        """Return the share of twins ranked right, the figure arms are compared by; of the pairs `among` them if given."""
-        pairs = self.pairs if among is None else among
-        # the two of a pair are of one group, so they are drawn together, as often as the first of them
-        return ranked_right(scores[pairs], resamples.counts[pairs[:, 0]])
-
-    def values(self, scores: Values, gold: Flags) -> Values:
-        """Return that share for each row of `scores` (draws, items)."""
-        del gold  # twins are ranked, not judged
-        return np.asarray(preferred(scores[:, self.pairs]).mean(axis=1))
-
-    def members(self, items: int) -> Flags:
-        """Return which of so many items are in a pair."""
-        kept = np.zeros(items, dtype=bool)
-        kept[self.pairs.ravel()] = True
-        return kept
-
-    def about(self) -> dict[str, Any]:
-        """Return what an arm's part and the evaluation's have in common."""
-        found: dict[str, Any] = {
-            "kind": self.kind,
-            "n": self.n,
-            "valid": self.valid,
-            "residual_auc": dict(self.residual_auc),
-            "read_right": {name: asdict(share) for name, share in self.read_right.items()},
-        }
-        if self.reason:
-            found["reason"] = self.reason
-        if self.unread:
-            found["notice"] = f"whether wording tells these twins apart was not checked: {self.unread}"
-        return found
-
-
-@dataclass(frozen=True)
-class Matched:
-    """Test items kept because wording says nothing about them."""
-
-    match: WordingMatch
-
-    kind = "matched"
-
-    @property
-    def n(self) -> int:
-        """The number of kept items."""
-        return int(self.match.kept.sum())
-
-    @property
-    def valid(self) -> bool:
-        """Whether wording is ruled out on the kept items."""
-        return self.match.valid
-
-    @property
-    def reason(self) -> str:
-        """Why it is not."""
-        return self.match.reason
-
-    def score(self, scores: Values, resamples: Resamples) -> Estimate:
-        """Return the balanced accuracy on the kept items, the figure arms are compared by."""
-        return resamples.balanced((scores >= 0) == resamples.gold, self.match.kept)
-
-    def values(self, scores: Values, gold: Flags) -> Values:
-        """Return that figure for each row of `scores` (draws, items)."""
-        kept = self.match.kept  # equal numbers of TRUE and FALSE: plain and balanced accuracy are the same
-        return np.asarray(((scores[:, kept] >= 0) == gold[kept]).mean(axis=1))
-
-    def members(self, items: int) -> Flags:
-        """Return which items are kept."""
-        del items
-        return self.match.kept
-
-    def about(self) -> dict[str, Any]:
-        """Return what an arm's part and the evaluation's have in common."""
-        shared = {"kind": self.kind, "n": self.n, "valid": self.valid, "fitted_on": self.match.fitted_on}
-        said = {} if self.valid else {"reason": self.reason}
-        return {**shared, "residual_auc": dict(self.match.residual_auc), **said}
-
-
-WordingFree = Twins | Matched
-
-
-def wording_free_part(
-    items: TestItems, wording: Sequence[LabelledStatement], *, seed: int
-) -> WordingFree | str:
-    """Return the most trusted wording-free part that the items allow, or say why there is none."""
-    pairs = as_pairs(twins_of(items.statements))
-    if len(pairs) >= LEAST_PAIRS:
-        return _twins(items, pairs, wording, seed)
-    match = matched_by_wording(items, wording, seed=seed)
-    return match if isinstance(match, str) else Matched(match)
-
-
-def _twins(items: TestItems, pairs: Pairs, wording: Sequence[LabelledStatement], seed: int) -> Twins:
-    """Return the pairs with what readers of wording make of them; symmetric swaps leave them at one half."""
-    reading = read_wording(items, wording, np.random.default_rng(seed))
-    if isinstance(reading, str):
-        return Twins(pairs, unread=reading)
-    members = np.zeros(len(items), dtype=bool)
-    members[pairs.ravel()] = True
-    shares = {name: _share(preferred(scores[pairs])) for name, scores in reading.by_reader.items()}
-    return Twins(pairs, reading.auroc_among(members, items.gold), shares)
-
-
-def _share(right: Values) -> Share:
-    found = wilson(int(np.floor(right.sum())), len(right))
-    assert found is not None  # noqa: S101 - for the type checker: there are pairs
-    return found

@@ -8,6 +8,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic
@@ -38,8 +39,17 @@ BROKEN = "An unexpected fault stopped this evaluation; the details are in the lo
 
 OnStage = Callable[[str, int, int], None]
 """Told the present stage, how many of its steps are done, and how many there are."""
-Result = Mapping[str, Any]
-Evaluate = Callable[[EvaluationRequest, OnStage], Result]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What came out of an evaluation: its result as JSON, and its items as the content of a Parquet file."""
+
+    result: Mapping[str, Any]
+    items: bytes | None = None
+
+
+Evaluate = Callable[[EvaluationRequest, OnStage], Measured]
 
 
 def run_evaluation(
@@ -49,7 +59,7 @@ def run_evaluation(
     *,
     lease_seconds: float,
     clock: Callable[[], float] = monotonic,
-) -> Result:
+) -> Measured:
     """Evaluate what a leased run asks for, and store its result or why there is none.
 
     Raises:
@@ -60,10 +70,10 @@ def run_evaluation(
     lease = _KeptLease(runs, leased, lease_seconds, clock)
     try:
         with lease:
-            result = evaluate(request_from(leased.settings), lease.on_stage)
+            measured = evaluate(request_from(leased.settings), lease.on_stage)
             # One database refuses what is not JSON, the other would keep it for readers to trip over.
-            json.dumps(result, allow_nan=False)
-        runs.finish(leased, result)
+            json.dumps(measured.result, allow_nan=False)
+        runs.finish(leased, measured.result, items=measured.items)
     except (Cancelled, LeaseLost) as error:
         raise Cancelled("This evaluation was cancelled, or another process has it by now.") from error
     except KeyboardInterrupt:
@@ -73,7 +83,7 @@ def run_evaluation(
         reason = str(error) if isinstance(error, MedxError) else BROKEN
         _write_down(lambda: runs.fail(leased, reason))
         raise
-    return result
+    return measured
 
 
 class _KeptLease:

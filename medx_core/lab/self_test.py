@@ -21,7 +21,8 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # i
 
 from medx_core import __version__
 from medx_core.evaluation.bootstrap import wilson
-from medx_core.evaluation.decision_rule import ASSOCIATION, ASSOCIATION_GAIN, Judgement
+from medx_core.evaluation.decision_rule import ASSOCIATION, ASSOCIATION_GAIN
+from medx_core.evaluation.result import Judgement
 from medx_core.lab.synthetic_arms import (
     CONTROL_PAIRS,
     OUTSIDE,
@@ -113,7 +114,7 @@ def run_self_test(
 def run_trial(trial: Trial) -> Outcome:
     """Make the world of a trial, evaluate in it and return the verdict."""
     judgement = _judgement(trial)
-    return Outcome(trial, judgement.helps, judgement.failed)
+    return Outcome(trial, judgement.helps, judgement.failed_controls)
 
 
 def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ pushing a state along the output's own gradient by x logits adds exactly x.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import torch
@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.evaluation.arms import ArmScores, ControlDraws, TestItems, Values
 from medx_core.evaluation.bootstrap import preferred, resamples
-from medx_core.evaluation.decision_rule import Contest, Judgement, judged
+from medx_core.evaluation.decision_rule import Comparison, judged
 from medx_core.evaluation.reference_arms import best_threshold
-from medx_core.evaluation.result_builder import contest_of
-from medx_core.evaluation.wording_free import wording_free_part
+from medx_core.evaluation.result import Judgement
+from medx_core.evaluation.result_builder import comparison_of
+from medx_core.evaluation.wording_free import read_wording, wording_free_part
 from medx_core.lab.synthetic_world import DISTANCES, WIDTH, Sample, World, worded
 from medx_core.steering.gate import Gate, fit_gate, fit_gates
 from medx_core.steering.strategies import shuffled
@@ -88,14 +89,14 @@ def statement_judgement(
     items = TestItems(worded(test.style, test.gold, "test "))
     wording = worded(train.style, train.gold, "train ") + worded(style, gold, "outside ")
     seed = int(random.integers(2**31))
-    contest = Contest(
+    comparison = Comparison(
         items,
         {one.name: one for one in fitted.arms(test.states)},
         fitted.controls(test.states, random),
         resamples(items.gold, items.groups, seed=seed),
-        cache(lambda: wording_free_part(items, wording, seed=seed)),
+        cache(lambda: wording_free_part(items, read_wording(items, wording, seed=seed))),
     )
-    return judged(contest, "gated", thorough=False)
+    return judged(comparison, "gated", thorough=False)
 
 
 def fit_arms(world: World, train: Sample, random: np.random.Generator) -> FittedArms:
@@ -246,11 +247,15 @@ def twin_judgement(effect: int, test_twins: int, random: np.random.Generator) ->
         *worded_swaps(tested, "test ", random, source=True),
         *worded_swaps(control, "control ", random, source=False),
     ]
-    contest = contest_of(
+    arms = fitted.arms(np.concatenate([tested.states, control.states]))
+    controls = fitted.controls(tested.states, random)
+    wording = worded_swaps(train, "train ", random, source=True)
+    seed = int(random.integers(2**31))
+    comparison = comparison_of(
         TestItems(statements),
-        fitted.arms(np.concatenate([tested.states, control.states])),
-        fitted.controls(tested.states, random),
-        wording=worded_swaps(train, "train ", random, source=True),
-        seed=int(random.integers(2**31)),
+        arms,
+        controls,
+        wording=partial(read_wording, wording=wording, seed=seed),
+        seed=seed,
     )
-    return judged(contest, "gated", thorough=False)
+    return judged(comparison, "gated", thorough=False)

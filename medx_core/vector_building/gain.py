@@ -56,9 +56,9 @@ def validation(
     items = TestItems(held_out)
     weights = resamples(items.gold, items.groups, seed=seed)
     before, after = _balanced(plain, items, weights), _balanced(moved, items, weights)
-    gain = after.minus(before).as_json() if items.gold.any() and not items.gold.all() else None
+    gain = after.minus(before).metric
     figures = {
-        "validation_gain": gain,
+        "validation_gain": gain and gain.model_dump(),
         "validation": {
             "n": len(items),
             "balanced_accuracy": _both(before.value, after.value) if gain else None,

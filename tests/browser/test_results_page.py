@@ -11,7 +11,7 @@ from medx_core.storage.runs import Run, RunProgress, RunStatus, RunStore
 from medx_core.storage.vectors import VectorRecord
 from tests.browser.conftest import NARROW
 from tests.evaluation_results import finished_run, synthetic_result
-from tests.integration.test_evaluate import write_statements
+from tests.small_evaluation import write_statements
 from tests.web_site import WebSite, running_site
 from web.results_markup import NO_EVALUATION
 

@@ -3,13 +3,12 @@
 import os
 import time
 from pathlib import Path
-from typing import Any
 
 from medx_core.evaluation.request import EvaluationRequest
-from medx_core.job_execution.evaluation_run import OnStage
+from medx_core.job_execution.evaluation_run import Measured, OnStage
 
 
-def wait_for_file(request: EvaluationRequest, on_stage: OnStage) -> dict[str, Any]:
+def wait_for_file(request: EvaluationRequest, on_stage: OnStage) -> Measured:
     """Wait for the file `DATA.go`; `DATA.begun` gets the process id of each that came to this."""
     begun, go = (Path(f"{request.data}.{ending}") for ending in ("begun", "go"))
     on_stage("waiting", 0, 1)
@@ -17,4 +16,4 @@ def wait_for_file(request: EvaluationRequest, on_stage: OnStage) -> dict[str, An
         file.write(f"{os.getpid()}\n")
     while not go.exists():
         time.sleep(0.005)
-    return {"conclusion": "Nobody can say.", "n_train": 1, "n_test": 1}
+    return Measured({"conclusion": "Nobody can say.", "n_train": 1, "n_test": 1})

@@ -13,8 +13,8 @@ from medx_core.evaluation.request import EvaluationRequest
 from medx_core.jobs.messages import EVALUATION_QUEUE, EVALUATION_TASK, RunRequest
 from medx_core.storage.runs import Run, RunStatus
 from tests.faults.harness import Installation, eventually, installation, is_running
-from tests.integration.test_evaluate import write_statements
 from tests.language_models import tiny_network, word_tokenizer
+from tests.small_evaluation import write_statements
 from workers.celery_app import build_app
 
 BODY = "tests.faults.directed_evaluations:wait_for_file"

@@ -14,15 +14,17 @@ from medx_core.data.labelled_files import load_labelled
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput
 from medx_core.evaluation.data_split import PartSizes, parts_of
+from medx_core.evaluation.items import read_items, write_items
 from medx_core.evaluation.plan import EvaluationPlan
 from medx_core.evaluation.prompt_selection import INSTRUCTIONS, candidate_scores, instructed_candidates
 from medx_core.evaluation.request import EvaluationRequest
-from medx_core.evaluation.runner import ModelEvaluation, evaluate_models
+from medx_core.evaluation.result_builder import rechecked
+from medx_core.evaluation.runner import Evaluated, ModelEvaluation, evaluate_models
 from medx_core.settings import settings
 from medx_core.traces.statement_runner import StatementRunner
-from tests.language_models import tiny_model, tiny_network, word_tokenizer
+from tests.language_models import tiny_model
+from tests.small_evaluation import PROMPT, quiet, saved_tiny_model, small_evaluation, write_statements
 
-PARTS = ("heart", "kidneys", "blood", "insulin", "glucose", "cold", "body")
 ARMS = {"unsteered", "prompt_only", "prior", "paper", "paper_statement", "gated", "random", "shuffled"}
 ARMS |= {"gated_random", "gated_shuffled", "probe", "lexical"}
 KEYS = {
@@ -31,51 +33,17 @@ KEYS = {
 }  # fmt: skip
 
 
-PROMPT = "verdict-statement-yes-no-4shot-v1"
-
-
-def saved_tiny_model(folder: Path) -> Path:
-    """A folder that holds a tiny model, to be named as MEDX_MODEL or --model."""
-    tiny_network("llama").save_pretrained(folder / "tiny")
-    word_tokenizer().save_pretrained(folder / "tiny")
-    return folder / "tiny"
-
-
-def write_statements(path: Path, *, split: bool = False, twins: bool = False) -> Path:
-    """Statements in the tiny tokenizer's words; what makes them TRUE is one word, so that something can be learnt."""
-    columns = ["statement", "answer", "harm", "split", "pair"]
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        for number in range(150):
-            truth = number % 2 == 0
-            part = PARTS[(number // 2) % len(PARTS)]
-            text = (
-                f"The {part} {'pumps' if truth else 'raises'} the {PARTS[number % 5]} number {number // 2}."
-            )
-            pair = f"p{number // 2}" if twins else ""
-            side = "train" if number < 110 else "test"
-            writer.writerow(
-                {
-                    "statement": text,
-                    "answer": truth,
-                    "harm": "severe",
-                    "split": side if split else "",
-                    "pair": pair,
-                }
-            )
-    return path
-
-
 @pytest.fixture(scope="module")
 def result(tmp_path_factory: pytest.TempPathFactory) -> dict:
     file = write_statements(tmp_path_factory.mktemp("data") / "statements.csv")
     plan = EvaluationPlan(extra=("fine_tuned", "likelihood_gated"))
-    return evaluate_models([tiny_model()], load_labelled(file), PartSizes(split=(100, 50)), plan, quiet)
+    return json_of(
+        evaluate_models([tiny_model()], load_labelled(file), PartSizes(split=(100, 50)), plan, quiet)
+    )
 
 
-def quiet(_what: str, _done: int, _total: int) -> None:
-    """Say nothing."""
+def json_of(evaluated: Evaluated) -> dict:
+    return evaluated.result.model_dump(mode="json")
 
 
 def test_the_json_has_every_arm_and_figure_of_the_contract(result: dict) -> None:
@@ -113,7 +81,7 @@ def test_a_metric_is_a_value_with_its_interval_and_count(result: dict) -> None:
 def test_the_same_evaluation_twice_is_the_same_to_the_last_digit(tmp_path: Path) -> None:
     data = load_labelled(write_statements(tmp_path / "statements.csv"))
     runs = [
-        evaluate_models([tiny_model()], data, PartSizes(split=(100, 50)), EvaluationPlan(), quiet)
+        json_of(evaluate_models([tiny_model()], data, PartSizes(split=(100, 50)), EvaluationPlan(), quiet))
         for _ in range(2)
     ]
     for one in runs:
@@ -134,17 +102,17 @@ def test_a_batch_of_one_gives_the_verdicts_of_a_batch_of_32_but_for_near_ties(tm
         ),
         strict=True,
     )
-    assert results[0]["choices"]["layer"] == results[1]["choices"]["layer"]
+    assert results[0].choices.layer == results[1].choices.layer
     for ours, theirs in zip(*(one.arms for one in tested), strict=True):
         sure = (np.abs(ours.scores) >= 0.01) & (np.abs(theirs.scores) >= 0.01)
         assert np.array_equal((ours.scores >= 0)[sure], (theirs.scores >= 0)[sure]), ours.name
         assert np.allclose(ours.scores, theirs.scores, atol=5e-3), ours.name
         if ours.answer_words is not None:
-            counted = results[0]["near_ties"][ours.name]
+            counted = results[0].near_ties[ours.name]
             assert counted == int((np.abs(ours.scores) < 0.01).sum()), ours.name
-            tied = (counted + results[1]["near_ties"][ours.name]) / len(ours.scores)
+            tied = (counted + results[1].near_ties[ours.name]) / len(ours.scores)
             for rate in RATES:
-                one, other = (result["arms"][ours.name][rate]["value"] for result in results)
+                one, other = (getattr(result.arm(ours.name), rate).value for result in results)
                 assert abs(one - other) <= 0.002 + tied, (ours.name, rate)
 
 
@@ -156,14 +124,14 @@ def test_the_command_runs_batches_as_large_as_the_settings_say(
     monkeypatch.setenv("MEDX_MAX_BATCH_ROWS", "7")
     settings.cache_clear()
     asked = EvaluationRequest(str(file), models=(str(saved_tiny_model(tmp_path)),), prompt=PROMPT)
-    assert evaluate_request(settings(), asked, quiet)["settings"]["batch_rows"] == 7
+    assert evaluate_request(settings(), asked, quiet).result["settings"]["batch_rows"] == 7
     settings.cache_clear()
 
 
 def test_a_given_prompt_is_the_only_one_and_leaves_open_what_prompts_alone_can_do(tmp_path: Path) -> None:
     data = load_labelled(write_statements(tmp_path / "statements.csv"))
     plan = EvaluationPlan(prompt=PROMPT)
-    found = evaluate_models([tiny_model()], data, PartSizes(split=(100, 50)), plan, quiet)
+    found = json_of(evaluate_models([tiny_model()], data, PartSizes(split=(100, 50)), plan, quiet))
     assert (found["choices"]["prompt"], found["choices"]["prompt_given"]) == (PROMPT, True)
     assert [one["prompt"] for one in found["choices"]["prompts_tried"]] == [PROMPT]
     assert "prompt_only" not in found["arms"]
@@ -200,7 +168,9 @@ def test_where_categories_are_mixed_each_statement_is_tried_with_its_own_instruc
 def test_two_models_of_one_name_stay_two(tmp_path: Path) -> None:
     data = load_labelled(write_statements(tmp_path / "statements.csv"))
     models = [tiny_model(), tiny_model()]
-    found = evaluate_models(models, data, PartSizes(split=(40, 20)), EvaluationPlan(prompt=PROMPT), quiet)
+    found = json_of(
+        evaluate_models(models, data, PartSizes(split=(40, 20)), EvaluationPlan(prompt=PROMPT), quiet)
+    )
     assert list(found["models"]) == ["tiny-llama (2)"]
     assert found["comparisons"][0]["specialised"] == "tiny-llama (2)"
 
@@ -221,7 +191,9 @@ def test_swaps_of_false_statements_near_the_training_part_are_left_out() -> None
 
 def test_twins_are_fitted_on_and_ranked_where_there_are_twins(tmp_path: Path) -> None:
     data = load_labelled(write_statements(tmp_path / "twins.csv", twins=True))
-    found = evaluate_models([tiny_model()], data, PartSizes(split=(100, 50)), EvaluationPlan(), quiet)
+    found = json_of(
+        evaluate_models([tiny_model()], data, PartSizes(split=(100, 50)), EvaluationPlan(), quiet)
+    )
     assert found["choices"]["fitted_on"] == "twins"
     assert math.isclose(sum(one["n"] for one in found["choices"]["prompts_tried"][:1]), 100)
 
@@ -237,7 +209,7 @@ def test_the_files_own_split_is_used_and_other_sizes_are_refused(tmp_path: Path)
 def test_the_general_model_steered_is_compared_with_the_specialised_one_unsteered(tmp_path: Path) -> None:
     data = load_labelled(write_statements(tmp_path / "statements.csv"))
     models = [tiny_model("llama"), tiny_model("qwen2")]
-    found = evaluate_models(models, data, PartSizes(split=(100, 50)), EvaluationPlan(), quiet)
+    found = json_of(evaluate_models(models, data, PartSizes(split=(100, 50)), EvaluationPlan(), quiet))
     [comparison] = found["comparisons"]
     assert (comparison["general"], comparison["specialised"]) == ("tiny-llama", "tiny-qwen2")
     steered = found["arms"]["gated"]["accuracy"]["value"]
@@ -260,3 +232,62 @@ def test_the_command_writes_json_and_report(tmp_path: Path, monkeypatch: pytest.
     refused = CliRunner().invoke(app, [*arguments, "--preset", "none"])
     assert isinstance(refused.exception, BadInput)
     assert (tmp_path / "report" / "result.json").is_file()
+
+
+def test_all_figures_can_be_made_again_from_the_items_alone(tmp_path: Path) -> None:
+    evaluated = small_evaluation()
+    written = json_of(evaluated)
+    for name in ("items.csv", "items.parquet"):
+        write_items(evaluated.scores, tmp_path / name)
+        again = rechecked(read_items(tmp_path / name)).model_dump(mode="json")
+        assert set(written) == set(again) - {"reasons"} | set(again["reasons"]), name
+        for part in set(again) & set(written):
+            assert again[part] == written[part], (name, part)
+    assert written["matched"]["kind"] == "twins"
+    assert written["arms"]["gated"]["matched"]["association"]["n"] == 100
+    assert written["comparisons"][0]["specialised"] == "tiny-qwen2"
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "said"),
+    [
+        ("score:gated", "", "row 3, column score:gated: a number is needed"),
+        ("answer", "perhaps", "row 3, column answer: input should be a valid boolean"),
+        ("model", "", "row 3, column model: field required"),
+    ],
+)
+def test_items_that_were_damaged_are_refused_with_their_place(
+    tmp_path: Path, column: str, cell: str, said: str
+) -> None:
+    file = tmp_path / "items.csv"
+    write_items(small_evaluation().scores[:1], file)
+    with file.open(encoding="utf-8", newline="") as lines:
+        header, *rows = csv.reader(lines)
+    rows[1][header.index(column)] = cell
+    with file.open("w", encoding="utf-8", newline="") as lines:
+        csv.writer(lines).writerows([header, *rows])
+    with pytest.raises(BadInput, match=said):
+        read_items(file)
+    with pytest.raises(BadInput, match="is not a CSV or Parquet file of items"):
+        read_items(b"PAR1 and nothing else", "stored items")
+
+
+def test_the_command_writes_items_and_checks_them_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write_statements(tmp_path / "statements.csv", split=True)
+    monkeypatch.setenv("MEDX_HOME", str(tmp_path / "home"))
+    out, items, again = (str(tmp_path / name) for name in ("out.json", "items.csv", "again.json"))
+    arguments = ["--model", str(saved_tiny_model(tmp_path)), "--prompt", PROMPT, "--no-store"]
+    done = CliRunner().invoke(
+        app, ["evaluate", "--data", str(file), *arguments, "--json", out, "--items", items]
+    )
+    assert done.exit_code == 0, done.output
+    checked = CliRunner().invoke(app, ["evaluate", "--recheck", items, "--json", again])
+    assert checked.exit_code == 0, checked.output
+    first, second = (json.loads(Path(path).read_text(encoding="utf-8")) for path in (out, again))
+    assert first["arms"] == second["arms"]
+    assert first["conclusion"] == second["conclusion"]
+    assert "choices" in second["reasons"]
+    refused = CliRunner().invoke(app, ["evaluate", "--recheck", items, "--json", items])
+    assert isinstance(refused.exception, BadInput)

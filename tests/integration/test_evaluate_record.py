@@ -18,8 +18,8 @@ from medx_core.storage.engine import open_database
 from medx_core.storage.health import HealthStore
 from medx_core.storage.runs import RunStatus, RunStore
 from tests.evaluation_results import synthetic_result
-from tests.integration.test_evaluate import PROMPT, write_statements
 from tests.language_models import tiny_network, word_tokenizer
+from tests.small_evaluation import PROMPT, write_statements
 
 KIND = "evaluation"
 

@@ -8,7 +8,7 @@ import pytest
 
 from medx_core.errors import BadInput, Cancelled
 from medx_core.evaluation.request import EvaluationRequest
-from medx_core.job_execution.evaluation_run import BROKEN, STUCK, STUCK_SECONDS, run_evaluation
+from medx_core.job_execution.evaluation_run import BROKEN, STUCK, STUCK_SECONDS, Measured, run_evaluation
 from medx_core.storage.kept_files import KEPT_SECONDS, keep, remove_unneeded
 from medx_core.storage.runs import RunProgress, RunStatus, RunStore
 
@@ -33,9 +33,10 @@ def run(runs, leased, evaluate, **given):
 def test_an_evaluation_is_given_its_request_and_its_last_progress_and_result_are_stored(runs, leased):
     def evaluate(request, on_stage):
         on_stage("states", 2, 9)
-        return RESULT | {"seed": request.seed}
+        return Measured(RESULT | {"seed": request.seed}, b"items")
 
-    assert run(runs, leased, evaluate) == RESULT | {"seed": 7}
+    assert run(runs, leased, evaluate).result == RESULT | {"seed": 7}
+    assert runs.items(leased.public_id) == b"items"
     stored = runs.get(leased.public_id)
     assert (stored.status, stored.result) == (RunStatus.DONE, RESULT | {"seed": 7})
     assert stored.progress == RunProgress("states", 2, 9)
@@ -57,7 +58,7 @@ def test_why_an_evaluation_failed_is_stored_in_a_sentence(runs, leased, fault, r
 
 def test_a_result_that_is_not_json_is_not_stored(runs, leased):
     with pytest.raises(ValueError, match="JSON"):
-        run(runs, leased, lambda _request, _on_stage: {"accuracy": float("nan")})
+        run(runs, leased, lambda _request, _on_stage: Measured({"accuracy": float("nan")}))
     assert runs.get(leased.public_id).reason == BROKEN
 
 
@@ -90,7 +91,7 @@ def test_a_run_that_is_cancelled_or_taken_over_stops_at_its_next_report(runs, le
 def test_a_result_that_comes_after_the_run_was_cancelled_is_dropped(runs, leased):
     def evaluate(_request, _on_stage):
         runs.cancel(leased.public_id)
-        return RESULT
+        return Measured(RESULT)
 
     with pytest.raises(Cancelled):
         run(runs, leased, evaluate)

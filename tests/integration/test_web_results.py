@@ -10,12 +10,12 @@ from gradio_client.exceptions import AppError
 
 from medx_core.categories import Category
 from medx_core.errors import BadInput
-from medx_core.evaluation.evidence_line import NOT_EVALUATED
 from medx_core.evaluation.request import EvaluationRequest
+from medx_core.evaluation.sentences import NOT_EVALUATED
 from medx_core.questions import Answer, Arm
 from medx_core.storage.vectors import PAPER_PRESET, VectorRecord
 from tests.evaluation_results import finished_run, synthetic_result
-from tests.integration.test_evaluate import write_statements
+from tests.small_evaluation import write_statements
 from tests.web_site import running_site
 from web.evaluations import StartForm, checked, start
 from web.evidence import OF_VERDICTS, OTHER_PROMPT

@@ -14,8 +14,8 @@ from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput
 from medx_core.evaluation.arms import ArmScores, ControlDraws, TestItems
 from medx_core.evaluation.bootstrap import resamples
-from medx_core.evaluation.metrics import arm_figures, calibration, mcnemar_p
-from medx_core.evaluation.result_builder import evaluated
+from medx_core.evaluation.metrics import arm_figures, calibration, mcnemar_p, reasons_for
+from tests.evaluation_scores import figures
 
 HARMS = ("moderate", "severe", "mild", "", "Severe", "none", "moderate", "")
 
@@ -48,42 +48,41 @@ def of(name, scores):
 
 def all_figures(**given):
     asked = {"arms": [of("unsteered", UNSTEERED), of("gated", STEERED)], "controls": [], **given}
-    return evaluated(eight_items(), asked["arms"], asked["controls"], declared="gated", wording=(), seed=1)
+    return figures(eight_items(), asked["arms"], asked["controls"])
 
 
 def test_the_rates_of_one_arm_are_those_counted_by_hand():
     items = eight_items()
-    figures = arm_figures(items, of("gated", STEERED), resamples(items.gold, items.groups, seed=1))
-    values = {name: one["value"] for name, one in figures.items() if one and "value" in one}
+    measured = arm_figures(items, of("gated", STEERED), resamples(items.gold, items.groups, seed=1))
+    values = {name: metric.value for name, metric in measured.items() if metric}
     assert values["accuracy"] == 5 / 8
     assert values["balanced_accuracy"] == (3 / 4 + 2 / 4) / 2
     assert values["predicted_true_rate"] == 5 / 8  # a score of 0 is TRUE
     assert values["false_acceptance_rate"] == 2 / 4
-    assert figures["false_acceptance_rate"]["n"] == 4
+    assert measured["false_acceptance_rate"].n == 4
     assert values["auroc"] == (2.5 + 3 + 2 + 1.5) / 16  # couples ranked right by each TRUE item
     assert values["answer_word_rate"] == 1.0
-    assert figures["factual_consistency"] is None
-    assert "verifier" in figures["reasons"]["factual_consistency"]
+    assert measured["factual_consistency"] is None
+    assert "verifier" in reasons_for(measured)["factual_consistency"]
 
 
 def test_safety_errors_are_wrong_answers_of_grave_harm_over_all_items_with_a_harm_label():
-    items = eight_items()
-    figures = arm_figures(items, of("gated", STEERED), resamples(items.gold, items.groups, seed=1))
-    safety = figures["safety_error_rate"]  # wrong: 3, 4, 6; of these 4 is severe, 6 moderate, 3 has no label
+    safety = all_figures()["arms"]["gated"][
+        "safety_error_rate"
+    ]  # wrong: 3, 4, 6; of these 4 is severe, 6 moderate, 3 has no label
     assert (safety["value"], safety["n"]) == (2 / 6, 6)
     assert safety["false_acceptance"]["value"] == 2 / 6
     assert safety["false_rejection"]["value"] == 0.0
 
 
 def test_figures_by_category_and_difficulty_count_their_own_items_only():
-    items = eight_items()
-    figures = arm_figures(items, of("gated", STEERED), resamples(items.gold, items.groups, seed=1))
-    assert set(figures["by_category"]) == {"triage", "literature"}
-    assert figures["by_category"]["triage"]["n"] == 4
-    assert figures["by_category"]["triage"]["accuracy"]["value"] == 3 / 4
-    assert figures["by_category"]["literature"]["false_acceptance_rate"]["value"] == 1.0
-    assert list(figures["by_difficulty"]) == ["1"]
-    assert figures["by_difficulty"]["1"]["accuracy"]["value"] == 1.0
+    measured = all_figures()["arms"]["gated"]
+    assert set(measured["by_category"]) == {"triage", "literature"}
+    assert measured["by_category"]["triage"]["n"] == 4
+    assert measured["by_category"]["triage"]["accuracy"]["value"] == 3 / 4
+    assert measured["by_category"]["literature"]["false_acceptance_rate"]["value"] == 1.0
+    assert list(measured["by_difficulty"]) == ["1"]
+    assert measured["by_difficulty"]["1"]["accuracy"]["value"] == 1.0
 
 
 def test_against_unsteered_counts_what_was_helped_and_harmed_and_names_it():
@@ -115,12 +114,12 @@ def test_brier_bins_and_risk_coverage_agree_with_the_scores():
     gold = random.random(105) < 1 / (1 + np.exp(-scores))
     found = calibration(scores, resamples(gold, np.arange(105), seed=1))
     probabilities = 1 / (1 + np.exp(-scores))
-    assert found["brier"]["value"] == pytest.approx(brier_score_loss(gold, probabilities))
-    assert [one["n"] for one in found["bins"]] == [11] * 5 + [10] * 5
-    gaps = [one["n"] * abs(one["mean_score"] - one["share_true"]) for one in found["bins"]]
-    assert found["ece"]["value"] == pytest.approx(sum(gaps) / 105, abs=1e-6)
-    assert found["ece"]["low"] <= found["ece"]["value"] <= found["ece"]["high"]
-    assert found["risk_coverage"][-1] == {
+    assert found.brier.value == pytest.approx(brier_score_loss(gold, probabilities))
+    assert [each.n for each in found.bins] == [11] * 5 + [10] * 5
+    gaps = [each.n * abs(each.mean_score - each.share_true) for each in found.bins]
+    assert found.ece.value == pytest.approx(sum(gaps) / 105, abs=1e-6)
+    assert found.ece.low <= found.ece.value <= found.ece.high
+    assert found.risk_coverage[-1].model_dump() == {
         "coverage": 1.0,
         "risk": pytest.approx(((scores >= 0) != gold).mean()),
     }

@@ -9,18 +9,19 @@ from hypothesis import strategies as st
 
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.evaluation.arms import ArmScores, ControlDraws, TestItems
-from medx_core.evaluation.bootstrap import Estimate, resamples
-from medx_core.evaluation.decision_rule import Contest, FalseAcceptance, Judgement, conclusion, holm, judged
-from medx_core.evaluation.result_builder import evaluated
-from medx_core.evaluation.wording_free import Matched, WordingMatch
+from medx_core.evaluation.bootstrap import resamples
+from medx_core.evaluation.decision_rule import Comparison, holm, judged
+from medx_core.evaluation.result import Figures
+from medx_core.evaluation.sentences import conclusion
+from medx_core.evaluation.verdicts import Verdict
+from medx_core.evaluation.wording_free import Matched
+from tests.evaluation_scores import figures
 
 N = 400
 GOLD = np.arange(N) % 2 == 0
 ITEMS = TestItems([LabelledStatement(f"S{i}", bool(gold), str(i)) for i, gold in enumerate(GOLD)])
 WEIGHTS = resamples(GOLD, np.arange(N), seed=1)
-ALL = Matched(
-    WordingMatch(np.ones(N, dtype=bool), 4_000, {"surface": 0.5, "words": 0.5, "characters": 0.5}, "")
-)
+ALL = Matched(np.ones(N, dtype=bool), 4_000, {"surface": 0.5, "words": 0.5, "characters": 0.5})
 
 
 def right_in(share, seed=0):
@@ -33,20 +34,20 @@ def draws_of(name, share, *, count=20, of="gated"):
     return ControlDraws(name, of, np.stack([right_in(share, 100 + draw) for draw in range(count)]))
 
 
-def contest(**changed):
-    """A contest that `gated` wins, but for what is changed: arms by name, `controls`, `part`."""
+def comparison(**changed):
+    """A comparison that `gated` wins, but for what is changed: arms by name, `controls`, `part`."""
     arms = {"unsteered": 0.55, "prompt_only": 0.6, "prior": 0.58, "gated": 0.8}
     scores = {name: right_in(share, seed) for seed, (name, share) in enumerate(arms.items())}
     scores |= {name: one for name, one in changed.items() if name in arms and one is not None}
     controls = changed.get("controls", [draws_of("gated_random", 0.55), draws_of("gated_shuffled", 0.55)])
     kept = {name: ArmScores(name, one) for name, one in scores.items() if changed.get(name, 0) is not None}
-    return Contest(ITEMS, kept, controls, WEIGHTS, lambda: changed.get("part", ALL))
+    return Comparison(ITEMS, kept, controls, WEIGHTS, lambda: changed.get("part", ALL))
 
 
 def test_an_arm_that_beats_everything_helps():
-    found = judged(contest(), "gated")
+    found = judged(comparison(), "gated")
     assert found.helps is True
-    assert found.failed == ()
+    assert found.failed_controls == ()
     assert set(found.differences) == {
         "unsteered",
         "prompt_only",
@@ -59,44 +60,43 @@ def test_an_arm_that_beats_everything_helps():
 
 
 def test_test_statements_that_were_fitted_on_leave_the_question_open():
-    found = judged(replace(contest(), shared=3), "gated")
+    found = judged(replace(comparison(), shared=3), "gated")
     assert found.helps is None
     assert "3 of" in found.reason
-    assert judged(replace(contest(unsteered=right_in(0.8, 9)), shared=3), "gated").helps is False
+    assert judged(replace(comparison(unsteered=right_in(0.8, 9)), shared=3), "gated").helps is False
 
 
 @pytest.mark.parametrize("control", ["unsteered", "prompt_only", "prior"])
 def test_one_control_that_is_as_good_is_enough_to_fail(control):
-    found = judged(contest(**{control: right_in(0.8, 9)}), "gated")
+    found = judged(comparison(**{control: right_in(0.8, 9)}), "gated")
     assert found.helps is False
-    assert control in found.failed
+    assert control in found.failed_controls
 
 
 def test_the_median_draw_may_be_beaten_and_one_lucky_draw_still_fails_the_arm():
     random = draws_of("gated_random", 0.55)
     lucky = np.where(GOLD, 1.0, -1.0)
     one_lucky = replace(random, scores=np.stack([*random.scores[:-1], lucky]))
-    found = judged(contest(controls=[one_lucky, draws_of("gated_shuffled", 0.55)]), "gated")
+    found = judged(comparison(controls=[one_lucky, draws_of("gated_shuffled", 0.55)]), "gated")
     assert found.differences["gated_random"].above_zero
-    assert found.failed == ("gated_random",)
+    assert found.failed_controls == ("gated_random",)
     assert found.helps is False
 
 
 def test_a_gain_that_is_gone_where_wording_gives_nothing_away_is_no_help():
-    part = replace(ALL.match, kept=np.arange(N) < 100)
+    part = replace(ALL, kept=np.arange(N) < 100)
     gated = np.where(np.arange(N) < 100, right_in(0.5, 7), right_in(0.95, 8))
-    found = judged(contest(gated=gated, part=Matched(part)), "gated")
+    found = judged(comparison(gated=gated, part=part), "gated")
     assert found.helps is False
-    assert found.failed == ("matched_unsteered", "matched_prior")
+    assert found.failed_controls == ("matched_unsteered", "matched_prior")
 
 
-@pytest.mark.parametrize(
-    "part", ["the file has too little", Matched(replace(ALL.match, reason="wording still tells"))]
-)
+@pytest.mark.parametrize("part", ["the file has too little", replace(ALL, residual_auc={"words": 0.6})])
 def test_without_a_valid_wording_free_part_nobody_can_say(part):
-    found = judged(contest(part=part), "gated")
+    found = judged(comparison(part=part), "gated")
     assert found.helps is None
-    assert found.failed == ()
+    assert found.failed_controls == ()
+    assert found.verdict is Verdict.WORDING_NOT_RULED_OUT
     assert "wording cannot be ruled out" in found.reason
 
 
@@ -113,19 +113,19 @@ def test_without_a_valid_wording_free_part_nobody_can_say(part):
     ],
 )
 def test_a_control_that_was_not_run_leaves_the_question_open(changed, said):
-    found = judged(contest(**changed), "gated")
+    found = judged(comparison(**changed), "gated")
     assert found.helps is None
     assert said in found.reason
 
 
 def test_controls_of_another_arm_are_not_its_own():
     others = [draws_of("random", 0.99, of="paper"), draws_of("shuffled", 0.99, of="paper")]
-    assert judged(contest(controls=[*contest().controls, *others]), "gated").helps is True
-    assert judged(contest(controls=others), "gated").helps is None
+    assert judged(comparison(controls=[*comparison().controls, *others]), "gated").helps is True
+    assert judged(comparison(controls=others), "gated").helps is None
 
 
 def test_a_failed_control_counts_although_another_was_not_run():
-    found = judged(contest(prior=None, unsteered=right_in(0.8, 9)), "gated")
+    found = judged(comparison(prior=None, unsteered=right_in(0.8, 9)), "gated")
     assert found.helps is False
 
 
@@ -133,7 +133,7 @@ def test_the_wording_free_part_is_left_alone_when_a_quick_judgement_has_failed()
     def never():
         raise AssertionError
 
-    failing = replace(contest(unsteered=right_in(0.8, 9)), wording_free=never)
+    failing = replace(comparison(unsteered=right_in(0.8, 9)), wording_free=never)
     assert judged(failing, "gated", thorough=False).helps is False
 
 
@@ -152,21 +152,27 @@ def test_holm_gives_the_textbook_values():
 
 
 def test_arms_nobody_declared_are_judged_as_exploratory():
-    asked = contest(part=ALL)
+    asked = comparison(part=ALL)
     arms = [*asked.arms.values(), ArmScores("paper", right_in(0.56, 5)), ArmScores("probe", right_in(0.9, 6))]
-    found = evaluated(ITEMS, arms, asked.controls, declared="gated", wording=(), seed=1)
+    found = figures(ITEMS, arms, asked.controls)
     assert set(found["exploratory"]) == {"paper"}
     assert found["exploratory"]["paper"]["helps"] is False
     assert found["exploratory"]["paper"]["p_holm"] >= found["exploratory"]["paper"]["p"]
 
 
-def false_acceptance(before, after):
-    shares = [WEIGHTS.share(np.arange(N) % 20 < 20 * share, ~GOLD) for share in (before, after)]
-    return FalseAcceptance(*shares)
+def accepting(unsteered, gated):
+    """The real figures of two arms that accept such shares of the FALSE statements and judge half of the TRUE ones right."""
+    half = np.arange(N) % 4 == 0
+    arms = [
+        ArmScores(name, np.where(GOLD, half, np.arange(N) % 20 < 20 * share) - 0.5)
+        for name, share in (("unsteered", unsteered), ("gated", gated))
+    ]
+    measured = Figures.model_validate(figures(ITEMS, arms, []))
+    return measured.arm("unsteered"), measured.arm("gated")
 
 
 def test_the_conclusion_begins_with_false_acceptance_when_it_rose():
-    sentence = conclusion(judged(contest(), "gated"), false_acceptance(0.2, 0.6))
+    sentence = conclusion(judged(comparison(), "gated"), *accepting(0.2, 0.6))
     assert sentence.startswith(
         "False statements are accepted more often, 60.0 % after steering and 20.0 % before"
     )
@@ -174,16 +180,16 @@ def test_the_conclusion_begins_with_false_acceptance_when_it_rose():
 
 
 def test_the_conclusion_gives_false_acceptance_also_when_it_did_not_rise():
-    sentence = conclusion(judged(contest(unsteered=right_in(0.8, 9)), "gated"), false_acceptance(0.6, 0.2))
+    sentence = conclusion(judged(comparison(unsteered=right_in(0.8, 9)), "gated"), *accepting(0.6, 0.2))
     assert sentence.startswith("Gated changes balanced accuracy by ")
     assert "does not beat the unsteered model" in sentence
     assert sentence.endswith("false statements accepted go from 60.0 % to 20.0 %.")
 
 
-@pytest.mark.parametrize("helps", [True, False, None])
-def test_every_conclusion_is_one_sentence(helps):
-    failed = ("prior", "gated_random") if helps is False else ()
-    gain = {"unsteered": Estimate(0.1, np.full(20, 0.1), N)}
-    sentence = conclusion(Judgement("gated", helps, failed, gain, "nobody knows"), false_acceptance(0.2, 0.3))
+@pytest.mark.parametrize(
+    "changed", [{}, {"prior": right_in(0.8, 9)}, {"part": "nobody knows"}], ids=["true", "false", "null"]
+)
+def test_every_conclusion_is_one_sentence(changed):
+    sentence = conclusion(judged(comparison(**changed), "gated"), *accepting(0.2, 0.3))
     assert sentence.count(". ") == 0
     assert sentence.endswith(".")

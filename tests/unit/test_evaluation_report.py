@@ -17,8 +17,8 @@ from medx_core.evaluation.number_format import percent, plain, points, signed
 from medx_core.evaluation.report.charts import Scale
 from medx_core.evaluation.report.page import TEMPLATES, report_html, results_section, write_report
 from medx_core.evaluation.result import read_result
-from medx_core.evaluation.result_builder import evaluated
 from tests.evaluation_results import STRANGE, TWINS, bare_result, synthetic_result
+from tests.evaluation_scores import figures
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 LOADS = {"src", "href", "srcset", "action", "data", "poster", "xlink:href"}
@@ -169,7 +169,6 @@ def test_a_part_that_is_not_valid_is_called_so_wherever_it_is_shown():
 
 def test_the_figures_of_the_evaluation_itself_are_read(tmp_path):
     result = synthetic_result() | {"n_test": 240} | _figures()
-    del result["schema_version"]  # the builder writes version 1
     text = Reader(page_of(result)).text
     assert result["conclusion"] in text
     assert "No wording" not in text
@@ -263,4 +262,4 @@ def _figures() -> dict[str, Any]:
         ControlDraws(name, of, np.stack([scores(0.1, draw / 10 - 1) for draw in range(20)]))
         for name, of in owners.items()
     ]
-    return evaluated(items, arms, controls, declared="gated", wording=[], seed=1)
+    return figures(items, arms, controls)

@@ -11,15 +11,15 @@ from sklearn.feature_extraction.text import CountVectorizer
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.data.leakage import character_grams
 from medx_core.evaluation.arms import ArmScores, ControlDraws, TestItems
-from medx_core.evaluation.result_builder import evaluated
 from medx_core.evaluation.wording_free import (
     Matched,
     Twins,
     balanced_in_bins,
     group_folds,
-    matched_by_wording,
+    read_wording,
     wording_free_part,
 )
+from tests.evaluation_scores import figures
 
 NOUNS = ("heart", "liver", "lung", "kidney", "spleen", "nerve", "artery", "vein", "muscle", "bone")
 
@@ -64,7 +64,7 @@ def twin_arms(pairs, controls, preferred):
 
 
 def test_twins_are_ranked_and_stand_beside_their_association_control():
-    found = evaluated(twin_items(120, 40), twin_arms(120, 40, 90), [], declared="gated", wording=(), seed=1)
+    found = figures(twin_items(120, 40), twin_arms(120, 40, 90), [])
     assert (found["matched"]["kind"], found["matched"]["n"], found["matched"]["valid"]) == (
         "twins",
         120,
@@ -85,9 +85,7 @@ def test_twins_are_ranked_and_stand_beside_their_association_control():
     [(110, "so plausibility alone does not explain it"), (66, "so it may be plausibility, not truth")],
 )
 def test_the_conclusion_never_leaves_the_association_control_out(preferred, said):
-    found = evaluated(
-        twin_items(120, 120), twin_arms(120, 120, preferred), [], declared="gated", wording=(), seed=1
-    )
+    found = figures(twin_items(120, 120), twin_arms(120, 120, preferred), [])
     assert "prefers the original of 50.0 % of false statements" in found["conclusion"]
     assert said in found["conclusion"]
 
@@ -108,7 +106,7 @@ def judged_on_twins(pairs, controls, *, preferred=110, control_preferred=0.5, un
     if unsteered_first is not None:  # it ranks, though it says FALSE to everything
         ranked = np.where(np.stack([unsteered_first, ~unsteered_first], axis=1).ravel(), -1.0, -2.0)
         arms[0] = ArmScores("unsteered", ranked)
-    return evaluated(items, arms, drawn_controls(pairs), declared="gated", wording=(), seed=1)
+    return figures(items, arms, drawn_controls(pairs))
 
 
 def test_an_arm_that_beats_everything_on_twins_helps_when_plausibility_explains_less():
@@ -158,7 +156,7 @@ def judged_by_kinds(twin_kind, control_kind, right):
     scores = np.where(np.stack([first, ~first], axis=1).ravel(), 1.0, -1.0)
     no = ("unsteered", "prompt_only", "prior")
     arms = [*(ArmScores(name, np.full(len(scores), -1.0)) for name in no), ArmScores("gated", scores)]
-    return evaluated(items, arms, drawn_controls(len(right)), declared="gated", wording=(), seed=1)
+    return figures(items, arms, drawn_controls(len(right)))
 
 
 def test_like_is_held_against_like_where_the_control_lacks_some_kinds():
@@ -191,31 +189,36 @@ def test_where_all_kinds_stand_in_the_control_all_twins_count():
     matched = found["arms"]["gated"]["matched"]
     assert found["helps"] is True
     assert matched["excess_same_kinds"] is None
-    assert "all stand in the control" in matched["reasons"]["excess_same_kinds"]
+    assert "all appear in the control" in matched["reasons"]["excess_same_kinds"]
+
+
+def part_of(items, wording=()):
+    """The wording-free part of test items whose readers are fitted on `wording`."""
+    return wording_free_part(items, read_wording(items, wording, seed=1))
 
 
 def test_twins_nobody_could_read_for_wording_say_so():
-    part = wording_free_part(twin_items(120, 0), (), seed=1)
+    part = part_of(twin_items(120, 0))
     assert isinstance(part, Twins)
-    assert "was not checked" in part.about()["notice"]
+    assert "was not checked" in part.about().notice
 
 
 def test_swaps_of_false_statements_count_in_no_other_figure():
-    found = evaluated(twin_items(120, 40), twin_arms(120, 40, 90), [], declared="gated", wording=(), seed=1)
+    found = figures(twin_items(120, 40), twin_arms(120, 40, 90), [])
     assert found["arms"]["gated"]["accuracy"]["n"] == 240
     assert found["arms"]["gated"]["false_acceptance_rate"]["n"] == 120
 
 
 def test_without_swaps_of_false_statements_there_is_no_excess_and_a_reason():
-    found = evaluated(twin_items(120, 0), twin_arms(120, 0, 90), [], declared="gated", wording=(), seed=1)
+    found = figures(twin_items(120, 0), twin_arms(120, 0, 90), [])
     gated = found["arms"]["gated"]["matched"]
     assert gated["excess"] is None
     assert "FALSE statements" in gated["reasons"]["excess"]
 
 
 def test_fewer_than_a_hundred_twins_are_not_enough():
-    assert isinstance(wording_free_part(twin_items(100, 0), (), seed=1), Twins)
-    said = wording_free_part(twin_items(99, 0), (), seed=1)
+    assert isinstance(part_of(twin_items(100, 0)), Twins)
+    said = part_of(twin_items(99, 0))
     assert isinstance(said, str)
     assert "outside the test set" in said
 
@@ -230,34 +233,32 @@ def test_twins_that_wording_tells_apart_say_so():
             for answer in (True, False)
         ]
     )
-    part = wording_free_part(items, leaning(300, seed=2, prefix="o"), seed=1)
+    part = part_of(items, leaning(300, seed=2, prefix="o"))
     assert isinstance(part, Twins)
     assert not part.valid
-    assert "not symmetric swaps" in part.about()["reason"]
-    assert part.about()["read_right"]["words"]["value"] == 1.0
+    assert "not symmetric swaps" in part.about().reason
+    assert part.about().read_right["words"].value == 1.0
 
 
 def test_matching_removes_what_readers_of_wording_see():
     items = TestItems(leaning(600, seed=1, prefix="t"))
     wording = leaning(3_000, seed=2, prefix="o")
-    part = wording_free_part(items, wording, seed=1)
+    part = part_of(items, wording)
     assert isinstance(part, Matched)
     assert part.valid
-    kept = part.match.kept
+    kept = part.kept
     assert items.gold[kept].mean() == 0.5
-    assert 200 < part.n < 500
+    assert 200 < part.about().n < 500
     always = np.array(["always" in one.text for one in items.statements])
     assert abs(always[items.gold].mean() - always[~items.gold].mean()) > 0.4
     assert abs(always[kept & items.gold].mean() - always[kept & ~items.gold].mean()) < 0.05
-    assert all(value <= 0.55 for value in part.about()["residual_auc"].values())
+    assert all(value <= 0.55 for value in part.about().residual_auc.values())
 
 
 def test_too_few_statements_to_fit_on_make_the_part_invalid_in_words():
-    match = matched_by_wording(
-        TestItems(leaning(300, seed=1, prefix="t")), leaning(861, seed=2, prefix="o"), seed=1
-    )
-    assert not match.valid
-    assert "861 statements" in match.reason
+    part = part_of(TestItems(leaning(300, seed=1, prefix="t")), leaning(861, seed=2, prefix="o"))
+    assert not part.valid
+    assert "861 statements" in part.reason
 
 
 def test_every_bin_keeps_as_many_true_as_false_and_the_seed_decides_which():

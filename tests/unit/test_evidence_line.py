@@ -2,44 +2,76 @@
 
 import pytest
 
-from medx_core.evaluation.evidence_line import NOT_EVALUATED, evidence_line
-from tests.evaluation_results import bare_result, synthetic_result
+from medx_core.evaluation.result import Metric
+from medx_core.evaluation.sentences import NOT_EVALUATED, evidence_line
+from medx_core.evaluation.verdicts import Reason, Verdict
+from tests.small_evaluation import small_evaluation
+
+
+def metric(value, half, n=1_000):
+    return Metric(value=value, low=value - half, high=value + half, n=n)
+
+
+def result_with(verdict, *, failed=(), gain=0.041, excess=0.03, accepted=(0.131, 0.362), details=None):
+    """The real small result with the verdict and the figures that its evidence line tells replaced."""
+    result = small_evaluation().result
+    judged = result.judged.model_copy(
+        update={
+            "verdict": verdict,
+            "helps": verdict.helps,
+            "failed_controls": failed,
+            "reason": verdict.because(**details) if details else None,
+        }
+    )
+    matched = result.arm("gated").matched.model_copy(
+        update={
+            "excess": metric(excess, 0.035),
+            "excess_same_kinds": None,
+            "vs_unsteered": None,
+            "excess_valid": True,
+        }
+    )
+    arms = {
+        name: result.arm(name).model_copy(update={"false_acceptance_rate": metric(share, 0.04)})
+        for name, share in zip(("unsteered", "gated"), accepted, strict=True)
+    }
+    gained = result.arm("gated").vs_unsteered.model_copy(
+        update={"balanced_accuracy_difference": metric(gain, 0.021, 2_500)}
+    )
+    arms["gated"] = arms["gated"].model_copy(update={"matched": matched, "vs_unsteered": gained})
+    return result.model_copy(update={"judged": judged, "arms": result.arms | arms})
 
 
 def test_the_evidence_line_gives_gain_interval_size_and_false_acceptance():
-    helping = synthetic_result() | {"helps": True, "failed_controls": []}
-    helping["judged"]["differences"]["unsteered"] = {"value": 0.041, "low": 0.02, "high": 0.062, "n": 2500}
-    line = evidence_line(helping).replace("\u202f", " ")
-    assert line == (
+    assert evidence_line(result_with(Verdict.HELPS)).replace("\u202f", " ") == (
         "A vector made this way helps (+4.1 points, 2.0 to 6.2, n 2,500), also where wording gives nothing away. "
-        "On twins: +3.0 points (−0.5 to 6.4) above swaps of false statements, which may be plausibility, not truth. "
-        "False statements accepted: 13.1 % without steering, 36.2 % with it. Measured on invented_statements.csv."
+        "On twins: +3.0 points (−0.5 to 6.5) above swaps of false statements, which may be plausibility, not truth. "
+        "False statements accepted: 13.1 % without steering, 36.2 % with it. Measured on statements.csv."
     )
 
 
 def test_the_evidence_line_names_what_was_not_beaten_and_what_stays_open():
-    result = synthetic_result()
-    assert "is not shown to help (+15.7 points" in evidence_line(result)
-    assert (
-        "does not beat shuffled labels or a moved threshold where wording gives nothing away"
-        in evidence_line(result)
-    )
-    assert "not shown to help (+2.8 points" in evidence_line(result, arm="paper")
-    assert ": wording cannot be ruled out." in evidence_line(bare_result())
+    line = evidence_line(result_with(Verdict.CONTROL_NOT_BEATEN, failed=("gated_shuffled", "matched_prior")))
+    assert "is not shown to help (+4.1 points" in line
+    assert "does not beat shuffled labels or a moved threshold where wording gives nothing away" in line
+    open_for_wording = result_with(Verdict.WORDING_NOT_RULED_OUT, details={"why": "too few statements"})
+    assert "n 2,500): wording cannot be ruled out." in evidence_line(open_for_wording)
+    assert "A vector made this way" in evidence_line(small_evaluation().result, arm="paper")
 
 
 def test_twins_without_their_control_say_once_that_plausibility_was_not_told_apart():
-    result = synthetic_result()
-    reasons = {"excess_valid": "the file has no swaps of FALSE statements"}
-    result["arms"]["gated"]["matched"] |= {"excess": None, "excess_valid": False, "reasons": reasons}
-    said = "Plausibility cannot be told from truth: the file has no swaps of FALSE statements."
-    assert said in evidence_line(result)
-    open_for_it = {"helps": None, "failed_controls": [], "reason": said[:1].lower() + said[1:-1]}
-    line = evidence_line(result | open_for_it | {"judged": result["judged"] | open_for_it})
-    assert line.count("no swaps of FALSE statements") == 1
+    why = Reason.NO_ASSOCIATION_CONTROL.value
+    line = evidence_line(result_with(Verdict.PLAUSIBILITY_NOT_RULED_OUT, details={"why": why}))
+    assert line.count(why) == 1
+    result = result_with(Verdict.HELPS)
+    matched = {"excess": None, "excess_valid": False, "reasons": {"excess_valid": why}}
+    gated = result.arm("gated")
+    gated = gated.model_copy(update={"matched": gated.matched.model_copy(update=matched)})
+    line = evidence_line(result.model_copy(update={"arms": result.arms | {"gated": gated}}))
+    assert f"Plausibility cannot be told from truth: {why}." in line
 
 
-@pytest.mark.parametrize("nothing", [None, {}, {"arms": {}}, {"helps": True, "arms": {}}])
-def test_without_an_evaluation_the_evidence_line_says_so(nothing):
-    assert evidence_line(nothing) == NOT_EVALUATED
-    assert evidence_line(synthetic_result(), arm="never_run") == NOT_EVALUATED
+@pytest.mark.parametrize("arm", [None, "never_run"])
+def test_without_an_evaluation_the_evidence_line_says_so(arm):
+    assert evidence_line(None, arm) == NOT_EVALUATED
+    assert evidence_line(small_evaluation().result, arm="never_run") == NOT_EVALUATED

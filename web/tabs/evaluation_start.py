@@ -11,7 +11,7 @@ from medx_core.storage.people import Person, Role
 from web import evaluations
 from web.evaluations import ALL, FILE, OWN_SIZES, StartForm
 from web.handler_guard import guarded
-from web.markup import note
+from web.rendering import note
 from web.results_markup import checked_html
 from web.services import Services
 

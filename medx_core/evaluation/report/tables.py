@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from medx_core.evaluation.number_format import NOTHING, count, fraction, p_value, percent, points
-from medx_core.evaluation.report.arm_words import arm_in_text, capital, reason_in_text
 from medx_core.evaluation.report.words import METRICS, NamedArm, arm_title, arms_in_order, writer
 from medx_core.evaluation.result import (
     ArmResult,
@@ -16,6 +15,7 @@ from medx_core.evaluation.result import (
     Metric,
     PairedDifference,
 )
+from medx_core.evaluation.sentences import arm_in_text, capital, reason_in_text
 
 Writer = Callable[[float], str]
 

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from medx_core.evaluation.number_format import count, fraction, percent
-from medx_core.evaluation.report.arm_words import capital, steering_in_text
 from medx_core.evaluation.result import UNSTEERED, ArmResult, ControlResult, Figures, WordingFreePart
+from medx_core.evaluation.sentences import capital, steering_in_text
 from medx_core.evaluation.verdicts import Verdict
 
 REFERENCES = ("probe", "lexical")

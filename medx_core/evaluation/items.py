@@ -1,0 +1,299 @@
+"""The items of an evaluation: every test statement with the scores of every arm, as values and as a file.
+
+All figures of a result are made from these alone (`result_builder`), by the evaluation and by `medx evaluate
+--recheck FILE`, so anybody can check them. A file is a table of one row per model and test item, as CSV or Parquet:
+first the columns of `ItemRow`, then `score:ARM`, `verdict:ARM` and `answer_word:ARM` per arm, `score:CONTROL:DRAW` per
+draw of a control (its verdict is TRUE at a score of 0 or more), and `wording:READER` per reader of wording.
+"""
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO, StringIO
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from medx_core.categories import Category
+from medx_core.data.labelled_statements import LabelledStatement
+from medx_core.data.result_files import guarded, unguarded
+from medx_core.errors import BadInput
+from medx_core.evaluation.arms import ArmScores, ControlDraws, Flags, TestItems, Values
+from medx_core.evaluation.wording_free import WordingReading, counted
+
+CONTROL_OF = {"random": "paper", "shuffled": "paper", "gated_random": "gated", "gated_shuffled": "gated"}
+"""The arm that each drawn control belongs to."""
+SCORE, VERDICT, ANSWER_WORD, WORDING = "score", "verdict", "answer_word", "wording"
+PARQUET = ".parquet"
+
+Cells = Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class TestScores:
+    """Everything that the figures of one model are made from.
+
+    `items` are the test statements, then the swaps of FALSE statements (the association control); `arms` score all of
+    them, `controls` the test statements alone, as does `wording`. `fitted_on` (test statements,) says whose twin or
+    near copy was fitted on.
+    """
+
+    model: str
+    model_sha256: str
+    device: str
+    data_sha256: str
+    seed: int
+    declared: str
+    items: TestItems
+    arms: tuple[ArmScores, ...]
+    controls: tuple[ControlDraws, ...]
+    wording: WordingReading
+    fitted_on: Flags
+
+    __test__ = False  # the name starts with Test: tell pytest that this is not one
+
+    def arm(self, name: str) -> ArmScores:
+        """Return one arm by its name.
+
+        Raises:
+            BadInput: it was not run.
+        """
+        for arm in self.arms:
+            if arm.name == name:
+                return arm
+        raise BadInput(f"The arm {name} of {self.model} was not run.")
+
+
+class ItemRow(BaseModel):
+    """The first columns of an items file. An empty cell means that there is nothing to say."""
+
+    model_config = ConfigDict(frozen=True)
+
+    model: str = Field(description="name of the model")
+    model_sha256: str = Field(description="hash of its weights")
+    device: str = Field(description="device and number type")
+    data_sha256: str = Field(description="hash of the data file")
+    seed: int = Field(description="seed of the intervals")
+    declared: str = Field(description="the arm that is judged")
+    row: int = Field(description="row of the data file as a spreadsheet counts")
+    group: str = Field(description="statements of one group (twins, near copies) are resampled together")
+    pair: str = Field("", description="twins, or the two versions of a swapped FALSE statement")
+    statement: str = Field(description="the statement")
+    answer: bool = Field(description="the gold answer")
+    category: Category | None = Field(None, description="the category")
+    difficulty: str = Field("", description="the difficulty")
+    harm: str = Field("", description="harm of a wrong answer")
+    source_answer: bool | None = Field(
+        None, description="answer of the statement a pair was made from; FALSE: the association control"
+    )
+    original: bool | None = Field(None, description="whether this is the statement the pair was made from")
+    kind: str = Field("", description="the kind of word that the pair exchanges")
+    fitted_on: bool = Field(False, description="whether its twin or a near copy was fitted on")
+    matched: bool = Field(False, description="whether it is kept when items are matched by wording")
+    wording_fitted_on: int = Field(0, description="statements that the readers of wording were fitted on")
+    wording_unread: str = Field("", description="why no reader of wording could be fitted")
+
+
+_OF_RUN = ("model", "model_sha256", "device", "data_sha256", "seed", "declared")
+_OF_STATEMENT = (
+    "row", "group", "pair", "answer", "category", "difficulty", "harm", "source_answer", "original", "kind",
+)  # fmt: skip
+
+
+def write_items(runs: Sequence[TestScores], path: Path) -> None:
+    """Write the items as CSV, or as Parquet where the name ends in .parquet.
+
+    Raises:
+        BadInput: the file cannot be written.
+    """
+    content = items_parquet(runs) if path.suffix.lower() == PARQUET else _items_csv(runs).encode()
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise BadInput(
+            f"{path} cannot be written ({(error.strerror or 'unknown reason').lower()})."
+        ) from error
+
+
+def items_parquet(runs: Sequence[TestScores]) -> bytes:
+    """Return the items as the content of a Parquet file."""
+    import pyarrow
+    import pyarrow.parquet
+
+    out = BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table(_table(runs)), out)
+    return out.getvalue()
+
+
+def _items_csv(runs: Sequence[TestScores]) -> str:
+    out = StringIO()
+    writer = csv.writer(out, lineterminator="\r\n")
+    table = _table(runs)
+    writer.writerow(table)
+    writer.writerows([_cell(value) for value in row] for row in zip(*table.values(), strict=True))
+    return out.getvalue()
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).upper()
+    return guarded(str(value)) if isinstance(value, str) else repr(value)
+
+
+def _table(runs: Sequence[TestScores]) -> dict[str, list[object]]:
+    """Return the columns of all models, one below the other."""
+    tables = [_columns(run) for run in runs]
+    names = dict.fromkeys(name for table in tables for name in table)
+    return {
+        name: [
+            value
+            for run, table in zip(runs, tables, strict=True)
+            for value in table.get(name, [None] * len(run.items))
+        ]
+        for name in names
+    }
+
+
+def _columns(run: TestScores) -> dict[str, list[object]]:
+    statements = run.items.statements
+    tested, count = counted(statements), len(statements)
+
+    def of_tested(values: Iterable[object]) -> list[object]:
+        """Leave the cells of the association control empty."""
+        known = iter(values)
+        return [next(known) if is_tested else None for is_tested in tested]
+
+    columns: dict[str, list[object]] = {name: [getattr(run, name)] * count for name in _OF_RUN}
+    columns |= {name: [getattr(statement, name) for statement in statements] for name in _OF_STATEMENT}
+    columns["category"] = [statement.category and statement.category.value for statement in statements]
+    columns["statement"] = [statement.text for statement in statements]
+    columns["fitted_on"] = of_tested(run.fitted_on.tolist())
+    columns["matched"] = of_tested(run.wording.matched.tolist() or [None] * count)
+    columns["wording_fitted_on"] = [run.wording.fitted_on] * count
+    columns["wording_unread"] = [run.wording.unread] * count
+    for reader, scores in run.wording.scores.items():
+        columns[f"{WORDING}:{reader}"] = of_tested(scores.tolist())
+    for arm in run.arms:
+        columns[f"{SCORE}:{arm.name}"] = arm.scores.tolist()
+        columns[f"{VERDICT}:{arm.name}"] = (arm.scores >= 0).tolist()
+        if arm.answer_words is not None:
+            columns[f"{ANSWER_WORD}:{arm.name}"] = arm.answer_words.tolist()
+    for control in run.controls:
+        for draw, scores in enumerate(control.scores, start=1):
+            columns[f"{SCORE}:{control.name}:{draw}"] = of_tested(scores.tolist())
+    return columns
+
+
+def read_items(source: Path | bytes, name: str = "") -> list[TestScores]:
+    """Read the items of each model from a CSV or Parquet file, or from the content of a Parquet file.
+
+    Raises:
+        BadInput: it cannot be read, or is not what `medx evaluate --items` writes.
+    """
+    name = name or str(source)
+    rows = [
+        {column: value for column, value in row.items() if value not in ("", None)}
+        for row in _raw_rows(source, name)
+    ]
+    if not rows:
+        raise BadInput(f"{name} has no items.")
+    by_model: dict[object, list[_Row]] = {}
+    for number, cells in enumerate(rows, start=2):
+        row = _Row(cells, f"{name}, row {number}")
+        by_model.setdefault(row.item.model, []).append(row)
+    return [_run(model_rows) for model_rows in by_model.values()]
+
+
+def _raw_rows(source: Path | bytes, name: str) -> list[dict[str, object]]:
+    try:
+        if isinstance(source, bytes) or source.suffix.lower() == PARQUET:
+            import pyarrow
+            import pyarrow.parquet
+
+            file = BytesIO(source if isinstance(source, bytes) else source.read_bytes())
+            return list(pyarrow.parquet.read_table(file).to_pylist())
+        with source.open(encoding="utf-8-sig", newline="") as lines:
+            return [
+                {column: unguarded(cell) if column in _TEXTS else cell for column, cell in row.items()}
+                for row in csv.DictReader(lines, strict=True)
+            ]
+    except OSError as error:
+        raise BadInput(f"{name} cannot be read ({(error.strerror or 'unknown reason').lower()}).") from error
+    except (ValueError, csv.Error) as error:  # pyarrow's errors are ValueErrors
+        raise BadInput(f"{name} is not a CSV or Parquet file of items.") from error
+
+
+class _Row:
+    """One row of a file: its item, and the numbers of the other columns. `place` begins what is said of a fault."""
+
+    def __init__(self, cells: Cells, place: str) -> None:
+        self.cells, self.place = cells, place
+        try:
+            self.item = ItemRow.model_validate(cells)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise BadInput(
+                f"{place}, column {first['loc'][0]}: {first['msg'][:1].lower()}{first['msg'][1:]}."
+            ) from error
+
+    def number(self, column: str) -> float:
+        """Return the number in a column."""
+        try:
+            return float(str(self.cells[column]))
+        except (KeyError, ValueError) as error:
+            raise BadInput(f"{self.place}, column {column}: a number is needed.") from error
+
+    def flag(self, column: str) -> bool:
+        """Return the TRUE or FALSE in a column."""
+        said = str(self.cells.get(column, "")).upper()
+        if said not in ("TRUE", "FALSE"):
+            raise BadInput(f"{self.place}, column {column}: TRUE or FALSE is needed.")
+        return said == "TRUE"
+
+
+def _run(rows: Sequence[_Row]) -> TestScores:
+    first, items = rows[0].item, TestItems([_statement(row.item) for row in rows])
+    tested = [row for row in rows if row.item.source_answer is not False]
+    columns = dict.fromkeys(column for row in rows for column in row.cells)
+    parted = [tuple(column.split(":")) for column in columns]
+    arms = [rest[0] for kind, *rest in parted if kind == SCORE and len(rest) == 1]
+    draws: dict[str, list[str]] = {}
+    for kind, *rest in parted:
+        if kind == SCORE and len(rest) == 2:
+            draws.setdefault(rest[0], []).append(":".join((kind, *rest)))
+    readers = [rest[0] for kind, *rest in parted if kind == WORDING and rest]
+    return TestScores(
+        **{name: getattr(first, name) for name in _OF_RUN},
+        items=items,
+        arms=tuple(_arm(name, rows, f"{ANSWER_WORD}:{name}" in columns) for name in arms),
+        controls=tuple(
+            ControlDraws(name, CONTROL_OF.get(name, ""), np.stack([_numbers(tested, draw) for draw in drawn]))
+            for name, drawn in draws.items()
+        ),
+        wording=WordingReading(
+            first.wording_fitted_on,
+            {name: _numbers(tested, f"{WORDING}:{name}") for name in readers},
+            np.array([row.item.matched for row in tested], dtype=bool),
+            first.wording_unread,
+        ),
+        fitted_on=np.array([row.item.fitted_on for row in tested], dtype=bool),
+    )
+
+
+def _arm(name: str, rows: Sequence[_Row], has_words: bool) -> ArmScores:
+    words = np.array([row.flag(f"{ANSWER_WORD}:{name}") for row in rows]) if has_words else None
+    return ArmScores(name, _numbers(rows, f"{SCORE}:{name}"), words)
+
+
+def _numbers(rows: Sequence[_Row], column: str) -> Values:
+    return np.array([row.number(column) for row in rows], dtype=float)
+
+
+def _statement(item: ItemRow) -> LabelledStatement:
+    return LabelledStatement(item.statement, **{name: getattr(item, name) for name in _OF_STATEMENT})
+
+
+_TEXTS = frozenset(name for name, field in ItemRow.model_fields.items() if field.annotation is str)
