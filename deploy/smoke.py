@@ -19,8 +19,8 @@ from typing import Any
 import httpx
 from gradio_client import Client, handle_file
 
-from deploy.demo import first_admin, prepare
 from deploy.ports import free_port
+from deploy.preparation import first_admin, prepare
 from deploy.stack import Stack
 from medx_core.data.bundled_texts import bundled_statements
 from medx_core.errors import MedxError

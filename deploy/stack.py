@@ -48,6 +48,13 @@ class Commands:
     web: tuple[str, ...] = (sys.executable, "-m", "web")
 
 
+SAY_EVERY_SECONDS = 4.0
+READY = {
+    WEB: "The page answers at {address} ({seconds:.0f} s).",
+    WORKER: "The worker has loaded its model ({seconds:.0f} s).",
+}
+
+
 class Stack:
     """The parts as one thing: `with Stack(settings) as stack: stack.wait_ready(60)`.
 
@@ -132,6 +139,7 @@ class Stack:
 
     def _wait_for(self, checks: Mapping[str, Callable[[], bool]], deadline: float) -> None:
         waiting = [name for name in checks if name in self._parts]
+        began = told = monotonic()
         while waiting:
             if self.fault:
                 raise StackFault(self.fault)
@@ -141,6 +149,11 @@ class Stack:
                 )
             ready = [name for name in waiting if checks[name]()]
             waiting = [name for name in waiting if name not in ready]
+            for name in ready:
+                self._say(READY[name].format(address=self.address, seconds=monotonic() - began))
+            if waiting and monotonic() - told > SAY_EVERY_SECONDS:
+                told = monotonic()
+                self._say(f"... still starting: {', '.join(waiting)} ({told - began:.0f} s)")
             if waiting:
                 self._stop.wait(LOOK_SECONDS)
 

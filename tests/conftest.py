@@ -8,4 +8,4 @@ settings.register_profile(
 )
 settings.load_profile("the same every time")
 
-pytest_plugins = ["tests.databases", "tests.language_models"]
+pytest_plugins = ["tests.broker", "tests.databases", "tests.language_models"]

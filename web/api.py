@@ -1,6 +1,6 @@
-"""The endpoints programs may call, through gradio_client. Everything else the pages use is private.
+"""The API: endpoints for programs, called through gradio_client. All other events of the pages are private.
 
-Sign in by posting `name` and `password` to `/login`, then hand the cookie on:
+Sign in by posting `name` and `password` to `/login`, then pass the cookie on:
 
     cookie = httpx.post(f"{url}/login", data={"name": name, "password": password}).cookies["medx_session"]
     client = gradio_client.Client(f"{url}/app", headers={"Cookie": f"medx_session={cookie}"})
@@ -8,23 +8,25 @@ Sign in by posting `name` and `password` to `/login`, then hand the cookie on:
 """
 
 import asyncio
+from dataclasses import asdict
 from typing import Any
 
 import gradio as gr
 from gradio.events import api
 
 from medx_core.clock import iso
+from medx_core.job_execution.evaluation_run import EVALUATION
 from medx_core.questions import Mode
 from medx_core.review.rating_form import form_from
 from medx_core.storage.people import Person, Role
-from web.downloads import written_results
-from web.evaluation_programs import build_evaluation_programs
+from medx_core.storage.runs import Run, RunStatus
+from web.downloads import finished_evaluation, written_results
 from web.following import follow, visible_job
 from web.handler_guard import guarded
 from web.health_and_metrics import SUBMITTED
 from web.services import Services
 from web.submission import submit_file, submit_question
-from web.tabs.job_page import cancel_job
+from web.tabs.batch import cancel_job, note_submitted
 from web.tabs.review import keep_rating
 
 WAIT_SECONDS = 600.0
@@ -35,7 +37,7 @@ def build(services: Services) -> None:
     _questions(services)
     _batches(services)
     _ratings(services)
-    build_evaluation_programs(services)
+    _evaluations(services)
 
 
 def _questions(services: Services) -> None:
@@ -66,15 +68,12 @@ def _batches(services: Services) -> None:
     ) -> str:
         """Submit a CSV, TSV or JSONL file; return the id of its job."""
         job = submit_file(services, person, file, mode=mode, category=category, arm=arm)
-        SUBMITTED.labels("batch").inc(job.progress.total)
-        services.audit.append(
-            person.name, "submit batch", f"job {job.public_id}", {"rows": job.progress.total}
-        )
+        note_submitted(services, person, job)
         return job.public_id
 
     @guarded(services)
     def job_status(person: Person, job: str) -> dict[str, Any]:
-        """Return where a job stands: status and how many rows are answered, quarantined, cancelled, waiting."""
+        """Return the state of a job: its status and how many rows are answered, quarantined, cancelled or waiting."""
         return visible_job(services, job, person).as_json()
 
     @guarded(services)
@@ -85,7 +84,7 @@ def _batches(services: Services) -> None:
 
     @guarded(services)
     def download_results(person: Person, job: str) -> str:
-        """Return the results as far as they have come, as a CSV file in the format of `medx batch`."""
+        """Return the results so far as a CSV file in the format of `medx batch`."""
         visible_job(services, job, person)
         services.audit.append(person.name, "download results", f"job {job}", {})
         return str(written_results(services, job))
@@ -115,12 +114,12 @@ def _batches(services: Services) -> None:
 def _ratings(services: Services) -> None:
     @guarded(services, Role.CLINICIAN)
     def next_answer_to_rate(person: Person) -> dict[str, Any]:
-        """Return the next blinded answer with the note `save_rating` needs; an empty object when nothing is left."""
+        """Return the next blinded answer with the `note` that `save_rating` needs; an empty object when none is left."""
         answer = services.ratings.next_to_rate(person.id)
         if answer is None:
             return {}
         return {
-            "note": services.rating_tokens.note(person.id, answer.answer_id),
+            "note": services.rating_tokens.issue(person.id, answer.answer_id),
             "answer": answer.answer_id,
             "question": answer.question,
             "mode": answer.mode.value,
@@ -155,3 +154,36 @@ def _ratings(services: Services) -> None:
     api(next_answer_to_rate, api_name="next_answer_to_rate", concurrency_limit=8)
     api(save_rating, api_name="save_rating", concurrency_limit=8)
     api(my_ratings, api_name="my_ratings", concurrency_limit=8)
+
+
+def _evaluations(services: Services) -> None:
+    @guarded(services)
+    def evaluations(person: Person, limit: int = 50) -> list[dict[str, Any]]:  # noqa: ARG001 - every guarded handler takes the person
+        """Return the newest evaluations first: the state, settings and conclusion of each."""
+        return [run_json(run) for run in services.runs.list(EVALUATION, limit=max(1, min(500, limit)))]
+
+    @guarded(services)
+    def evaluation_result(person: Person, run: str) -> dict[str, Any]:
+        """Return everything a finished evaluation measured, as `medx evaluate --json` writes it."""
+        evaluation = finished_evaluation(services, run)
+        services.audit.append(person.name, "download evaluation", f"run {run}", {"file": "result.json"})
+        return dict(evaluation.result or {})
+
+    api(evaluations, api_name="evaluations", concurrency_limit=8)
+    api(evaluation_result, api_name="evaluation_result", concurrency_limit=4)
+
+
+def run_json(run: Run) -> dict[str, Any]:
+    """Return the state, settings and summary of an evaluation."""
+    shown = ("name", "preset", "sample", "split", "seed", "declared", "extra")
+    return {
+        "run": run.public_id,
+        "status": run.status.value,
+        "reason": run.reason,
+        "created_at": iso(run.created_at),
+        "finished_at": iso(run.finished_at),
+        "requested_by": run.requested_by,
+        "progress": asdict(run.progress) if run.progress else None,
+        "settings": {key: run.settings[key] for key in shown if key in run.settings},
+        "summary": asdict(run.summary) if run.status is RunStatus.DONE else {},
+    }

@@ -1,4 +1,4 @@
-"""The web application: FastAPI around the Gradio pages, behind the gate."""
+"""The web application: FastAPI around the Gradio pages, behind access control."""
 
 import asyncio
 import os
@@ -14,7 +14,7 @@ from fastapi.staticfiles import StaticFiles
 from medx_core.settings import Settings
 from web.heartbeat import beating
 from web.services import Services, build_services
-from web.session import PERSON_IN_SCOPE, Gate
+from web.session import PERSON_IN_SCOPE
 
 if TYPE_CHECKING:
     from gradio import Blocks
@@ -31,11 +31,9 @@ def build_app(settings: Settings, services: Services | None = None) -> FastAPI:
         StorageFault: the database cannot be reached or is not at this program's version.
     """
     _settle_gradio(settings)
+    from web.access import AccessControl, sign_in_routes
     from web.downloads import download_routes
-    from web.evaluation_downloads import evaluation_routes
     from web.health_and_metrics import operations_routes
-    from web.page_roles import PageRoles
-    from web.sign_in import sign_in_routes
 
     made = services or build_services(settings)
     lifespan = beating(made.health, settings)
@@ -43,7 +41,6 @@ def build_app(settings: Settings, services: Services | None = None) -> FastAPI:
     app.include_router(sign_in_routes(made))
     app.include_router(operations_routes(made))
     app.include_router(download_routes(made))
-    app.include_router(evaluation_routes(made))
     app.mount("/assets", StaticFiles(directory=ASSETS), name="assets")
 
     @app.get("/")
@@ -56,8 +53,7 @@ def build_app(settings: Settings, services: Services | None = None) -> FastAPI:
         return Response(body, media_type="image/svg+xml", headers={"cache-control": "max-age=86400"})
 
     _mount_pages(app, made)
-    app.add_middleware(PageRoles)
-    app.add_middleware(Gate, sessions=made.sessions)  # the last one added stands in front
+    app.add_middleware(AccessControl, sessions=made.sessions)
     return app
 
 
@@ -128,7 +124,8 @@ def _mount_pages(app: FastAPI, services: Services) -> None:
 def _mount(app: FastAPI, services: Services, signed_in: Callable[[Request], str | None]) -> None:
     import gradio as gr
 
-    from web.theme import HEAD, theme
+    from web.rendering import render
+    from web.theme import theme
 
     gr.mount_gradio_app(
         app,
@@ -145,5 +142,5 @@ def _mount(app: FastAPI, services: Services, signed_in: Callable[[Request], str 
         pwa=False,
         theme=theme(),
         css_paths=[ASSETS / "medx.css"],
-        head=HEAD,
+        head=render("head.html"),
     )

@@ -1,4 +1,4 @@
-"""Follows one question until it is answered: the database says where it stands, Redis brings the text on the way."""
+"""Follows one question until it is answered: the database says where it stands, Redis brings the text so far."""
 
 import asyncio
 import time
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from medx_core.errors import NotFound
 from medx_core.jobs.snapshots import ItemSnapshot, JobSnapshot
 from medx_core.jobs.status import UNFINISHED, ItemStatus
-from medx_core.questions import Mode
+from medx_core.questions import Answer, Mode
 from medx_core.storage.people import Person
 from web import wording
 from web.services import Services
@@ -23,18 +23,37 @@ FOLLOW_SECONDS = 3600.0
 
 @dataclass(frozen=True)
 class QuestionView:
-    """Where one question stands. `partial` holds the text written so far, an arm each."""
+    """Where one question stands.
+
+    `partial` holds the text so far per arm; `ahead` counts the questions before it while it waits; `worker` is "ready",
+    "loading" (its model) or "" (none was seen lately).
+    """
 
     job: JobSnapshot
     item: ItemSnapshot
     partial: Mapping[str, str] = field(default_factory=dict)
     ahead: int | None = None
-    worker_seen: bool = True
+    worker: str = "ready"
 
     @property
     def finished(self) -> bool:
         """Whether nothing more will come."""
         return self.item.status not in UNFINISHED
+
+    @property
+    def steered_answer(self) -> Answer | None:
+        """The answer that a steering vector was used for; None while there is none."""
+        return next((stored.answer for stored in self.item.answers if stored.answer.vector), None)
+
+    @property
+    def state(self) -> str:
+        """What an arm without an answer waits for, or why it gets none."""
+        if self.item.status is ItemStatus.CANCELLED:
+            written = any(self.partial.values()) or self.item.answers
+            return wording.CANCELLED_WRITING if written else wording.CANCELLED_WAITING
+        if self.item.status is ItemStatus.RUNNING:
+            return wording.ANSWERING
+        return wording.waiting(self.ahead, self.worker)
 
 
 def visible_job(services: Services, public_id: str, person: Person) -> JobSnapshot:
@@ -46,6 +65,15 @@ def visible_job(services: Services, public_id: str, person: Person) -> JobSnapsh
     if not public_id or not services.jobs.may_see(public_id, person):
         raise NotFound(wording.NO_SUCH_JOB)
     return services.jobs.get(public_id)
+
+
+def worker_stage(services: Services) -> str:
+    """Return "ready" when a live worker can answer, "loading" when all are loading their model, "" without one."""
+    stages = {
+        "loading" if worker.detail.get("stage") == "loading" else "ready"
+        for worker in services.live_workers()
+    }
+    return max(stages, default="")  # "ready" sorts after "loading"
 
 
 def look(services: Services, public_id: str, person: Person) -> QuestionView:
@@ -61,7 +89,7 @@ def look(services: Services, public_id: str, person: Person) -> QuestionView:
     if items[0].status is not ItemStatus.QUEUED:
         return QuestionView(job, items[0])
     ahead = services.health.ahead_of(public_id)
-    return QuestionView(job, items[0], ahead=ahead, worker_seen=bool(services.live_workers()))
+    return QuestionView(job, items[0], ahead=ahead, worker=worker_stage(services))
 
 
 async def follow(services: Services, public_id: str, person: Person) -> AsyncIterator[QuestionView]:
@@ -94,7 +122,7 @@ async def follow(services: Services, public_id: str, person: Person) -> AsyncIte
                 await asyncio.sleep(pause)
             fresh = await asyncio.to_thread(look, services, public_id, person)
             text = {} if fresh.item.route is None else dict(streamed.text)
-            view = QuestionView(fresh.job, fresh.item, text, fresh.ahead, fresh.worker_seen)
+            view = QuestionView(fresh.job, fresh.item, text, fresh.ahead, fresh.worker)
             if view != shown:
                 shown = view
                 yield view

@@ -1,24 +1,27 @@
-"""What every page has around it: the header with its links, who is signed in, light or dark, and the way out."""
+"""What every page has around it: the header with its links, who is signed in, light or dark, and signing out."""
 
 from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
+from markupsafe import Markup
 
 from medx_core.storage.people import Person, Role
-from web import wording
 from web.handler_guard import guarded, reaches
-from web.markup import escape, link, tag
+from web.rendering import render
 from web.services import Services
 
-PAGES: tuple[tuple[str, str, Role], ...] = (
+ACCOUNT = ("account", "Account", Role.ASKER)
+LINKED_PAGES: tuple[tuple[str, str, Role], ...] = (
     ("", "Ask", Role.ASKER),
     ("batch", "Batch", Role.ASKER),
     ("review", "Review", Role.CLINICIAN),
     ("results", "Results", Role.ASKER),
     ("admin", "Admin", Role.ADMIN),
-    ("account", "Account", Role.ASKER),
 )
+PAGES = (*LINKED_PAGES, ACCOUNT)
+QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": 8}
+"""How almost every event of a page runs: programs cannot call it, and no progress bar covers what it fills."""
 QUERY = "() => [new URLSearchParams(location.search).get('{name}') || '']"
 ADDRESS = (
     "(id) => {{ if (id) history.replaceState(null, '', '?{name}=' + encodeURIComponent(id)); return []; }}"
@@ -36,43 +39,21 @@ def page_frame(services: Services, page: str) -> None:
     on_load(show_header, None, [header])
 
 
-def header_html(person: Person | None, page: str, form_token: str) -> str:
+def header_html(person: Person | None, page: str, form_token: str) -> Markup:
     """Return the header; without a person only what everybody may see."""
-    links = "".join(
-        link(f"/app/{path}", title, "here" if path == page else "")
-        for path, title, at_least in PAGES
-        if path != "account" and (at_least is Role.ASKER if person is None else reaches(person, at_least))
-    )
-    who = ""
-    if person is not None:
-        who = (
-            tag(
-                "a",
-                f"{escape(person.name)} <small>{escape(person.role.value)}</small>",
-                "medx-who",
-                href="/app/account",
-            )
-            + '<form method="post" action="/logout">'
-            + f'<input type="hidden" name="token" value="{escape(form_token)}">'
-            + '<button type="submit" class="medx-quiet">Sign out</button></form>'
-        )
-    shade = '<button type="button" class="medx-quiet" data-medx="shade" aria-label="Light or dark">Light / dark</button>'
-    return (
-        tag(
-            "div",
-            tag("a", "MedX", "medx-name", href="/app/") + tag("nav", links, aria_label="Pages"),
-            "medx-bar-left",
-        )
-        + tag("p", escape(wording.RESEARCH_USE), "medx-research")
-        + tag("div", shade + who, "medx-bar-right")
-    )
+    links = [
+        (path, title)
+        for path, title, at_least in LINKED_PAGES
+        if (at_least is Role.ASKER if person is None else reaches(person, at_least))
+    ]
+    return render("header.html", links=links, page=page, person=person, form_token=form_token)
 
 
-def heading(title: str, sentence: str = "") -> None:
-    """Put the page's title and one quiet sentence."""
+def heading(title: str, sentence: str = "", *, level: int = 1) -> None:
+    """Put a title, and one quiet sentence below it, on the page that is being built."""
     gr.HTML(
-        tag("h1", escape(title)) + (tag("p", escape(sentence), "medx-note") if sentence else ""),
-        elem_classes="medx-heading",
+        render("heading.html", title=title, sentence=sentence, level=level),
+        elem_classes="medx-heading" if level == 1 else None,
     )
 
 
@@ -86,7 +67,5 @@ def on_load(
         inputs,
         outputs,
         js=js,
-        api_visibility="private",
-        show_progress="hidden",
-        concurrency_limit=None if unlimited else 8,
+        **(QUIET | ({"concurrency_limit": None} if unlimited else {})),
     )

@@ -56,6 +56,7 @@ def health(services: Services) -> dict[str, object]:
         "database": True,
         "workers": len(live),
         "worker_last_seen": iso(workers[0].seen_at) if workers else None,
+        "limits": "shared" if services.counts.is_shared() else "per process",
         "waiting": sum(state.waiting for state in backlog.values()),
         "oldest_waiting_seconds": max(
             (state.oldest_seconds or 0.0 for state in backlog.values()), default=0.0

@@ -1,4 +1,4 @@
-"""Tells the database that this web process lives: its event loop turns and the database takes what it writes."""
+"""The heartbeat of a web process: its event loop runs and it can write to the database."""
 
 import asyncio
 import logging
@@ -16,13 +16,13 @@ from medx_core.storage.health import HealthStore
 
 log = logging.getLogger(__name__)
 
-BEATS_WITHIN_SEEN = 3
+BEATS_PER_SEEN_LIMIT = 3
 
 
 def beating(
     health: HealthStore, settings: Settings
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
-    """Return the lifespan of an application that shows itself on the health page from its start to its end."""
+    """Return the lifespan of an application that appears on the health page from its start to its end."""
     name = f"{socket.gethostname()}-{secrets.token_hex(4)}"
     detail = {"address": f"{settings.host}:{settings.port}", "medx_version": __version__}
 
@@ -32,7 +32,7 @@ def beating(
                 await asyncio.to_thread(health.beat, name, "web", detail)
             except MedxError as error:
                 log.warning("the heartbeat did not reach the database: %s", error)
-            await asyncio.sleep(settings.worker_seen_seconds / BEATS_WITHIN_SEEN)
+            await asyncio.sleep(settings.worker_seen_seconds / BEATS_PER_SEEN_LIMIT)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:  # noqa: ARG001 - FastAPI hands the application over

@@ -1,4 +1,4 @@
-"""What a page may reach: the stores of the database, the token streams and the limits on asking."""
+"""What a page may use: the stores of the database, the token streams and the rate limits."""
 
 from dataclasses import dataclass
 
@@ -12,14 +12,15 @@ from medx_core.storage.ratings import RatingStore
 from medx_core.storage.runs import RunStore
 from medx_core.storage.vectors import VectorStore
 from web.evidence import Evidence
+from web.limits import AttemptCounts, AttemptLimit, per_hour, per_minute
 from web.rating_tokens import RatingTokens
-from web.session import Attempts, Sessions, session_secret
+from web.session import Sessions, session_secret
 from web.token_streams import TokenStreams
 
 
 @dataclass(frozen=True)
 class Services:
-    """Everything a handler is given besides the person."""
+    """Everything that handlers and routes work with, except the person who asks."""
 
     settings: Settings
     database: Database
@@ -34,8 +35,10 @@ class Services:
     streams: TokenStreams
     sessions: Sessions
     rating_tokens: RatingTokens
-    asked: Attempts
-    batches: Attempts
+    counts: AttemptCounts
+    sign_in_limit: AttemptLimit
+    question_limit: AttemptLimit
+    batch_limit: AttemptLimit
 
     def live_workers(self, kind: str = "worker") -> tuple[ProcessHealth, ...]:
         """Return the workers of a kind that were seen lately."""
@@ -52,6 +55,7 @@ def build_services(settings: Settings) -> Services:
     database = open_database(settings)
     people, vectors, runs = PersonStore(database), VectorStore(database), RunStore(database)
     secret = session_secret(settings)
+    counts = AttemptCounts(settings.redis_url)
     return Services(
         settings=settings,
         database=database,
@@ -66,6 +70,8 @@ def build_services(settings: Settings) -> Services:
         streams=TokenStreams(settings.redis_url),
         sessions=Sessions(secret, hours=settings.session_hours, people=people),
         rating_tokens=RatingTokens(secret, hours=settings.session_hours),
-        asked=Attempts(settings.questions_a_minute),
-        batches=Attempts(settings.batches_an_hour, window_seconds=3600.0),
+        counts=counts,
+        sign_in_limit=per_minute(counts, "sign-in", settings.sign_in_attempts_a_minute),
+        question_limit=per_minute(counts, "questions", settings.questions_a_minute),
+        batch_limit=per_hour(counts, "batches", settings.batches_an_hour),
     )

@@ -1,4 +1,4 @@
-"""From what a person typed or uploaded to a job in the database: checked, limited, committed in one transaction."""
+"""From what a person typed or uploaded to a job: checked, rate-limited, committed in one transaction."""
 
 from pathlib import Path
 
@@ -29,9 +29,8 @@ def submit_question(
     """
     limit = services.settings.max_question_characters
     question = read_question(text, mode=mode, category=category, arm=arm, max_characters=limit)
-    if services.asked.exceeded(person.name):
+    if not services.question_limit.take(person.name):
         raise BadInput(wording.too_often(services.settings.questions_a_minute, per="minute"))
-    services.asked.count(person.name)
     submission = question_submission(question, person_id=person.id)
     return services.jobs.submit(submission, chunk_rows=services.settings.chunk_rows)
 
@@ -60,8 +59,7 @@ def submit_file(
     if file.refused or not file.rows:
         reason = file.problems[0].message if file.problems else "The file holds no question."
         raise BadInput(reason)
-    if services.batches.exceeded(person.name):
+    if not services.batch_limit.take(person.name):
         raise BadInput(wording.too_often(services.settings.batches_an_hour, per="hour"))
-    services.batches.count(person.name)
     submission = file_submission(file, mode=form, arms=arms, category=chosen, person_id=person.id)
     return services.jobs.submit(submission, chunk_rows=services.settings.chunk_rows)

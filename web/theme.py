@@ -1,4 +1,4 @@
-"""How the pages look: system fonts, one accent colour, and the stylesheet and script under `assets/`."""
+"""How Gradio's own parts look: system fonts and one accent colour; the rest is `assets/medx.css`."""
 
 from gradio.themes import Base
 from gradio.themes.utils import colors, sizes
@@ -14,11 +14,6 @@ SANS = (
     "sans-serif",
 )
 MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
-
-HEAD = (
-    '<meta name="color-scheme" content="light dark"><script src="/assets/event_stream.js"></script>'
-    '<script src="/assets/medx.js" defer></script>'
-)
 
 
 def theme() -> Base:

@@ -1,4 +1,7 @@
-"""Reads the text of answers while a worker writes it. Redis being away is no error: the database has the answer."""
+"""Reads the text of answers while a worker writes it.
+
+Redis being away is not an error: the text then appears when the database has the answer.
+"""
 
 import logging
 import time
@@ -18,7 +21,7 @@ AWAY_SECONDS = 5.0
 
 @dataclass
 class StreamedText:
-    """What has been read so far of one item's streams: text an arm, and where to read on."""
+    """What has been read so far of one item's streams: the text per arm and the next stream offset."""
 
     item_id: int
     arms: tuple[str, ...]
@@ -30,7 +33,7 @@ class StreamedText:
         self.last = {token_stream_name(self.item_id, arm): "0-0" for arm in self.arms}
 
     def take(self, name: str, entry_id: str, fields: Mapping[str, str]) -> None:
-        """Add one stream entry; an answer begun anew forgets what was written before."""
+        """Add one stream entry; an answer that starts again drops its earlier text."""
         arm = name.rsplit(":", 1)[-1]
         self.last[name] = entry_id
         so_far = "" if fields.get("restart") else self.text.get(arm, "")
@@ -66,12 +69,12 @@ class TokenStreams:
             self._away_until = time.monotonic() + AWAY_SECONDS
             return False
         entries = arrived.items() if isinstance(arrived, dict) else arrived
-        found = False
+        any_text = False
         for name, records in entries:
             for entry_id, fields in _flat(records):
                 streamed.take(name, entry_id, fields)
-                found = True
-        return found
+                any_text = True
+        return any_text
 
 
 def _flat(records: Any) -> list[tuple[str, dict[str, str]]]:

@@ -1,64 +1,83 @@
-"""Every sentence a user reads, as pure functions and constants. Plain text only: markup escapes it later."""
+"""Every sentence of the pages, as constants and pure functions. Plain text only: templates escape it.
 
-from collections.abc import Mapping
+Users read the same words here as on the command line, in CSV files and in reports: *category*, *steered*,
+*unsteered*, *wrong*.
+"""
+
+from datetime import datetime
 
 from medx_core.categories import Category, Route, RouteSource
 from medx_core.jobs.snapshots import Progress
 from medx_core.jobs.status import ItemStatus, JobStatus
 from medx_core.questions import Answer, Arm, Mode, Verdict
 from medx_core.storage.health import ProcessHealth
+from medx_core.storage.runs import Run, RunStatus
 
 RESEARCH_USE = "Research use only - not for patient care"
 NO_IDENTIFIERS = "Do not enter anything that identifies a patient."
 EMERGENCY = "If this may be an emergency, call your local emergency number now."
 STEERED_MEANS = (
-    "Steered: a direction learned from correct and incorrect answers was added inside the model while it answered. "
-    "Plain: the same model and prompt without it."
+    "Steered: a direction learned from correct and incorrect answers was added to the model's hidden states while it "
+    "answered. Unsteered: the same model and prompt without it."
 )
-NOT_EVALUATED = "Whether this vector helps: not evaluated."
-NO_KIND = "No kind decided: answered plain."
+MEASURED_FOR = "Measured for vectors built with the same recipe, on this model."
+NO_CATEGORY = "No category decided: answered unsteered."
+SCORE_LABEL = "score for TRUE (uncalibrated)"
 SIGN_IN_FAILED = "That name and password do not match an active account. Check both, or ask an administrator."
 SIGN_IN_TOO_OFTEN = "Too many attempts to sign in. Wait a minute, then try again."
 FORM_EXPIRED = "This form has expired. Go back, reload the page and try again."
 SIGN_IN_FIRST = "Sign in first."
-NO_SUCH_JOB = "There is nothing under this address, or it belongs to somebody else."
-NOTHING_TO_RATE = "There is nothing left for you to rate. Answers appear here once questions have been asked or a batch has run."
-WORKER_AWAY = "No worker has been seen lately. Your question is kept and answered once one is running."
+OTHER_SITE = "This request came from another site and was refused."
+NO_SUCH_JOB = "There is nothing at this address, or it belongs to another person."
+NOTHING_TO_RATE = "There is nothing left for you to rate. Answers appear here after questions were asked or a batch was run."
+WORKER_AWAY = "No worker is running. Your question is stored and will be answered when a worker starts."
 WORKER_AWAY_BATCH = (
-    "No worker has been seen lately. Your questions are kept and answered once one is running."
+    "No worker is running. Your questions are stored and will be answered when a worker starts."
 )
+WORKER_LOADING = (
+    "The worker is still loading its model. Your question is stored and will be answered when it is ready."
+)
+WORKER_LOADING_BATCH = (
+    "The worker is still loading its model. Your questions are stored and will be answered when it is ready."
+)
+ANSWERING = "Answering ..."
+CANCELLED_WRITING = "Cancelled while it was written."
+CANCELLED_WAITING = "Cancelled before an answer was written."
 WROTE_NOTHING = "The model wrote nothing."
 CHOOSE_FILE = "Choose a file first: CSV, TSV or JSONL with a column called question or statement."
-FILE_MEANING = (
-    "A file needs a column called question or statement; id, answer, category, harm, urgency are understood."
+FILE_NEEDS = (
+    "A file needs a column called question or statement. The columns id, answer, category, harm and urgency are "
+    "also understood; all others are carried along."
 )
+NO_EVALUATION = "No evaluation has been run yet."
+NO_VECTORS = "There are no vectors yet; questions are answered unsteered. Build them with medx vectors build."
+RATING_KEYS = (
+    "Number keys answer the highlighted field and move on · arrow keys or Backspace change the field · Enter saves · "
+    "S skips · C cannot judge · Esc leaves a text field"
+)
+LIMITS_PER_PROCESS = (
+    "Limits on questions and sign-ins are counted per web process, because no broker can be reached."
+)
+RATING_CHOICES = {("consensus", "none"): "no consensus exists"}
+"""Choices of the rating form that read differently from their stored values, by field and value."""
 
-KIND_NAMES: dict[Category, str] = {
-    Category.TRIAGE: "triage",
-    Category.LITERATURE: "literature",
-    Category.PATIENT_FACING: "patient-facing",
-}
-ARM_NAMES: dict[str, str] = {Arm.STEERED.value: "Steered", Arm.UNSTEERED.value: "Plain"}
+
+CATEGORY_NAMES: dict[Category, str] = {category: category.value for category in Category}
+ARM_NAMES: dict[str, str] = {Arm.STEERED.value: "Steered", Arm.UNSTEERED.value: "Unsteered"}
 MODE_CHOICES: list[tuple[str, str]] = [("Verdict", "verdict"), ("Written answer", "text")]
-KIND_CHOICES: list[tuple[str, str]] = [
+CATEGORY_CHOICES: list[tuple[str, str]] = [
     ("Decide for me", "auto"),
-    *((name, kind.value) for kind, name in KIND_NAMES.items()),
+    *((name, category.value) for category, name in CATEGORY_NAMES.items()),
 ]
-FILE_KIND_CHOICES: list[tuple[str, str]] = [("As the file says, else decide", "auto"), *KIND_CHOICES[1:]]
+FILE_CATEGORY_CHOICES: list[tuple[str, str]] = [
+    ("From the file, else decide for me", "auto"),
+    *CATEGORY_CHOICES[1:],
+]
 ARM_CHOICES: list[tuple[str, str]] = [
-    ("Steered and plain", "both"),
+    ("Steered and unsteered", "both"),
     ("Steered", "steered"),
-    ("Plain", "unsteered"),
+    ("Unsteered", "unsteered"),
 ]
-# What the core writes beside an answer, in the words of the pages. Its own module brings torch, which the web never loads.
-ANSWER_NOTES = {
-    "No category was decided, so no steering vector was used; choose a category to steer.": (
-        "No kind was decided, so no vector was used; choose a kind to have it steered."
-    ),
-    "No steering vector is active for this model and category; answered unsteered. Build them with `medx vectors build`.": (
-        "No vector is in use for this kind on this model; answered plain. Vectors are built with medx vectors build."
-    ),
-}
 PROCESS_KINDS = {"worker": "worker", "evaluator": "evaluation worker", "web": "web page"}
 WORKER_STAGES = {
     "loading": "loading its model; questions wait until it is ready",
@@ -68,47 +87,44 @@ WORKER_STAGES = {
 
 
 def arm_name(arm: str) -> str:
-    """Name an arm the way pages do; evaluation arms keep their own names."""
+    """Return the name of an arm; arms of evaluations keep their own names."""
     return ARM_NAMES.get(arm, arm.replace("_", " "))
 
 
-def kind_name(category: Category | None) -> str:
-    """Name the kind of a question; a question without one says so."""
-    return "no kind" if category is None else KIND_NAMES[category]
+def category_name(category: Category | None) -> str:
+    """Return the name of a category, or that there is none."""
+    return "no category" if category is None else CATEGORY_NAMES[category]
 
 
 def route_sentence(route: Route) -> str:
-    """Say which kind was decided and by whom."""
+    """Say which category was decided and by whom."""
     if route.category is None:
-        return f"{NO_KIND} Choose one below to have it steered."
+        return f"{NO_CATEGORY} Choose a category below to have it steered."
     chosen = {RouteSource.USER: ", your choice", RouteSource.FILE: ", from the file"}.get(route.source, "")
-    return f"Kind: {kind_name(route.category)}{chosen}"
+    return f"Category: {category_name(route.category)}{chosen}"
 
 
 def verdict_word(verdict: Verdict | None) -> str:
-    """The large word of a verdict card."""
+    """Return the large word of a verdict card."""
     if verdict is None:
         return "No verdict"
     return "Uncertain" if verdict is Verdict.UNCERTAIN else verdict.value
 
 
 def verdict_remark(answer: Answer) -> str:
-    """What must be said beside the large word, empty when nothing."""
+    """Return what must be said with an uncertain verdict, empty otherwise."""
     if answer.verdict is Verdict.UNCERTAIN and answer.raw_verdict is not None:
-        return f"Leans {answer.raw_verdict.value}, but the score is too close to one half to say."
+        return f"Leans {answer.raw_verdict.value}, but the score is too close to one half to decide."
     return ""
 
 
-SCORE_LABEL = "score for TRUE (uncalibrated)"
-
-
 def seconds(value: float) -> str:
-    """Write a duration of one answer, in seconds."""
+    """Write the duration of one answer in seconds."""
     return f"{value:.2f} s" if value < 10 else f"{value:.0f} s"
 
 
 def about(value: float) -> str:
-    """Write an estimated duration without false precision."""
+    """Write an estimated duration, given in seconds, without false precision."""
     if value < 1:
         return "about a second"
     if value < 90:
@@ -117,59 +133,77 @@ def about(value: float) -> str:
     return f"about {minutes:.0f} min" if minutes < 90 else f"about {minutes / 60:.1f} h"
 
 
+def ago(value: float) -> str:
+    """Say how many seconds, minutes or hours ago something was; the value is in seconds."""
+    return f"{value:.0f} s ago" if value < 90 else f"{about(value)} ago"
+
+
+def share(value: float) -> str:
+    """Write a probability, score or share with two decimals."""
+    return f"{value:.2f}"
+
+
+def counted(number: int, noun: str) -> str:
+    """Write a number with its noun, for example `1 question` or `1,200 questions`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def provenance(answer: Answer) -> str:
-    """One line on what made an answer: model, vector, time."""
+    """Return one line on what made an answer: model, vector, time."""
     vector = f"vector {answer.vector}" if answer.vector else "no vector"
     return f"{answer.model} · {vector} · {seconds(answer.seconds)}"
 
 
-def answer_note(note: str) -> str:
-    """Say in the words of the pages what the core noted beside an answer."""
-    return ANSWER_NOTES.get(note, note)
-
-
 def written(text: str) -> str:
-    """Return a written answer; a blank one is said to be so."""
+    """Return a written answer, or that it is blank."""
     return text if text.strip() else WROTE_NOTHING
 
 
 def finish_remark(answer: Answer) -> str:
-    """Say when a written answer is not whole."""
+    """Say when a written answer is incomplete."""
     return {
         "length": "The answer reached its length limit and stops here.",
-        "cancelled": "Cancelled here; what was written stays.",
+        "cancelled": "Cancelled here; the text so far is kept.",
     }.get(answer.finish, "")
 
 
-def waiting(ahead: int | None, *, worker_seen: bool) -> str:
-    """Say where a question stands while nothing has been written yet."""
-    if not worker_seen:
+def waiting(ahead: int | None, worker: str) -> str:
+    """Say where a question stands while nothing has been written yet; `worker` is a stage of `WORKER_STAGES` or ""."""
+    if not worker:
         return WORKER_AWAY
+    if worker == "loading":
+        return WORKER_LOADING
     if ahead is None or ahead <= 0:
         return "Waiting for the model ..."
-    return f"Waiting: {ahead} question{'s' if ahead != 1 else ''} ahead of yours."
+    return f"Waiting: {counted(ahead, 'question')} ahead of yours."
 
 
 def item_status(status: ItemStatus, reason: str = "") -> str:
-    """Say what became of one question that has no answer."""
+    """Say what became of a question that has no answer."""
     words = {
         ItemStatus.QUEUED: "waiting",
         ItemStatus.RUNNING: "being answered",
         ItemStatus.ANSWERED: "answered",
-        ItemStatus.QUARANTINED: "set aside",
+        ItemStatus.QUARANTINED: "failed",
         ItemStatus.CANCELLED: "cancelled",
     }[status]
     return f"{words}: {reason}" if reason else words
 
 
+STATUS_CHOICES: list[tuple[str, str]] = [
+    ("all rows", ""),
+    *((item_status(status), status.value) for status in ItemStatus),
+]
+
+
 def question_failed(reason: str) -> str:
-    """Say that a question was set aside after its attempts, and what to do."""
+    """Say that a question failed in all its attempts, and what to do."""
     why = reason or "The worker could not answer this question."
     return f"{why.rstrip('.')}. Ask again, or tell an administrator."
 
 
 def job_status(status: JobStatus) -> str:
-    """Name the state of a job."""
+    """Return the name of a job's state."""
     return {
         JobStatus.QUEUED: "waiting",
         JobStatus.RUNNING: "running",
@@ -179,42 +213,48 @@ def job_status(status: JobStatus) -> str:
 
 
 def counts(progress: Progress) -> str:
-    """Count what became of the rows of a job; zeros are left out except the answered."""
+    """Count what became of the rows of a job; only the answered are named when zero."""
     parts = [f"answered {progress.answered:,}"]
     if progress.quarantined:
-        parts.append(f"set aside {progress.quarantined:,}")
+        parts.append(f"failed {progress.quarantined:,}")
     if progress.cancelled:
         parts.append(f"cancelled {progress.cancelled:,}")
     return " · ".join(parts)
 
 
-def ago(value: float) -> str:
-    """Say how long ago something was."""
-    return f"{value:.0f} s ago" if value < 90 else f"{about(value)} ago"
+def choices_made(mode: Mode, arms: tuple[Arm, ...]) -> str:
+    """Return one line on how a job is answered."""
+    form = "verdicts" if mode is Mode.VERDICT else "written answers"
+    return f"{form} · {' and '.join(arm_name(arm.value).lower() for arm in arms)}"
+
+
+def workers_sentence(workers: list[ProcessHealth], seen_limit: float) -> str:
+    """Say whether a worker is running; the workers are ordered by when they were last seen, the latest first."""
+    live = [worker for worker in workers if worker.seconds_since_seen <= seen_limit]
+    if live:
+        count = "A worker is" if len(live) == 1 else f"{len(live)} workers are"
+        return f"{count} running, last seen {ago(live[0].seconds_since_seen)}."
+    if workers:
+        return f"No worker is running; the last one was seen {ago(workers[0].seconds_since_seen)}."
+    return "No worker has been seen yet. Start one with `medx serve worker`."
 
 
 def process_state(process: ProcessHealth, seen_limit: float) -> str:
-    """Say in words what a process does, as far as it reported."""
+    """Say what a process does, as far as it reported."""
     if process.seconds_since_seen > seen_limit:
-        return "not heard of lately; it was ended, or cannot reach the database"
+        return "not seen lately; it was ended, or cannot reach the database"
     detail = process.detail
     if process.kind == "web":
         return f"serving on {detail['address']}" if detail.get("address") else "serving"
-    parts = [WORKER_STAGES.get(str(detail.get("stage")), "at work")]
+    parts = [WORKER_STAGES.get(str(detail.get("stage")), "running")]
     if detail.get("model_name"):
         device = f" on {detail['device']}" if detail.get("device") else ""
         parts.append(f"{detail['model_name']}{device}")
     if isinstance(detail.get("answered"), int):
-        count = detail["answered"]
-        parts.append(f"{count:,} question{'' if count == 1 else 's'} answered since it started")
+        parts.append(f"{counted(detail['answered'], 'question')} answered since it started")
     if detail.get("weight_sha256"):
         parts.append(f"weights {str(detail['weight_sha256'])[:8]}")
     return " · ".join(parts)
-
-
-def share(value: float) -> str:
-    """Write a probability, score or share with two decimals."""
-    return f"{value:.2f}"
 
 
 def page_needs(title: str, *, needed: str, own: str) -> str:
@@ -229,7 +269,10 @@ def action_needs(*, needed: str, own: str) -> str:
 
 def something_broke(reference: str) -> str:
     """Say that a handler failed; the log has the details under the reference."""
-    return f"Something went wrong in MedX. Try again; if it happens again, give an administrator this reference: {reference}."
+    return (
+        "Something went wrong in MedX. Try again; if it happens again, give an administrator this reference: "
+        f"{reference}."
+    )
 
 
 def too_often(limit: int, *, per: str) -> str:
@@ -237,15 +280,69 @@ def too_often(limit: int, *, per: str) -> str:
     return f"That is more than {limit} in one {per}. Wait a little, then try again."
 
 
-def limits(max_rows: int, max_bytes: int, max_characters: int) -> str:
-    """State the limits of an upload."""
+def may_identify(kinds: list[str], mask: str) -> str:
+    """Say what identifiers a question may contain, that nothing is stored yet, and what masking does."""
+    listed = " and ".join(part for part in (", ".join(kinds[:-1]), kinds[-1]) if part)
     return (
-        f"CSV, TSV or JSONL, up to {max_rows:,} rows, {max_bytes / 1_000_000:,.0f} MB "
-        f"and {max_characters:,} characters a question."
+        f"This question may contain {listed}. Nothing is stored yet. Masking puts {mask} in place of each; it does "
+        "not find names, so remove them yourself."
     )
 
 
-def choices_made(mode: Mode, arms: Mapping[str, object] | tuple[Arm, ...]) -> str:
-    """One line on how a job is answered."""
-    form = "verdicts" if mode is Mode.VERDICT else "written answers"
-    return f"{form} · {' and '.join(arm_name(str(arm)).lower() for arm in arms)}"
+RUN_STATES = {
+    RunStatus.QUEUED: "waiting",
+    RunStatus.RUNNING: "running",
+    RunStatus.DONE: "finished",
+    RunStatus.FAILED: "failed",
+    RunStatus.CANCELLED: "cancelled",
+}
+HELPS = {True: "helps", False: "not shown to help", None: "open"}
+
+
+def minute(moment: datetime) -> str:
+    """Return a date and time to the minute."""
+    return f"{moment:%Y-%m-%d %H:%M}"
+
+
+def evaluation_title(run: Run) -> str:
+    """Return the title of an evaluation in a list of choices: date, data, model, outcome."""
+    outcome = HELPS[run.summary.helps] if run.status is RunStatus.DONE else RUN_STATES[run.status]
+    parts = (minute(run.created_at), evaluation_data(run), evaluation_model(run), outcome)
+    return " · ".join(part for part in parts if part)
+
+
+def evaluation_data(run: Run) -> str:
+    """Return the name of the data of an evaluation."""
+    return str(run.summary.data or run.settings.get("name") or run.settings.get("data") or "")
+
+
+def evaluation_model(run: Run) -> str:
+    """Return the name of the model without its folder or owner."""
+    names = run.summary.model or ", ".join(run.settings.get("models") or ())
+    return names.rsplit("/", 1)[-1]
+
+
+def evaluation_outcome(run: Run) -> str:
+    """Return the conclusion of a finished evaluation, else its state and the reason for it."""
+    if run.status is RunStatus.DONE:
+        return run.summary.conclusion
+    return f"{RUN_STATES[run.status]}: {run.reason}" if run.reason else RUN_STATES[run.status]
+
+
+def evaluation_waiting(ahead: int, *, has_worker: bool) -> str:
+    """Say what a queued evaluation waits for."""
+    if not has_worker:
+        return "No worker for evaluations is running. The evaluation is stored and starts when one does."
+    if ahead:
+        return f"Waiting: {counted(ahead, 'evaluation')} before this one."
+    return "Waiting for a worker to start it."
+
+
+def evaluation_time(about_seconds: float | None) -> str:
+    """Say about how long an evaluation takes; None where this installation has no pace to go by."""
+    pace = (
+        f"{about(about_seconds)} at the pace of earlier evaluations here.".capitalize()
+        if about_seconds
+        else "How long it takes is not known yet on this installation: minutes with a small model, hours with a large one."
+    )
+    return f"{pace} It runs at low priority next to the answering of questions; you may close the page."

@@ -1,35 +1,92 @@
-"""The whole command line, and the one place where a fault becomes a sentence and an exit code."""
+"""The whole command line, and the one place where a fault becomes a sentence and an exit code.
+
+A command's module is imported when that command runs: torch and the database take seconds to import, and `medx --help`
+needs neither.
+"""
 
 import logging
 import os
 import sys
+from importlib import import_module
+from typing import Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
 
 from medx_core import __version__
-from medx_core.cli import administration, ask, batch, data, evaluate, jobs, models, router, vectors
+from medx_core.cli.outputs import EXIT_INTERRUPTED
 from medx_core.errors import MedxError
-from medx_core.settings import settings
+
+# Where each command or group of commands is defined, and its line in the list of commands.
+COMMANDS = {
+    "ask": ("ask:ask", "Answer one question, routed and steered."),
+    "batch": (
+        "batch:batch",
+        "Answer every row of a file: through the queue where a worker runs, else in this process.",
+    ),
+    "evaluate": (
+        "evaluate:evaluate",
+        "Evaluate steering on labelled statements, with controls that a gain must beat.",
+    ),
+    "replicates": (
+        "evaluate:replicates",
+        "Tell several evaluations together: the mean of every figure over seeds, with the range it took.",
+    ),
+    "jobs": ("jobs:app", "Questions and batches: list, follow, try again, cancel."),
+    "data": ("data:app", "Check question files; make twins; write the template and the bundled statements."),
+    "models": ("models:app", "Language models: list, fetch, check."),
+    "router": ("router:app", "Train, show, measure and explain the router."),
+    "vectors": ("vectors:app", "Steering vectors: build, inspect, choose, exchange."),
+    "serve": ("administration:serve_app", "Run one part of MedX: the web page or a worker."),
+    "users": ("administration:users_app", "People who may sign in, their roles and passwords."),
+    "db": (
+        "administration:db_app",
+        "The database: bring its tables up to date, or see whether they are.",
+    ),
+    "audit": ("administration:audit_app", "The audit log: check that nobody changed it."),
+}
+
+
+class LazyCommands(TyperGroup):
+    """The commands of `COMMANDS`, of which only the one that runs is imported."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        for name, (_, summary) in COMMANDS.items():
+            self.commands[name] = TyperCommand(name, short_help=summary)  # for the list of commands
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Import the command that is about to run."""
+        if args and args[0] in COMMANDS:
+            self.commands[args[0]] = loaded(args[0])
+        return super().resolve_command(ctx, args)
+
+
+def loaded(name: str) -> Any:
+    """Import a command's module and return the command, or the group of commands."""
+    module, _, attribute = COMMANDS[name][0].partition(":")
+    command = getattr(import_module(f"medx_core.cli.{module}"), attribute)
+    if not isinstance(command, typer.Typer):
+        alone = typer.Typer(add_completion=False)
+        alone.command(name)(command)
+        command = alone
+    return get_command(command)
+
 
 app = typer.Typer(
+    cls=LazyCommands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # rich would double the time of `medx --help`
     help="MedX: route, steer, measure and review a frozen language model. Research use only - not for patient care.",
 )
-app.command("ask")(ask.ask)
-app.command("batch")(batch.batch)
-app.command("evaluate")(evaluate.evaluate)
-app.command("replicates")(evaluate.replicates)
-app.add_typer(jobs.app, name="jobs")
-app.add_typer(data.app, name="data")
-app.add_typer(models.app, name="models")
-app.add_typer(router.app, name="router")
-app.add_typer(vectors.app, name="vectors")
-app.add_typer(administration.serve_app, name="serve")
-app.add_typer(administration.users_app, name="users")
-app.add_typer(administration.db_app, name="db")
-app.add_typer(administration.audit_app, name="audit")
+
+
+@app.callback()
+def medx() -> None:
+    """The command line as a whole."""
 
 
 @app.command("version")
@@ -49,7 +106,7 @@ def main() -> None:
         print(f"medx: {error}", file=sys.stderr)
         sys.exit(1)
     except SystemExit as ended:
-        if ended.code == ask.EXIT_INTERRUPTED:
+        if ended.code == EXIT_INTERRUPTED:
             print("medx: stopped by Ctrl-C.", file=sys.stderr)
         raise
     except Exception as fault:  # noqa: BLE001 - the outermost door: the traceback goes to the log
@@ -59,6 +116,8 @@ def main() -> None:
 
 
 def _log_fault(fault: Exception) -> str:
+    from medx_core.settings import settings
+
     folder = settings().home / "logs"
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "cli.log"

@@ -9,6 +9,7 @@ import typer
 
 from medx_core.categories import Route, RouteSource
 from medx_core.cli.administration import opened_database
+from medx_core.cli.outputs import EXIT_INTERRUPTED
 from medx_core.errors import MedxError
 from medx_core.job_execution.dispatch import End, choose, follow
 from medx_core.jobs.snapshots import ItemSnapshot, JobSnapshot
@@ -74,7 +75,6 @@ def verdict_in_words(answer: Answer) -> str:
 
 
 LOCAL_HELP = "Load the model in this process, whatever a running worker could answer."
-EXIT_INTERRUPTED = 130
 
 
 def ask(

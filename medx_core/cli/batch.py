@@ -17,8 +17,8 @@ from rich.progress import Progress as Bar
 
 from medx_core import __version__
 from medx_core.cli.administration import opened_database
-from medx_core.cli.ask import EXIT_INTERRUPTED, LOCAL_HELP, RESEARCH_ONLY, load_engine, tell
-from medx_core.cli.outputs import refuse_input_as_output
+from medx_core.cli.ask import LOCAL_HELP, RESEARCH_ONLY, load_engine, tell
+from medx_core.cli.outputs import EXIT_INTERRUPTED, refuse_input_as_output
 from medx_core.data.problems import FileLimits, Problem
 from medx_core.data.question_files import QuestionFile, read_question_file
 from medx_core.data.result_files import write_results

@@ -7,6 +7,8 @@ from typing import Any
 
 from medx_core.errors import BadInput
 
+EXIT_INTERRUPTED = 130  # as a shell reports Ctrl-C
+
 
 def refuse_input_as_output(source: str | Path, output: str | Path | None) -> None:
     """Refuse to write over the file that is read, by whatever name or link it is called.

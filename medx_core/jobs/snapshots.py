@@ -90,6 +90,10 @@ class ItemSnapshot:
     carried: Mapping[str, str] = field(default_factory=dict)
     answers: tuple[StoredAnswer, ...] = ()
 
+    def answer_in(self, arm: Arm) -> Answer | None:
+        """Return the stored answer of one arm, None while there is none."""
+        return next((stored.answer for stored in self.answers if stored.answer.arm is arm), None)
+
     def as_json(self, job: JobSnapshot) -> dict[str, Any]:
         """Return the question as `medx ask --json` shows one, with its job and its state."""
         return {

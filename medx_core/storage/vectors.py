@@ -1,6 +1,8 @@
 """Versions of steering vectors: which version is in use per model and category, and which it replaced."""
 
 import hashlib
+import json
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -18,6 +20,7 @@ from medx_core.storage.engine import Database
 from medx_core.storage.tables import VectorTable
 
 PAPER_PRESET = "paper"
+SHIPPED_VECTORS = Path(__file__).resolve().parent.parent / "data" / "bundled" / "vectors"
 
 
 class VectorStatus(StrEnum):
@@ -192,6 +195,44 @@ def _record(row: VectorTable) -> VectorRecord:
         created_at=row.created_at,
         replaced_id=row.replaced_id,
     )
+
+
+def register_shipped_vectors(
+    store: VectorStore, model_sha256: str, vectors_folder: Path, *, shipped: Path = SHIPPED_VECTORS
+) -> list[VectorRecord]:
+    """Register the vectors that come with MedX for these weights, for the categories that have none in use.
+
+    Returns the versions registered; none for weights that no vector was shipped for. Needs no torch.
+    """
+    in_use = store.active(model_sha256)
+    registered = []
+    for file in sorted(shipped.glob("*.safetensors")):
+        with safe_open(file, framework="np") as stored:
+            metadata = dict(stored.metadata())
+        category = Category(metadata["category"])
+        if metadata["model_sha256"] != model_sha256 or category in in_use:
+            continue
+        sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+        # where and under which name `VectorRegistry.publish` stores a vector
+        place = Path(model_sha256[:12]) / f"{category.value}-{sha256[:12]}.safetensors"
+        (vectors_folder / place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, vectors_folder / place)
+        registered.append(
+            store.register(
+                VectorRecord(
+                    model=metadata["model"],
+                    model_sha256=model_sha256,
+                    category=category,
+                    layer=int(metadata["layer"]),
+                    alpha=float(metadata["alpha"]),
+                    file=str(place),
+                    file_sha256=sha256,
+                    strategy=metadata["strategy"],
+                    diagnostics=json.loads(metadata["diagnostics"]),
+                )
+            )
+        )
+    return registered
 
 
 @dataclass(frozen=True)

@@ -2,19 +2,13 @@
 
 import os
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
-from redis import Redis
-from redis.exceptions import RedisError
 
-from deploy.embedded_broker import prepare_broker
-from medx_core.jobs.messages import redis_client_url
-from tests.waiting import until
 from tests.web_site import WebSite, running_site
 from web.session import COOKIE
 
@@ -34,27 +28,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker("browser")
-
-
-@pytest.fixture(scope="session")
-def broker_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A broker of the tests' own, for token streams."""
-    broker = prepare_broker(tmp_path_factory.mktemp("broker"))
-    process = subprocess.Popen(broker.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        with Redis.from_url(redis_client_url(broker.url)) as redis:
-            until(lambda: _answers(redis))
-        yield broker.url
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
-
-
-def _answers(redis: Redis) -> bool:
-    try:
-        return bool(redis.ping())
-    except RedisError:
-        return False
 
 
 @pytest.fixture(scope="session")

@@ -144,7 +144,9 @@ def _answer(leased: LeasedItem, arm: Arm, route: Route) -> Answer:
         vector=f"{route.category} v3" if steered else None,
         layer=28 if steered else None,
         alpha=1.0 if steered else None,
-        note="No kind was decided, so nothing was added." if arm is Arm.STEERED and route.abstained else "",
+        note="No category was decided, so nothing was added."
+        if arm is Arm.STEERED and route.abstained
+        else "",
     )
 
 

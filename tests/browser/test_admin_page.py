@@ -44,7 +44,7 @@ def choose(page: Page, label: str, option: str) -> None:
 
 def test_health_is_told_in_plain_words_for_workers_and_web_pages(page):
     health = page.locator("#medx-health")
-    expect(health).to_contain_text("A worker is at work, last seen")
+    expect(health).to_contain_text("A worker is running, last seen")
     expect(health).to_contain_text("Nothing is waiting.")
     expect(health.locator("tbody tr").filter(has_text="web page")).to_contain_text("serving on")
 
@@ -76,7 +76,7 @@ def test_a_vector_is_promoted_rolled_back_and_retired_after_a_second_look(site, 
     assert acts == ["vector retired", "vector rolled back", "vector promoted"]
 
 
-def test_a_question_that_was_set_aside_is_tried_again(page, site):
+def test_a_question_that_failed_is_tried_again(page, site):
     items = (SubmittedItem(row=1, text="An unanswerable question."),)
     job = site.services.jobs.submit(replace(submission(), items=items), chunk_rows=32)
     until(lambda: site.services.jobs.get(job.public_id).progress.quarantined)
@@ -84,15 +84,15 @@ def test_a_question_that_was_set_aside_is_tried_again(page, site):
     expect(page.locator("#medx-quarantined")).to_contain_text(TOO_LONG)
     site.worker.allow(0)
     page.locator("#medx-retry-all").click()
-    expect(page.locator("#medx-quarantined")).to_contain_text("Nothing was set aside.")
+    expect(page.locator("#medx-quarantined")).to_contain_text("No question failed.")
     assert site.services.jobs.get(job.public_id).progress.queued == 1
 
 
 def test_somebody_is_disabled_and_enabled_again(page):
     for state in ("disabled", "active"):
-        choose(page, "Change somebody", "asa")
+        choose(page, "Change a person", "asa")
         page.locator("#medx-switch").click()
         expect(page.locator("#medx-people tr").filter(has_text="asa")).to_contain_text(state)
-    choose(page, "Change somebody", "ada")
+    choose(page, "Change a person", "ada")
     page.locator("#medx-switch").click()
     expect(page.get_by_text("You cannot disable your own account")).to_be_visible()

@@ -6,8 +6,7 @@ from medx_core.questions import Mode
 from tests.browser.conftest import NARROW
 from tests.browser.pretend_worker import UNLIMITED, WRITTEN
 from web import wording
-from web.examples import examples
-from web.tabs.identifier_warning import AS_IT_IS, MASKED
+from web.tabs.ask import AS_IT_IS, MASKED, examples
 
 
 def ask(page: Page, text: str, *, mode: str = "Verdict") -> None:
@@ -25,13 +24,13 @@ def test_a_question_is_answered_in_both_arms_and_its_address_shows_it_again(site
     ask(page, "Chest pain that spreads to the left arm is an emergency.")
     expect(page.locator(".medx-card.steered .medx-verdict")).to_have_text("TRUE")
     expect(page.locator(".medx-card.unsteered .medx-verdict")).to_have_text("FALSE")
-    expect(page.locator(".medx-route")).to_contain_text("Kind: triage")
+    expect(page.locator(".medx-route")).to_contain_text("Category: triage")
     expect(page.locator(".medx-score").first).to_contain_text("score for TRUE (uncalibrated)0.83")
     expect(page.locator(".medx-card.steered .medx-provenance")).to_have_text(
         "smollm2-135m · vector triage v3 · 0.21 s"
     )
     assert page.locator(".medx-card .medx-emergency").all_text_contents() == [wording.EMERGENCY] * 2
-    expect(page.get_by_text(wording.NOT_EVALUATED)).to_be_visible()
+    expect(page.locator(".medx-evidence").first).to_contain_text("not evaluated")
     page.wait_for_url("**/app/?question=*")
     page.reload()
     expect(page.locator(".medx-card.steered .medx-verdict")).to_have_text("TRUE")
@@ -71,15 +70,15 @@ def test_a_waiting_question_can_be_cancelled(site, open_page):
         site.worker.allow(UNLIMITED)
 
 
-def test_without_a_kind_the_answer_is_plain_and_a_kind_can_be_chosen(site, open_page):
+def test_without_a_category_the_answer_is_unsteered_and_a_category_can_be_chosen(site, open_page):
     page = open_page(site, "asa", size=NARROW)
     ask(page, "Something unclear.")
-    expect(page.locator(".medx-route")).to_contain_text(wording.NO_KIND)
+    expect(page.locator(".medx-route")).to_contain_text(wording.NO_CATEGORY)
     expect(page.locator(".medx-card.steered .medx-remark")).to_have_text(
-        "No kind was decided, so nothing was added."
+        "No category was decided, so nothing was added."
     )
     page.locator("#medx-again").get_by_role("button", name="literature").click()
-    expect(page.locator(".medx-route")).to_contain_text("Kind: literature, your choice")
+    expect(page.locator(".medx-route")).to_contain_text("Category: literature, your choice")
     expect(page.locator(".medx-card.steered .medx-provenance")).to_contain_text("vector literature v3")
     assert page.evaluate("document.documentElement.scrollWidth") <= NARROW[0]
 
@@ -138,7 +137,7 @@ def test_a_possible_identifier_is_asked_about_before_storing_and_masked_by_keybo
     page.keyboard.type("May ann@example.org, born 1.2.1950, fly?")
     page.keyboard.press("Shift+Enter")
     expect(page.locator("#medx-identifiers")).to_contain_text(
-        "may hold an e-mail address and a date of birth. Nothing is stored yet."
+        "may contain an e-mail address and a date of birth. Nothing is stored yet."
     )
     assert stored(site) == before
     assert page.evaluate("document.documentElement.scrollWidth") <= NARROW[0]
@@ -157,7 +156,7 @@ def test_a_question_goes_as_it_is_only_with_what_the_person_was_warned_of(site, 
     page = open_page(site, "asa")
     before = stored(site)
     ask(page, "Should 555-123-4567 be called?")
-    expect(page.locator("#medx-identifiers")).to_contain_text("may hold a telephone number.")
+    expect(page.locator("#medx-identifiers")).to_contain_text("may contain a telephone number.")
     longer = "Should 555-123-4567 be called, or ann@example.org asked?"
     page.get_by_label("Question, or a statement").fill(longer)
     page.get_by_role("button", name=AS_IT_IS).click()

@@ -108,8 +108,8 @@ def test_a_row_that_cannot_be_answered_is_set_aside_with_its_reason(site, open_p
     page = open_page(site, "ada", "/app/batch")
     check(page, path)
     run(page)
-    expect(page.locator(".medx-job")).to_contain_text("answered 1 · set aside 1")
-    expect(page.locator("#medx-rows")).to_contain_text(f"set aside: {TOO_LONG}")
+    expect(page.locator(".medx-job")).to_contain_text("answered 1 · failed 1")
+    expect(page.locator("#medx-rows")).to_contain_text(f"failed: {TOO_LONG}")
     page.goto(f"{site.url}/app/admin")
     expect(page.locator("#medx-quarantined")).to_contain_text(TOO_LONG)
 

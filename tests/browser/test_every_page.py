@@ -36,7 +36,7 @@ def test_the_header_leads_an_asker_only_where_they_may_go(site, open_page):
 
 def test_the_choice_of_light_or_dark_is_kept(site, open_page):
     page = open_page(site, "asa")
-    page.get_by_role("button", name="Light or dark").click()
+    page.get_by_role("button", name="Light / dark").click()
     assert page.evaluate("document.body.classList.contains('dark')") is True
     page.goto(f"{site.url}/app/batch")
     expect(page.locator("body.dark")).to_have_count(1)

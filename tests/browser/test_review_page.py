@@ -65,7 +65,7 @@ def test_nothing_on_the_page_says_which_arm_or_model_answered(site_to_look_at, o
     page = open_page(site_to_look_at, "clio", "/app/review")
     expect(page.locator(".medx-blinded")).to_contain_text("Sudden pain")
     shown = page.content().lower()
-    for word in ("smollm2", "triage v3", 'data-arm="', ">steered<", ">plain<", "0.83"):
+    for word in ("smollm2", "triage v3", 'data-arm="', ">steered<", ">unsteered<", "0.83"):
         assert word not in shown
 
 

@@ -85,7 +85,8 @@ def test_a_wrong_password_is_refused_in_one_sentence(client):
     assert COOKIE not in reply.headers.get("set-cookie", "")
 
 
-def test_too_many_wrong_passwords_are_stopped_even_before_the_right_one(services):
+def test_too_many_wrong_passwords_are_stopped_even_before_the_right_one(tmp_path):
+    services = prepared_services(site_settings(tmp_path / "home", sign_in_attempts_a_minute=4))
     client = TestClient(build_app(services.settings, services), follow_redirects=False)
     tries = [sign_in(client, "clio", f"wrong horse {n}").status_code for n in range(5)]
     assert tries == [401, 401, 401, 401, 429]
@@ -166,6 +167,7 @@ def test_health_is_open_and_says_whether_a_worker_was_seen(client, services):
     services.health.beat("w1", "worker")
     health = client.get("/healthz").json()
     assert (health["ok"], health["database"], health["workers"]) == (True, True, 1)
+    assert health["limits"] == "per process"
 
 
 def test_a_web_process_is_on_the_health_page_from_its_start_to_its_end(services):

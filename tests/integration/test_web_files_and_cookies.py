@@ -8,7 +8,7 @@ from medx_core.jobs.status import JobKind
 from tests.samples import submission
 from tests.web_site import running_site
 from web.session import COOKIE
-from web.tabs.job_page import JobPage
+from web.tabs.batch import JobHandlers
 
 
 @pytest.fixture(scope="module")
@@ -96,5 +96,5 @@ def test_a_cookie_of_another_program_signs_nobody_out(site, cookies, foreign):
 def test_a_very_long_search_finds_nothing_and_breaks_nothing(site):
     person = site.services.people.find("asa")
     job = site.services.jobs.submit(submission(2, kind=JobKind.BATCH, person_id=person.id), chunk_rows=32)
-    shown = JobPage(site.services).show(person, job.public_id, "x%" * 30_000, "", 0)
+    shown = JobHandlers(site.services).show(person, job.public_id, "x%" * 30_000, "", 0)
     assert "No rows match." in shown[3]

@@ -17,8 +17,8 @@ from tests.samples import submission
 from tests.web_site import prepared_services, site_settings
 from web import wording
 from web.following import QuestionView, follow
-from web.markup import question_html
 from web.services import Services
+from web.tabs.ask import question_html
 from web.token_streams import StreamedText
 
 NOBODY_LISTENS = "redis://127.0.0.1:1/0"
@@ -116,7 +116,7 @@ def test_text_is_shown_only_together_with_the_emergency_line(services, routed):
         followed = replace(services, streams=FakeStreams(store_route))
         async for view in follow(followed, public_id, services.people.find("asa")):
             if view.partial:
-                shown.append(question_html(view))
+                shown.append(question_html(view, ("", "")))
             if view.partial.get("steered") == "Call for help." or len(shown) > 1:
                 break
 

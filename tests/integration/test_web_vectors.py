@@ -17,8 +17,7 @@ from medx_core.vector_registry import VectorRegistry
 from tests.language_models import WIDTH, tiny_model
 from tests.waiting import until
 from tests.web_site import prepared_services, site_settings
-from web.tabs.vectors import VectorsPart
-from web.vector_markup import PROMOTE, RETIRE, ROLL_BACK, consequence
+from web.tabs.vectors import PROMOTE, RETIRE, ROLL_BACK, VectorHandlers, consequence
 
 
 class ToTriage:
@@ -55,8 +54,8 @@ def services(tmp_path):
 
 
 @pytest.fixture
-def part(services) -> VectorsPart:
-    return VectorsPart(services)
+def part(services) -> VectorHandlers:
+    return VectorHandlers(services)
 
 
 @pytest.fixture

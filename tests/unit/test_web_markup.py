@@ -4,8 +4,8 @@ from datetime import timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jinja2 import UndefinedError
 
-from medx_core.answering import NO_VECTOR, NOT_FOR_TEXT, NOT_ROUTED, OTHER_PROMPT
 from medx_core.categories import Category, Route, RouteSource
 from medx_core.clock import utc_now
 from medx_core.jobs.snapshots import ItemSnapshot, JobSnapshot, Progress, StoredAnswer
@@ -13,15 +13,20 @@ from medx_core.jobs.status import ItemStatus, JobKind, JobStatus
 from medx_core.questions import Answer, Arm, Mode, Verdict
 from medx_core.review.rating_form import BlindedAnswer
 from web import wording
-from web.batch_markup import job_html, rows_html
 from web.following import QuestionView
-from web.markup import escape, question_html
-from web.review_markup import blinded_html
+from web.rendering import note, render
+from web.tabs import ask
+from web.tabs.batch import job_html, rows_html
 
 BOTH = (Arm.STEERED, Arm.UNSTEERED)
 ANSWER = Answer(
     Arm.STEERED, "tiny", "ab" * 32, "p1", 0.2, Verdict.TRUE, Verdict.TRUE, 0.8, vector="triage v1"
 )
+EVIDENCE = "This vector has not been evaluated."
+
+
+def question_html(shown: QuestionView) -> str:
+    return ask.question_html(shown, (EVIDENCE, ""))
 
 
 def item(*answers: Answer, route: Route | None = None, **given) -> ItemSnapshot:
@@ -56,7 +61,7 @@ def test_the_emergency_line_stands_beside_text_that_is_still_written_and_stays_w
     for status in (ItemStatus.RUNNING, ItemStatus.CANCELLED):
         html = question_html(view(item(route=Route(Category.TRIAGE), status=status), partial=partial))
         assert html.count(wording.EMERGENCY) == 2
-        assert "Kind: triage" in html
+        assert "Category: triage" in html
 
 
 def test_text_that_was_cancelled_is_written_no_more_and_says_so():
@@ -68,7 +73,7 @@ def test_text_that_was_cancelled_is_written_no_more_and_says_so():
     assert 'class="medx-text writing"' in running
     stored = replace(ANSWER, verdict=None, score=None, text="Call ", finish="cancelled")
     kept = question_html(view(item(stored, status=ItemStatus.CANCELLED)))
-    assert "Cancelled here; what was written stays." in kept
+    assert "Cancelled here; the text so far is kept." in kept
 
 
 def test_other_answers_carry_no_emergency_line():
@@ -88,23 +93,16 @@ def test_an_uncertain_verdict_names_the_side_it_leans_to():
 
 
 def test_an_abstained_route_says_so_and_shows_why_steering_was_left_out():
-    unsteered = replace(ANSWER, vector=None, note="No kind was decided, so nothing was added.")
+    unsteered = replace(ANSWER, vector=None, note="No category was decided, so nothing was added.")
     html = question_html(view(item(unsteered, route=Route(None, dict.fromkeys(Category, 1 / 3)))))
-    assert wording.NO_KIND in html
+    assert wording.NO_CATEGORY in html
     assert unsteered.note in html
 
 
-@pytest.mark.parametrize("raw", [NO_VECTOR, NOT_ROUTED, NOT_FOR_TEXT, OTHER_PROMPT])
-def test_notes_of_the_core_are_said_in_the_words_of_the_pages(raw):
-    html = question_html(view(item(replace(ANSWER, vector=None, note=raw))))
-    assert "category" not in html.lower()
-    assert "medx-remark" in html
-
-
 def test_what_a_vector_is_worth_is_said_only_where_one_was_used():
-    assert wording.NOT_EVALUATED in question_html(view(item(ANSWER)))
-    assert wording.NOT_EVALUATED not in question_html(view(item(replace(ANSWER, vector=None))))
-    assert wording.NOT_EVALUATED not in question_html(view(item(status=ItemStatus.QUEUED)))
+    assert EVIDENCE in question_html(view(item(ANSWER)))
+    assert EVIDENCE not in question_html(view(item(replace(ANSWER, vector=None))))
+    assert EVIDENCE not in question_html(view(item(status=ItemStatus.QUEUED)))
 
 
 @pytest.mark.parametrize("text", ["", " \n "])
@@ -114,50 +112,59 @@ def test_a_blank_written_answer_is_said_to_be_blank_wherever_it_is_shown(text):
     for html in (
         question_html(view(item(written))),
         rows_html([item(written)], BOTH),
-        blinded_html(blinded),
+        render("blinded_answer.html", answer=blinded),
     ):
         assert wording.WROTE_NOTHING in html
 
 
-def test_while_no_worker_is_seen_a_job_promises_no_time():
+def test_while_no_worker_is_ready_a_job_promises_no_time():
     now = utc_now()
     job = JobSnapshot(
         "j", JobKind.BATCH, JobStatus.RUNNING, Mode.VERDICT, BOTH, "f.csv",
         Progress(100, answered=50, queued=50), now - timedelta(seconds=60), started_at=now - timedelta(seconds=50),
     )  # fmt: skip
     assert " left" in job_html(job, (), now)
-    away = job_html(job, (), now, worker_seen=False)
+    away = job_html(job, (), now, worker="")
     assert wording.WORKER_AWAY_BATCH in away
-    assert " left" not in away
+    loading = job_html(job, (), now, worker="loading")
+    assert wording.WORKER_LOADING_BATCH in loading
+    assert " left" not in away + loading
 
 
-def test_a_kind_that_the_user_chose_is_said_to_be_so():
+def test_a_category_that_the_user_chose_is_said_to_be_so():
     html = question_html(view(item(ANSWER, route=Route(Category.TRIAGE, source=RouteSource.USER))))
-    assert "Kind: triage, your choice" in html
+    assert "Category: triage, your choice" in html
 
 
-def test_a_question_that_was_set_aside_says_why_and_what_to_do():
+def test_a_question_that_failed_says_why_and_what_to_do():
     html = question_html(view(item(status=ItemStatus.QUARANTINED, reason="It is too long.")))
     assert "It is too long. Ask again" in html
 
 
 @pytest.mark.parametrize(
-    ("ahead", "seen", "words"),
+    ("ahead", "worker", "words"),
     [
-        (0, True, "Waiting for the model"),
-        (1, True, "1 question ahead"),
-        (7, True, "7 questions ahead"),
-        (3, False, "No worker"),
+        (0, "ready", "Waiting for the model"),
+        (1, "ready", "1 question ahead"),
+        (7, "ready", "7 questions ahead"),
+        (3, "loading", wording.WORKER_LOADING),
+        (3, "", "No worker"),
     ],
 )
-def test_a_waiting_question_says_where_it_stands(ahead, seen, words):
-    html = question_html(view(item(status=ItemStatus.QUEUED), ahead=ahead, worker_seen=seen))
+def test_a_waiting_question_says_where_it_stands(ahead, worker, words):
+    html = question_html(view(item(status=ItemStatus.QUEUED), ahead=ahead, worker=worker))
     assert words in html
 
 
 @given(st.text())
 def test_text_of_others_opens_no_tag_and_no_placeholder(text):
-    assert not set("<>\"'@") & set(escape(text))
+    shown = note(text).removeprefix('<p class="medx-note">').removesuffix("</p>")
+    assert not set("<>\"'@") & set(shown)
+
+
+def test_a_template_whose_value_is_missing_is_an_error_not_an_empty_page():
+    with pytest.raises(UndefinedError):
+        render("people.html")
 
 
 def test_model_text_is_shown_as_text():
@@ -174,5 +181,5 @@ def test_a_cancelled_job_says_so_and_counts_what_became_of_its_rows():
     )
     html = job_html(job, (), utc_now())
     assert "10 of 10" in html
-    assert "answered 6 · set aside 1 · cancelled 3" in html
+    assert "answered 6 · failed 1 · cancelled 3" in html
     assert "Accuracy" not in html

@@ -7,8 +7,9 @@ from starlette.datastructures import Headers
 from medx_core.errors import BadInput
 from medx_core.storage.people import PersonStore, Role
 from tests.web_site import site_settings
+from web.access import safe_next, same_origin
 from web.rating_tokens import RatingTokens
-from web.session import Attempts, Sessions, safe_next, same_origin, session_secret
+from web.session import Sessions, session_secret
 
 
 @pytest.fixture
@@ -60,18 +61,6 @@ def test_the_token_of_a_form_belongs_to_one_session(people, sessions):
     assert not sessions.owns_form(asa, "")
 
 
-def test_attempts_are_counted_a_key_and_forgotten_after_a_minute():
-    now = [0.0]
-    attempts = Attempts(2, now=lambda: now[0])
-    attempts.count("asa")
-    assert not attempts.exceeded("asa")
-    attempts.count("asa")
-    assert attempts.exceeded("asa")
-    assert not attempts.exceeded("ada")
-    now[0] = 61.0
-    assert not attempts.exceeded("asa")
-
-
 def test_the_key_under_home_is_private_and_kept(tmp_path):
     settings = site_settings(tmp_path / "home")
     secret = session_secret(settings)
@@ -115,11 +104,11 @@ def test_requests_from_other_sites_are_told_apart(headers, ours):
 
 def test_a_shown_answer_is_rated_only_by_whom_it_was_shown_to():
     shown = RatingTokens("secret", hours=1)
-    note = shown.note(7, "answer")
-    answer_id, seconds = shown.read(note, 7)
+    token = shown.issue(7, "answer")
+    answer_id, seconds = shown.read(token, 7)
     assert answer_id == "answer"
     assert seconds >= 0
-    with pytest.raises(BadInput, match="somebody else"):
-        shown.read(note, 8)
+    with pytest.raises(BadInput, match="another person"):
+        shown.read(token, 8)
     with pytest.raises(BadInput, match="too long ago"):
-        shown.read(note + "x", 7)
+        shown.read(token + "x", 7)

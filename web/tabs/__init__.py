@@ -1,1 +1,1 @@
-"""One module a page: each builds its part of the blocks and wires thin handlers."""
+"""One module per page: each builds its part of the blocks and wires thin handlers."""

@@ -1,10 +1,10 @@
-"""Account: everybody can change the own password."""
+"""Account: a person changes their own password."""
 
 import gradio as gr
 
 from medx_core.errors import BadInput
 from medx_core.storage.people import SHORTEST_PASSWORD, Person
-from web.frame import heading, page_frame
+from web.frame import QUIET, heading, page_frame
 from web.handler_guard import guarded
 from web.services import Services
 
@@ -16,16 +16,16 @@ def build(services: Services) -> None:
     page_frame(services, "account")
     with gr.Column(elem_classes="medx-page medx-narrow"):
         heading(
-            "Change your password", "You will be signed out everywhere and sign in again with the new one."
+            "Change your password", "You will be signed out everywhere; sign in again with the new password."
         )
         with gr.Group(elem_classes="medx-form"):
-            old = gr.Textbox(label="Present password", type="password", elem_id="medx-old-password")
+            old = gr.Textbox(label="Current password", type="password", elem_id="medx-old-password")
             new = gr.Textbox(
                 label=f"New password, {SHORTEST_PASSWORD} characters or more",
                 type="password",
                 elem_id="medx-new-password",
             )
-            again = gr.Textbox(label="New password once more", type="password", elem_id="medx-new-again")
+            again = gr.Textbox(label="New password again", type="password", elem_id="medx-new-again")
         change = gr.Button(
             "Change password", variant="primary", elem_id="medx-change-password", scale=0, min_width=180
         )
@@ -33,7 +33,7 @@ def build(services: Services) -> None:
     @guarded(services)
     def change_password(person: Person, present: str, wanted: str, repeated: str) -> None:
         if wanted != repeated:
-            raise BadInput("The new password and its repetition differ; type both again.")
+            raise BadInput("The two new passwords differ; type both again.")
         services.people.change_password(person.name, present, wanted)
         services.audit.append(person.name, "change password", f"person {person.name}", {})
 
@@ -42,7 +42,5 @@ def build(services: Services) -> None:
         change_password,
         [old, new, again],
         None,
-        api_visibility="private",
-        show_progress="hidden",
-        concurrency_limit=4,
+        **QUIET,
     ).success(None, None, None, js=TO_SIGN_IN, api_visibility="private")

@@ -1,34 +1,98 @@
-"""Ask: one question, answered steered and plain side by side, under an address of its own."""
+"""Ask: one question, answered steered and unsteered side by side, under an address of its own."""
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
+from markupsafe import Markup
 
 from medx_core.categories import Category
-from medx_core.data.identifiers import identifier_kinds, without_identifiers
+from medx_core.data.bundled_texts import bundled_statements, free_text_questions
+from medx_core.data.identifiers import MASK, identifier_kinds, without_identifiers
 from medx_core.errors import MedxError
-from medx_core.jobs.snapshots import JobSnapshot
 from medx_core.jobs.status import JobKind
 from medx_core.jobs.submission import read_question_text
-from medx_core.questions import ARM_CHOICES
+from medx_core.questions import ARM_CHOICES, Mode
 from medx_core.storage.people import Person
 from web import wording
-from web.examples import Example, examples
 from web.following import QuestionView, follow, look, visible_job
-from web.frame import ADDRESS, QUERY, heading, on_load, page_frame
+from web.frame import ADDRESS, QUERY, QUIET, heading, on_load, page_frame
 from web.handler_guard import guarded
 from web.health_and_metrics import SUBMITTED
-from web.markup import fault, link, note, question_html, tag
-from web.results_markup import evidence_html
+from web.rendering import fault, note, render
 from web.services import Services
 from web.submission import submit_question
-from web.tabs.identifier_warning import FOCUS, IdentifierWarning, build_warning, put_away, raised
 
 RECENT = 12
-QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": 8}
 FOLLOWING = QUIET | {"concurrency_limit": None}
+MASKED, AS_IT_IS = "Ask masked", "Ask as it is"
+EXAMPLES = ("triage-044f", "free-literature-18", "patient-facing-039f")
+"""Bundled statements and questions to try, one per category; the statements are from the test split, so that no
+vector was fitted on them."""
+# Whoever asks by keyboard goes on by keyboard, at the safer choice. Two frames later, when it can be seen.
+FOCUS = (
+    "() => { requestAnimationFrame(() => requestAnimationFrame(() => { "
+    "const first = document.getElementById('medx-masked'); "
+    "if (first && first.offsetParent !== null) first.focus(); })); return []; }"
+)
+
+
+@dataclass(frozen=True)
+class Example:
+    """A question to try, with its category and the form of answer that suits it."""
+
+    text: str
+    category: Category
+    mode: Mode
+
+
+def examples() -> tuple[Example, ...]:
+    """Return the examples of the page."""
+    known = {
+        statement.id: Example(statement.statement, statement.category, Mode.VERDICT)
+        for statement in bundled_statements()
+    } | {
+        question.id: Example(question.question, question.category, Mode.TEXT)
+        for question in free_text_questions()
+    }
+    return tuple(known[name] for name in EXAMPLES if name in known)
+
+
+@dataclass(frozen=True)
+class _IdentifierWarning:
+    """What is shown instead of storing a question that may identify a patient, with two ways to go on.
+
+    The text of the warned question stays in the browser, so that agreeing to it agrees to nothing written afterwards.
+    """
+
+    row: gr.Row
+    sentence: gr.HTML
+    masked: gr.Button
+    as_it_is: gr.Button
+    warned_text: gr.Textbox
+
+    @property
+    def shown(self) -> list[Any]:
+        """What `_warned` and `_no_warning` fill."""
+        return [self.row, self.sentence, self.warned_text]
+
+
+def _build_warning() -> _IdentifierWarning:
+    with gr.Row(visible=False, elem_classes="medx-confirm", elem_id="medx-identifiers") as row:
+        sentence = gr.HTML(elem_classes="medx-inline")
+        masked = gr.Button(MASKED, variant="primary", scale=0, min_width=130, elem_id="medx-masked")
+        as_it_is = gr.Button(AS_IT_IS, scale=0, min_width=130, elem_id="medx-as-it-is")
+    return _IdentifierWarning(row, sentence, masked, as_it_is, gr.Textbox(visible="hidden"))
+
+
+def _warned(text: str, kinds: Sequence[str]) -> tuple[Any, ...]:
+    sentence = wording.may_identify(list(kinds), MASK)
+    return gr.update(visible=True), render("identifier_warning.html", sentence=sentence), text
+
+
+def _no_warning() -> tuple[Any, ...]:
+    return gr.update(visible=False), "", ""
 
 
 @dataclass(frozen=True)
@@ -37,11 +101,11 @@ class _Parts:
 
     question: gr.Textbox
     mode: gr.Radio
-    kind: gr.Dropdown
+    category: gr.Dropdown
     arm: gr.Radio
     ask: gr.Button
     cancel: gr.Button
-    warning: IdentifierWarning
+    warning: _IdentifierWarning
     again: gr.Row
     answer: gr.HTML
     recent: gr.HTML
@@ -50,7 +114,7 @@ class _Parts:
     @property
     def form(self) -> list[Any]:
         """What is submitted."""
-        return [self.question, self.mode, self.kind, self.arm]
+        return [self.question, self.mode, self.category, self.arm]
 
     @property
     def shown(self) -> list[Any]:
@@ -63,11 +127,11 @@ def build(services: Services) -> None:
     page_frame(services, "")
     with gr.Column(elem_classes="medx-page"):
         heading("Ask a clinical question")
-        question, mode, kind, arm = _form(services)
+        question, mode, category, arm = _form(services)
         with gr.Row(elem_classes="medx-actions"):
             ask = gr.Button("Ask", variant="primary", elem_id="medx-ask", scale=0, min_width=140)
             cancel = gr.Button("Cancel", visible=False, elem_id="medx-cancel", scale=0, min_width=110)
-        warning = build_warning()
+        warning = _build_warning()
         with gr.Row(elem_classes="medx-tries"):
             gr.HTML(note("Try"), elem_classes="medx-inline")
             tried = {
@@ -76,15 +140,15 @@ def build(services: Services) -> None:
             }
         answer = gr.HTML(elem_id="medx-answer")
         with gr.Row(visible=False, elem_classes="medx-again", elem_id="medx-again") as again:
-            gr.HTML(note("Not the right kind? Answer it as"), elem_classes="medx-inline")
-            kinds = [
-                gr.Button(name, size="sm", scale=0, min_width=120) for name in wording.KIND_NAMES.values()
+            gr.HTML(note("Not the right category? Answer it as"), elem_classes="medx-inline")
+            categories = [
+                gr.Button(name, size="sm", scale=0, min_width=120) for name in wording.CATEGORY_NAMES.values()
             ]
         with gr.Accordion("Recent questions", open=False):
             recent = gr.HTML(elem_id="medx-recent")
     job_id = gr.Textbox(visible="hidden", elem_id="medx-job")
-    parts = _Parts(question, mode, kind, arm, ask, cancel, warning, again, answer, recent, job_id)
-    _wire(services, parts, tried, kinds)
+    parts = _Parts(question, mode, category, arm, ask, cancel, warning, again, answer, recent, job_id)
+    _wire(services, parts, tried, categories)
 
 
 def _form(services: Services) -> tuple[gr.Textbox, gr.Radio, gr.Dropdown, gr.Radio]:
@@ -108,19 +172,24 @@ def _form(services: Services) -> tuple[gr.Textbox, gr.Radio, gr.Dropdown, gr.Rad
                 min_width=230,
                 scale=3,
             )
-            kind = gr.Dropdown(
-                wording.KIND_CHOICES, value="auto", label="Kind", elem_id="medx-kind", min_width=150, scale=2
+            category = gr.Dropdown(
+                wording.CATEGORY_CHOICES,
+                value="auto",
+                label="Category",
+                elem_id="medx-category",
+                min_width=150,
+                scale=2,
             )
             arm = gr.Radio(
-                wording.ARM_CHOICES, value="both", label="Show", elem_id="medx-arm", min_width=300, scale=4
+                wording.ARM_CHOICES, value="both", label="Compare", elem_id="medx-arm", min_width=330, scale=4
             )
-    return question, mode, kind, arm
+    return question, mode, category, arm
 
 
 def _wire(
-    services: Services, parts: _Parts, tried: Mapping[Example, gr.Button], kinds: Sequence[gr.Button]
+    services: Services, parts: _Parts, tried: Mapping[Example, gr.Button], categories: Sequence[gr.Button]
 ) -> None:
-    page, guard = _AskPage(services), guarded(services)
+    page, guard = _AskHandlers(services), guarded(services)
 
     def followed(started: Any) -> None:
         """After a submission: write the address, follow to the end, refresh the list."""
@@ -135,23 +204,21 @@ def _wire(
     asked.success(None, None, None, js=FOCUS, api_visibility="private")
     followed(asked)
     followed(warning.masked.click(guard(page.submit_masked), parts.form, submitted, **QUIET))
-    warned = [*parts.form, warning.warned_of]
-    followed(warning.as_it_is.click(guard(page.submit_as_it_is), warned, submitted, **QUIET))
-    for category, button in zip(wording.KIND_NAMES, kinds, strict=True):
-        followed(
-            button.click(guard(page.again_as(category)), [parts.job_id], [parts.job_id, parts.kind], **QUIET)
-        )
+    confirmed = [*parts.form, warning.warned_text]
+    followed(warning.as_it_is.click(guard(page.submit_as_it_is), confirmed, submitted, **QUIET))
+    for category, button in zip(wording.CATEGORY_NAMES, categories, strict=True):
+        chosen = [parts.job_id, parts.category]
+        followed(button.click(guard(page.again_as(category)), [parts.job_id], chosen, **QUIET))
     parts.cancel.click(guard(page.cancel), [parts.job_id], None, **QUIET)
     for example, button in tried.items():
-        button.click(
-            guard(page.filling(example)), None, [parts.question, parts.mode, *warning.shown], **QUIET
-        )
+        filled = [parts.question, parts.mode, *warning.shown]
+        button.click(guard(page.filling(example)), None, filled, **QUIET)
     restored = [parts.job_id, *parts.form, *parts.shown]
     on_load(guard(page.restore), [parts.job_id], restored, js=QUERY.format(name="question"), unlimited=True)
     on_load(guard(page.list_recent), None, [parts.recent])
 
 
-class _AskPage:
+class _AskHandlers:
     """The handlers, each for a signed-in person."""
 
     def __init__(self, services: Services) -> None:
@@ -163,21 +230,21 @@ class _AskPage:
             read_question_text(text, max_characters=self._services.settings.max_question_characters)
         )
         if kinds:
-            return gr.skip(), gr.skip(), *raised(text, kinds)
-        return gr.skip(), self._submit(person, text, mode, category, arm), *put_away()
+            return gr.skip(), gr.skip(), *_warned(text, kinds)
+        return gr.skip(), self._submit(person, text, mode, category, arm), *_no_warning()
 
     def submit_masked(self, person: Person, text: str, mode: str, category: str, arm: str) -> tuple[Any, ...]:
         """Commit the question without what may identify a patient, and show it so."""
         masked = without_identifiers(text)
-        return masked, self._submit(person, masked, mode, category, arm), *put_away()
+        return masked, self._submit(person, masked, mode, category, arm), *_no_warning()
 
     def submit_as_it_is(
-        self, person: Person, text: str, mode: str, category: str, arm: str, warned_of: str
+        self, person: Person, text: str, mode: str, category: str, arm: str, warned_text: str
     ) -> tuple[Any, ...]:
-        """Commit the question the person was warned of; another one is looked at first."""
-        if text != warned_of:
+        """Commit the question the person was warned of; a changed one is checked first."""
+        if text != warned_text:
             return self.submit(person, text, mode, category, arm)
-        return gr.skip(), self._submit(person, text, mode, category, arm), *put_away()
+        return gr.skip(), self._submit(person, text, mode, category, arm), *_no_warning()
 
     def _submit(self, person: Person, text: str, mode: str, category: str, arm: str) -> str:
         job = submit_question(self._services, person, text, mode=mode, category=category, arm=arm)
@@ -190,7 +257,7 @@ class _AskPage:
             yield (gr.skip(),) * 4  # a stream that yields nothing would empty what it fills
             return
         async for view in follow(self._services, public_id, person):
-            yield _shown(self._services, view)
+            yield self._shown(view)
 
     async def restore(self, person: Person, public_id: str) -> AsyncIterator[tuple[Any, ...]]:
         """Show the question in the address, if there is one."""
@@ -200,12 +267,12 @@ class _AskPage:
         try:
             async for view in follow(self._services, public_id, person):
                 form = (view.item.text, view.job.mode.value, gr.skip(), _arm_choice(view))
-                yield (public_id, *form, *_shown(self._services, view))
+                yield (public_id, *form, *self._shown(view))
         except MedxError as error:
             yield ("", *(gr.skip() for _ in range(7)), fault(str(error)))
 
     def again_as(self, category: Category) -> Callable[..., tuple[str, str]]:
-        """Return the handler that asks the question on the page again as this kind."""
+        """Return the handler that asks the question on the page again in this category."""
 
         def submit_again(person: Person, public_id: str) -> tuple[str, str]:
             view = look(self._services, public_id, person)
@@ -218,37 +285,38 @@ class _AskPage:
         """Return the handler that puts an example into the form."""
 
         def fill(person: Person) -> tuple[Any, ...]:  # noqa: ARG001 - every guarded handler takes the person
-            return example.text, example.mode.value, *put_away()
+            return example.text, example.mode.value, *_no_warning()
 
         return fill
 
     def cancel(self, person: Person, public_id: str) -> None:
-        """Cancel the question on the page; what is written stays."""
+        """Cancel the question on the page; the text so far is kept."""
         self._services.jobs.cancel(visible_job(self._services, public_id, person).public_id)
 
-    def list_recent(self, person: Person) -> str:
+    def list_recent(self, person: Person) -> Markup:
         """List the person's latest questions."""
-        return _recent_html(self._services.jobs.recent(person.id, limit=4 * RECENT))
+        jobs = self._services.jobs.recent(person.id, limit=4 * RECENT)
+        questions = [job for job in jobs if job.kind is JobKind.QUESTION][:RECENT]
+        return render("recent_questions.html", jobs=questions)
+
+    def _shown(self, view: QuestionView) -> tuple[Any, ...]:
+        """Return what the ask button, the cancel button, the row of categories and the answer show."""
+        steered = view.steered_answer
+        return (
+            gr.update(interactive=view.finished),
+            gr.update(visible=not view.finished),
+            gr.update(visible=view.finished and bool(view.item.answers)),
+            question_html(view, self._services.evidence.of_answer(steered) if steered else ("", "")),
+        )
+
+
+def question_html(view: QuestionView, evidence: tuple[str, str]) -> Markup:
+    """Show a question with everything that is known of it by now.
+
+    `evidence` is what is known of the vector that steered it, and the id of the evaluation behind that, empty if none.
+    """
+    return render("question.html", view=view, evidence=evidence)
 
 
 def _arm_choice(view: QuestionView) -> str:
     return next((name for name, arms in ARM_CHOICES.items() if arms == view.job.arms), "both")
-
-
-def _shown(services: Services, view: QuestionView) -> tuple[Any, ...]:
-    """Return what the ask button, the cancel button, the row of kinds and the answer show."""
-    done = view.finished
-    return (
-        gr.update(interactive=done),
-        gr.update(visible=not done),
-        gr.update(visible=done and bool(view.item.answers)),
-        question_html(view, evidence_html(services.evidence, view)),
-    )
-
-
-def _recent_html(jobs: Sequence[JobSnapshot]) -> str:
-    own = [job for job in jobs if job.kind is JobKind.QUESTION][:RECENT]
-    if not own:
-        return note("Your questions appear here.")
-    rows = "".join(tag("li", link(f"/app/?question={job.public_id}", job.title)) for job in own)
-    return tag("ul", rows, "medx-list")

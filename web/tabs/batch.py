@@ -1,34 +1,45 @@
 """Batch: choose a file, see what was understood, run it; the job has an address that can be closed and reopened."""
 
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from markupsafe import Markup
 
 from medx_core.clock import utc_now
 from medx_core.data.problems import FileLimits
+from medx_core.data.question_files import QuestionFile
 from medx_core.errors import MedxError
-from medx_core.questions import Mode
+from medx_core.evaluation.bootstrap import wilson
+from medx_core.jobs.snapshots import ArmAccuracy, ItemSnapshot, JobSnapshot
+from medx_core.jobs.status import ItemStatus, JobKind, JobStatus
+from medx_core.questions import Arm, Mode
+from medx_core.storage.jobs import is_correct
 from medx_core.storage.people import Person
 from web import wording
-from web.batch_markup import file_html, history_html
-from web.estimates import pace_before
-from web.frame import QUERY, heading, on_load, page_frame
+from web.following import visible_job, worker_stage
+from web.frame import QUERY, QUIET, heading, on_load, page_frame
 from web.handler_guard import guarded
 from web.health_and_metrics import SUBMITTED
-from web.markup import escape, fault, link, note, tag
+from web.rendering import note, render
 from web.services import Services
 from web.submission import read_upload, submit_file
-from web.tabs.job_page import JobPage, build_job_page
 
 TO_JOB = "(id) => { if (id) location.assign('/app/batch?job=' + encodeURIComponent(id)); return []; }"
-FILES: dict[str, Any] = {
-    "api_visibility": "private",
+FILES: dict[str, Any] = QUIET | {
     "show_progress": "minimal",
     "concurrency_limit": 2,
     "concurrency_id": "files",
 }
 HISTORY = 20
+SHOWN_ROWS, SHOWN_REMARKS = 5, 40
+PAGE_ROWS = 25
+POLL_SECONDS = 1.0
+# SQLite refuses a search pattern of more than 50,000 bytes; nobody searches for that much.
+MAX_SEARCH_CHARACTERS = 200
 
 
 def build(services: Services) -> None:
@@ -36,34 +47,32 @@ def build(services: Services) -> None:
     page_frame(services, "batch")
     job_id = gr.Textbox(visible="hidden", elem_id="medx-job")
     with gr.Column(elem_classes="medx-page", visible=False) as new:
-        history = _new_batch(services)
+        history = _build_new_batch(services)
     with gr.Column(elem_classes="medx-page", visible=False, elem_id="medx-job-page") as job_column:
-        page, shown = build_job_page(services, job_id)
+        page, shown = _build_job_page(services, job_id)
 
     @guarded(services)
     def open_page(person: Person, public_id: str) -> tuple[Any, ...]:
-        nothing = (gr.skip(),) * len(shown)
-        earlier = history_html(services.jobs.recent(person.id, limit=HISTORY))
-        if not public_id:
-            return "", gr.update(visible=True), earlier, gr.update(visible=False), *nothing
-        return _opened(page, person, public_id, earlier, nothing)
+        earlier = services.jobs.recent(person.id, limit=HISTORY)
+        problem = ""
+        if public_id:
+            try:
+                filled = page.show(person, public_id, "", "", 0)
+            except MedxError as error:
+                problem = str(error)
+            else:
+                return public_id, gr.update(visible=False), "", gr.update(visible=True), *filled
+        listed = history_html(earlier, problem)
+        return "", gr.update(visible=True), listed, gr.update(visible=False), *((gr.skip(),) * len(shown))
 
     on_load(open_page, [job_id], [job_id, new, history, job_column, *shown], js=QUERY.format(name="job"))
 
 
-def _opened(
-    page: JobPage, person: Person, public_id: str, earlier: str, nothing: tuple[Any, ...]
-) -> tuple[Any, ...]:
-    """Show the job of the address, or say above the list of earlier ones why it cannot be shown."""
-    try:
-        filled = page.show(person, public_id, "", "", 0)
-    except MedxError as error:
-        return "", gr.update(visible=True), fault(str(error)) + earlier, gr.update(visible=False), *nothing
-    return public_id, gr.update(visible=False), earlier, gr.update(visible=True), *filled
+# ---- a new batch
 
 
-def _new_batch(services: Services) -> gr.HTML:
-    heading("Batch", "Many questions from a file. You may close the page once it runs; the work goes on.")
+def _build_new_batch(services: Services) -> gr.HTML:
+    heading("Batch", "Many questions from a file. You may close the page after Run; the work goes on.")
     with gr.Group(elem_classes="medx-form"):
         upload = gr.File(
             label="Choose or drop a file: CSV, TSV or JSONL",
@@ -72,56 +81,231 @@ def _new_batch(services: Services) -> gr.HTML:
             height=150,
             elem_id="medx-upload",
         )
-    gr.HTML(_limits_html(services))
+    gr.HTML(render("batch_limits.html", limits=FileLimits.of(services.settings).in_words()))
     check = gr.HTML(elem_id="medx-check")
     with gr.Row(elem_classes="medx-choices"):
         mode = gr.Radio(wording.MODE_CHOICES, value="verdict", label="Answer as", min_width=230, scale=3)
-        kind = gr.Dropdown(wording.FILE_KIND_CHOICES, value="auto", label="Kind", min_width=200, scale=3)
-        arm = gr.Radio(wording.ARM_CHOICES, value="both", label="Show", min_width=300, scale=4)
+        category = gr.Dropdown(
+            wording.FILE_CATEGORY_CHOICES, value="auto", label="Category", min_width=200, scale=3
+        )
+        arm = gr.Radio(wording.ARM_CHOICES, value="both", label="Compare", min_width=330, scale=4)
     run = gr.Button("Run", variant="primary", interactive=False, elem_id="medx-run", scale=0, min_width=160)
-    gr.HTML(tag("h2", "Your earlier batches"))
+    heading("Your earlier batches", level=2)
     history = gr.HTML(elem_id="medx-history")
     submitted = gr.Textbox(visible="hidden")
-    page, guard = _NewBatch(services), guarded(services)
+    page, guard = _NewBatchHandlers(services), guarded(services)
     upload.change(guard(page.check), [upload, mode], [check, run], **FILES)
-    started = run.click(guard(page.run), [upload, mode, kind, arm], [submitted], **FILES)
+    started = run.click(guard(page.run), [upload, mode, category, arm], [submitted], **FILES)
     started.success(None, [submitted], None, js=TO_JOB, api_visibility="private")
     return history
 
 
-def _limits_html(services: Services) -> str:
-    limits = FileLimits.of(services.settings).in_words()
-    template = link("/template.csv", "Download a template", download=True)
-    identifiers = tag("strong", escape(wording.NO_IDENTIFIERS))
-    return note(f"{wording.FILE_MEANING} {limits}") + tag("p", f"{template} · {identifiers}", "medx-note")
+@dataclass(frozen=True)
+class _NewBatchHandlers:
+    """The handlers of a new batch, each for a signed-in person."""
 
-
-class _NewBatch:
-    """The handlers of the first two steps, each for a signed-in person."""
-
-    def __init__(self, services: Services) -> None:
-        self._services = services
+    services: Services
 
     def check(self, person: Person, path: str | None, mode: str) -> tuple[str, Any]:
         """Show what was understood of the file; nothing is queued."""
         if not path:
             return "", gr.update(interactive=False, value="Run")
-        file = read_upload(self._services, path)
-        pace = pace_before(self._services.jobs.recent(person.id, limit=HISTORY), Mode(mode), utc_now())
+        file = read_upload(self.services, path)
+        pace = pace_before(self.services.jobs.recent(person.id, limit=HISTORY), Mode(mode), utc_now())
         usable = not file.refused and bool(file.rows)
-        title = f"Run {len(file.rows):,} question{'' if len(file.rows) == 1 else 's'}" if usable else "Run"
+        title = f"Run {wording.counted(len(file.rows), 'question')}" if usable else "Run"
         return file_html(file, pace), gr.update(interactive=usable, value=title)
 
     def run(self, person: Person, path: str | None, mode: str, category: str, arm: str) -> str:
         """Commit the file as a job and return its id."""
-        job = submit_file(self._services, person, path, mode=mode, category=category, arm=arm)
-        count_batch(self._services, person, job.public_id, job.progress.total)
+        job = submit_file(self.services, person, path, mode=mode, category=category, arm=arm)
+        note_submitted(self.services, person, job)
         if path:
             Path(path).unlink(missing_ok=True)
         return job.public_id
 
 
-def count_batch(services: Services, person: Person, public_id: str, rows: int) -> None:
+def note_submitted(services: Services, person: Person, job: JobSnapshot) -> None:
     """Note a submitted batch in the metrics and the audit log."""
+    rows = job.progress.total
     SUBMITTED.labels("batch").inc(rows)
-    services.audit.append(person.name, "submit batch", f"job {public_id}", {"rows": rows})
+    services.audit.append(person.name, "submit batch", f"job {job.public_id}", {"rows": rows})
+
+
+def file_html(file: QuestionFile, pace: float | None) -> Markup:
+    """Show what was understood of an uploaded file; `pace` is in rows per second, None when not known."""
+    return render("batch_file.html", file=file, pace=pace, shown_rows=SHOWN_ROWS, shown_remarks=SHOWN_REMARKS)
+
+
+def history_html(jobs: Iterable[JobSnapshot], problem: str = "") -> Markup:
+    """List a person's earlier batches, below why a job cannot be shown."""
+    batches = [job for job in jobs if job.kind is JobKind.BATCH]
+    return render("batch_history.html", jobs=batches, fault=problem)
+
+
+# ---- the page of one job
+
+
+@dataclass(frozen=True)
+class JobHandlers:
+    """The handlers of a job's page, each for a signed-in person."""
+
+    services: Services
+
+    def show(
+        self, person: Person, public_id: str, words: str, wanted: str, at: float | None
+    ) -> tuple[Any, ...]:
+        """Return the updates that show the job and page `at` of the rows that match."""
+        job = visible_job(self.services, public_id, person)
+        offset = max(0, int(at or 0)) * PAGE_ROWS
+        status = ItemStatus(wanted) if wanted else None
+        search = words[:MAX_SEARCH_CHARACTERS].strip()
+        items, total = self.services.jobs.items(
+            public_id, offset=offset, limit=PAGE_ROWS, search=search, status=status
+        )
+        running = still_running(job)
+        worker = worker_stage(self.services) if running else "ready"
+        return (
+            job_html(job, self.services.jobs.accuracy(public_id), utc_now(), worker=worker),
+            render("batch_links.html", job=job),
+            gr.update(visible=running),
+            rows_html(items, job.arms),
+            gr.update(interactive=offset > 0),
+            note(f"{offset + 1:,} to {offset + len(items):,} of {total:,}" if items else "no rows"),
+            gr.update(interactive=offset + len(items) < total),
+            offset // PAGE_ROWS,
+            gr.Timer(active=running),
+        )
+
+    def first(self, person: Person, public_id: str, words: str, wanted: str) -> tuple[Any, ...]:
+        """Show the first page of the rows that match."""
+        return self.show(person, public_id, words, wanted, 0)
+
+    def before(self, person: Person, public_id: str, words: str, wanted: str, at: float) -> tuple[Any, ...]:
+        """Show the page before."""
+        return self.show(person, public_id, words, wanted, at - 1)
+
+    def after(self, person: Person, public_id: str, words: str, wanted: str, at: float) -> tuple[Any, ...]:
+        """Show the page after."""
+        return self.show(person, public_id, words, wanted, at + 1)
+
+    def cancel(self, person: Person, public_id: str, words: str, wanted: str, at: float) -> tuple[Any, ...]:
+        """Cancel what is not answered yet; what is finished stays."""
+        cancel_job(self.services, person, public_id)
+        return self.show(person, public_id, words, wanted, at)
+
+
+def cancel_job(services: Services, person: Person, public_id: str) -> None:
+    """Cancel a job this person may see.
+
+    Raises:
+        NotFound: there is none, or it is not for this person.
+    """
+    job = visible_job(services, public_id, person)
+    services.jobs.cancel(job.public_id)
+    services.audit.append(person.name, "cancel job", f"job {job.public_id}")
+
+
+def _build_job_page(services: Services, job_id: gr.Textbox) -> tuple[JobHandlers, list[Any]]:
+    """Build the page; return its handlers and the components `JobHandlers.show` fills."""
+    status = gr.HTML(elem_id="medx-job-status")
+    with gr.Row(elem_classes="medx-actions"):
+        links = gr.HTML(elem_classes="medx-inline")
+        cancel = gr.Button("Cancel", elem_id="medx-cancel-job", visible=False, scale=0, min_width=110)
+    with gr.Row(elem_classes="medx-filter"):
+        search = gr.Textbox(
+            label="Search", placeholder="Search questions and ids", show_label=False, container=False,
+            elem_id="medx-search", scale=3, min_width=180, max_length=MAX_SEARCH_CHARACTERS,
+        )  # fmt: skip
+        state = gr.Dropdown(
+            wording.STATUS_CHOICES,
+            value="",
+            label="State",
+            show_label=False,
+            container=False,
+            scale=1,
+            min_width=150,
+        )
+    rows = gr.HTML(elem_id="medx-rows")
+    with gr.Row(elem_classes="medx-pager"):
+        before = gr.Button("Previous", size="sm", scale=0, min_width=100, interactive=False)
+        where = gr.HTML(elem_classes="medx-inline")
+        after = gr.Button("Next", size="sm", scale=0, min_width=100, interactive=False)
+    at_page = gr.Number(0, visible="hidden", precision=0)
+    timer = gr.Timer(POLL_SECONDS, active=False)
+    page, guard = JobHandlers(services), guarded(services)
+    shown = [status, links, cancel, rows, before, where, after, at_page, timer]
+    wanted = [job_id, search, state, at_page]
+    timer.tick(guard(page.show), wanted, shown, **QUIET)
+    latest = QUIET | {"trigger_mode": "always_last"}
+    gr.on([search.change, state.change], guard(page.first), wanted[:3], shown, **latest)
+    before.click(guard(page.before), wanted, shown, **QUIET)
+    after.click(guard(page.after), wanted, shown, **QUIET)
+    cancel.click(guard(page.cancel), wanted, shown, **QUIET)
+    return page, shown
+
+
+def job_html(
+    job: JobSnapshot, accuracies: Sequence[ArmAccuracy], now: datetime, *, worker: str = "ready"
+) -> Markup:
+    """Show how a job stands; while no worker is ready nobody can say how long it takes."""
+    running = still_running(job)
+    worker_notes = {"": wording.WORKER_AWAY_BATCH, "loading": wording.WORKER_LOADING_BATCH}
+    worker_note = worker_notes.get(worker, "") if running else ""
+    left = None if worker_note or job.status is JobStatus.CANCELLED else seconds_left(job, now)
+    intervals = [(accuracy.arm, wilson(accuracy.right, accuracy.judged)) for accuracy in accuracies]
+    return render(
+        "batch_job.html",
+        job=job,
+        estimate="" if left is None else f"{wording.about(left)} left",
+        worker_note=worker_note,
+        pace=rows_per_second(job, now),
+        accuracies=[(arm, interval) for arm, interval in intervals if interval is not None],
+    )
+
+
+def rows_html(items: Sequence[ItemSnapshot], arms: Sequence[Arm]) -> Markup:
+    """Show a page of a job's rows."""
+    return render(
+        "batch_rows.html",
+        items=items,
+        arms=arms,
+        any_text=any(stored.answer.text is not None for item in items for stored in item.answers),
+        any_expected=any(item.expected is not None for item in items),
+        is_wrong=lambda answer, expected: is_correct(answer, expected) is False,
+    )
+
+
+def still_running(job: JobSnapshot) -> bool:
+    """Whether rows are still waiting or being answered."""
+    return job.progress.queued + job.progress.running > 0 or job.status in (
+        JobStatus.QUEUED,
+        JobStatus.RUNNING,
+    )
+
+
+# ---- how fast a job goes, from what has been answered
+
+
+def rows_per_second(job: JobSnapshot, now: datetime) -> float | None:
+    """Return the job's pace since its first row was taken; None before anything is finished."""
+    done = job.progress.answered + job.progress.quarantined
+    if job.started_at is None or not done:
+        return None
+    elapsed = ((job.finished_at or now) - job.started_at).total_seconds()
+    return done / elapsed if elapsed > 0 else None
+
+
+def seconds_left(job: JobSnapshot, now: datetime) -> float | None:
+    """Return the estimated seconds to the end; None when there is no estimate or nothing is left."""
+    pace = rows_per_second(job, now)
+    left = job.progress.total - job.progress.finished
+    return left / pace if pace and left else None
+
+
+def pace_before(jobs: Iterable[JobSnapshot], mode: Mode, now: datetime) -> float | None:
+    """Return the pace of the newest finished batch of this mode, None when there is none."""
+    finished = (
+        job for job in jobs if job.kind is JobKind.BATCH and job.status is JobStatus.DONE and job.mode is mode
+    )
+    return next((pace for job in finished if (pace := rows_per_second(job, now))), None)

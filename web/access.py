@@ -1,0 +1,180 @@
+"""Who gets in: the middleware in front of every page, and the routes to sign in and out."""
+
+from typing import Annotated
+from urllib.parse import quote, urlsplit
+
+import anyio.to_thread
+from fastapi import APIRouter, Form, Request
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from medx_core.storage.people import Person
+from web import wording
+from web.frame import PAGES
+from web.handler_guard import reaches
+from web.health_and_metrics import SIGN_INS_FAILED
+from web.rendering import render
+from web.services import Services
+from web.session import COOKIE, PERSON_IN_SCOPE, Sessions
+
+CACHEABLE_PATHS = ("/assets/", "/favicon.ico", "/app/assets/", "/app/static/", "/app/svelte/")
+OPEN_PATHS = ("/login", "/healthz", "/metrics", *CACHEABLE_PATHS)
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; object-src 'none'; base-uri 'self'; "
+    "form-action 'self'; frame-ancestors 'none'"
+)
+PAGE_ROLES = {f"/app/{path}": (title, at_least) for path, title, at_least in PAGES}
+
+
+class AccessControl:
+    """ASGI middleware: nobody gets in without a session, no other site may post, every reply carries the policy.
+
+    Whoever may not use a page reads one sentence instead of a page that cannot work; the events of a page check the
+    role again (`handler_guard.guarded`).
+    """
+
+    def __init__(self, app: ASGIApp, *, sessions: Sessions) -> None:
+        self._app = app
+        self._sessions = sessions
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the request through, send it to the sign-in page, or refuse it."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":  # no page of ours speaks WebSocket
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        headers = Headers(scope=scope)
+        person = scope[PERSON_IN_SCOPE] = await self._person(headers)
+        if scope["method"] not in SAFE_METHODS and not same_origin(headers):
+            refusal: ASGIApp | None = JSONResponse({"detail": wording.OTHER_SITE}, status_code=403)
+        elif person is None:
+            refusal = None if scope["path"].startswith(OPEN_PATHS) else _to_sign_in(scope, headers)
+        else:
+            refusal = _role_refusal(scope, person)
+        await (refusal or self._app)(scope, receive, _with_policy(scope, send))
+
+    async def _person(self, headers: Headers) -> Person | None:
+        # Not SimpleCookie: it drops every cookie after the first malformed one, which another program on this host
+        # may have set.
+        cookie = cookie_parser(headers.get("cookie", "")).get(COOKIE)
+        return None if cookie is None else await anyio.to_thread.run_sync(self._sessions.person, cookie)
+
+
+def same_origin(headers: Headers) -> bool:
+    """Whether a request comes from our own pages, or from a program (which sends no Origin)."""
+    origin = headers.get("origin")
+    if origin is None:
+        return headers.get("sec-fetch-site", "same-origin") in {"same-origin", "none"}
+    return urlsplit(origin).netloc == headers.get("host", "")
+
+
+def safe_next(address: str) -> str:
+    """Return where to go after signing in: an address of ours, else the first page."""
+    clean = address.startswith("/app") and not any(mark in address for mark in ("//", "\\", "\n", "\r"))
+    return address if clean else "/app/"
+
+
+def sign_in_routes(services: Services) -> APIRouter:
+    """Return `/login` and `/logout`."""
+    router = APIRouter()
+
+    @router.get("/login", response_class=HTMLResponse)
+    def login_page(request: Request, next: str = "/app/") -> Response:
+        if request.scope.get(PERSON_IN_SCOPE) is not None:
+            return RedirectResponse(safe_next(next), status_code=303)
+        return _sign_in_page(next=next)
+
+    @router.post("/login", response_class=HTMLResponse)
+    def login(
+        request: Request,
+        name: Annotated[str, Form(max_length=200)],
+        password: Annotated[str, Form(max_length=1000)],
+        next: Annotated[str, Form(max_length=2000)] = "/app/",
+    ) -> Response:
+        return _signed_in(services, request, name, password, safe_next(next))
+
+    @router.post("/logout")
+    def logout(request: Request, token: Annotated[str, Form()] = "") -> Response:
+        person: Person | None = request.scope.get(PERSON_IN_SCOPE)
+        if person is not None and not services.sessions.owns_form(person, token):
+            return _sign_in_page(403, fault=wording.FORM_EXPIRED)
+        reply = RedirectResponse("/login", status_code=303)
+        reply.delete_cookie(COOKIE, path="/")
+        return reply
+
+    return router
+
+
+def _signed_in(services: Services, request: Request, name: str, password: str, next: str) -> Response:
+    """Check the password and hand out a cookie; the attempt is counted before the check."""
+    address = request.client.host if request.client else ""
+    keys = (f"name {name.strip().casefold()}", f"from {address}")
+    allowed = [services.sign_in_limit.take(key) for key in keys]
+    if not all(allowed):
+        return _sign_in_page(429, next=next, name=name, fault=wording.SIGN_IN_TOO_OFTEN)
+    person = services.people.authenticate(name, password)
+    if person is None:
+        SIGN_INS_FAILED.inc()
+        return _sign_in_page(401, next=next, name=name, fault=wording.SIGN_IN_FAILED)
+    for key in keys:  # only failures count: a whole clinic may sign in from one address
+        services.sign_in_limit.give_back(key)
+    services.audit.append(person.name, "sign in", "session")
+    reply = RedirectResponse(next, status_code=303)
+    _set_cookie(reply, services, person, secure=request.url.scheme == "https")
+    return reply
+
+
+def _to_sign_in(scope: Scope, headers: Headers) -> Response:
+    if "text/html" not in headers.get("accept", "") or scope["method"] != "GET":
+        return JSONResponse({"detail": wording.SIGN_IN_FIRST}, status_code=401)
+    query = scope["query_string"].decode("latin-1")
+    wanted = scope["path"] + (f"?{query}" if query else "")
+    return RedirectResponse(f"/login?next={quote(safe_next(wanted), safe='')}", status_code=303)
+
+
+def _role_refusal(scope: Scope, person: Person) -> Response | None:
+    page = PAGE_ROLES.get(scope["path"].rstrip("/"))
+    if page is None or reaches(person, page[1]):
+        return None
+    title, at_least = page
+    sentence = wording.page_needs(title, needed=at_least.value, own=person.role.value)
+    return HTMLResponse(render("refused.html", title=title, sentence=sentence), status_code=403)
+
+
+def _with_policy(scope: Scope, send: Send) -> Send:
+    cacheable = scope["path"].startswith(CACHEABLE_PATHS)
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            headers["content-security-policy"] = POLICY
+            headers["x-content-type-options"] = "nosniff"
+            headers["referrer-policy"] = "same-origin"
+            if not cacheable:
+                headers["cache-control"] = "no-store"
+        await send(message)
+
+    return sending
+
+
+def _sign_in_page(status: int = 200, *, next: str = "/app/", name: str = "", fault: str = "") -> HTMLResponse:
+    page = render("sign_in.html", title="Sign in", next=safe_next(next), name=name, fault=fault)
+    return HTMLResponse(page, status_code=status)
+
+
+def _set_cookie(reply: Response, services: Services, person: Person, *, secure: bool) -> None:
+    reply.set_cookie(
+        COOKIE,
+        services.sessions.issue(person),
+        max_age=services.sessions.max_age_seconds,
+        httponly=True,
+        samesite="lax",
+        secure=secure,
+        path="/",
+    )
