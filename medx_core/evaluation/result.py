@@ -352,7 +352,9 @@ class RunSettings(Value):
     seed: int = Field(description="seed")
     draws: int = Field(description="draws of each random and shuffled control")
     batch_rows: int = Field(description="rows per batch")
-    paper: PaperSettings = Field(description="the paper's arm")
+    paper: PaperSettings | None = Field(
+        None, description="the paper's arm, in version 1; since then `choices.paper` tells it"
+    )
     sample: int | None = Field(description="statements drawn; null: all")
     split: tuple[int, int] | None = Field(description="sizes of the training and the test part")
     preset: str | None = Field(None, description="the preset")
