@@ -145,7 +145,8 @@ def test_a_run_longer_than_the_visibility_timeout_runs_once(tmp_path: Path) -> N
             eventually(lambda: broker.llen(EVALUATION_QUEUE) > 0, "the broker delivers the message again")
         evaluation.release()
         assert evaluation.wait().attempts == 1
-        Evaluation(running, held=False).wait()  # it came after the message that was delivered again
+        log = tmp_path / "logs" / "evaluator.log"
+        eventually(lambda: "needs nobody" in log.read_text(), "the message is taken a second time")
         assert len(evaluation.processes) == 1
 
 
