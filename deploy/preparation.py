@@ -18,6 +18,7 @@ from medx_core.errors import MedxError
 from medx_core.models.catalog import CATALOGUE, model_source, pull
 from medx_core.models.model_files import weight_sha256
 from medx_core.routing.heads import FORMAT as HEAD_FORMAT
+from medx_core.routing.loading import needs_training
 from medx_core.routing.router import texts_sha256
 from medx_core.settings import Settings
 from medx_core.storage.engine import open_database
@@ -41,10 +42,11 @@ def prepare(chosen: Settings) -> None:
     if _is_prepared(chosen):
         return
     began = monotonic()
-    print("First start with this model: fetching it, then router and steering vectors.", flush=True)
+    _say("First start with this model: fetching it, then router and steering vectors.")
     if chosen.model in CATALOGUE:
         pull(CATALOGUE[chosen.model], chosen.models_folder, say=_say)
-    _medx("router", "train", "--missing", home=chosen.home)
+    if needs_training(chosen.router_encoder, chosen.routers_folder, training_texts()):
+        _medx("router", "train", home=chosen.home)
     if not _has_vectors(chosen):
         _medx("vectors", "build", "--missing", home=chosen.home)
     (chosen.home / PREPARED).write_text(_what_is_prepared(chosen), encoding="utf-8")
