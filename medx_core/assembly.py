@@ -1,11 +1,12 @@
 """Builds the parts from the settings: the one place that knows the implementation behind each interface."""
 
 from dataclasses import replace
+from pkgutil import resolve_name
 
 from medx_core.answering import AnsweringEngine, AnsweringLimits
+from medx_core.evaluation.fit import EvaluationPlan
 from medx_core.evaluation.items import items_parquet
-from medx_core.evaluation.plan import EvaluationPlan
-from medx_core.evaluation.request import EvaluationRequest
+from medx_core.evaluation.request import EXTRA_ARM_PLACES, EvaluationRequest
 from medx_core.evaluation.runner import evaluate_models
 from medx_core.job_execution.evaluation_run import Measured, OnStage, read_statements
 from medx_core.models.devices import choose_placement, use_threads
@@ -98,7 +99,9 @@ def evaluate_request(settings: Settings, request: EvaluationRequest, on_stage: O
     names = request.models or (settings.model,)
     models = (build_model(settings.model_copy(update={"model": name})) for name in names)
     on_stage("loading the model", 0, 1)
-    evaluated = evaluate_models(models, data, request.sizes, plan, on_stage)
+    # Arms of the laboratory are plug-ins, named by their place: only what runs one loads it.
+    extra_arms = {name: resolve_name(EXTRA_ARM_PLACES[name]) for name in request.extra}
+    evaluated = evaluate_models(models, data, request.sizes, plan, on_stage, extra_arms=extra_arms)
     named = {"preset": request.preset or None, "category": request.category}
     asked_for = evaluated.result.settings.model_copy(update=named)
     result = evaluated.result.model_copy(update={"data": request.title, "settings": asked_for})

@@ -9,7 +9,7 @@ from pathlib import Path
 from medx_core.data.labelled_files import LabelledData
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.evaluation.data_split import PartSizes
-from medx_core.evaluation.plan import EvaluationPlan
+from medx_core.evaluation.fit import EvaluationPlan
 from medx_core.evaluation.runner import Evaluated, evaluate_models
 from tests.language_models import tiny_model, tiny_network, word_tokenizer
 

@@ -8,17 +8,19 @@ Sign in by posting `name` and `password` to `/login`, then pass the cookie on:
 """
 
 import asyncio
+from dataclasses import asdict
 from typing import Any
 
 import gradio as gr
 from gradio.events import api
 
 from medx_core.clock import iso
+from medx_core.job_execution.evaluation_run import EVALUATION
 from medx_core.questions import Mode
 from medx_core.review.rating_form import form_from
 from medx_core.storage.people import Person, Role
-from web.downloads import written_results
-from web.evaluation_programs import build_evaluation_programs
+from medx_core.storage.runs import Run, RunStatus
+from web.downloads import finished_evaluation, written_results
 from web.following import follow, visible_job
 from web.handler_guard import guarded
 from web.health_and_metrics import SUBMITTED
@@ -35,7 +37,7 @@ def build(services: Services) -> None:
     _questions(services)
     _batches(services)
     _ratings(services)
-    build_evaluation_programs(services)
+    _evaluations(services)
 
 
 def _questions(services: Services) -> None:
@@ -152,3 +154,36 @@ def _ratings(services: Services) -> None:
     api(next_answer_to_rate, api_name="next_answer_to_rate", concurrency_limit=8)
     api(save_rating, api_name="save_rating", concurrency_limit=8)
     api(my_ratings, api_name="my_ratings", concurrency_limit=8)
+
+
+def _evaluations(services: Services) -> None:
+    @guarded(services)
+    def evaluations(person: Person, limit: int = 50) -> list[dict[str, Any]]:  # noqa: ARG001 - every guarded handler takes the person
+        """Return the newest evaluations first: the state, settings and conclusion of each."""
+        return [run_json(run) for run in services.runs.list(EVALUATION, limit=max(1, min(500, limit)))]
+
+    @guarded(services)
+    def evaluation_result(person: Person, run: str) -> dict[str, Any]:
+        """Return everything a finished evaluation measured, as `medx evaluate --json` writes it."""
+        evaluation = finished_evaluation(services, run)
+        services.audit.append(person.name, "download evaluation", f"run {run}", {"file": "result.json"})
+        return dict(evaluation.result or {})
+
+    api(evaluations, api_name="evaluations", concurrency_limit=8)
+    api(evaluation_result, api_name="evaluation_result", concurrency_limit=4)
+
+
+def run_json(run: Run) -> dict[str, Any]:
+    """Return the state, settings and summary of an evaluation."""
+    shown = ("name", "preset", "sample", "split", "seed", "declared", "extra")
+    return {
+        "run": run.public_id,
+        "status": run.status.value,
+        "reason": run.reason,
+        "created_at": iso(run.created_at),
+        "finished_at": iso(run.finished_at),
+        "requested_by": run.requested_by,
+        "progress": asdict(run.progress) if run.progress else None,
+        "settings": {key: run.settings[key] for key in shown if key in run.settings},
+        "summary": asdict(run.summary) if run.status is RunStatus.DONE else {},
+    }

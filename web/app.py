@@ -33,7 +33,6 @@ def build_app(settings: Settings, services: Services | None = None) -> FastAPI:
     _settle_gradio(settings)
     from web.access import AccessControl, sign_in_routes
     from web.downloads import download_routes
-    from web.evaluation_downloads import evaluation_routes
     from web.health_and_metrics import operations_routes
 
     made = services or build_services(settings)
@@ -42,7 +41,6 @@ def build_app(settings: Settings, services: Services | None = None) -> FastAPI:
     app.include_router(sign_in_routes(made))
     app.include_router(operations_routes(made))
     app.include_router(download_routes(made))
-    app.include_router(evaluation_routes(made))
     app.mount("/assets", StaticFiles(directory=ASSETS), name="assets")
 
     @app.get("/")

@@ -1,5 +1,6 @@
-"""Files to download: the results of a job so far, and the template for a batch."""
+"""Files to download: the results of a job as far as they have come, the template of a batch, reports of evaluations."""
 
+import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -9,12 +10,23 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 from starlette.background import BackgroundTask
 
 from medx_core.data.result_files import template_csv, write_results
-from medx_core.errors import NotFound
+from medx_core.errors import MedxError, NotFound
+from medx_core.evaluation.report.arm_csv import arms_csv
+from medx_core.evaluation.report.page import report_html
+from medx_core.evaluation.result import read_result
 from medx_core.storage.jobs import result_rows
 from medx_core.storage.people import Person
+from medx_core.storage.runs import Run
 from web.following import visible_job
 from web.services import Services
 from web.session import PERSON_IN_SCOPE
+
+NO_RESULT = "There is no finished evaluation at this address."
+EVALUATION_FILES = {
+    "report.html": "text/html; charset=utf-8",
+    "result.json": "application/json",
+    "arms.csv": "text/csv; charset=utf-8",
+}
 
 
 def written_results(services: Services, public_id: str) -> Path:
@@ -31,8 +43,32 @@ def written_results(services: Services, public_id: str) -> Path:
     return path
 
 
+def finished_evaluation(services: Services, public_id: str) -> Run:
+    """Return an evaluation with its result.
+
+    Raises:
+        NotFound: there is none, or it has not finished.
+    """
+    run = services.runs.get(public_id)
+    if run.kind != "evaluation" or run.result is None:
+        raise NotFound(NO_RESULT)
+    return run
+
+
+def evaluation_file(run: Run, file: str) -> str:
+    """Return the text of one of `EVALUATION_FILES`; the JSON is what was stored.
+
+    Raises:
+        BadInput: the result was written by another version of MedX and cannot be read.
+    """
+    if file == "result.json":
+        return json.dumps(run.result, indent=2, ensure_ascii=False) + "\n"
+    result = read_result(run.result)
+    return report_html(result) if file == "report.html" else arms_csv(result)
+
+
 def download_routes(services: Services) -> APIRouter:
-    """Return `/jobs/ID/results.csv` and `/template.csv`; both need a session."""
+    """Return `/jobs/ID/results.csv`, `/template.csv` and `/evaluations/ID/FILE`; all need a signed-in person."""
     router = APIRouter()
 
     @router.get("/jobs/{public_id}/results.csv")
@@ -46,6 +82,21 @@ def download_routes(services: Services) -> APIRouter:
         path = written_results(services, public_id)
         done = BackgroundTask(shutil.rmtree, path.parent, ignore_errors=True)
         return FileResponse(path, media_type="text/csv; charset=utf-8", filename=path.name, background=done)
+
+    @router.get("/evaluations/{public_id}/{file}")
+    def evaluation(request: Request, public_id: str, file: str) -> Response:
+        person: Person = request.scope[PERSON_IN_SCOPE]
+        try:
+            run = finished_evaluation(services, public_id)
+            media_type = EVALUATION_FILES[file]
+            text = evaluation_file(run, file)
+        except (NotFound, KeyError):
+            return JSONResponse({"detail": NO_RESULT}, status_code=404)
+        except MedxError as error:
+            return JSONResponse({"detail": str(error)}, status_code=409)
+        services.audit.append(person.name, "download evaluation", f"run {public_id}", {"file": file})
+        name = f'attachment; filename="medx-evaluation-{public_id[:8]}-{file}"'
+        return Response(text, media_type=media_type, headers={"content-disposition": name})
 
     @router.get("/template.csv")
     def template() -> Response:

@@ -4,11 +4,14 @@ Users read the same words here as on the command line, in CSV files and in repor
 *unsteered*, *wrong*.
 """
 
+from datetime import datetime
+
 from medx_core.categories import Category, Route, RouteSource
 from medx_core.jobs.snapshots import Progress
 from medx_core.jobs.status import ItemStatus, JobStatus
 from medx_core.questions import Answer, Arm, Mode, Verdict
 from medx_core.storage.health import ProcessHealth
+from medx_core.storage.runs import Run, RunStatus
 
 RESEARCH_USE = "Research use only - not for patient care"
 NO_IDENTIFIERS = "Do not enter anything that identifies a patient."
@@ -46,6 +49,7 @@ FILE_NEEDS = (
     "A file needs a column called question or statement. The columns id, answer, category, harm and urgency are "
     "also understood; all others are carried along."
 )
+NO_EVALUATION = "No evaluation has been run yet."
 NO_VECTORS = "There are no vectors yet; questions are answered unsteered. Build them with medx vectors build."
 RATING_KEYS = (
     "Number keys answer the highlighted field and move on · arrow keys or Backspace change the field · Enter saves · "
@@ -283,3 +287,62 @@ def may_identify(kinds: list[str], mask: str) -> str:
         f"This question may contain {listed}. Nothing is stored yet. Masking puts {mask} in place of each; it does "
         "not find names, so remove them yourself."
     )
+
+
+RUN_STATES = {
+    RunStatus.QUEUED: "waiting",
+    RunStatus.RUNNING: "running",
+    RunStatus.DONE: "finished",
+    RunStatus.FAILED: "failed",
+    RunStatus.CANCELLED: "cancelled",
+}
+HELPS = {True: "helps", False: "not shown to help", None: "open"}
+
+
+def minute(moment: datetime) -> str:
+    """Return a date and time to the minute."""
+    return f"{moment:%Y-%m-%d %H:%M}"
+
+
+def evaluation_title(run: Run) -> str:
+    """Return the title of an evaluation in a list of choices: date, data, model, outcome."""
+    outcome = HELPS[run.summary.helps] if run.status is RunStatus.DONE else RUN_STATES[run.status]
+    parts = (minute(run.created_at), evaluation_data(run), evaluation_model(run), outcome)
+    return " · ".join(part for part in parts if part)
+
+
+def evaluation_data(run: Run) -> str:
+    """Return the name of the data of an evaluation."""
+    return str(run.summary.data or run.settings.get("name") or run.settings.get("data") or "")
+
+
+def evaluation_model(run: Run) -> str:
+    """Return the name of the model without its folder or owner."""
+    names = run.summary.model or ", ".join(run.settings.get("models") or ())
+    return names.rsplit("/", 1)[-1]
+
+
+def evaluation_outcome(run: Run) -> str:
+    """Return the conclusion of a finished evaluation, else its state and the reason for it."""
+    if run.status is RunStatus.DONE:
+        return run.summary.conclusion
+    return f"{RUN_STATES[run.status]}: {run.reason}" if run.reason else RUN_STATES[run.status]
+
+
+def evaluation_waiting(ahead: int, *, has_worker: bool) -> str:
+    """Say what a queued evaluation waits for."""
+    if not has_worker:
+        return "No worker for evaluations is running. The evaluation is stored and starts when one does."
+    if ahead:
+        return f"Waiting: {counted(ahead, 'evaluation')} before this one."
+    return "Waiting for a worker to start it."
+
+
+def evaluation_time(about_seconds: float | None) -> str:
+    """Say about how long an evaluation takes; None where this installation has no pace to go by."""
+    pace = (
+        f"{about(about_seconds)} at the pace of earlier evaluations here.".capitalize()
+        if about_seconds
+        else "How long it takes is not known yet on this installation: minutes with a small model, hours with a large one."
+    )
+    return f"{pace} It runs at low priority next to the answering of questions; you may close the page."

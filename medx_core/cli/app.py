@@ -20,10 +20,10 @@ from medx_core.errors import MedxError
 
 # Where each command or group of commands is defined, and its line in the list of commands.
 COMMANDS = {
-    "ask": ("ask:ask", "Answer one question, routed and steered."),
+    "ask": ("ask:ask", "Answer one question, routed and steered: by a running worker, else in this process."),
     "batch": (
         "batch:batch",
-        "Answer every row of a file: through the queue where a worker runs, else in this process.",
+        "Answer every row of a file: by a running worker, else in this process.",
     ),
     "evaluate": (
         "evaluate:evaluate",
@@ -38,11 +38,18 @@ COMMANDS = {
     "models": ("models:app", "Language models: list, fetch, check."),
     "router": ("router:app", "Train, show, measure and explain the router."),
     "vectors": ("vectors:app", "Steering vectors: build, inspect, choose, exchange."),
-    "serve": ("administration:serve_app", "Run one part of MedX: the web page or a worker."),
+    "serve": (
+        "administration:serve_app",
+        "Run one part of MedX: the web page, a worker, or a worker for evaluations.",
+    ),
     "users": ("administration:users_app", "People who may sign in, their roles and passwords."),
     "db": (
         "administration:db_app",
-        "The database: bring its tables up to date, or see whether they are.",
+        "The database: bring its tables up to date, or check whether they are.",
+    ),
+    "bench": (
+        "bench:bench",
+        "Measure how fast MedX is on this machine, in CPU seconds of the whole process tree.",
     ),
     "audit": ("administration:audit_app", "The audit log: check that nobody changed it."),
 }

@@ -98,7 +98,7 @@ def _say_counts(rows: Sequence["TwinRow"], output: Path) -> None:
 
 def _show_sample(rows: Sequence["TwinRow"], seed: int) -> None:
     """Print pairs drawn at random to be read: is the exchanged statement really false?"""
-    pairs = [(one, other) for one, other in zip(rows[::2], rows[1::2], strict=True) if one.source_answer]
+    pairs = [pair for pair in zip(rows[::2], rows[1::2], strict=True) if pair[0].source_answer]
     sample = random.Random(seed).sample(pairs, min(SAMPLE, len(pairs)))
     typer.echo(
         f"\n{len(sample)} twins to check by hand: the first is labelled TRUE, the second must be false."
@@ -127,7 +127,7 @@ def check(
     file: Annotated[Path, typer.Argument(help="A CSV, TSV or JSONL file.")],
     as_json: AsJson = False,
 ) -> None:
-    """Say what a file holds: rows taken, rows not taken and why, and what was odd. Fails only if nothing is taken."""
+    """Say what is in a file: rows taken, rows not taken and why, and what was odd. Fails only if nothing is taken."""
     content = read_question_file(file, limits=FileLimits.of(settings()))
     if as_json:
         typer.echo(json.dumps(content.as_json(), ensure_ascii=False))

@@ -1,199 +1,28 @@
 """`medx router`: train, show, measure and explain the router."""
 
-import io
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from medx_core import __version__
-from medx_core.cli.administration import ACTOR, opened_database
-from medx_core.cli.outputs import refuse_input_as_output
+from medx_core.cli.outputs import refuse_input_as_output, write_json
 from medx_core.data.bundled_texts import held_out_texts, training_texts
-from medx_core.data.routing_files import LabelledQuestion, read_routing_file, write_overrides
-from medx_core.errors import BadInput, RouterUnavailable
-from medx_core.jobs.submission import read_question_text
-from medx_core.settings import Settings, settings
-from medx_core.storage.audit import AuditStore
-from medx_core.storage.jobs import OverrideStore
+from medx_core.data.routing_files import LabelledQuestion, RoutingFile, read_routing_file, write_overrides
+from medx_core.errors import BadInput
+from medx_core.settings import settings
 
 if TYPE_CHECKING:
-    from medx_core.routing.encoder_training import EpochReport, FineTuning
+    from medx_core.routing.classifier import EpochReport, FineTuning
+    from medx_core.routing.embedding_router import Explanation
     from medx_core.routing.evaluation import Labelled
     from medx_core.routing.heads import RouterHead
 
-
-def overrides(
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The CSV to write; standard output if not given.")
-    ] = None,
-) -> None:
-    """Write the questions whose category a person chose, as CSV to train with. The audit log notes it."""
-    table = io.StringIO(newline="")
-    with opened_database() as database:
-        count = write_overrides(OverrideStore(database).every_override(), table)
-        AuditStore(database).append(ACTOR, "overrides exported", "router", {"rows": count})
-    if output is None:
-        sys.stdout.write(table.getvalue())
-        return
-    try:
-        output.write_text(table.getvalue(), encoding="utf-8", newline="")
-    except OSError as error:
-        raise BadInput(f"The overrides cannot be written to {output}: {error.strerror}.") from error
-    print(f"{count} overridden routes written to {output}.")
-    if count:
-        print(f"To train with them: medx router train --with {output}")
-
-
-Seed = Annotated[int, typer.Option(help="The seed of folds, order and fitting.")]
-Missing = Annotated[
-    bool, typer.Option("--missing", help="Train only if there is no head for this encoder and these texts.")
-]
-With = Annotated[
-    Path | None,
-    typer.Option(
-        "--with",
-        help="Questions to train on besides the bundled texts (question, category), such as `medx router overrides` writes.",
-    ),
-]
-EncoderName = Annotated[
-    str,
-    typer.Option("--encoder", help="Fine-tune this encoder (folder or hub id) as a classifier instead."),
-]
-Output = Annotated[Path | None, typer.Option("--output", "-o", help="With --encoder: the folder to write.")]
-Device = Annotated[str, typer.Option(help="With --encoder: cpu or cuda:N.")]
-MaxEpochs = Annotated[int, typer.Option(min=1, help="With --encoder: the most epochs.")]
-
-
-@dataclass(frozen=True)
-class _Task:
-    """What to train on, with which seed."""
-
-    options: Settings
-    added: Sequence[LabelledQuestion]
-    seed: int
-
-
-def train(  # noqa: PLR0913 - one parameter an option of the command
-    seed: Seed = 1,
-    missing: Missing = False,
-    with_file: With = None,
-    encoder: EncoderName = "",
-    output: Output = None,
-    device: Device = "cpu",
-    max_epochs: MaxEpochs = 8,
-) -> None:
-    """Train the router on the bundled texts, and on those of --with, and store it."""
-    options = settings()
-    task = _Task(options, read_routing_file(with_file).questions if with_file else (), seed)
-    if encoder:
-        from medx_core.routing.encoder_training import FineTuning
-
-        folder = output or options.routers_folder / f"encoder-{Path(encoder).name}"
-        _fine_tune(task, encoder, folder, FineTuning(seed=seed, device=device, max_epochs=max_epochs))
-    elif not (missing and _is_trained(task)):
-        _train_head(task)
-
-
-def _train_head(task: _Task) -> None:
-    from medx_core.routing.encoders import load_encoder
-    from medx_core.routing.heads import head_path, save_head
-    from medx_core.routing.training import train_embedding_router
-
-    encoder = load_encoder(task.options.router_encoder)
-    texts = training_texts()
-    print(
-        f"Training the router on {len(texts) + len(task.added)} texts with {encoder.name} (under a minute) ...",
-        flush=True,
-    )
-    head = train_embedding_router(texts, encoder, added=task.added, seed=task.seed)
-    path = head_path(task.options.routers_folder, encoder.sha256)
-    save_head(head, path)
-    print(
-        f"Stored at {path}. Accuracy in cross-validation: {head.figures['accuracy_in_cross_validation']:.3f}"
-    )
-
-
-def _fine_tune(task: _Task, encoder: str, folder: Path, how: "FineTuning") -> None:
-    from medx_core.routing.encoder_router import save_encoder_router
-    from medx_core.routing.encoder_training import train_encoder_router
-
-    texts = training_texts()
-    print(f"Fine-tuning {encoder} on {len(texts) + len(task.added)} texts (minutes on a CPU) ...", flush=True)
-    router = train_encoder_router(texts, encoder, settings=how, added=task.added, progress=_say)
-    save_encoder_router(folder, router.network, router.tokenizer, router.provenance)
-    accuracy = router.provenance.figures["accuracy_kept_aside"]
-    print(f"Stored in {folder}. Accuracy on texts kept aside: {accuracy:.3f}")
-    print(f"To use it, set MEDX_ROUTER_ENCODER={folder}")
-
-
-def _say(report: "EpochReport") -> None:
-    print(
-        f"  epoch {report.epoch} of {report.max_epochs} at most: loss {report.loss:.3f}, accuracy {report.accuracy:.3f}",
-        flush=True,
-    )
-
-
-def _is_trained(task: _Task) -> bool:
-    """Whether there is nothing to do; says so."""
-    from medx_core.routing.encoder_files import is_encoder_router
-    from medx_core.routing.rules_router import RULES
-
-    name = task.options.router_encoder
-    if name != RULES and not is_encoder_router(Path(name).expanduser()):
-        head = _stored_head(task.options)
-        if head is None or not _is_up_to_date(head, task.added):
-            return False
-    print(f"The router for {name} is trained.")
-    return True
-
-
-def _is_up_to_date(head: "RouterHead", added: Sequence[LabelledQuestion]) -> bool:
-    """Whether the head knows the texts at hand. One that was trained with added texts is never replaced by one without."""
-    from medx_core.routing.router import texts_sha256
-    from medx_core.routing.training import with_added
-
-    bundled = training_texts()
-    if added:
-        return head.data_sha256 == texts_sha256(with_added(bundled, added))
-    if head.bundled_sha256 == texts_sha256(bundled):
-        return True
-    if head.added_texts:
-        print(
-            f"The bundled texts have changed since the router was trained with {head.added_texts} texts of yours; "
-            "it is kept. To train it anew, run `medx router train --with FILE`."
-        )
-    return head.added_texts > 0
-
-
-def _stored_head(options: Settings) -> "RouterHead | None":
-    from medx_core.routing.encoder_files import encoder_folder, folder_sha256
-    from medx_core.routing.heads import head_path, load_head
-
-    sha256 = folder_sha256(encoder_folder(options.router_encoder))
-    try:
-        return load_head(head_path(options.routers_folder, sha256), encoder_sha256=sha256)
-    except RouterUnavailable:
-        return None
-
-
 app = typer.Typer(no_args_is_help=True, help="Train, show, measure and explain the router.")
-
-HEAD_FIELDS = (
-    "temperature",
-    "encoder",
-    "encoder_sha256",
-    "data_sha256",
-    "bundled_sha256",
-    "texts",
-    "added_texts",
-    "seed",
-    "created_at",
-)
 
 RouterName = Annotated[
     str,
@@ -202,25 +31,155 @@ RouterName = Annotated[
         help="`rules`, an encoder, or a fine-tuned router's folder; MEDX_ROUTER_ENCODER if not given.",
     ),
 ]
+Seed = Annotated[int, typer.Option(help="The seed of folds, order and fitting.")]
+Missing = Annotated[
+    bool, typer.Option("--missing", help="Train only if no head for this encoder knows these texts.")
+]
+With = Annotated[
+    Path | None,
+    typer.Option(
+        "--with",
+        help="Questions to train on besides the bundled texts (question, category), such as `medx router overrides` writes.",
+    ),
+]
+Validate = Annotated[
+    Path | None,
+    typer.Option(help="Labelled questions to measure the new head on; the figures are stored with it."),
+]
+EncoderName = Annotated[
+    str,
+    typer.Option("--encoder", help="Fine-tune this encoder (folder or hub id) as a classifier instead."),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="Where to write: the head's file or, with --encoder, the folder."),
+]
+Device = Annotated[str, typer.Option(help="With --encoder: cpu or cuda:N.")]
+MaxEpochs = Annotated[int, typer.Option(min=1, help="With --encoder: the most epochs.")]
 
 
-app.command()(train)
-app.command()(overrides)
+@app.command()
+def train(  # noqa: PLR0913 - one parameter per option of the command
+    seed: Seed = 1,
+    missing: Missing = False,
+    with_file: With = None,
+    validate: Validate = None,
+    encoder: EncoderName = "",
+    output: Output = None,
+    device: Device = "cpu",
+    max_epochs: MaxEpochs = 8,
+) -> None:
+    """Train the router on the bundled texts, and on those of --with, and store it."""
+    added = read_routing_file(with_file).questions if with_file else ()
+    if encoder:
+        from medx_core.routing.classifier import FineTuning
+
+        folder = output or settings().routers_folder / f"encoder-{Path(encoder).name}"
+        _fine_tune(encoder, folder, added, FineTuning(seed=seed, device=device, max_epochs=max_epochs))
+    elif not (missing and _is_trained(added)):
+        questions = read_routing_file(validate) if validate else None
+        _store(_trained_head(added, seed, questions), output)
+
+
+def _is_trained(added: Sequence[LabelledQuestion]) -> bool:
+    """Whether there is nothing to train; says which router is in use."""
+    from medx_core.routing.loading import head_in_use, needs_training, uses_head
+    from medx_core.routing.router import texts_sha256
+
+    options, texts = settings(), training_texts()
+    if needs_training(options.router_encoder, options.routers_folder, texts, added):
+        return False
+    print(f"The router for {options.router_encoder} is trained; `medx router show` describes it.")
+    if uses_head(options.router_encoder):
+        known = head_in_use(options.router_encoder, options.routers_folder)[0].provenance
+        if known.bundled_sha256 != texts_sha256(texts):
+            print(
+                f"The bundled texts have changed since it was trained with {known.added_texts} texts of yours; it is "
+                "kept. To train it anew, run `medx router train --with FILE`."
+            )
+    return True
+
+
+def _trained_head(
+    added: Sequence[LabelledQuestion], seed: int, questions: RoutingFile | None
+) -> "RouterHead":
+    print("Training the router: loading the encoder ...", flush=True)
+    from medx_core.routing.embedding_router import EmbeddingRouter
+    from medx_core.routing.encoders import load_encoder
+    from medx_core.routing.evaluation import evaluate
+    from medx_core.routing.training import train_embedding_router
+
+    encoder = load_encoder(settings().router_encoder)
+    head = train_embedding_router(
+        training_texts(),
+        encoder,
+        added=added,
+        seed=seed,
+        progress=lambda step: print(f"  {step}", flush=True),
+    )
+    print(f"Accuracy in cross-validation: {head.provenance.figures['accuracy_in_cross_validation']:.3f}")
+    if questions is None:
+        return head
+    figures = evaluate(EmbeddingRouter(encoder, head), _labelled(questions.questions))
+    shown = {name: figures[name] for name in ("n", "accuracy", "macro_f1", "ece", "by_source", "abstained")}
+    validation = {"data_sha256": questions.sha256, **shown, "out_of_scope": figures["out_of_scope"]}
+    print(f"Accuracy on {figures['n']:,} questions of --validate: {figures['accuracy']:.3f}")
+    return replace(head, provenance=replace(head.provenance, validation=validation))
+
+
+def _store(head: "RouterHead", output: Path | None) -> None:
+    from medx_core.routing.heads import head_path, save_head
+
+    path = output or head_path(settings().routers_folder, head.provenance.encoder_sha256)
+    try:
+        save_head(head, path)
+    except OSError as error:
+        raise BadInput(f"The router cannot be written to {path}: {error.strerror}.") from error
+    print(f"Trained on {head.provenance.texts} texts; stored at {path}.")
+
+
+def _fine_tune(encoder: str, folder: Path, added: Sequence[LabelledQuestion], how: "FineTuning") -> None:
+    from medx_core.routing.classifier import save_classifier, train_classifier
+
+    texts = training_texts()
+    print(f"Fine-tuning {encoder} on {len(texts) + len(added)} texts (minutes on a CPU) ...", flush=True)
+    router = train_classifier(texts, encoder, settings=how, added=added, progress=_say_epoch)
+    save_classifier(folder, router.network, router.tokenizer, router.provenance)
+    accuracy = router.provenance.figures["accuracy_kept_aside"]
+    print(f"Stored in {folder}. Accuracy on texts kept aside: {accuracy:.3f}")
+    print(f"To use it, set MEDX_ROUTER_ENCODER={folder}")
+
+
+def _say_epoch(report: "EpochReport") -> None:
+    print(
+        f"  epoch {report.epoch} of {report.max_epochs} at most: loss {report.loss:.3f}, accuracy {report.accuracy:.3f}",
+        flush=True,
+    )
 
 
 @app.command()
 def show() -> None:
-    """Print what is known about the trained router, as JSON."""
-    from medx_core.routing.encoder_router import EncoderRouter
-    from medx_core.routing.loading import load_router
+    """Print which router is in use and where it comes from, as JSON."""
+    from medx_core.routing.heads import shipped_heads
+    from medx_core.routing.loading import head_in_use, load_router, uses_head
 
     options = settings()
-    router = load_router(options.router_encoder, options.routers_folder)
-    known: dict[str, Any] = {"router": router.name, "threshold": router.threshold}
-    if isinstance(router, EncoderRouter):
-        known |= asdict(router.provenance)
-    elif head := getattr(router, "head", None):
-        known |= {name: getattr(head, name) for name in HEAD_FIELDS} | {"figures": dict(head.figures)}
+    if uses_head(options.router_encoder):
+        head, path = head_in_use(options.router_encoder, options.routers_folder)
+        known: dict[str, Any] = {
+            "router": f"embedding/{head.version}",
+            "threshold": options.route_threshold or head.threshold,
+            "origin": "ships with MedX" if path.parent == shipped_heads() else "trained here",
+            "file": str(path),
+            "temperature": head.temperature,
+            **asdict(head.provenance),
+        }
+    else:
+        router = load_router(
+            options.router_encoder, options.routers_folder, threshold=options.route_threshold
+        )
+        known = {"router": router.name, "threshold": router.threshold, "origin": options.router_encoder}
+        known |= asdict(router.provenance) if hasattr(router, "provenance") else {}
     print(json.dumps(known, indent=2))
 
 
@@ -237,32 +196,52 @@ def evaluate(
 ) -> None:
     """Measure a router on labelled questions; rows of category `none` count as out of scope."""
     refuse_input_as_output(data, json_out)
-    from medx_core.routing import evaluation
-    from medx_core.routing import training as leave_one_out
-    from medx_core.routing.encoders import load_encoder
-    from medx_core.routing.loading import load_router
-
+    file = read_routing_file(data)
     options = settings()
     name = router or options.router_encoder
-    file = read_routing_file(data)
+    if leave_one_source_out:
+        _refuse_what_cannot_be_left_out(name, file.questions)
+    from medx_core.routing import evaluation
+    from medx_core.routing.loading import load_router
+
     labelled = _labelled(file.questions)
-    if leave_one_source_out:
-        _refuse_what_cannot_be_left_out(name, labelled)
     loaded = load_router(name, options.routers_folder, threshold=options.route_threshold)
-    figures = {
-        "medx_version": __version__,
-        "data_sha256": file.sha256,
-        **evaluation.evaluate(loaded, labelled),
-    }
+    about = {"medx_version": __version__, "data_sha256": file.sha256}
+    figures = {**about, **evaluation.evaluate(loaded, labelled)}
     if leave_one_source_out:
-        figures["leave_one_source_out"] = leave_one_out.leave_one_source_out(
+        from medx_core.routing import training
+        from medx_core.routing.encoders import load_encoder
+
+        figures["leave_one_source_out"] = training.leave_one_source_out(
             load_encoder(name), training_texts(), labelled
         )
-    text = json.dumps(figures, indent=2, ensure_ascii=False)
-    if json_out == "-":
-        print(text)
-    else:
-        _write(Path(json_out), text)
+    write_json(figures, json_out)
+
+
+def _refuse_what_cannot_be_left_out(router: str, questions: Sequence[LabelledQuestion]) -> None:
+    from medx_core.routing.loading import uses_head
+
+    if not uses_head(router):
+        raise BadInput(
+            f"--leave-one-source-out trains a head on an encoder anew for each source; {router} is not an encoder."
+        )
+    if not all(question.source for question in questions if question.category):
+        raise BadInput("--leave-one-source-out needs a `source` in every row.")
+
+
+def _labelled(questions: Sequence[LabelledQuestion]) -> "Labelled":
+    from medx_core.routing.evaluation import Labelled
+
+    inside = [(question, question.category) for question in questions if question.category is not None]
+    if not inside:
+        raise BadInput("The file has no question of the three categories; there is nothing to measure.")
+    outside = [question.text for question in questions if question.category is None]
+    return Labelled(
+        texts=tuple(question.text for question, _ in inside),
+        categories=tuple(category for _, category in inside),
+        sources=tuple(question.source for question, _ in inside),
+        out_of_scope=tuple(outside or (text.text for text in held_out_texts())),
+    )
 
 
 @app.command()
@@ -271,66 +250,48 @@ def explain(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
     """Show a question's route, the training texts nearest to it and the words that weighed most."""
-    text = read_question_text(text, max_characters=settings().max_question_characters)
-    from medx_core.routing.embedding_router import load_embedding_router
-    from medx_core.routing.explanation import explain as explained
-    from medx_core.routing.red_flags import red_flags
+    from medx_core.jobs.submission import read_question_text
+    from medx_core.routing.loading import uses_head
 
     options = settings()
-    router = load_embedding_router(
-        options.router_encoder, options.routers_folder, threshold=options.route_threshold
+    text = read_question_text(text, max_characters=options.max_question_characters)
+    if not uses_head(options.router_encoder):
+        raise BadInput(
+            f"The router in use, {options.router_encoder}, keeps nothing to explain its routes by; "
+            "`explain` needs a sentence encoder in MEDX_ROUTER_ENCODER."
+        )
+    from medx_core.routing import embedding_router
+    from medx_core.routing.red_flags import red_flags
+
+    router = embedding_router.load_embedding_router(
+        options.router_encoder, options.routers_folder, threshold=options.route_threshold, few_texts=True
     )
-    route = router.route([text])[0]
-    reasons = explained(router, text, training_texts())
-    answer = {
-        "question": text,
-        "category": route.category.value if route.category else None,
-        "abstained": route.abstained,
-        "probabilities": {category.value: share for category, share in route.probabilities.items()},
-        "in_scope": float(router.scores([text])[1][0]),
-        "threshold": router.threshold,
-        "red_flags": list(red_flags(text)),
-        "nearest": [
-            {
-                "question": near.text,
-                "category": near.category.value if near.category else "none",
-                "likeness": near.likeness,
-            }
-            for near in reasons.nearest
-        ],
-        "words": {label: list(words) for label, words in reasons.words.items()},
-    }
+    explanation = embedding_router.explain(router, text, training_texts())
+    answer = _as_json(text, explanation) | {"threshold": router.threshold, "red_flags": list(red_flags(text))}
     if as_json:
         print(json.dumps(answer, ensure_ascii=False))
     else:
         _show(answer)
 
 
-def _refuse_what_cannot_be_left_out(router: str, labelled: "Labelled") -> None:
-    from medx_core.routing.encoder_files import is_encoder_router
-    from medx_core.routing.rules_router import RULES
-
-    if router == RULES or is_encoder_router(Path(router).expanduser()):
-        raise BadInput(
-            f"--leave-one-source-out trains a head on an encoder anew for each source; {router} is no encoder."
-        )
-    if not all(labelled.sources):
-        raise BadInput("--leave-one-source-out needs a `source` in every row.")
-
-
-def _labelled(questions: Any) -> "Labelled":
-    from medx_core.routing.evaluation import Labelled
-
-    inside = [question for question in questions if question.category is not None]
-    if not inside:
-        raise BadInput("The file holds no question of the three categories; there is nothing to measure.")
-    outside = [question.text for question in questions if question.category is None]
-    return Labelled(
-        texts=tuple(question.text for question in inside),
-        categories=tuple(question.category for question in inside),
-        sources=tuple(question.source for question in inside),
-        out_of_scope=tuple(outside or (text.text for text in held_out_texts())),
-    )
+def _as_json(text: str, explanation: "Explanation") -> dict[str, Any]:
+    route = explanation.route
+    return {
+        "question": text,
+        "category": route.category.value if route.category else None,
+        "abstained": route.abstained,
+        "probabilities": {category.value: share for category, share in route.probabilities.items()},
+        "in_scope": explanation.in_scope,
+        "nearest": [
+            {
+                "question": near.text,
+                "category": near.category.value if near.category else "none",
+                "likeness": near.likeness,
+            }
+            for near in explanation.nearest
+        ],
+        "words": {label: list(terms) for label, terms in explanation.terms.items()},
+    }
 
 
 def _show(answer: dict[str, Any]) -> None:
@@ -343,13 +304,35 @@ def _show(answer: dict[str, Any]) -> None:
     print("Nearest training texts:")
     for near in answer["nearest"]:
         print(f"  {near['likeness']:.2f} {near['category']}: {near['question'][:120]}")
-    print("Words that spoke for")
+    print("Words that weighed most for")
     for label, words in answer["words"].items():
         print(f"  {label}: {', '.join(words) or '-'}")
 
 
-def _write(path: Path, text: str) -> None:
+@app.command()
+def overrides(
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The CSV to write; standard output if not given.")
+    ] = None,
+) -> None:
+    """Write the questions whose category a person chose, as CSV to train with. The audit log notes it."""
+    import io
+
+    from medx_core.cli.administration import ACTOR, opened_database
+    from medx_core.storage.audit import AuditStore
+    from medx_core.storage.jobs import OverrideStore
+
+    table = io.StringIO(newline="")
+    with opened_database() as database:
+        count = write_overrides(OverrideStore(database).every_override(), table)
+        AuditStore(database).append(ACTOR, "overrides exported", "router", {"rows": count})
+    if output is None:
+        sys.stdout.write(table.getvalue())
+        return
     try:
-        path.write_text(text + "\n", encoding="utf-8")
+        output.write_text(table.getvalue(), encoding="utf-8", newline="")
     except OSError as error:
-        raise BadInput(f"The figures cannot be written to {path}: {error.strerror}.") from error
+        raise BadInput(f"The overrides cannot be written to {output}: {error.strerror}.") from error
+    print(f"{count} overridden routes written to {output}.")
+    if count:
+        print(f"To train with them: medx router train --with {output}")

@@ -26,11 +26,11 @@ from medx_core.storage.vectors import PAPER_PRESET, VectorRecord, VectorStatus, 
 
 if TYPE_CHECKING:
     from medx_core.data.labelled_statements import LabelledStatement
+    from medx_core.fitting.recipe import VectorRecipe
     from medx_core.fitting.sweep import SweepRecipe
     from medx_core.models.loading import LoadedModel
     from medx_core.steering.steering_vector import SteeringVector
     from medx_core.traces.running import FinishedBatches
-    from medx_core.vector_building import VectorRecipe
 
 
 Parts = tuple[Sequence[LabelledStatement], Sequence[LabelledStatement]]
@@ -135,8 +135,8 @@ def build(  # noqa: PLR0913 - one parameter an option
     """
     # torch takes seconds to import: only the commands that need it wait for it.
     from medx_core.assembly import build_model
+    from medx_core.fitting.recipe import VectorRecipe
     from medx_core.steering.hooks import Positions
-    from medx_core.vector_building import VectorRecipe
 
     if positions not in list(Positions):
         raise BadInput(f"--positions {positions!r} is not known; use {', '.join(Positions)}.")
@@ -178,7 +178,8 @@ def _build_each(
 ) -> None:
     """Build and register one vector a category, each as soon as it is done."""
     from medx_core.assembly import build_registry
-    from medx_core.vector_building import VectorBuilder
+    from medx_core.evaluation.gain import with_gain
+    from medx_core.fitting.build import VectorBuilder
 
     registry = build_registry(settings(), database)
     builder = VectorBuilder(
@@ -190,7 +191,8 @@ def _build_each(
         if before:
             print(f"{before.name} was built before the interruption.")
             continue
-        vector = builder.build(name, train, held_out, on_progress=_progress(name))
+        vector = builder.build(name, train, on_progress=_progress(name))
+        vector = with_gain(builder.runner, vector, train, held_out, seed=recipe.seed)
         record = registry.publish(vector, preset=PAPER_PRESET if recipe.is_the_papers else CUSTOM_PRESET)
         note(database, "vector built", record)
         if kept:
@@ -302,7 +304,6 @@ STRENGTHS = {
     "amplify": "0.125,0.25,0.5,0.75,1,1.5,2,3,4,6",
 }
 CONSTANT_STRENGTHS = "0.25,0.5,1,1.5,2,3,4,6,8,12"
-FEWEST_TWINS = 40
 
 SweptLayers = Annotated[str, typer.Option(help="Decoder layers from 0: all, 7,14,21 or 10-20.")]
 Strengths = Annotated[str, typer.Option(help="By comma. [default: ten that suit the strategy]")]
@@ -342,7 +343,7 @@ def sweep(  # noqa: PLR0913 - one parameter an option
     # torch takes seconds to import: what is said wrongly should be said at once.
     wanted = _numbers(strengths or STRENGTHS.get(strategy, CONSTANT_STRENGTHS))
     loaded, train, measured = _swept_parts(data, sample, split, seed)
-    plan = {"strategy": strategy, "reading": reading, "on_twins": _on_twins(strategy, fit_on, train)}
+    plan = {"strategy": strategy, "reading": reading, "fit_on": fit_on, "seed": seed}
     found = _swept(
         train, measured, {**plan, "strengths": wanted, "layers": layers}, check_cells, resume=resume
     )
@@ -439,17 +440,6 @@ def _swept_parts(
     wanted = PartSizes(sample, (int(sizes[1]), int(sizes[2])) if sizes else None)
     parts = parts_of(loaded.statements, wanted, seed=seed)
     return loaded.sha256, parts.train, parts.test
-
-
-def _on_twins(strategy: str, fit_on: str, train: "Sequence[LabelledStatement]") -> bool:
-    from medx_core.evaluation.metrics import twins_of
-
-    if fit_on not in {"auto", "twins", "statements"}:
-        raise BadInput(f"--fit-on {fit_on!r} is not known; use auto, twins or statements.")
-    enough = len(twins_of(train)) >= FEWEST_TWINS
-    if fit_on == "twins" and not enough:
-        raise BadInput(f"Fitting on twins needs at least {FEWEST_TWINS} complete pairs in the train part.")
-    return strategy == "gated" and enough and fit_on != "statements"
 
 
 def _folder(

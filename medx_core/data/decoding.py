@@ -1,4 +1,4 @@
-"""From the bytes of a file to its text: never a guess that would put other characters in a clinician's mouth."""
+"""From the bytes of a file to its text. Nothing is guessed that could put other characters into what a clinician wrote."""
 
 import codecs
 import re
@@ -60,7 +60,7 @@ def decoded(content: bytes) -> Decoded:
     """Return the text of `content`.
 
     Raises:
-        FileRefused: the content is no text, or in no encoding that can be told with certainty.
+        FileRefused: the content is not text, or its encoding is not certain.
     """
     _refuse_known_binary(content)
     if content.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
@@ -74,11 +74,11 @@ def decoded(content: bytes) -> Decoded:
 
 
 def _refuse_known_binary(content: bytes) -> None:
-    for signature, what in _SIGNATURES:
+    for signature, kind in _SIGNATURES:
         if content.startswith(signature):
-            workbook = what == "a zip archive" and (b"xl/" in content or b"[Content_Types].xml" in content)
-            what = "an Excel workbook or another Office document" if workbook else what
-            raise FileRefused(f"The file is {what}, not a table of text; export it as CSV and try again.")
+            workbook = kind == "a zip archive" and (b"xl/" in content or b"[Content_Types].xml" in content)
+            kind = "an Excel workbook or another Office document" if workbook else kind
+            raise FileRefused(f"The file is {kind}, not a table of text; export it as CSV and try again.")
 
 
 def _utf16(content: bytes) -> str:
@@ -100,7 +100,7 @@ def _eight_bit(content: bytes) -> Decoded:
     whole = sum(1 for c in text if c > "\x7f") - broken
     if whole >= broken:
         return Decoded(
-            text, "utf-8", "The file is UTF-8 with broken characters; rows that hold one are not taken."
+            text, "utf-8", "The file is UTF-8 with broken characters; rows with one are not taken."
         )
     try:
         text = content.decode("cp1252")
@@ -121,4 +121,6 @@ def _refuse_control_characters(text: str) -> None:
         raise FileRefused(f"The file looks like UTF-16 or UTF-32 without a byte order mark; {_SAVE_AS_UTF8}.")
     controls = len(_CONTROL.findall(sample))
     if controls >= 8 and controls * 20 > len(sample):
-        raise FileRefused("The file holds binary data, not a table of text; export it as CSV and try again.")
+        raise FileRefused(
+            "The file contains binary data, not a table of text; export it as CSV and try again."
+        )

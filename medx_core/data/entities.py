@@ -13,7 +13,6 @@ from importlib.resources import files
 from typing import NamedTuple
 
 import numpy as np
-from scipy import sparse
 
 
 def word_set(*lines: str) -> frozenset[str]:
@@ -121,7 +120,7 @@ Words = tuple[str, ...]
 
 
 class Token(NamedTuple):
-    """One word in lower case, and where it stands."""
+    """One word in lower case, and its place in the text."""
 
     word: str
     start: int
@@ -130,7 +129,7 @@ class Token(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Mention:
-    """One entity in a text: where it stands, its words in lower case, and its kind."""
+    """One entity in a text: its place, its words in lower case, and its kind."""
 
     start: int
     end: int
@@ -157,17 +156,17 @@ def words_of(text: str) -> Words:
 
 def find_mentions(text: str, kind_of: Mapping[Words, str]) -> list[Mention]:
     """Return the longest known entities of `text` from left to right."""
-    tokens, found, place = tokens_of(text), [], 0
+    tokens, mentions, place = tokens_of(text), [], 0
     while place < len(tokens):
         for length in range(_run(text, tokens, place), 0, -1):
             words = tuple(token.word for token in tokens[place : place + length])
             kind = kind_of.get(words)
             if kind is not None:
                 place += length - 1
-                found.append(Mention(tokens[place - length + 1].start, tokens[place].end, words, kind))
+                mentions.append(Mention(tokens[place - length + 1].start, tokens[place].end, words, kind))
                 break
         place += 1
-    return found
+    return mentions
 
 
 def find_names(text: str) -> Iterator[tuple[Words, str]]:
@@ -188,7 +187,7 @@ def find_names(text: str) -> Iterator[tuple[Words, str]]:
 
 
 def stands_alone(text: str, mention: Mention) -> bool:
-    """Whether nothing around the mention belongs to it: it is no part of a longer name, a range or an explanation."""
+    """Whether nothing around the mention belongs to it: it is not part of a longer name, a range or an explanation."""
     before, after = text[: mention.start], text[mention.end :]
     if re.search(rf"[{_DASHES}(]\s?$", before) or re.match(rf"\s?[{_DASHES}(\u00b0]|\)", after):
         return False
@@ -252,9 +251,11 @@ def nearest(
     """Return for each entity up to `NEIGHBOURS` others of its kind, those with the most similar contexts first.
 
     Args:
-        contexts: how often which word stands in a text with the entity, its own words left out.
+        contexts: how often each word appears in a text with the entity, its own words left out.
         kinds: the entities of each kind, the most frequent first, which also decides between equals.
     """
+    from scipy import sparse
+
     spread = Counter(word for counted in contexts.values() for word in counted)
     columns = {word: column for column, word in enumerate(spread)}
     near: dict[Words, tuple[Words, ...]] = {}
@@ -282,7 +283,7 @@ _SENTENCE_START = re.compile(r"(?:^|[.!?:]\s+)[\"'\u2018\u201c(]?$")
 
 @dataclass(frozen=True, slots=True)
 class Alternatives:
-    """One statement about other things. `words` names the entity it is about, then those that stand in `texts`."""
+    """One statement about other things. `words` names the entity it is about, then those in `texts`."""
 
     words: tuple[str, ...]
     texts: tuple[str, ...]
@@ -309,32 +310,32 @@ class EntityKinds:
         for text in texts:
             for words, kind in find_names(text):
                 kind_of.setdefault(words, kind)
-        found: dict[str, Counter[Words]] = defaultdict(Counter)
+        counts: dict[str, Counter[Words]] = defaultdict(Counter)
         written: dict[Words, Counter[str]] = defaultdict(Counter)
         contexts: dict[Words, Counter[str]] = defaultdict(Counter)
         for text in texts:
             around = frozenset(words_of(text)) - FUNCTION_WORDS
             for mention in find_mentions(text, kind_of):
-                found[mention.kind][mention.words] += 1
+                counts[mention.kind][mention.words] += 1
                 contexts[mention.words].update(around.difference(mention.words))
                 spelling = text[mention.start : mention.end]
                 if spelling.isupper() or not _SENTENCE_START.search(text[: mention.start]):
                     written[mention.words][spelling] += 1
         occurring = {
             kind: tuple(sorted(counted, key=lambda words: (-counted[words], words)))
-            for kind, counted in found.items()
+            for kind, counted in counts.items()
         }
         spellings = {words: each.most_common(1)[0][0] for words, each in written.items()}
         return cls(kind_of, occurring, nearest(contexts, occurring), spellings)
 
     def mentions(self, text: str) -> tuple[Mention, ...]:
-        """Return the entities of `text` that can be exchanged: each stands there once and by itself."""
-        found = find_mentions(text, self.kind_of)
-        often = Counter(mention.words for mention in found)
-        kinds = Counter(mention.kind for mention in found)
+        """Return the entities of `text` that can be exchanged: each appears once and by itself."""
+        mentions = find_mentions(text, self.kind_of)
+        often = Counter(mention.words for mention in mentions)
+        kinds = Counter(mention.kind for mention in mentions)
         return tuple(
             mention
-            for mention in found
+            for mention in mentions
             if often[mention.words] == 1
             and (kinds[mention.kind] == 1 or mention.kind not in NUMBERS)
             and stands_alone(text, mention)
@@ -343,7 +344,7 @@ class EntityKinds:
     def exchanged(self, text: str, mention: Mention, words: Words) -> str | None:
         """Return `text` with another entity of the same kind in the place of `mention`.
 
-        None when that would be no sentence or would say the same: the other entity stands there already or is another
+        None when that would not be a sentence or would say the same: the other entity is in it already or is another
         name of this one, "a" would have to become "an", or the number of words changes by more than one.
         """
         before, after = text[: mention.start], text[mention.end :]
@@ -375,7 +376,7 @@ class EntityKinds:
         return None
 
     def _versions(self, text: str, mention: Mention, others: Iterable[Words], most: int) -> dict[str, str]:
-        """Return the first `most` versions that can be made, by the entity that stands in them."""
+        """Return the first `most` versions that can be made, by the entity in them."""
         made: dict[str, str] = {}
         for words in others:
             version = self.exchanged(text, mention, words)
@@ -395,13 +396,13 @@ def _frame(text: str, mentions: Sequence[Mention]) -> str:
     return frame + text[end:]
 
 
-def same_thing(one: Words, other: Words) -> bool:
+def same_thing(first: Words, second: Words) -> bool:
     """Whether two entities are or may be the same thing: "knee" and "knee joint", "neck" and "cervical region"."""
-    first, second = (_plain(words) for words in (one, other))
-    if first <= second or second <= first:
+    plain, other = _plain(first), _plain(second)
+    if plain <= other or other <= plain:
         return True
     groups = _synonyms()
-    return not groups.get(one, frozenset()).isdisjoint(groups.get(other, frozenset()))
+    return not groups.get(first, frozenset()).isdisjoint(groups.get(second, frozenset()))
 
 
 def _plain(words: Words) -> frozenset[str]:
@@ -409,7 +410,7 @@ def _plain(words: Words) -> frozenset[str]:
 
 
 def _stand_in(words: Words, text: str) -> bool:
-    """Whether `words` stand one after the other in `text`."""
+    """Whether `words` follow one another in `text`."""
     around, size = words_of(text), len(words)
     return any(around[place : place + size] == words for place in range(len(around) - size + 1))
 

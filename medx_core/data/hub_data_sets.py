@@ -7,10 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING, Any
 
 from medx_core.data.problems import FileLimits, FileRefused, Problem, shortened
 from medx_core.data.table_files import (
@@ -21,6 +18,9 @@ from medx_core.data.table_files import (
     named_columns,
     too_many_rows,
 )
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _READ_AS = {"statement": ("claim", "sentence", "text"), "answer": ("label", "gold", "truth")}
 
@@ -42,7 +42,7 @@ def read_parquet(contents: Sequence[bytes], *, limits: FileLimits) -> Table:
     plain = [name for name in names if not _is_nested(parts[0].schema.field(name).type)]
     keys, notices = _keys(plain)
     notices += [
-        Problem(None, name, f"Column '{shortened(name)}' holds lists, objects or bytes and is not read.")
+        Problem(None, name, f"Column '{shortened(name)}' contains lists, objects or bytes and is not read.")
         for name in names
         if name not in plain
     ]
@@ -55,17 +55,22 @@ def read_parquet(contents: Sequence[bytes], *, limits: FileLimits) -> Table:
     return Table(keys, records, "parquet", notices=tuple(notices))
 
 
-def _opened(content: bytes, limits: FileLimits) -> pa.Table:
+def _opened(content: bytes, limits: FileLimits) -> "pa.Table":
+    import pyarrow as pa
+    from pyarrow import parquet
+
     try:
-        file = pq.ParquetFile(BytesIO(content))
+        file = parquet.ParquetFile(BytesIO(content))
         if file.metadata.num_rows > limits.rows:
             raise too_many_rows(limits.rows)
         return file.read()
     except (pa.ArrowException, OSError) as error:
-        raise FileRefused("The file is no sound Parquet file; export it again.") from error
+        raise FileRefused("The file is damaged or not a Parquet file; export it again.") from error
 
 
-def _is_nested(kind: pa.DataType) -> bool:
+def _is_nested(kind: "pa.DataType") -> bool:
+    import pyarrow as pa
+
     return any(
         is_such(kind) for is_such in (pa.types.is_nested, pa.types.is_binary, pa.types.is_large_binary)
     )
@@ -76,14 +81,14 @@ def _keys(names: Sequence[str]) -> tuple[tuple[str, ...], list[Problem]]:
     keys, notices = list(named_columns(names)), []
     for ours, others in _READ_AS.items():
         there = TEXT_COLUMNS if ours in TEXT_COLUMNS else (ours,)
-        found = next((key for other in others for key in keys if key.casefold() == other), None)
-        if found is not None and not any(name in keys for name in there):
-            keys[keys.index(found)] = ours
-            notices.append(Problem(None, ours, f"Column '{shortened(found)}' is read as '{ours}'."))
+        theirs = next((key for other in others for key in keys if key.casefold() == other), None)
+        if theirs is not None and not any(name in keys for name in there):
+            keys[keys.index(theirs)] = ours
+            notices.append(Problem(None, ours, f"Column '{shortened(theirs)}' is read as '{ours}'."))
     return tuple(keys), notices
 
 
-def _cells(parts: Sequence[pa.Table], name: str) -> list[str]:
+def _cells(parts: Sequence["pa.Table"], name: str) -> list[str]:
     labels = _class_names(parts[0].schema, name)
     values = (value for part in parts for value in part.column(name).to_pylist())
     return [_cell(value, labels) for value in values]
@@ -99,7 +104,7 @@ def _cell(value: Any, labels: Sequence[str]) -> str:
     return f"{value:g}" if isinstance(value, float) and value.is_integer() else str(value)
 
 
-def _class_names(schema: pa.Schema, name: str) -> list[str]:
+def _class_names(schema: "pa.Schema", name: str) -> list[str]:
     """Return the names that the `datasets` library gave to the numbers of a column, none if it did not."""
     try:
         about = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))

@@ -1,7 +1,7 @@
 """What may identify a patient: found by its form, conservatively, and never repeated in a message.
 
 A warning that comes with every second question is not read. So bare dates (of publication, say) and bare numbers pass;
-a date needs a word of birth beside it, a record number its name, an NHS number its check digit.
+a date needs a word of birth with it, a record number its name, an NHS number its check digit.
 """
 
 import re
@@ -48,7 +48,7 @@ SHORTEST_IDENTIFIER = 6
 
 
 def identifier_kinds(text: str) -> tuple[str, ...]:
-    """Return in words which kinds of possible identifiers stand in `text`, each once."""
+    """Return in words which kinds of possible identifiers `text` contains, each once."""
     if not _may_hold_any(text):
         return ()
     kinds = [kind for kind, pattern in _PATTERNS if pattern.search(text)]

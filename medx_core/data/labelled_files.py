@@ -27,12 +27,12 @@ _SENTENCES = {
     "unlabelled": "Rows without a readable answer, not taken: {n}.",
     "repaired": "Statements whose wrongly encoded characters were repaired: {n}.",
     "duplicates": "Repeated statements (same words, same answer), each taken once: {n} rows left out.",
-    "contradictions": "Rows whose statement stands there with both answers, all left out: {n}.",
+    "contradictions": "Rows whose statement appears with both answers, all left out: {n}.",
     "near_copies": "Statements that nearly repeat another one (80 % of the words or more), each such group kept "
     "together: {n}.",
     "contradicting_near_copies": "Groups of near copies with both answers, kept: {n}.",
     "incomplete_pairs": "Pairs without exactly one statement of each kind, not counted as twins: {n}.",
-    "divided_groups": "Groups of statements that belong together but stand on both sides of the file's split: {n}.",
+    "divided_groups": "Groups of statements that belong together but are on both sides of the file's split: {n}.",
     "without_side": "Rows whose split is neither train nor test, on neither side: {n}.",
 }
 
@@ -41,7 +41,7 @@ _SENTENCES = {
 class LabelledData:
     """The labelled statements of one source, in its order.
 
-    `notes` counts what was met: rows, not_taken, repaired, unlabelled, duplicates, contradictions (rows dropped),
+    `notes` counts: rows, not_taken, repaired, unlabelled, duplicates, contradictions (rows dropped),
     near_copies (rows in groups of two or more), contradicting_near_copies (such groups with both answers, twins apart),
     incomplete_pairs; and for a split column divided_groups and without_side. `notices` say the same in words, for people. `has_split` is true when the
     source has a split column that says train or test in some row.
@@ -58,7 +58,7 @@ def load_labelled(source: str | Path, *, limits: FileLimits | None = None) -> La
     """Read a CSV, TSV, JSONL or Parquet file, or a data set of the Hugging Face hub as "owner/name[:split]".
 
     Raises:
-        BadInput: it cannot be read, or holds no statement with an answer.
+        BadInput: it cannot be read, or has no statement with an answer.
     """
     limits = limits or FileLimits()
     file, said = _read(str(source), limits)
@@ -71,7 +71,7 @@ def load_labelled(source: str | Path, *, limits: FileLimits | None = None) -> La
         )
     kept, notes = _without_duplicates(rows)
     if not kept:
-        raise BadInput(f"Every statement of {file.name} stands there with both answers; correct its answers.")
+        raise BadInput(f"Every statement of {file.name} appears with both answers; correct its answers.")
     notes = {
         "rows": len(file.rows) + len(file.problems),
         "not_taken": len(file.problems),
@@ -80,10 +80,10 @@ def load_labelled(source: str | Path, *, limits: FileLimits | None = None) -> La
         **notes,
     }
     statements = _grouped([_statement(row) for row in kept], [_cell(row, "quad") for row in kept], notes)
-    has_split = any(one.split for one in statements)
+    has_split = any(statement.split for statement in statements)
     if has_split:
         notes["divided_groups"] = _divided_groups(statements)
-        notes["without_side"] = sum(not one.split for one in statements)
+        notes["without_side"] = sum(not statement.split for statement in statements)
     return LabelledData(statements, file.sha256, notes, (*said, *_in_words(notes, file)), has_split)
 
 
@@ -166,20 +166,22 @@ def _grouped(
 ) -> tuple[LabelledStatement, ...]:
     """Return the statements with their groups, and pairs named only where they are complete; count into `notes`."""
     near = Components(len(statements))
-    join_near_copies([one.text for one in statements], near)
+    join_near_copies([statement.text for statement in statements], near)
     answers: dict[int, set[tuple[bool, str]]] = defaultdict(set)
-    for place, one in enumerate(statements):
-        answers[near.of(place)].add((one.answer, one.pair))
+    for place, statement in enumerate(statements):
+        answers[near.of(place)].add((statement.answer, statement.pair))
     sizes = Counter(near.of(place) for place in range(len(statements)))
     notes["near_copies"] = sum(size for size in sizes.values() if size > 1)
     notes["contradicting_near_copies"] = sum(map(_contradicts, answers.values()))
-    near.join_equal(one.pair for one in statements)
+    near.join_equal(statement.pair for statement in statements)
     near.join_equal(quads)
     complete = _complete_pairs(statements)
-    notes["incomplete_pairs"] = len({one.pair for one in statements} - complete - {""})
+    notes["incomplete_pairs"] = len({statement.pair for statement in statements} - complete - {""})
     return tuple(
-        replace(one, group=f"g{near.of(place)}", pair=one.pair if one.pair in complete else "")
-        for place, one in enumerate(statements)
+        replace(
+            statement, group=f"g{near.of(place)}", pair=statement.pair if statement.pair in complete else ""
+        )
+        for place, statement in enumerate(statements)
     )
 
 
@@ -191,8 +193,8 @@ def _contradicts(answers: set[tuple[bool, str]]) -> bool:
 def _complete_pairs(statements: Sequence[LabelledStatement]) -> set[str]:
     """Return the pairs of exactly two statements that differ: in their answers, or in which one is the original."""
     members: dict[str, list[LabelledStatement]] = defaultdict(list)
-    for one in statements:
-        members[one.pair].append(one)
+    for statement in statements:
+        members[statement.pair].append(statement)
     return {
         pair
         for pair, two in members.items()
@@ -202,8 +204,8 @@ def _complete_pairs(statements: Sequence[LabelledStatement]) -> set[str]:
 
 def _divided_groups(statements: Sequence[LabelledStatement]) -> int:
     sides: dict[str, set[str]] = defaultdict(set)
-    for one in statements:
-        sides[one.group].add(one.split)
+    for statement in statements:
+        sides[statement.group].add(statement.split)
     return sum(set(SIDES) <= both for both in sides.values())
 
 

@@ -1,5 +1,6 @@
 """Statements whose truth is known: what vectors are fitted on and steering is measured by."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from medx_core.categories import Category
@@ -27,3 +28,18 @@ class LabelledStatement:
     original: bool | None = None
     kind: str = ""
     row: int = 0
+
+
+def twins_of(statements: Sequence[LabelledStatement]) -> list[tuple[int, int]]:
+    """Return (index of the true one, index of the false one) of every complete pair of twins, in order."""
+    members: dict[str, list[int]] = {}
+    for index, statement in enumerate(statements):
+        if statement.pair and statement.source_answer is not False:
+            members.setdefault(statement.pair, []).append(index)
+    pairs = []
+    for indices in members.values():
+        true = [i for i in indices if statements[i].answer]
+        false = [i for i in indices if not statements[i].answer]
+        if len(true) == len(false) == 1:
+            pairs.append((true[0], false[0]))
+    return pairs

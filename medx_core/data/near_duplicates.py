@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from scipy import sparse
 
 NEAR = 0.8
 
@@ -96,8 +95,8 @@ def join_near_copies(texts: Sequence[str], components: Components) -> None:
         if words:
             components.join(first.setdefault(words, place), place)
     places = list(first.values())
-    for one, other in _near_pairs(list(first)):
-        components.join(places[one], places[other])
+    for left, right in _near_pairs(list(first)):
+        components.join(places[left], places[right])
 
 
 def _telling(size: int, shared: int) -> int:
@@ -117,18 +116,20 @@ def _near_pairs(sets: Sequence[Words]) -> Iterator[tuple[int, int]]:
     across = telling.T.tocsr()
     for start in range(0, len(ranks), _BLOCK_ROWS):
         shared = (telling[start : start + _BLOCK_ROWS] @ across).tocoo()
-        one, other = shared.row + start, shared.col
-        kept = (shared.data >= _SHARED) & (other < one)
-        one, other = one[kept], other[kept]
-        close = np.minimum(sizes[one], sizes[other]) >= NEAR * np.maximum(sizes[one], sizes[other]) - 1e-9
-        one, other = one[close], other[close]
-        both = np.asarray(every[one].multiply(every[other]).sum(axis=1)).ravel()
-        near = both >= NEAR * (sizes[one] + sizes[other] - both) - 1e-9
-        yield from zip(one[near].tolist(), other[near].tolist(), strict=True)
+        left, right = shared.row + start, shared.col
+        kept = (shared.data >= _SHARED) & (right < left)
+        left, right = left[kept], right[kept]
+        close = np.minimum(sizes[left], sizes[right]) >= NEAR * np.maximum(sizes[left], sizes[right]) - 1e-9
+        left, right = left[close], right[close]
+        both = np.asarray(every[left].multiply(every[right]).sum(axis=1)).ravel()
+        near = both >= NEAR * (sizes[left] + sizes[right] - both) - 1e-9
+        yield from zip(left[near].tolist(), right[near].tolist(), strict=True)
 
 
 def _matrix(rows: Sequence[Sequence[int]], width: int) -> Any:
-    """Return a sparse matrix with a 1 for each word a row holds: (rows, width)."""
+    """Return a sparse matrix with a 1 for each word of a row: (rows, width)."""
+    from scipy import sparse
+
     ends = np.cumsum([0, *map(len, rows)])
     columns = np.fromiter((column for row in rows for column in row), dtype=np.int32, count=int(ends[-1]))
     ones = np.ones(len(columns), dtype=np.int32)

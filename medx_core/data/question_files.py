@@ -36,7 +36,7 @@ class FileRow:
     """One question of a file. `number` counts the file's records from 1 without its header.
 
     `answer` is the gold answer if there is a readable one; `harm` and `urgency` are "" where nothing is known.
-    `carried` holds the columns MedX does not know, as they stood, in their order. `repaired` says that the text came
+    `carried` keeps the columns that MedX does not know, unchanged and in their order. `repaired` says that the text came
     with wrongly encoded characters, which were put right.
     """
 
@@ -54,14 +54,14 @@ class FileRow:
     repaired: bool = False
 
     def along(self) -> dict[str, str]:
-        """Return all that a result repeats beside its own columns: the known extras that hold something, then carried."""
+        """Return what a result repeats besides its own columns: the known extras that are not empty, then `carried`."""
         known = {name: str(getattr(self, name)) for name in ("harm", "urgency", "reference", "split", "pair")}
         return {**{name: value for name, value in known.items() if value}, **self.carried}
 
 
 @dataclass
 class _Asked:
-    """Where a question stood first, and where and how it was answered first."""
+    """The row where a question appeared first, and the first row that answers it."""
 
     row: int
     answer: bool | None
@@ -69,7 +69,7 @@ class _Asked:
 
 
 class RowReader:
-    """Reads the records of one table in order, remembering ids and questions it has met."""
+    """Reads the records of one table in order, remembering the ids and questions so far."""
 
     def __init__(self, table: Table, limits: FileLimits, notices: Notices) -> None:
         self._table = table
@@ -120,11 +120,13 @@ class RowReader:
                 )
             if "\x00" in cell:
                 return Problem(
-                    record.number, name, "The cell holds a NUL byte; remove it or export the file again."
+                    record.number, name, "The cell contains a NUL byte; remove it or export the file again."
                 )
             if not is_storable(cell):
                 return Problem(
-                    record.number, name, "The cell holds broken characters; export the file again as UTF-8."
+                    record.number,
+                    name,
+                    "The cell contains invalid characters; export the file again as UTF-8.",
                 )
         return None
 
@@ -214,14 +216,14 @@ class RowReader:
     def _note_content(self, row: FileRow, cells: dict[str, str]) -> None:
         for name, cell in cells.items():
             for kind in identifier_kinds(cell) if len(cell) >= SHORTEST_IDENTIFIER else ():
-                message = f"The cell may hold {kind}; remove whatever identifies a patient."
-                self._notices.add(f"that may hold {kind}", row.number, name, message)
+                message = f"The cell may contain {kind}; remove whatever identifies a patient."
+                self._notices.add(f"that may contain {kind}", row.number, name, message)
         column = self._table.text_column
         if is_not_english(row.text):
             message = "The text does not seem to be English, the only language MedX was made for."
             self._notices.add("that do not seem to be English", row.number, column, message)
         if swallowed_lines(row.text, self._table):
-            message = "The cell holds whole lines that look like rows; check whether a quote is missing."
+            message = "The cell contains whole lines that look like rows; check whether a quote is missing."
             self._notices.add("with cells that look like several rows", row.number, column, message)
 
 
@@ -230,7 +232,7 @@ ENDINGS = (".csv", ".tsv", ".jsonl")
 
 @dataclass(frozen=True)
 class QuestionFile:
-    """What a file holds, as far as it can be taken.
+    """The questions of a file, as far as they can be taken.
 
     `problems` are rows not taken or, when `refused`, the one reason why nothing is; `notices` are odd or repaired
     things in rows that are taken. `columns` are the file's columns in order, known ones by their plain name.
@@ -296,11 +298,11 @@ def _table(ending: str, text: str, limits: FileLimits) -> Table:
     start = text[:200].lstrip().lower()
     if looks_like_json(text):
         raise FileRefused(
-            f"The file is called {ending} but holds JSON; one object a line may be called .jsonl."
+            f"The file is called {ending} but contains JSON; a file with one object per line may be called .jsonl."
         )
     if start.startswith(("<!doctype", "<html", "<?xml")):
         raise FileRefused(
-            f"The file is called {ending} but holds a web page or XML; export the table as CSV."
+            f"The file is called {ending} but contains a web page or XML; export the table as CSV."
         )
     return read_delimited(text, max_rows=limits.rows, tabs_only=ending == ".tsv")
 
@@ -342,7 +344,7 @@ def understood(table: Table, text: Decoded, limits: FileLimits, *, name: str, sh
 
 def _nothing_taken(problems: list[Problem]) -> FileRefused:
     if not problems:
-        return FileRefused("The file has a header and no rows; write one question a line below it.")
+        return FileRefused("The file has a header and no rows; write one question per line below it.")
     first = problems[0]
     if len(problems) == 1:
         return FileRefused(

@@ -74,7 +74,7 @@ class ResultRow:
     """One arm's answer to one question, or what became of it. Empty text means that there is none.
 
     `row` counts the records of the input from 1. `answer` is the gold answer, `correct` whether the verdict agrees
-    with it. `carried` holds what the input brought along.
+    with it. `carried` keeps the input's other columns.
     """
 
     row: int
@@ -105,8 +105,8 @@ def write_results(rows: Iterable[ResultRow], carried_columns: Sequence[str], out
     """Write `rows` as they come and return how many there were.
 
     Args:
-        rows: in the order they shall stand in.
-        carried_columns: keys of `ResultRow.carried`, in the order their columns shall stand in. A name that is one of
+        rows: in the order of the file.
+        carried_columns: keys of `ResultRow.carried`, in the order of their columns. A name that is one of
             our own gets the prefix `input_`.
         out: opened with `newline=""`.
     """
@@ -121,7 +121,7 @@ def write_results(rows: Iterable[ResultRow], carried_columns: Sequence[str], out
 
 
 def carried_names(carried_columns: Sequence[str]) -> tuple[str, ...]:
-    """Return the names under which carried columns stand in a result file, each different from all others."""
+    """Return the names of carried columns in a result file, each different from all others."""
     taken = set(RESULT_COLUMNS)
     names = []
     for column in carried_columns:

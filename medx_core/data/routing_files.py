@@ -64,22 +64,22 @@ def read_routing_file(path: Path) -> RoutingFile:
             for number, row in enumerate(reader, start=1)
         )
     except csv.Error as error:
-        raise FileRefused(f"The file {path.name} is no sound CSV ({error}).") from error
+        raise FileRefused(f"The file {path.name} is not sound CSV ({error}).") from error
     if not questions:
-        raise FileRefused(f"The file {path.name} has no rows; write one question and its category a line.")
+        raise FileRefused(f"The file {path.name} has no rows; write one question and its category per line.")
     return RoutingFile(questions, hashlib.sha256(content).hexdigest())
 
 
 def _columns(header: Sequence[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
+    columns: dict[str, str] = {}
     plain = {name.strip().lower(): name for name in header}
     for column, aliases in ALIASES.items():
         name = next((plain[alias] for alias in aliases if alias in plain), None)
         if name is not None:
-            found[column] = name
+            columns[column] = name
         elif column != "source":
             raise FileRefused(f"The file has no '{column}' column; name the columns in the first line.")
-    return found
+    return columns
 
 
 def _question(number: int, cells: dict[str, str]) -> LabelledQuestion:
@@ -100,7 +100,7 @@ def _category(number: int, label: str) -> Category | None:
         category = None
     if category is None:
         raise FileRefused(
-            f"Row {number}: '{shortened(label)}' is no category; use triage, literature, patient-facing or none.",
+            f"Row {number}: '{shortened(label)}' is not a category; use triage, literature, patient-facing or none.",
             row=number,
             column="category",
         )

@@ -43,7 +43,7 @@ def read_answer(cell: str) -> bool | None:
     """Read a gold answer; None for an empty cell.
 
     Raises:
-        ValueError: the cell holds neither TRUE nor FALSE in a usual spelling.
+        ValueError: the cell is neither TRUE nor FALSE in a usual spelling.
     """
     word = cell.strip().strip(".").strip().casefold()
     if not word:

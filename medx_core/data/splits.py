@@ -81,11 +81,13 @@ class _Drawing:
     """Whole groups and single statements in random order, taken part by part; nothing is taken twice."""
 
     def __init__(self, statements: Sequence[LabelledStatement], seed: int) -> None:
-        self._strata: list[Stratum] = [(one.answer, one.difficulty, one.source_answer) for one in statements]
+        self._strata: list[Stratum] = [
+            (statement.answer, statement.difficulty, statement.source_answer) for statement in statements
+        ]
         self._shares = Counter(self._strata)
         members: dict[str, list[int]] = defaultdict(list)
-        for place, one in enumerate(statements):
-            members[one.group or f"single {place}"].append(place)
+        for place, statement in enumerate(statements):
+            members[statement.group or f"single {place}"].append(place)
         units: list[Unit] = [tuple(places) for places in members.values()]
         random.Random(seed).shuffle(units)
         self._groups: list[Unit] = [unit for unit in units if len(unit) > 1]

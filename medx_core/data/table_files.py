@@ -56,7 +56,7 @@ class Table:
 
     @cached_property
     def text_column(self) -> str:
-        """The column that holds what is asked."""
+        """The column of the question or statement."""
         return next(name for name in TEXT_COLUMNS if name in self.columns)
 
 
@@ -102,12 +102,12 @@ def _refuse_unreadable_names(columns: tuple[str, ...]) -> None:
         )
     if any("\x00" in name or not is_storable(name) for name in columns):
         raise FileRefused(
-            "The header line holds characters that cannot be read; save the file again as UTF-8 CSV."
+            "The header line contains characters that cannot be read; save the file again as UTF-8 CSV."
         )
 
 
 def is_storable(text: str) -> bool:
-    """Whether `text` can be written as UTF-8: it holds no half characters."""
+    """Whether `text` can be written as UTF-8: it has no half characters."""
     if text.isascii():
         return True
     try:
@@ -118,12 +118,12 @@ def is_storable(text: str) -> bool:
 
 
 def _missing_column(columns: tuple[str, ...]) -> str:
-    found = ", ".join(f"'{shortened(name)}'" for name in columns[:10]) + (
+    present = ", ".join(f"'{shortened(name)}'" for name in columns[:10]) + (
         ", ..." if len(columns) > 10 else ""
     )
     meant = next((name for name in columns if name.casefold() in _OFTEN_MEANT), None)
     rename = f"rename '{meant}'" if meant else "name the columns in the first line"
-    return f"The file has no 'question' or 'statement' column; {rename} to say what is to be answered (found: {found})."
+    return f"The file has no 'question' or 'statement' column; {rename} to say what is to be answered (found: {present})."
 
 
 def named_columns(names: Iterable[str]) -> tuple[str, ...]:
@@ -142,7 +142,7 @@ _MOST_CELLS = 100_000  # a line of nothing but delimiters must not become millio
 
 
 class _Lines:
-    """The lines of a text with their ends; `read` holds those of the record at hand."""
+    """The lines of a text with their ends; `read` keeps those of the record at hand."""
 
     def __init__(self, text: str, delimiter: str) -> None:
         self._source = io.StringIO(text, newline="")
@@ -318,7 +318,7 @@ def _unnamed_columns(names: list[str], columns: tuple[str, ...]) -> tuple[Proble
 
 
 def _without_empty_tail(names: list[str], columns: tuple[str, ...], records: list[Record]) -> tuple[str, ...]:
-    """Drop unnamed columns at the end of the header in which no row holds anything: spreadsheets leave them."""
+    """Drop unnamed columns at the end of the header that are empty in every row: spreadsheets leave them."""
     while not names[len(columns) - 1].strip():
         last = columns[-1]
         if any(record.cells.get(last, "").strip() for record in records):
@@ -338,7 +338,7 @@ def looks_delimited(line: str) -> bool:
 
 
 def swallowed_lines(cell: str, table: Table) -> bool:
-    """Whether a quoted cell holds a line cut like a whole row: perhaps a quote is missing before it."""
+    """Whether a line inside a quoted cell has as many cells as a row: perhaps a quote is missing before it."""
     if table.delimiter is None or len(table.columns) < 2 or "\n" not in cell.replace("\r", "\n"):
         return False
     inner = _LINE_END.split(cell)[1:-1]
@@ -364,7 +364,7 @@ def read_json_lines(text: str, *, max_rows: int) -> Table:
         max_rows: records beyond this number refuse the file.
 
     Raises:
-        FileRefused: the content is something else, or no line holds a question.
+        FileRefused: the content is something else, or no line has a question.
     """
     _refuse_other_content(text)
     records: list[Record] = []
@@ -392,7 +392,7 @@ def read_json_lines(text: str, *, max_rows: int) -> Table:
 
 
 def looks_like_json(text: str) -> bool:
-    """Whether `text` begins with a JSON object or array, so that it is no table."""
+    """Whether `text` begins with a JSON object or array, so that it is not a table."""
     start = text.lstrip()[:1]
     if start not in {"{", "["}:
         return False
@@ -412,12 +412,12 @@ def _refuse_other_content(text: str) -> None:
     line = first[0].strip() if first else ""
     if line.startswith("["):
         raise FileRefused(
-            "The file holds a JSON array; write one object a line, without brackets and commas around."
+            "The file contains a JSON array; write one object per line, without brackets and commas around."
         )
     if not line.startswith("{") and looks_delimited(line):
-        raise FileRefused("The file is called .jsonl but holds CSV; rename it to .csv.")
+        raise FileRefused("The file is called .jsonl but contains CSV; rename it to .csv.")
     if line in {"{", "[{"}:
-        raise FileRefused("The file holds JSON spread over several lines; write each object on one line.")
+        raise FileRefused("The file contains JSON spread over several lines; write each object on one line.")
 
 
 def _cells(line: str) -> dict[str, str]:
@@ -443,7 +443,7 @@ def _cells(line: str) -> dict[str, str]:
 
 
 class _Pairs:
-    """An object as it stands in the line: a dict would drop the first of two equal keys."""
+    """An object as it is written: a dict would drop the first of two equal keys."""
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
         self.pairs = pairs
@@ -454,7 +454,7 @@ def _pairs(pairs: list[tuple[str, Any]]) -> _Pairs:
 
 
 def _no_constant(name: str) -> str:
-    raise _RowFault(f"The line holds {name}, which JSON does not know; leave the value out or write null.")
+    raise _RowFault(f"The line contains {name}, which JSON does not know; leave the value out or write null.")
 
 
 def _plain(key: str, value: Any) -> str:

@@ -3,7 +3,7 @@
 Two statements that name entities of one kind exchange them: what one says of A the other then says of A, and the
 other way round. So in every couple of words (A, B) as many statements go from A to B as from B to A, and a reader
 that likes A better than B is right exactly half of the time. From statements labelled TRUE come twins, from those
-labelled FALSE the association control: both versions are false there, and preferring the one that stood in the file
+labelled FALSE the association control: both versions are false there, and preferring the one that was in the file
 can only mean "this word belongs here".
 
 Nobody has checked that an exchanged statement is false. Those that the file itself calls TRUE are left out, and so
@@ -25,7 +25,7 @@ from medx_core.data.near_duplicates import NearCopies, similarity, words_in_orde
 COLUMNS = ("pair", "statement", "answer", "original", "source_answer", "quad", "kind")
 FAMILIES = {True: ("number", "unit", "name", OPPOSITE), False: ("name",)}
 """What is exchanged by the answer of the source. A wrong number or direction exchanged may well become the right one,
-so that the control would hold true statements and look lower than it is: it consists of names."""
+so that the control would contain true statements and look lower than it is: it consists of names."""
 
 # Frames that an exchange need not make false (or that it may make true): negations, lists of examples, and sentences
 # that praise, generalise or allow.
@@ -46,7 +46,7 @@ _MOST_TRIED = 400
 class TwinRow:
     """One version of a statement. Its pair has one `original` and one in which a word of `kind` was exchanged.
 
-    A quad holds the two pairs whose statements exchanged their words with each other.
+    A quad consists of the two pairs whose statements exchanged their words with each other.
     """
 
     pair: str
@@ -82,7 +82,7 @@ def swap_twins(statements: Sequence[LabelledStatement], seed: int) -> tuple[Twin
 
     A statement is used once at most, and of a group of near copies one.
     """
-    kinds = EntityKinds.from_texts(one.text for one in statements)
+    kinds = EntityKinds.from_texts(statement.text for statement in statements)
     judge = _Judge(statements)
     rows: list[TwinRow] = []
     for answer in (True, False):
@@ -105,13 +105,13 @@ def write_twins(rows: Iterable[TwinRow], out: TextIO) -> None:
 def _sources(statements: Sequence[LabelledStatement], kinds: EntityKinds, answer: bool) -> list[_Source]:
     groups: set[str] = set()
     sources = []
-    for place, one in enumerate(statements):
-        if one.answer is not answer or _NO_FRAME.search(one.text) or one.group in groups:
+    for place, statement in enumerate(statements):
+        if statement.answer is not answer or _NO_FRAME.search(statement.text) or statement.group in groups:
             continue
-        mentions = kinds.mentions(one.text)
+        mentions = kinds.mentions(statement.text)
         if mentions:
-            groups.update({one.group} - {""})
-            sources.append(_Source(place, one.text, mentions))
+            groups.update({statement.group} - {""})
+            sources.append(_Source(place, statement.text, mentions))
     return sources
 
 
@@ -128,11 +128,11 @@ class _Judge:
     """Says which exchanged statements may be used: new ones that the file does not call TRUE in nearly these words."""
 
     def __init__(self, statements: Sequence[LabelledStatement]) -> None:
-        self._taken = {words_in_order(one.text) for one in statements}
-        self._true = NearCopies([one.text for one in statements if one.answer])
+        self._taken = {words_in_order(statement.text) for statement in statements}
+        self._true = NearCopies([statement.text for statement in statements if statement.answer])
 
     def allows(self, text: str, source: str) -> bool:
-        """Whether `text`, made from `source`, may stand as a false statement."""
+        """Whether `text`, made from `source`, may be used as a false statement."""
         if words_in_order(text) in self._taken:
             return False
         made, was = frozenset(words_in_order(text)), frozenset(words_in_order(source))
@@ -156,7 +156,7 @@ class _Matching:
     def exchanges(self, sources: Sequence[_Source], families: Sequence[str]) -> list[_Exchange]:
         """Return the couples, family by family."""
         free = {source.place: source for source in sources}
-        found: list[_Exchange] = []
+        exchanges: list[_Exchange] = []
         for family in families:
             pools: dict[str, list[tuple[_Source, Mention]]] = defaultdict(list)
             for source in free.values():
@@ -165,8 +165,8 @@ class _Matching:
                         pools[mention.kind].append((source, mention))
             # Small kinds first: a statement with words of two kinds is missed less by the larger one.
             for kind in sorted(pools, key=lambda name: (len(pools[name]), name)):
-                found += self._within(pools[kind], free)
-        return found
+                exchanges += self._within(pools[kind], free)
+        return exchanges
 
     def _within(self, pool: list[tuple[_Source, Mention]], free: dict[int, _Source]) -> Iterable[_Exchange]:
         self._chance.shuffle(pool)
@@ -184,8 +184,8 @@ class _Matching:
                     yield exchange
                     break
 
-    def _exchange(self, one: tuple[_Source, Mention], other: tuple[_Source, Mention]) -> _Exchange | None:
-        (first, mention), (second, second_mention) = one, other
+    def _exchange(self, left: tuple[_Source, Mention], right: tuple[_Source, Mention]) -> _Exchange | None:
+        (first, mention), (second, second_mention) = left, right
         made = self._kinds.exchanged(first.text, mention, second_mention.words)
         made_too = made and self._kinds.exchanged(second.text, second_mention, mention.words)
         if not made or not made_too or words_in_order(made) == words_in_order(made_too):

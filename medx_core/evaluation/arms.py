@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medx_core.accuracy import Flags, Values
 from medx_core.data.labelled_statements import LabelledStatement
 
-Values = NDArray[np.float64]
-Flags = NDArray[np.bool_]
+__all__ = ["ArmScores", "ControlDraws", "Flags", "TestItems", "Values"]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from scipy.stats import binomtest
 
-from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput
 from medx_core.evaluation.arms import ArmScores, ControlDraws, Flags, TestItems, Values
 from medx_core.evaluation.bootstrap import Estimate, Resamples, aurocs, balanced_accuracies
@@ -42,27 +41,6 @@ _REASONS = {
     "factual_consistency": Reason.NO_VERIFIER,
     "answer_word_rate": Reason.NO_LANGUAGE_MODEL,
 }
-
-
-def twins_of(statements: Sequence[LabelledStatement]) -> list[tuple[int, int]]:
-    """Return (index of the true one, index of the false one) of every complete pair of twins, in order."""
-    members: dict[str, list[int]] = {}
-    for index, statement in enumerate(statements):
-        if statement.pair and statement.source_answer is not False:
-            members.setdefault(statement.pair, []).append(index)
-    twins = []
-    for pair in members.values():
-        true = [i for i in pair if statements[i].answer]
-        false = [i for i in pair if not statements[i].answer]
-        if len(true) == len(false) == 1:
-            twins.append((true[0], false[0]))
-    return twins
-
-
-def pairs_ranked_right(statements: Sequence[LabelledStatement], scores: Values) -> float:
-    """Return the share of twins whose true one scores higher, ties counted half."""
-    true, false = np.array(twins_of(statements)).T
-    return float(np.where(scores[true] == scores[false], 0.5, scores[true] > scores[false]).mean())
 
 
 def right_answers(items: TestItems, arm: ArmScores) -> Flags:

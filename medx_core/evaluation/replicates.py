@@ -13,11 +13,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from operator import attrgetter
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from medx_core.errors import BadInput
 from medx_core.evaluation.number_format import written
-from medx_core.evaluation.result import ArmResult, ControlResult, DrawnMetric, EvaluationResult, Metric
+from medx_core.evaluation.result import ArmResult, ControlResult, DrawnMetric, EvaluationResult, Metric, Value
 
 FEWEST = 2
 ALIKE = {
@@ -39,11 +39,7 @@ _ONE_RUN = attrgetter("model_sha256", "data_sha256", "seed", "settings", "device
 SHORT_HASH = 8
 
 
-class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class MeanMetric(_Value):
+class MeanMetric(Value):
     """The mean of a figure over the runs that have it."""
 
     value: float = Field(description="the mean")
@@ -54,7 +50,7 @@ class MeanMetric(_Value):
     runs: int = Field(description="number of runs that have the figure")
 
 
-class ReplicatedPart(_Value):
+class ReplicatedPart(Value):
     """Means on the wording-free part; null where the runs have parts of different kinds."""
 
     accuracy: MeanMetric | None = Field(description="share of twins ranked right, or balanced accuracy")
@@ -69,7 +65,7 @@ class ReplicatedPart(_Value):
     excess_difference: MeanMetric | None = Field(description="excess minus that of the unsteered arm")
 
 
-class ReplicatedArm(_Value):
+class ReplicatedArm(Value):
     """Means of one arm."""
 
     accuracy: MeanMetric | None = Field(description="share of items answered right")
@@ -89,7 +85,7 @@ class ReplicatedArm(_Value):
     matched: ReplicatedPart = Field(description="means on the wording-free part")
 
 
-class ReplicatedModel(_Value):
+class ReplicatedModel(Value):
     """The evaluations of one model."""
 
     runs: int = Field(description="number of evaluations")
@@ -99,7 +95,7 @@ class ReplicatedModel(_Value):
     arms: dict[str, ReplicatedArm] = Field(description="means by arm")
 
 
-class Replicates(_Value):
+class Replicates(Value):
     """What several evaluations have in common, model by model."""
 
     models: dict[str, ReplicatedModel] = Field(description="means by model")

@@ -30,7 +30,11 @@ ARMS = (
     "probe",
     "lexical",
 )
-EXTRA_ARMS = (LIKELIHOOD_GATED, FINE_TUNED)
+EXTRA_ARM_PLACES = {
+    LIKELIHOOD_GATED: "medx_core.lab.arms:likelihood_gated",
+    FINE_TUNED: "medx_core.lab.arms:fine_tuned",
+}
+EXTRA_ARMS = tuple(EXTRA_ARM_PLACES)
 """Arms that are off unless asked for: one is experimental, the other slow."""
 STEERED = (DECLARED, "paper")
 """Arms that can be declared: those for which random and shuffled controls are drawn. The others are exploratory."""

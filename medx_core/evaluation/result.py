@@ -17,11 +17,13 @@ SCHEMA_VERSION: Literal[2] = 2
 UNSTEERED = "unsteered"
 
 
-class _Value(BaseModel):
+class Value(BaseModel):
+    """A part of a result: it never changes, and holds finite numbers and known keys only."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Metric(_Value):
+class Metric(Value):
     """A figure with its 95 % interval."""
 
     value: float = Field(description="the figure on all its items")
@@ -35,7 +37,7 @@ class Metric(_Value):
         return self.low > 0
 
 
-class DrawnMetric(_Value):
+class DrawnMetric(Value):
     """A figure of a control that was drawn many times."""
 
     value: float = Field(description="the median draw")
@@ -49,7 +51,7 @@ class SafetyErrorRate(Metric):
     false_rejection: Metric | None = Field(description="the part of it that is TRUE answered FALSE")
 
 
-class CalibrationBin(_Value):
+class CalibrationBin(Value):
     """One of ten bins of equal size, by the probability of TRUE."""
 
     mean_score: float = Field(description="mean probability of TRUE")
@@ -57,14 +59,14 @@ class CalibrationBin(_Value):
     n: int = Field(description="number of items")
 
 
-class RiskPoint(_Value):
+class RiskPoint(Value):
     """One point of the risk-coverage curve."""
 
     coverage: float = Field(description="share of items answered, the most confident first")
     risk: float = Field(description="share of wrong answers among them")
 
 
-class Calibration(_Value):
+class Calibration(Value):
     """How far the probabilities of an arm can be trusted."""
 
     brier: Metric | None = Field(description="Brier score")
@@ -73,7 +75,7 @@ class Calibration(_Value):
     risk_coverage: tuple[RiskPoint, ...] = Field(description="risk at coverages of 5 % to 100 %")
 
 
-class Example(_Value):
+class Example(Value):
     """One test item before and after steering."""
 
     row: int = Field(description="row of the data file as a spreadsheet counts")
@@ -83,14 +85,14 @@ class Example(_Value):
     score: float = Field(description="score of this arm")
 
 
-class Examples(_Value):
+class Examples(Value):
     """The first ten items of each direction."""
 
     helped: tuple[Example, ...] = Field(description="wrong before, right in this arm")
     harmed: tuple[Example, ...] = Field(description="right before, wrong in this arm")
 
 
-class PairedDifference(_Value):
+class PairedDifference(Value):
     """One arm minus another, paired by item."""
 
     accuracy_difference: Metric | None = Field(description="accuracy minus that of the other arm")
@@ -112,14 +114,14 @@ class ModelComparison(PairedDifference):
     specialised: str = Field(description="name of the other model")
 
 
-class DrawnDifference(_Value):
+class DrawnDifference(Value):
     """The draws of a control minus the unsteered arm."""
 
     accuracy_difference: DrawnMetric | None = Field(description="accuracy minus that of the unsteered arm")
     balanced_accuracy_difference: DrawnMetric | None = Field(description="the same of balanced accuracy")
 
 
-class WordingFreePart(_Value):
+class WordingFreePart(Value):
     """The part of the test set where wording gives nothing away."""
 
     kind: Literal["twins", "matched"] | None = Field(description="what it is made of; null: there is none")
@@ -132,7 +134,7 @@ class WordingFreePart(_Value):
     read_right: dict[str, Metric] = Field({}, description="share of twins each reader of wording ranks right")
 
 
-class WordingFreeGain(_Value):
+class WordingFreeGain(Value):
     """What steering adds on the wording-free part, paired with the unsteered arm."""
 
     accuracy_difference: Metric | None = Field(description="accuracy minus that of the unsteered arm")
@@ -172,7 +174,7 @@ class WordingFreeDraws(WordingFreePart):
     accuracy: DrawnMetric | None = Field(description="share of twins ranked right, or balanced accuracy")
 
 
-class Breakdown(_Value):
+class Breakdown(Value):
     """One arm on the items of one category, or of one difficulty."""
 
     n: int = Field(description="number of items")
@@ -184,7 +186,7 @@ class Breakdown(_Value):
     reasons: dict[str, str] = Field({}, description="for each figure that is null, why")
 
 
-class ArmResult(_Value):
+class ArmResult(Value):
     """Every figure of one arm on the test items."""
 
     accuracy: Metric | None = Field(description="share of items answered right")
@@ -209,7 +211,7 @@ class ArmResult(_Value):
     reasons: dict[str, str] = Field(description="for each figure that is null, why")
 
 
-class ControlResult(_Value):
+class ControlResult(Value):
     """Every figure of one control over its draws."""
 
     of: str = Field(description="the arm that it is the control of")
@@ -225,7 +227,7 @@ class ControlResult(_Value):
     reasons: dict[str, str] = Field(description="for each figure that is null, why")
 
 
-class Judgement(_Value):
+class Judgement(Value):
     """The verdict on one arm and the differences it rests on."""
 
     arm: str = Field(description="the arm that is judged")
@@ -247,7 +249,7 @@ class Judgement(_Value):
         return self
 
 
-class TriedPrompt(_Value):
+class TriedPrompt(Value):
     """One candidate prompt on the training part, unsteered."""
 
     prompt: str = Field(description="name of the prompt")
@@ -258,7 +260,7 @@ class TriedPrompt(_Value):
     n: int = Field(description="number of training statements")
 
 
-class TriedStrength(_Value):
+class TriedStrength(Value):
     """One strength of the gated arm, cross-fitted on the training part."""
 
     strength: float = Field(description="strength, in logits")
@@ -267,7 +269,7 @@ class TriedStrength(_Value):
     answer_word_rate: float = Field(description="share whose next token is an answer word")
 
 
-class PaperChoices(_Value):
+class PaperChoices(Value):
     """What the vectors of the paper's arm were made of."""
 
     layer: int = Field(description="decoder layer, 0-based")
@@ -277,7 +279,7 @@ class PaperChoices(_Value):
     refused: dict[str, str] = Field(description="readings that gave no vector, and why")
 
 
-class FineTuning(_Value):
+class FineTuning(Value):
     """What fine-tuning took."""
 
     training_seconds: float = Field(description="wall-clock seconds")
@@ -285,7 +287,7 @@ class FineTuning(_Value):
     prompt: str = Field(description="name of the prompt")
 
 
-class Choices(_Value):
+class Choices(Value):
     """Everything that was chosen and fitted, on the training part alone."""
 
     prompt: str = Field(description="prompt of every arm but `prompt_only`")
@@ -310,7 +312,7 @@ class Choices(_Value):
 Grid = tuple[tuple[float | None, ...], ...]
 
 
-class SettingMap(_Value):
+class SettingMap(Value):
     """Figures of layers x strengths on statements of the training part: one row per layer, one column per strength."""
 
     strategy: str = Field(description="strategy that steers")
@@ -332,7 +334,7 @@ class SettingMap(_Value):
     from_cached_states: bool = Field(description="whether it resumed from cached hidden states")
 
 
-class PaperSettings(_Value):
+class PaperSettings(Value):
     """Settings of the paper's arm."""
 
     examples: int = Field(description="most training examples per category")
@@ -340,7 +342,7 @@ class PaperSettings(_Value):
     full_trace: bool = Field(description="whether the reading `full_trace` is made")
 
 
-class RunSettings(_Value):
+class RunSettings(Value):
     """What was asked for."""
 
     declared: str = Field(description="the arm that is judged")
@@ -350,14 +352,16 @@ class RunSettings(_Value):
     seed: int = Field(description="seed")
     draws: int = Field(description="draws of each random and shuffled control")
     batch_rows: int = Field(description="rows per batch")
-    paper: PaperSettings = Field(description="the paper's arm")
+    paper: PaperSettings | None = Field(
+        None, description="the paper's arm, in version 1; since then `choices.paper` tells it"
+    )
     sample: int | None = Field(description="statements drawn; null: all")
     split: tuple[int, int] | None = Field(description="sizes of the training and the test part")
     preset: str | None = Field(None, description="the preset")
     category: str = Field("file", description="where categories come from: file, or auto (routed)")
 
 
-class Environment(_Value):
+class Environment(Value):
     """What the last digit of a figure depends on besides the settings."""
 
     python: str = Field(description="version of Python")
@@ -368,7 +372,7 @@ class Environment(_Value):
     threads: int = Field(description="threads of torch")
 
 
-class Figures(_Value):
+class Figures(Value):
     """All figures of one model on the test items, and the verdict on the declared arm."""
 
     model: str = Field(description="name of the model")

@@ -5,7 +5,7 @@ Nothing is chosen on the test part: its statements meet the model only after pro
 
 import platform
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -15,18 +15,18 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # i
 
 from medx_core import __version__
 from medx_core.data.labelled_files import LabelledData
+from medx_core.errors import BadInput
 from medx_core.evaluation.arms import TestItems
 from medx_core.evaluation.data_split import EvaluationParts, PartSizes, parts_of
-from medx_core.evaluation.fitted_arms import FittedArms, fit_arms
+from medx_core.evaluation.fit import EvaluationPlan, FittedArms, fit_arms
 from medx_core.evaluation.items import TestScores
-from medx_core.evaluation.plan import EvaluationPlan
 from medx_core.evaluation.prompt_selection import OnStage
 from medx_core.evaluation.request import DECLARED
 from medx_core.evaluation.result import EvaluationResult, ModelResult
 from medx_core.evaluation.result_builder import figures_of, model_comparisons
-from medx_core.evaluation.setting_map import setting_map
-from medx_core.evaluation.tested_arms import TestedArms, run_arms
+from medx_core.evaluation.run import ExtraArm, TestedArms, run_arms
 from medx_core.evaluation.wording_free import read_wording
+from medx_core.fitting.sweep import map_of_settings
 from medx_core.models.loading import LoadedModel
 from medx_core.models.prompting import VerdictPrompt
 from medx_core.traces.statement_runner import StatementRunner
@@ -40,14 +40,17 @@ class ModelEvaluation:
         model: LoadedModel,
         parts: EvaluationParts,
         plan: EvaluationPlan,
+        *,
         data_sha256: str = "",
         name: str = "",
+        extra_arms: Mapping[str, ExtraArm] | None = None,
     ) -> None:
         self._model = model
         self._data_sha256 = data_sha256
         self._name = name or model.name
         self._parts = parts
         self._plan = plan
+        self._extra_arms = extra_arms or {}
         self._runners: dict[VerdictPrompt, StatementRunner] = {}
         self.asked = TestItems((*parts.test, *parts.association))
 
@@ -59,7 +62,15 @@ class ModelEvaluation:
             ModelUnavailable: a batch does not fit into the device's memory.
         """
         fitted = fit_arms(self._runner_for, self._parts.train, self._plan, on_stage)
-        return fitted, run_arms(fitted, self._runner_for, self.asked.statements, self._plan, on_stage)
+        tested = run_arms(
+            fitted,
+            self._runner_for,
+            self.asked.statements,
+            self._plan,
+            on_stage,
+            extra_arms=self._extra_arms,
+        )
+        return fitted, tested
 
     def result(self, on_stage: OnStage) -> tuple[ModelResult, TestScores]:
         """Run everything; return this model's result, and the scores of the test items that its figures rest on."""
@@ -72,7 +83,7 @@ class ModelEvaluation:
                 **dict(figures_of(scores)),
                 "choices": {
                     **fitted.as_json(),
-                    "lexical_reader": tested.about["lexical_reader"],
+                    "lexical_reader": tested.lexical_reader,
                     **{arm.name: dict(arm.about) for arm in tested.arms if arm.about},
                 },
                 "sweep": self._map(fitted, on_stage),
@@ -103,12 +114,12 @@ class ModelEvaluation:
         """Map the settings where the gated arm is judged; the ring in the map is its setting."""
         if self._plan.declared != DECLARED:
             return None
-        return setting_map(
+        mapped = map_of_settings(
             fitted.runner,
-            fitted.run,
             fitted.gated,
             lambda done, total: on_stage("mapping layers and strengths", done, total),
         )
+        return mapped.as_json()
 
     def _runner_for(self, prompt: VerdictPrompt) -> StatementRunner:
         if prompt not in self._runners:
@@ -130,22 +141,34 @@ def evaluate_models(
     sizes: PartSizes,
     plan: EvaluationPlan,
     on_stage: OnStage,
+    *,
+    extra_arms: Mapping[str, ExtraArm] | None = None,
 ) -> Evaluated:
     """Evaluate every model on the same division of the data; the first is the one that is judged.
 
     The others are under `models`; `comparisons` holds the paper's own question for each of them: the first model,
     steered, minus that one, unsteered, paired on the same test statements.
 
+    `extra_arms` are the arms that run only where the plan names them.
+
     Raises:
-        BadInput: the data cannot be divided or fitted on.
+        BadInput: the data cannot be divided or fitted on, or the plan names an arm that is not among `extra_arms`.
         ModelUnavailable: a model cannot be loaded or does not fit.
     """
+    missing = set(plan.extra) - set(extra_arms or {})
+    if missing:
+        raise BadInput(
+            f"The arm {min(missing)} cannot be run from here; name it with `medx evaluate --arms`."
+        )
     parts = parts_of(data.statements, sizes, seed=plan.seed)
     results: dict[str, ModelResult] = {}
     scores: list[TestScores] = []
     for model in models:
         name = _told_apart(model.name, results)
-        results[name], model_scores = ModelEvaluation(model, parts, plan, data.sha256, name).result(on_stage)
+        evaluation = ModelEvaluation(
+            model, parts, plan, data_sha256=data.sha256, name=name, extra_arms=extra_arms
+        )
+        results[name], model_scores = evaluation.result(on_stage)
         scores.append(model_scores)
     first, *others = results.values()
     result = EvaluationResult.model_validate(

@@ -11,6 +11,8 @@ Chance gives no more: two directions drawn at random have a mean absolute cosine
 and 0.03 among 576 dimensions, and twenty draws in a plane stay within 0.64 + 2 * 0.07 nearly always. States that vary
 little lie between; on the small model mean differences of 200 statements have 0.1 to 0.2, principal components 1.0.
 """
+SMALL_SEPARATION = 0.2
+"""Standard deviations below which two sides overlap almost wholly (Cohen's small effect), however sure the difference."""
 STABLE_COSINE = 0.3
 SMALL_SHARE = 0.01
 COARSE = ("bfloat16", "float16")
@@ -71,7 +73,7 @@ def _of_the_labels(diagnostics: Mapping[str, Any]) -> list[str]:
         return []
     # A strong effect is what states vary by most, so that shuffled labels find its axis too; but then the real labels
     # are told apart along it far better than any shuffled ones.
-    if diagnostics["separation"] > diagnostics["shuffled_separation"]:
+    if diagnostics["separation"] > max(diagnostics["shuffled_separation"], SMALL_SEPARATION):
         return []
     return [
         f"Shuffled labels give nearly the same axis (cosine {size:.2f} whatever its sign) and separate as well along "

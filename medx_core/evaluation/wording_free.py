@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 
-from medx_core.data.labelled_statements import LabelledStatement
+from medx_core.data.labelled_statements import LabelledStatement, twins_of
 from medx_core.data.leakage import WORDING_READERS
 from medx_core.evaluation.arms import Flags, TestItems, Values
 from medx_core.evaluation.bootstrap import (
@@ -24,7 +24,6 @@ from medx_core.evaluation.bootstrap import (
     resamples,
     wilson,
 )
-from medx_core.evaluation.metrics import twins_of
 from medx_core.evaluation.result import Metric, WordingFreePart
 from medx_core.evaluation.verdicts import Reason
 

@@ -1,127 +1,75 @@
 """The map of a strategy over layers and strengths: fitted on one part of the statements, measured on another.
 
-All cells share one pass over the prompts, and each then runs only the layers above its own on one token. Whoever picks
-a cell by this map has chosen on the statements it was measured on, so that an evaluation needs others.
+All settings share one pass over the prompts, and each then runs only the layers above its own on one token. Whoever
+picks a setting by this map has chosen on the statements it was measured on, so that an evaluation needs others.
 """
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import gcd
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
-from torch import Tensor
 
+from medx_core.accuracy import Flags, balanced_accuracy
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput
-from medx_core.steering.contrast import STATEMENT, ContrastStates
-from medx_core.steering.gate import Gate, fit_gate, gated_shift
-from medx_core.steering.hooks import Shift
-from medx_core.steering.strategies import AMPLIFY, GATED, MEAN_DIFFERENCE, PCA, amplify, mean_difference, pca
-from medx_core.traces.answer_gradient import answer_gradients
-from medx_core.traces.cells import SteeringCell
-from medx_core.traces.readings import contrast_states
-from medx_core.traces.running import OnProgress, batch_key
+from medx_core.fitting.fit import examples_of, fit_at_layers
+from medx_core.fitting.fitted import FittedLayer
+from medx_core.fitting.gated import GatedFit
+from medx_core.fitting.recipe import VectorRecipe
+from medx_core.fitting.search import GATE_STRENGTHS, folds_of
+from medx_core.steering.contrast import ANSWER_WORD, STATEMENT
+from medx_core.steering.strategies import AMPLIFY, GATED, MEAN_DIFFERENCE, PCA
+from medx_core.traces.running import OnProgress, batch_key, silent
 from medx_core.traces.statement_runner import RunScores, StatementRunner
+from medx_core.traces.steering_conditions import SteeringCondition
 
 SWEPT = (MEAN_DIFFERENCE, PCA, AMPLIFY, GATED)
-
-
-class Strengthened(Protocol):
-    """A fitted strategy that waits for its strength."""
-
-    def shift(self, strength: float) -> Shift:
-        """Return the shift at that strength."""
-        ...
-
-
-_FROM_CONTRAST: Mapping[str, Callable[[ContrastStates], Strengthened]] = {
-    MEAN_DIFFERENCE: mean_difference,
-    PCA: pca,
-    AMPLIFY: amplify,
-}
+MAP_STRENGTHS = tuple(sorted({1.0, *GATE_STRENGTHS, 16.0}))
+MAP_LAYERS = 10
 
 
 @dataclass(frozen=True)
 class SweepRecipe:
-    """What is swept. `reading` says how contrast traces are read; `gated` always reads the last prompt token.
-
-    `on_twins`: the gate is fitted on the differences within twins.
-    """
+    """What is swept. `reading` says how contrast traces are read; `gated` always reads the last prompt token."""
 
     layers: tuple[int, ...]
     strengths: tuple[float, ...]
     strategy: str = MEAN_DIFFERENCE
     reading: str = STATEMENT
-    on_twins: bool = False
+    fit_on: str = "auto"
+    seed: int = 1
 
     def as_json(self) -> dict[str, Any]:
         """Return the recipe by name."""
         return {
             "strategy": self.strategy,
             "reading": STATEMENT if self.strategy == GATED else self.reading,
-            "fitted_on": "twins" if self.on_twins else "statements",
             "layers": list(self.layers),
             "strengths": list(self.strengths),
         }
 
+    @property
+    def vector(self) -> VectorRecipe:
+        """How the vector of each layer is fitted.
 
-@dataclass(frozen=True)
-class FittedGate:
-    """A gate with the direction it pushes along and the unsteered bias that it takes away."""
-
-    gate: Gate
-    gradient: Tensor  # (hidden_size,)
-    offset: float
-
-    def shift(self, strength: float) -> Shift:
-        """Return the gated shift of `strength` logits."""
-        return gated_shift(self.gate, self.gradient, strength, self.offset)
-
-
-def fitted_on_train(
-    runner: StatementRunner,
-    train: Sequence[LabelledStatement],
-    recipe: SweepRecipe,
-    on_progress: OnProgress,
-) -> Mapping[int, Strengthened]:
-    """Fit the recipe's strategy at each of its layers.
-
-    Raises:
-        BadInput: the strategy cannot be swept.
-        VectorRefused: a layer does not exist, or the statements do not do for the strategy.
-    """
-    if recipe.strategy == GATED:
-        return _gates(runner, train, recipe, on_progress)
-    if recipe.strategy not in _FROM_CONTRAST:
-        raise BadInput(f"The strategy {recipe.strategy!r} cannot be swept; these can: {', '.join(SWEPT)}.")
-    fit = _FROM_CONTRAST[recipe.strategy]
-    found = contrast_states(runner, train, recipe.reading, recipe.layers, on_progress)
-    return {layer: fit(states) for layer, states in found.items()}
-
-
-def _gates(
-    runner: StatementRunner,
-    train: Sequence[LabelledStatement],
-    recipe: SweepRecipe,
-    on_progress: OnProgress,
-) -> Mapping[int, Strengthened]:
-    texts = [one.text for one in train]
-    run = runner.recorded(texts, recipe.layers, on_progress, with_answer_words=False)
-    gradients = answer_gradients(runner, texts, recipe.layers)
-    gold = torch.tensor([one.answer for one in train])
-    groups = [one.pair or one.group for one in train]
-    offset = float(np.median(run.scores))
-    return {
-        layer: FittedGate(
-            fit_gate(states, gold, groups=groups, differences=recipe.on_twins), gradients[layer], offset
+        Raises:
+            BadInput: there is no such reading, or the strategy cannot be swept.
+        """
+        if self.strategy not in SWEPT:
+            raise BadInput(f"The strategy {self.strategy!r} cannot be swept; these can: {', '.join(SWEPT)}.")
+        return VectorRecipe(
+            strategy=self.strategy,
+            reading=ANSWER_WORD
+            if self.strategy == GATED
+            else self.reading,  # a gate has no reading of its own
+            fit_on=self.fit_on,
+            seed=self.seed,
         )
-        for layer, states in run.states.items()
-    }
 
 
 OnStage = Callable[[str, int, int], None]
@@ -139,31 +87,41 @@ NOTE = (
     "Fitted on the train part, measured on the other part. A cell that is picked by this map is chosen on the "
     "statements it was measured on; evaluate it on others."
 )
+MAP_NOTE = (
+    "One fold of the training part, by gates fitted on the other four. The arm's own layer and strength were chosen by "
+    "all five."
+)
 
 
 @dataclass(frozen=True)
 class SweepMap:
-    """What every cell gave: `runs` in the order of layers, then strengths; seconds of fitting and of measuring."""
+    """What every cell (a layer and a strength) gave: `runs` in the order of layers, then strengths.
+
+    `n_train` statements were fitted on; `seconds` were spent on fitting and on measuring.
+    """
 
     recipe: SweepRecipe
-    cells: tuple[SteeringCell, ...]
+    fitted_on: str
+    n_train: int
+    conditions: tuple[SteeringCondition, ...]
     runs: tuple[RunScores, ...]
     unsteered: RunScores
-    gold: NDArray[np.bool_]
-    n_train: int
-    seconds: Mapping[str, float]
+    gold: Flags
     resumed: bool
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    note: str = NOTE
 
     def as_json(self) -> dict[str, Any]:
-        """Return the map: each figure as one list of strengths a layer."""
+        """Return the map: each figure as one list of strengths per layer."""
         figures = [run_figures(run, self.gold) for run in self.runs]
         width = len(self.recipe.strengths)
         rows = [figures[start : start + width] for start in range(0, len(figures), width)]
         return {
             **self.recipe.as_json(),
+            "fitted_on": self.fitted_on,
             "n_train": self.n_train,
             "n_measured": len(self.gold),
-            "note": NOTE,
+            "note": self.note,
             "unsteered": run_figures(self.unsteered, self.gold),
             **{name: [[cell[name] for cell in row] for row in rows] for name in FIGURES},
             "seconds": dict(self.seconds),
@@ -212,51 +170,98 @@ def sweep(
         VectorRefused: a layer does not exist, or `train` does not do for the strategy.
         ModelUnavailable: a batch does not fit into the device's memory.
     """
-    gold = np.array([one.answer for one in measured], dtype=bool)
+    gold = np.array([statement.answer for statement in measured], dtype=bool)
     if len(np.unique(gold)) < 2:
         raise BadInput("The statements to measure on are all TRUE or all FALSE; a sweep needs both.")
     started = time.perf_counter()
-    fitted = fitted_on_train(runner, train, recipe, lambda done, of: on_stage("fitting", done, of))
-    cells = tuple(
-        SteeringCell(layer, fitted[layer].shift(strength))
-        for layer in recipe.layers
-        for strength in recipe.strengths
+    examples = examples_of(train, recipe.vector)
+    fitted = fit_at_layers(
+        runner, examples, recipe.vector, recipe.layers, lambda done, of: on_stage("fitting", done, of)
     )
-    texts = [one.text for one in measured]
+    conditions = _conditions(fitted.layers, recipe)
+    texts = [statement.text for statement in measured]
     unsteered = runner.scores(texts, lambda done, of: on_stage("unsteered", done, of))
-    ready = runner.resumes  # found out before the clock starts
+    resumes = runner.resumes  # found out before the clock starts
     begun = time.perf_counter()
     name = batch_key(recipe, [(one.text, one.answer, one.group, one.pair) for one in train])
-    runs = runner.steered(texts, cells, lambda done, of: on_stage("measuring", done, of), name=name)
-    ended = time.perf_counter()
-    seconds = {"fitting": begun - started, "measuring": ended - begun}
-    return SweepMap(recipe, cells, tuple(runs), unsteered, gold, len(train), seconds, ready)
+    runs = runner.steered(texts, conditions, lambda done, of: on_stage("measuring", done, of), name=name)
+    seconds = {"fitting": begun - started, "measuring": time.perf_counter() - begun}
+    return SweepMap(
+        recipe,
+        fitted.fitted_on,
+        len(fitted.statements),
+        conditions,
+        tuple(runs),
+        unsteered,
+        gold,
+        resumes,
+        seconds,
+    )
+
+
+def map_of_settings(runner: StatementRunner, gated: GatedFit, on_progress: OnProgress = silent) -> SweepMap:
+    """Map the settings of a gate from its training part alone: up to eleven layers by five strengths.
+
+    It is for looking at: how narrow the good settings are. Layer and strength were chosen by all five folds; the map
+    shows one of them, whose statements the gates of the map have not seen.
+
+    Raises:
+        ModelUnavailable: a batch does not fit into the device's memory.
+    """
+    training, statements = gated.training, gated.training.statements
+    fitted, judged = folds_of(statements)[0]
+    known = sorted(training.traces)
+    layers = tuple(sorted({gated.chosen.layer, *(known[place] for place in spread(len(known), MAP_LAYERS))}))
+    fits = training.fits(runner, layers, 0.0, torch.as_tensor(fitted))
+    recipe = SweepRecipe(layers, MAP_STRENGTHS, strategy=GATED, fit_on=training.fitted_on)
+    conditions = _conditions(fits, recipe)
+    runs = runner.steered([statements[i].text for i in judged], conditions, on_progress)
+    words = training.unsteered.answer_words
+    unsteered = RunScores(training.unsteered.scores[judged], None if words is None else words[judged])
+    gold = np.array([statements[i].answer for i in judged], dtype=bool)
+    return SweepMap(
+        recipe,
+        training.fitted_on,
+        len(fitted),
+        conditions,
+        tuple(runs),
+        unsteered,
+        gold,
+        runner.resumes,
+        note=MAP_NOTE,
+    )
+
+
+def _conditions(fits: Mapping[int, FittedLayer], recipe: SweepRecipe) -> tuple[SteeringCondition, ...]:
+    return tuple(
+        fits[layer].at(strength).condition for layer in recipe.layers for strength in recipe.strengths
+    )
 
 
 def check_cells(
-    runner: StatementRunner, found: SweepMap, texts: Sequence[str], count: int, on_stage: OnStage
+    runner: StatementRunner, swept: SweepMap, texts: Sequence[str], count: int, on_stage: OnStage
 ) -> CellCheck:
     """Run `count` cells, spread evenly over the map, as whole passes; compare scores and time.
 
     Raises:
         ModelUnavailable: a batch does not fit into the device's memory.
     """
-    width = len(found.recipe.strengths)
-    chosen = spread_cells(len(found.recipe.layers), width, count)
+    width = len(swept.recipe.strengths)
+    chosen = spread_cells(len(swept.recipe.layers), width, count)
     started = time.perf_counter()
     again = []
     for done, place in enumerate(chosen):
         on_stage("checking", done, len(chosen))
-        again += runner.steered(texts, [found.cells[place]], resumed=False)
+        again += runner.steered(texts, [swept.conditions[place]], resumed=False)
     whole = (time.perf_counter() - started) / len(chosen)
     on_stage("checking", len(chosen), len(chosen))
-    before = np.array([found.runs[place].scores for place in chosen])
+    before = np.array([swept.runs[place].scores for place in chosen])
     after = np.array([run.scores for run in again])
     places = [divmod(place, width) for place in chosen]
     return CellCheck(
-        cells=tuple((found.recipe.layers[row], found.recipe.strengths[column]) for row, column in places),
+        cells=tuple((swept.recipe.layers[row], swept.recipe.strengths[column]) for row, column in places),
         whole_seconds_a_cell=whole,
-        swept_seconds_a_cell=found.seconds["measuring"] / len(found.cells),
+        swept_seconds_a_cell=swept.seconds["measuring"] / len(swept.conditions),
         largest_difference=float(np.abs(before - after).max()),
         verdicts_changed=int(((before >= 0) != (after >= 0)).sum()),
     )
@@ -270,14 +275,15 @@ def spread_cells(layers: int, strengths: int, count: int) -> list[int]:
     """
     count = max(1, min(count, layers * strengths))
     # A stride near the golden section, without a common divisor, visits every place once and no two neighbours in turn.
-    stride = next(one for one in range(max(1, round(0.618 * count)), count + 2) if gcd(one, count) == 1)
-    found: list[int] = []
+    strides = range(max(1, round(0.618 * count)), count + 2)
+    stride = next(candidate for candidate in strides if gcd(candidate, count) == 1)
+    places: list[int] = []
     for i in range(count):
         row = (2 * i + 1) * layers // (2 * count)
         column = (2 * (i * stride % count) + 1) * strengths // (2 * count)
         free = (row * strengths + (column + further) % strengths for further in range(strengths))
-        found.append(next(place for place in free if place not in found))
-    return found
+        places.append(next(place for place in free if place not in places))
+    return places
 
 
 def spread(places: int, count: int) -> list[int]:
@@ -286,15 +292,15 @@ def spread(places: int, count: int) -> list[int]:
     return [(2 * i + 1) * places // (2 * count) for i in range(count)]
 
 
-def run_figures(run: RunScores, gold: NDArray[np.bool_]) -> dict[str, float | None]:
+def run_figures(run: RunScores, gold: Flags) -> dict[str, float | None]:
     """Return one run's figures against the gold answers, without intervals; None where a kind of answer is missing."""
-    said = run.scores >= 0
+    answers = run.scores >= 0
     both = bool(gold.any()) and not bool(gold.all())
     return {
-        "accuracy": float((said == gold).mean()),
-        "balanced_accuracy": float((said[gold].mean() + (~said[~gold]).mean()) / 2) if both else None,
+        "accuracy": float((answers == gold).mean()),
+        "balanced_accuracy": balanced_accuracy(answers, gold) if both else None,
         "auroc": float(roc_auc_score(gold, run.scores)) if both else None,
-        "predicted_true_rate": float(said.mean()),
-        "false_acceptance_rate": None if gold.all() else float(said[~gold].mean()),
+        "predicted_true_rate": float(answers.mean()),
+        "false_acceptance_rate": None if gold.all() else float(answers[~gold].mean()),
         "answer_word_rate": None if run.answer_words is None else float(run.answer_words.mean()),
     }

@@ -3,9 +3,9 @@
 Two kinds of world where steering cannot help: answers permuted over all statements, and worlds of style alone, where
 steering gains much and all of it is wording. `helps` must stay rare there. And worlds with content that the model's
 output does not use, at three sizes, measured with three sizes of test set: there `helps` should be found, and how often
-it is found is the power. The same for twins, whose world is one of its own (`synthetic_twins`): there steering cannot
-help where only association tells the two versions apart, and effects are planted in points of excess. Every run fits its
-arms, draws its controls and is judged by the function of the real evaluation.
+it is found is the power. The same for twins, in a world of their own (`TwinWorld`): there steering cannot
+help where only association tells the two versions apart, and effects are planted in points of excess. Every run fits
+its arms and draws its controls by the functions of `medx_core.fitting` and is judged by those of the evaluation.
 """
 
 import multiprocessing

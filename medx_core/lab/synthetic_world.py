@@ -22,8 +22,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from medx_core.accuracy import Flags, Values
 from medx_core.data.labelled_statements import LabelledStatement
-from medx_core.evaluation.arms import Flags, Values
 
 WIDTH = 128
 STYLE_WORDS = [
@@ -184,3 +184,71 @@ def worded(style: NDArray[np.intp], gold: Flags, prefix: str) -> list[LabelledSt
         LabelledStatement(" ".join(chosen), bool(answer), f"{prefix}{number}")
         for number, (chosen, answer) in enumerate(zip(words, gold, strict=True))
     ]
+
+
+ASSOCIATION = 0.3
+TWIN_DISTANCES = {0: 0.0, 6: 0.2185, 12: 0.34}
+NAMES = 100
+"""Words that swaps exchange, drawn by chance: each is in originals as often as in swapped versions."""
+
+
+@dataclass(frozen=True)
+class TwinWorld:
+    """A world in which statements have twins, and its control made of FALSE statements.
+
+    A swap exchanges one word of a statement. The two versions share their style words, so wording tells nothing about
+    which is true. Two things do, each along a direction of its own: the content of the world (medicine), and
+    association, which says that a word belongs in its context. An original has it whether or not it is true:
+
+        swap of a       version   content  association
+        TRUE statement  original    +d         +a        the twins
+                        swapped     -d         -a
+        FALSE statement original    -d         +a        the control
+                        swapped     -d         -a
+
+    Both are normal around these means with a standard deviation of 1, drawn for each version. `ASSOCIATION` is such
+    that a gate fitted on twins ranks 65 % of them right where there is no content, near what was measured on a real
+    model. `TWIN_DISTANCES` holds the d at which the gated arm's excess, twins ranked right minus originals preferred in
+    the control, is so many points on average over worlds and an unlimited number of pairs.
+    """
+
+    world: World
+    association: float = ASSOCIATION
+    direction: Values = field(init=False)  # (128,), of length 1, at right angles to the content
+
+    def __post_init__(self) -> None:
+        content = self.world.content
+        drawn = np.random.default_rng([self.world.seed, 1]).normal(size=WIDTH)
+        drawn -= (drawn @ content) * content
+        object.__setattr__(self, "direction", drawn / np.linalg.norm(drawn))
+
+    def swaps(self, pairs: int, random: np.random.Generator, *, source: bool) -> Sample:
+        """Make swaps of `pairs` statements that are all TRUE or, with `source` False, all FALSE: 2 * pairs rows.
+
+        The two versions of a statement follow each other, the original first.
+        """
+        style = np.repeat(self.world.style_of(np.full(pairs, source), random), 2, axis=0)
+        original = np.tile([True, False], pairs)
+        gold = original & source
+        association = random.normal(np.where(original, self.association, -self.association))
+        states = self.world.states(style, gold, random) + association[:, None] * self.direction
+        return Sample(style, gold, states)
+
+
+def worded_swaps(
+    swaps: Sample, prefix: str, random: np.random.Generator, *, source: bool
+) -> list[LabelledStatement]:
+    """Return the versions as text, the exchanged word last; `prefix` keeps their pairs apart from those of other samples."""
+    first = random.integers(NAMES, size=len(swaps.gold) // 2)
+    second = (first + random.integers(1, NAMES, size=len(first))) % NAMES  # a different word
+    names = np.stack([first, second], axis=1).ravel()
+    statements = []
+    for row, (name, statement) in enumerate(zip(names, worded(swaps.style, swaps.gold, prefix), strict=True)):
+        pair = f"{prefix}{row // 2}"
+        text = f"{statement.text} name{name:02d}"
+        statements.append(
+            LabelledStatement(
+                text, statement.answer, pair, pair=pair, source_answer=source, original=row % 2 == 0
+            )
+        )
+    return statements

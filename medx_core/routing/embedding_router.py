@@ -1,19 +1,49 @@
-"""The default router: a linear head on sentence embeddings and wording. At run time: one encoder pass, two products."""
+"""The default router: a linear head on sentence embeddings and terms. At run time: one encoder pass, two products."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from medx_core.categories import Route
+from medx_core.categories import Category, Route
 from medx_core.errors import RouterUnavailable
-from medx_core.routing.encoders import Encoder, load_encoder
-from medx_core.routing.heads import LABELS, TRAIN_IT, LinearPart, RouterHead, head_path, load_head
-from medx_core.routing.router import NONE, Floats, routes_from
+from medx_core.routing.encoder_files import encoder_folder, folder_sha256
+from medx_core.routing.heads import TRAIN_IT, LinearPart, RouterHead, find_head, load_head
+from medx_core.routing.router import (
+    LABELS,
+    NONE_ROW,
+    Floats,
+    LabelledText,
+    in_scope_scores,
+    routes_from,
+    softmax,
+)
 
-NONE_ROW = LABELS.index(NONE)
+
+class Encoder(Protocol):
+    """Turns texts into vectors."""
+
+    @property
+    def name(self) -> str:
+        """The encoder as the settings name it."""
+        ...
+
+    @property
+    def sha256(self) -> str:
+        """The hash of everything that decides an embedding."""
+        ...
+
+    @property
+    def width(self) -> int:
+        """The number of values in a row."""
+        ...
+
+    def encode(self, texts: Sequence[str]) -> Floats:
+        """Return one row of length 1 per text, float32 (n, width)."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -41,15 +71,14 @@ class EmbeddingRouter:
 
     def scores(self, texts: Sequence[str]) -> tuple[Floats, Floats]:
         """Return probabilities (n, 3) in the order of CATEGORIES, and in-scope scores (n,) from 0 to 1."""
-        return head_scores(self.head, self.encoder.encode(texts), self.head.wording.features(texts))
+        return self.scores_of(texts, self.encoder.encode(texts))
 
-
-def head_scores(head: RouterHead, embeddings: Floats, words: csr_matrix) -> tuple[Floats, Floats]:
-    """Return probabilities (n, 3) given that a text is in scope, and in-scope scores (n,)."""
-    meaning = part_logits(head.meaning, embeddings)
-    both = meaning + part_logits(head.wording_part, words)
-    within: Floats = (np.delete(both, NONE_ROW, axis=1) / head.temperature).astype(np.float32)
-    return softmax(within), in_scope_scores(meaning)
+    def scores_of(self, texts: Sequence[str], embeddings: Floats) -> tuple[Floats, Floats]:
+        """Return the same for texts whose embeddings (n, width) are known."""
+        meaning = part_logits(self.head.meaning, embeddings)
+        both = meaning + part_logits(self.head.terms, self.head.vocabulary.features(texts))
+        within: Floats = (np.delete(both, NONE_ROW, axis=1) / self.head.temperature).astype(np.float32)
+        return softmax(within), in_scope_scores(meaning)
 
 
 def part_logits(part: LinearPart, features: Floats | csr_matrix) -> Floats:
@@ -58,30 +87,108 @@ def part_logits(part: LinearPart, features: Floats | csr_matrix) -> Floats:
     return scored
 
 
-def in_scope_scores(meaning: Floats) -> Floats:
-    """Return from logits (n, 4) of the meaning part how likely each text is no `none`, (n,)."""
-    scores: Floats = (1.0 - softmax(meaning)[:, NONE_ROW]).astype(np.float32)
-    return scores
-
-
-def softmax(scaled: Floats) -> Floats:
-    """Return the softmax of every row."""
-    powers = np.exp(scaled - scaled.max(axis=1, keepdims=True)) if scaled.size else scaled
-    shares: Floats = (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
-    return shares
-
-
 def load_embedding_router(
-    encoder_name: str, routers_folder: Path, *, device: str = "cpu", threshold: float = 0.0
+    encoder_name: str,
+    routers_folder: Path,
+    *,
+    device: str = "cpu",
+    threshold: float = 0.0,
+    few_texts: bool = False,
 ) -> EmbeddingRouter:
-    """Load encoder and head. A `threshold` of 0 leaves the head's own.
+    """Load the head in use and its encoder, the head first: it is quick to find missing.
+
+    Args:
+        encoder_name: the wheel's, a folder or a hub id.
+        routers_folder: where heads that were trained here are.
+        device: `cpu` or `cuda:N`.
+        threshold: 0 leaves the head's own.
+        few_texts: read texts with NumPy where the encoder allows it: slower per text, but ready without torch.
 
     Raises:
         RouterUnavailable: the encoder cannot be loaded, or no head was trained for it.
     """
-    encoder = load_encoder(encoder_name, device=device)
-    head = load_head(head_path(routers_folder, encoder.sha256), encoder_sha256=encoder.sha256)
+    folder = encoder_folder(encoder_name)
+    sha256 = folder_sha256(folder)
+    head = load_head(find_head(routers_folder, sha256), encoder_sha256=sha256)
+    encoder = _load_encoder(encoder_name, folder, sha256, device=device, few_texts=few_texts)
     width = head.meaning.weights.shape[1]
     if width != encoder.width:
         raise RouterUnavailable(f"The router head is {width} wide, not {encoder.width}; {TRAIN_IT}.")
     return EmbeddingRouter(encoder, head, threshold or None)
+
+
+def _load_encoder(name: str, folder: Path, sha256: str, *, device: str, few_texts: bool) -> Encoder:
+    if few_texts:
+        from medx_core.routing.numpy_encoder import can_read, load_numpy_encoder
+
+        if can_read(folder):
+            return load_numpy_encoder(name, folder, sha256)
+    from medx_core.routing.encoders import load_encoder  # imports torch and transformers
+
+    return load_encoder(name, device=device)
+
+
+NEAREST = 5
+CANDIDATES = 40
+"""Texts that are compared by meaning; reading them is most of the time that an explanation takes."""
+TERMS_SHOWN = 6
+
+
+@dataclass(frozen=True)
+class NearText:
+    """A training text and the cosine of its embedding with the text explained."""
+
+    text: str
+    category: Category | None
+    likeness: float
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why a text was routed as it was.
+
+    `nearest` are the most similar of the training texts that share terms with it; `terms` are, per label, its words
+    and word pairs that added most to that label's logit, strongest first.
+    """
+
+    route: Route
+    in_scope: float
+    nearest: tuple[NearText, ...]
+    terms: dict[str, tuple[str, ...]]
+
+
+def explain(router: EmbeddingRouter, text: str, training: Sequence[LabelledText]) -> Explanation:
+    """Route one text and say what speaks for its route."""
+    candidates = _sharing_terms(router, text, training)
+    rows = router.encoder.encode([text, *(candidate.text for candidate in candidates)])
+    probabilities, in_scope = router.scores_of([text], rows[:1])
+    (route,) = routes_from([text], probabilities, in_scope, threshold=router.threshold, router=router.name)
+    likeness = rows[1:] @ rows[0]
+    nearest = tuple(
+        NearText(candidates[place].text, candidates[place].category, float(likeness[place]))
+        for place in np.argsort(-likeness, kind="stable")[:NEAREST].tolist()
+    )
+    return Explanation(route, float(in_scope[0]), nearest, _strongest_terms(router.head, text))
+
+
+def _sharing_terms(
+    router: EmbeddingRouter, text: str, training: Sequence[LabelledText]
+) -> list[LabelledText]:
+    """Return the training texts with the most similar terms: embedding all takes half a minute on two cores."""
+    vocabulary = router.head.vocabulary
+    shared = vocabulary.features([known.text for known in training]) @ vocabulary.features([text]).T
+    order = np.argsort(-shared.toarray().ravel(), kind="stable")[:CANDIDATES]
+    return [training[place] for place in order.tolist()]
+
+
+def _strongest_terms(head: RouterHead, text: str) -> dict[str, tuple[str, ...]]:
+    row = head.vocabulary.features([text])
+    shares = head.terms.weights[:, row.indices] * row.data  # (labels, terms of the text)
+    return {
+        label: tuple(
+            head.vocabulary.terms[row.indices[place]]
+            for place in np.argsort(-share, kind="stable")[:TERMS_SHOWN].tolist()
+            if share[place] > 0
+        )
+        for label, share in zip(LABELS, shares, strict=True)
+    }

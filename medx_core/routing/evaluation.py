@@ -8,13 +8,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medx_core.categories import Category
-from medx_core.routing.heads import expected_calibration_error
 from medx_core.routing.router import CATEGORIES, Floats, ScoringRouter
 
 COVERAGES = tuple(round(0.05 * step, 2) for step in range(20, 0, -1))
 MISTAKES = 10
 
 Labels = NDArray[np.int64]
+
+
+BINS = 15
+_TEMPERATURES = np.geomspace(0.2, 10.0, 300)
+
+
+def fitted_temperature(logits: Floats, labels: NDArray[np.int64]) -> float:
+    """Return the temperature under which held-out logits (n, classes) give the labels the greatest likelihood."""
+    losses = [log_loss(logits / temperature, labels) for temperature in _TEMPERATURES]
+    return float(_TEMPERATURES[int(np.argmin(losses))])
+
+
+def log_loss(logits: NDArray[np.floating], labels: NDArray[np.int64]) -> float:
+    """Return the mean negative log-likelihood of labels (n,) under logits (n, classes)."""
+    top = logits.max(axis=1)
+    total = np.log(np.exp(logits - top[:, None]).sum(axis=1)) + top
+    return float((total - logits[np.arange(len(labels)), labels]).mean())
+
+
+def expected_calibration_error(probabilities: Floats, labels: NDArray[np.int64], bins: int = BINS) -> float:
+    """Return the mean gap between confidence and accuracy, over equally wide bins weighted by their share of texts."""
+    confidence = probabilities.max(axis=1)
+    right = probabilities.argmax(axis=1) == labels
+    places = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = [
+        abs(float(confidence[places == place].mean()) - float(right[places == place].mean()))
+        * float((places == place).mean())
+        for place in np.unique(places)
+    ]
+    return float(sum(gaps))
 
 
 @dataclass(frozen=True)

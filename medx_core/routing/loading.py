@@ -1,11 +1,12 @@
-"""Loading whichever router the settings name."""
+"""Which router the settings mean: loading it, and whether it must be trained first. Imports torch only to load."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from medx_core.routing.embedding_router import load_embedding_router
-from medx_core.routing.encoder_files import is_encoder_router
-from medx_core.routing.encoder_router import load_encoder_router
-from medx_core.routing.router import ScoringRouter
+from medx_core.errors import RouterUnavailable
+from medx_core.routing.encoder_files import encoder_folder, folder_sha256, is_classifier
+from medx_core.routing.heads import RouterHead, find_head, load_head
+from medx_core.routing.router import LabelledText, ScoringRouter, texts_sha256, with_added
 from medx_core.routing.rules_router import RULES, RulesRouter
 
 
@@ -24,6 +25,49 @@ def load_router(
     if encoder_name == RULES:
         return RulesRouter()
     folder = Path(encoder_name).expanduser()
-    if is_encoder_router(folder):
-        return load_encoder_router(folder, device=device, threshold=threshold)
+    if is_classifier(folder):
+        from medx_core.routing.classifier import load_classifier
+
+        return load_classifier(folder, device=device, threshold=threshold)
+    from medx_core.routing.embedding_router import load_embedding_router
+
     return load_embedding_router(encoder_name, routers_folder, device=device, threshold=threshold)
+
+
+def uses_head(encoder_name: str) -> bool:
+    """Whether a router is a sentence encoder with a head, not the rules or a fine-tuned classifier."""
+    return encoder_name != RULES and not is_classifier(Path(encoder_name).expanduser())
+
+
+def head_in_use(encoder_name: str, routers_folder: Path) -> tuple[RouterHead, Path]:
+    """Return the head in use for a sentence encoder, and its file.
+
+    Raises:
+        RouterUnavailable: the encoder is not available, or its head is missing or damaged.
+    """
+    sha256 = folder_sha256(encoder_folder(encoder_name))
+    path = find_head(routers_folder, sha256)
+    return load_head(path, encoder_sha256=sha256), path
+
+
+def needs_training(
+    encoder_name: str,
+    routers_folder: Path,
+    bundled: Sequence[LabelledText],
+    added: Sequence[LabelledText] = (),
+) -> bool:
+    """Whether no head knows these texts. A head that was trained with added texts is kept when none are given.
+
+    Raises:
+        RouterUnavailable: the encoder is not available.
+    """
+    if not uses_head(encoder_name):
+        return False
+    sha256 = folder_sha256(encoder_folder(encoder_name))
+    try:
+        provenance = load_head(find_head(routers_folder, sha256), encoder_sha256=sha256).provenance
+    except RouterUnavailable:
+        return True
+    if added:
+        return provenance.data_sha256 != texts_sha256(with_added(bundled, added))
+    return provenance.bundled_sha256 != texts_sha256(bundled) and not provenance.added_texts

@@ -18,6 +18,11 @@ CATEGORIES: tuple[Category, ...] = (Category.TRIAGE, Category.LITERATURE, Catego
 NONE = "none"
 """The label of texts that belong to no category."""
 
+LABELS: tuple[str, ...] = (*(category.value for category in CATEGORIES), NONE)
+"""The order of logits: the three categories, then `none`."""
+
+NONE_ROW = LABELS.index(NONE)
+
 Floats = NDArray[np.float32]
 
 
@@ -83,3 +88,22 @@ def texts_sha256(texts: Sequence[LabelledText]) -> str:
     """Return the hash of texts and labels, whatever their order."""
     rows = sorted((text.text, str(text.category or NONE)) for text in texts)
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def with_added(bundled: Sequence[LabelledText], added: Sequence[LabelledText]) -> tuple[LabelledText, ...]:
+    """Return both without repetitions: of texts that differ in case and spaces only, the last one's category counts."""
+    last = {" ".join(text.text.casefold().split()): text for text in (*bundled, *added)}
+    return tuple(last.values())
+
+
+def in_scope_scores(logits: Floats) -> Floats:
+    """Return from logits (n, 4) how likely each text belongs to a category, that is not to `none`: (n,)."""
+    scores: Floats = (1.0 - softmax(logits)[:, NONE_ROW]).astype(np.float32)
+    return scores
+
+
+def softmax(logits: Floats) -> Floats:
+    """Return the softmax of every row."""
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True)) if logits.size else logits
+    shares: Floats = (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+    return shares

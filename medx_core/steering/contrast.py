@@ -133,38 +133,11 @@ class PromptStates:
         return replace(self, gold=gold)
 
 
-def statement_states(states: Tensor, gold: Tensor) -> ContrastStates:
-    """Read `statement`: last-prompt-token states (statements, hidden_size), TRUE statements against FALSE ones.
-
-    Raises:
-        VectorRefused: statements of one class are missing.
-    """
-    return PromptStates(states, gold, STATEMENT).contrast
-
-
-def model_right_states(states: Tensor, right: Tensor) -> ContrastStates:
-    """Read `model_right`: last-prompt-token states of statements the model judges right, against the others.
-
-    Raises:
-        VectorRefused: the model is right, or wrong, throughout.
-    """
-    return PromptStates(states, right, MODEL_RIGHT).contrast
-
-
-def mean_difference(states: AnswerWordStates) -> Tensor:
-    """Read `answer_word`: correct minus incorrect, averaged within TRUE and within FALSE statements first.
-
-    Averaging the classes first keeps the share of TRUE statements out of the direction; without it the vector is
-    mostly (2t - 1) times the difference of the two answer words, t being that share.
-
-    Raises:
-        VectorRefused: statements of one class are missing.
-    """
-    return mean_of_contrast(states.contrast)
-
-
 def mean_of_contrast(states: ContrastStates) -> Tensor:
     """Return mean correct minus mean incorrect, within TRUE and within FALSE statements first where `gold` is known.
+
+    Averaging within the classes first keeps the share t of TRUE statements out of the direction; without it the
+    reading `answer_word` is mostly (2t - 1) times the difference of the two answer words.
 
     Raises:
         VectorRefused: statements of one class are missing.

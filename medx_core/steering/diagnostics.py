@@ -1,4 +1,4 @@
-"""What a steering vector looks like, in figures that are stored with it and shown beside it.
+"""What a steering vector looks like, in figures that are stored with it and shown with it.
 
 None of them says that a vector helps: that takes an evaluation with controls. They say whether it can be taken
 seriously at all.
@@ -6,14 +6,15 @@ seriously at all.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from medx_core.steering.contrast import Traces, mean_of_contrast
+from medx_core.steering.contrast import Traces
 
-T = TypeVar("T", bound=Traces)
+DRAWS = 20
+"""How often labels are shuffled for `against_shuffled`."""
 
 
 def cosine(left: Tensor, right: Tensor) -> float:
@@ -21,22 +22,19 @@ def cosine(left: Tensor, right: Tensor) -> float:
     return float(torch.nn.functional.cosine_similarity(left.float(), right.float(), dim=0))
 
 
-def halves_cosine(
-    traces: T, *, groups: Sequence[str], seed: int, fit: Callable[[T], Tensor] | None = None
-) -> float:
-    """Return the cosine between vectors from two random halves of the data, twins kept together.
+def halves_cosine(fit: Callable[[Tensor], Tensor], *, groups: Sequence[str], seed: int) -> float:
+    """Return the cosine between the axes fitted to two random halves of the data, groups kept whole.
 
-    Near 1: the direction is stable. Stable is not medical: see `against_shuffled`. `fit` makes the direction, the
-    mean difference by default.
+    `fit` returns the axis (hidden_size,) fitted to the statements that a mask chooses. Near 1: the direction is stable.
+    Stable is not medical: see `against_shuffled`.
     """
-    read = fit or _mean_difference
     first = _random_half(groups, seed)
-    return cosine(read(traces.part(first)), read(traces.part(~first)))
+    return cosine(fit(first), fit(~first))
 
 
 @dataclass(frozen=True)
 class ShuffledLabels:
-    """What a fit makes of labels that mean nothing, beside the direction that the real ones give.
+    """What fits to shuffled labels have in common with the fit to the real ones.
 
     `cosine` is the mean cosine with the real direction: high where the direction holds the answer words or the class
     prior, not what is true. `cosine_size` is the mean absolute cosine: a direction whose sign comes by chance, as a
@@ -50,23 +48,27 @@ class ShuffledLabels:
     separation: float
 
 
-def against_shuffled(
-    traces: T, *, seed: int, draws: int = 20, fit: Callable[[T], Tensor] | None = None
-) -> ShuffledLabels:
-    """Fit the traces again under `draws` shufflings of their labels. One draw alone says nothing."""
-    read = fit or _mean_difference
-    generator = torch.Generator().manual_seed(seed)
-    real = read(traces)
-    cosines, separations = [], []
-    for _ in range(draws):
-        mixed = traces.relabelled(traces.gold[torch.randperm(len(traces.gold), generator=generator)])
-        direction = read(mixed)
-        cosines.append(cosine(real, direction))
-        separations.append(separation(mixed, direction))
+class AxisFit(Protocol):
+    """Traces under some labels, and the axis fitted to them."""
+
+    @property
+    def traces(self) -> Traces:
+        """The states and their labels."""
+        ...
+
+    @property
+    def axis(self) -> Tensor:
+        """The axis (hidden_size,)."""
+        ...
+
+
+def against_shuffled(axis: Tensor, draws: Sequence[AxisFit]) -> ShuffledLabels:
+    """Compare the real `axis` (hidden_size,) with fits to shuffled labels. One draw alone says nothing."""
+    cosines = [cosine(axis, draw.axis) for draw in draws]
     return ShuffledLabels(
-        cosine=sum(cosines) / draws,
-        cosine_size=sum(map(abs, cosines)) / draws,
-        separation=max(separations),
+        cosine=sum(cosines) / len(draws),
+        cosine_size=sum(map(abs, cosines)) / len(draws),
+        separation=max(separation(draw.traces, draw.axis) for draw in draws),
     )
 
 
@@ -98,10 +100,6 @@ def shift_of_distribution(before: Tensor, after: Tensor) -> dict[str, float]:
 def cosines_between(directions: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
     """Return the cosine of every pair of named directions."""
     return {a: {b: cosine(left, right) for b, right in directions.items()} for a, left in directions.items()}
-
-
-def _mean_difference(traces: Traces) -> Tensor:
-    return mean_of_contrast(traces.contrast)
 
 
 def _random_half(groups: Sequence[str], seed: int) -> Tensor:

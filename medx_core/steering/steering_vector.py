@@ -81,12 +81,11 @@ class SteeringVector:
     @cached_property
     def parts(self) -> tuple[RowPart, ...]:
         """How one row of a batch is steered by this vector."""
-        if self.gate is not None:
-            shift = gated_shift(self.gate, self.direction, self.alpha, self.b0)
+        if not self.is_constant:
+            shift = strategy_shift(
+                self.strategy, self.direction, self.alpha, gate=self.gate, b0=self.b0, centre=self.centre
+            )
             return (RowShift(self.layer, shift, self.positions),)
-        if self.strategy == AMPLIFY:
-            amplified = AmplifyShift(self.direction / self.norm, self.centre, self.alpha)
-            return (RowShift(self.layer, amplified, self.positions),)
         return tuple(
             RowSteering(layer, direction, self.alpha, self.positions)
             for layer, direction in self.directions.items()
@@ -95,13 +94,34 @@ class SteeringVector:
     @property
     def steps(self) -> tuple[SteeringStep, ...]:
         """The same for any number of rows that are all steered by this vector, lowest layer first."""
-        return tuple(SteeringStep(part.layer, _shift_of(part), part.positions) for part in self.parts)
+        shifts = {
+            layer: strategy_shift(
+                self.strategy, direction, self.alpha, gate=self.gate, b0=self.b0, centre=self.centre
+            )
+            for layer, direction in self.directions.items()
+        }
+        return tuple(SteeringStep(layer, shift, self.positions) for layer, shift in shifts.items())
 
 
-def _shift_of(part: RowPart) -> Shift:
-    if isinstance(part, RowShift):
-        return part.shift
-    return ConstantShift((part.vector.float() * part.strength)[None])
+def strategy_shift(
+    strategy: str,
+    direction: Tensor,
+    alpha: float,
+    *,
+    gate: Gate | None = None,
+    b0: float = 0.0,
+    centre: float = 0.0,
+) -> Shift:
+    """Return the shift of a strategy along `direction` (hidden_size,), the same for every row of a batch.
+
+    Raises:
+        VectorRefused: the direction is zero, not finite, or of another length than the gate.
+    """
+    if gate is not None:
+        return gated_shift(gate, direction, alpha, b0)
+    if strategy == AMPLIFY:
+        return AmplifyShift(direction.float() / float(direction.float().norm()), centre, alpha)
+    return ConstantShift((direction.float() * alpha)[None])
 
 
 def check_vector(vector: SteeringVector, name: str) -> None:

@@ -1,4 +1,4 @@
-"""The strategies by name: what each one is, how it is fitted to states, and the controls it must beat."""
+"""The strategies by name: what each does, how a direction is read from contrast states, and the controls it must beat."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -11,56 +11,35 @@ from torch import Tensor
 
 from medx_core.errors import VectorRefused
 from medx_core.steering.contrast import ContrastStates, mean_of_contrast
-from medx_core.steering.hooks import ConstantShift, Shift
 
 
-@dataclass(frozen=True)
-class ConstantDirection:
-    """A vector (hidden_size,) that is added `strength` times."""
-
-    direction: Tensor
-
-    def __post_init__(self) -> None:
-        if not (torch.isfinite(self.direction).all() and self.norm > 0):
-            raise VectorRefused("A direction that is zero or not finite would steer nothing.")
-
-    @property
-    def norm(self) -> float:
-        """The vector's length."""
-        return float(self.direction.float().norm())
-
-    def shift(self, strength: float) -> Shift:
-        """Return the shift by `strength` times the vector."""
-        return ConstantShift((self.direction.float() * strength)[None])
-
-
-def mean_difference(states: ContrastStates) -> ConstantDirection:
-    """Return the paper's vector: mean correct minus mean incorrect state.
+def mean_difference(states: ContrastStates) -> Tensor:
+    """Return the paper's vector (hidden_size,): mean correct minus mean incorrect state.
 
     Raises:
         VectorRefused: one kind is missing, or the means are equal.
     """
-    return ConstantDirection(mean_of_contrast(states))
+    return _usable(mean_of_contrast(states))
 
 
-def pca(states: ContrastStates) -> ConstantDirection:
+def pca(states: ContrastStates) -> Tensor:
     """Return the first principal component of the correct-minus-incorrect differences, correct scoring higher.
 
-    The differences are not centred, since their common part is what is looked for. The length is that of the mean
-    difference, so that a strength means the same for both. Where traces come in no pairs, each is compared with the
-    mean of the other side.
+    The differences are not centred, since their common part is the signal. The length is that of the mean difference,
+    so that a strength means the same for both. Where traces are not paired, each is compared with the mean of the
+    other side.
 
     Raises:
         VectorRefused: one kind is missing, or the differences vanish.
     """
-    mean = mean_difference(states)
+    norm = float(mean_difference(states).float().norm())
     differences = _differences(states).double()
     # float64 and the smaller Gram matrix: the same component for every number of threads
     _, _, axes = torch.linalg.svd(differences, full_matrices=False)
     axis = axes[0]
     gap = float(axis @ (states.correct.double().mean(dim=0) - states.incorrect.double().mean(dim=0)))
     signed = axis if gap >= 0 else -axis
-    return ConstantDirection((signed * mean.norm).float())
+    return _usable((signed * norm).float())
 
 
 def _differences(states: ContrastStates) -> Tensor:
@@ -74,9 +53,16 @@ def _differences(states: ContrastStates) -> Tensor:
     )
 
 
+def midpoint(states: ContrastStates, direction: Tensor) -> float:
+    """Return where the middle between the two sides' means lies along the unit axis of `direction`."""
+    unit = direction.float() / float(direction.float().norm())
+    middle = (states.correct.float().mean(dim=0) + states.incorrect.float().mean(dim=0)) / 2
+    return float(middle @ unit)
+
+
 @dataclass(frozen=True)
 class AmplifyShift:
-    """The shift a (u . h - centre) u along the unit axis u."""
+    """The shift a (u . h - centre) u along the unit axis u: a = 1 doubles every state's distance from the centre."""
 
     unit: Tensor  # (hidden_size,)
     centre: float
@@ -89,38 +75,20 @@ class AmplifyShift:
         return (self.strength * along[..., None] * unit).to(states.dtype)
 
 
-@dataclass(frozen=True)
-class Amplification:
-    """An axis (hidden_size,) of unit length, and where its middle lies."""
-
-    unit: Tensor
-    centre: float
-
-    def shift(self, strength: float) -> Shift:
-        """Return the shift: `strength` 1 doubles every state's distance from the middle."""
-        return AmplifyShift(self.unit, self.centre, strength)
-
-
-def amplify(states: ContrastStates) -> Amplification:
-    """Return the mean-difference axis with the middle between the two sides' means.
-
-    Raises:
-        VectorRefused: one kind is missing, or the means are equal.
-    """
-    found = mean_difference(states)
-    unit = found.direction.float() / found.norm
-    middle = (states.correct.float().mean(dim=0) + states.incorrect.float().mean(dim=0)) / 2
-    return Amplification(unit, float(middle @ unit))
-
-
-def random_direction(width: int, norm: float, seed: int) -> ConstantDirection:
-    """Return a direction drawn evenly from all directions, of length `norm`; the same seed gives the same one.
+def random_direction(width: int, norm: float, seed: int) -> Tensor:
+    """Return a direction (width,) drawn uniformly from all directions, of length `norm`; it depends on `seed` alone.
 
     Raises:
         VectorRefused: `norm` is 0 or not finite.
     """
     drawn = torch.randn(width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    return ConstantDirection((drawn * (norm / drawn.norm())).float())
+    return _usable((drawn * (norm / drawn.norm())).float())
+
+
+def _usable(direction: Tensor) -> Tensor:
+    if not (torch.isfinite(direction).all() and float(direction.float().norm()) > 0):
+        raise VectorRefused("A direction that is zero or not finite would steer nothing.")
+    return direction
 
 
 def shuffled(
@@ -128,9 +96,9 @@ def shuffled(
 ) -> NDArray[np.bool_]:
     """Return `labels` (n,) permuted; as many of each kind as before.
 
-    Within every group that holds as many TRUE as FALSE ones (twins), labels are permuted inside the group, so that
-    what makes twins comparable stays. All other groups (near copies) exchange their labels as a whole with groups of
-    their size, and then inside: labels of one group are alike, and a control that tore them apart would be too weak.
+    Within every group that holds as many TRUE as FALSE statements (twins), labels are permuted inside the group, so
+    that twins stay comparable. All other groups (near copies) exchange their labels as a whole with groups of their
+    size, and then inside: labels of one group are alike, and a control that separated them would be too weak.
     """
     mixed = np.array(labels, dtype=bool)
     generator = np.random.default_rng(seed)
@@ -149,7 +117,7 @@ def shuffled(
 def _rows_of(
     labels: NDArray[np.bool_], groups: Sequence[str] | NDArray[np.generic] | None
 ) -> list[NDArray[np.intp]]:
-    """Return the rows of every group; without groups every row is one of its own."""
+    """Return the rows of every group; without groups every row is its own group."""
     number = (
         np.arange(len(labels)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     )
@@ -173,20 +141,18 @@ class Strategy:
     """One way of changing activations.
 
     `constant`: the same vector is added whatever the state, so that other programs can use it. `for_text`: it may
-    steer written answers without being asked for. `needs_traces`: it is read from contrast traces, in one of the
-    readings; the others read the last prompt token alone.
+    steer written answers without being asked for.
     """
 
     name: str
     words: str
     constant: bool = True
     for_text: bool = True
-    needs_traces: bool = True
 
 
 STRATEGIES: dict[str, Strategy] = {
-    one.name: one
-    for one in (
+    strategy.name: strategy
+    for strategy in (
         Strategy(MEAN_DIFFERENCE, "the paper's: mean state of correct minus that of incorrect traces"),
         Strategy(PCA, "first principal component of correct minus incorrect traces"),
         Strategy(
@@ -194,12 +160,11 @@ STRATEGIES: dict[str, Strategy] = {
             "input-dependent: pushes towards TRUE or FALSE by what a read-out of the state says",
             constant=False,
             for_text=False,
-            needs_traces=False,
         ),
         Strategy(AMPLIFY, "makes what the state says along the mean difference louder", constant=False),
         Strategy(RANDOM, "control: a random vector as long as the mean difference"),
         Strategy(SHUFFLED, "control: the mean difference after the labels were shuffled"),
-        Strategy(IMPORTED, "a control vector made by another program", needs_traces=False),
+        Strategy(IMPORTED, "a control vector made by another program"),
     )
 }
 BUILDABLE = tuple(name for name in STRATEGIES if name != IMPORTED)

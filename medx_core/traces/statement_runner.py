@@ -1,7 +1,7 @@
 """Running statements through one model with one prompt: their scores, their states, and what steering makes of them.
 
 Everything is batched, deterministic, and in the order of the texts. A steered run costs one pass over the prompts for
-all its cells together, plus the layers above each steered layer on a single token (see `traces.resuming`).
+all its conditions together, plus the layers above each steered layer on a single token (see `traces.resuming`).
 """
 
 from collections.abc import Callable, Sequence
@@ -20,8 +20,7 @@ from medx_core.models.prompting import VerdictPrompt
 from medx_core.models.scoring import AnswerHead
 from medx_core.steering.activations import recorded
 from medx_core.steering.hooks import SteeringPlan, SteeringStep, steered
-from medx_core.steering.layers import hidden_size
-from medx_core.traces.cells import SteeringCell
+from medx_core.steering.layers import decoder_layers, hidden_size
 from medx_core.traces.resuming import can_resume, prompt_batch, resumable_steps
 from medx_core.traces.running import (
     BATCH_ROWS,
@@ -33,8 +32,7 @@ from medx_core.traces.running import (
     in_order,
     silent,
 )
-
-__all__ = ["RecordedStates", "RunScores", "StatementRunner", "SteeringCell"]
+from medx_core.traces.steering_conditions import SteeringCondition
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ class StatementRunner:
     """One model with one verdict prompt.
 
     With `finished`, batches that are done are kept on disk and read back when the same run is started again; steered
-    runs are kept only where the caller names the cells (`name`), since a shift may be any function.
+    runs are kept only where the caller names the conditions (`name`), since a shift may be any function.
 
     Raises:
         ModelUnavailable: the model's tokenizer cannot tell the prompt's answer words apart.
@@ -87,6 +85,11 @@ class StatementRunner:
     def width(self) -> int:
         """The width of the residual stream."""
         return hidden_size(self.model.network)
+
+    @property
+    def layer_count(self) -> int:
+        """How many decoder layers the model has."""
+        return len(decoder_layers(self.model.network))
 
     @cached_property
     def resumes(self) -> bool:
@@ -139,37 +142,85 @@ class StatementRunner:
     def steered(
         self,
         texts: Sequence[str],
-        cells: Sequence[SteeringCell],
+        conditions: Sequence[SteeringCondition],
         on_progress: OnProgress = silent,
         *,
         with_answer_words: bool = True,
         name: str = "",
         resumed: bool = True,
     ) -> list[RunScores]:
-        """Score every text under each of `cells`; one pass over the prompts serves them all.
+        """Score every text under each of `conditions`; one pass over the prompts serves them all.
 
-        Where this network cannot go on from cached states, or a cell steers more than the last token, that cell
+        Where this network cannot go on from cached states, or a condition steers more than the last token, that condition
         runs whole prompts under hooks: the same figures, later; so does everything when `resumed` is off. `name` must
-        tell these cells from all others.
+        tell these conditions from all others.
 
         Raises:
             VectorRefused: a layer does not exist, or a shift does not fit.
             ModelUnavailable: a batch does not fit into the device's memory.
         """
-        if not cells:
+        if not conditions:
             return []
 
         def run(prompts: list[list[int]], rows: list[int]) -> Arrays:
-            plans = [cell.steps_for(rows) for cell in cells]
+            plans = [condition.steps_for(rows) for condition in conditions]
             finals = self._steered_finals(prompts, plans, resumed=resumed)
             read = self._read(torch.cat(finals), with_answer_words)
-            return {key: values.reshape(len(cells), len(rows)).T for key, values in read.items()}
+            return {key: values.reshape(len(conditions), len(rows)).T for key, values in read.items()}
 
-        key = ("steered", name, len(cells), with_answer_words) if name else None
+        key = ("steered", name, len(conditions), with_answer_words) if name else None
         found = self.per_batch(texts, run, on_progress, key)
         return [
-            _run_scores({key: values[:, at] for key, values in found.items()}) for at in range(len(cells))
+            _run_scores({key: values[:, at] for key, values in found.items()})
+            for at in range(len(conditions))
         ]
+
+    def answer_gradients(self, texts: Sequence[str], layers: Sequence[int]) -> dict[int, Tensor]:
+        """Return, per layer, the mean gradient (hidden_size,) of logit(TRUE word) - logit(FALSE word) in the state.
+
+        The state is that of the last prompt token after the layer; float32, on the CPU. The gradient needs no labels
+        and changes no weight: it is the direction that says TRUE, along which a strength can be given in logits.
+
+        Raises:
+            VectorRefused: a layer does not exist.
+            ModelUnavailable: a batch does not fit into the device's memory.
+        """
+        prompts = [self.prefix.encoded(text) for text in texts]
+        sums = {layer: torch.zeros(self.width) for layer in layers}
+        for rows in by_length(prompts, self.batch_rows):
+            with memory_faults_in_words("This batch of statements"):
+                for layer, gradients in self._gradients([prompts[i] for i in rows], layers).items():
+                    sums[layer] += gradients.sum(dim=0).float().cpu()
+        return {layer: total / max(1, len(prompts)) for layer, total in sums.items()}
+
+    def _gradients(self, prompts: list[list[int]], layers: Sequence[int]) -> dict[int, Tensor]:
+        """Return each row's gradient (rows, hidden_size) after each layer."""
+        if not self.resumes:
+            return {layer: self._gradient_of_whole_pass(prompts, layer) for layer in layers}
+        batch = prompt_batch(self.prefix, prompts, layers)
+        gradients = {}
+        for layer in layers:
+            state = batch.states[layer].float().clone().requires_grad_()
+            with torch.enable_grad():
+                gradients[layer] = self._gradient(batch.resumed(layer, state), state)
+        return gradients
+
+    def _gradient_of_whole_pass(self, prompts: list[list[int]], layer: int) -> Tensor:
+        """Take the gradient in a shift of zero that a hook adds to the last token's state."""
+        zero = torch.zeros((len(prompts), self.width), device=self.model.device, requires_grad=True)
+
+        def add_zero(states: Tensor) -> Tensor:
+            return zero.to(states.dtype)[:, None]
+
+        plan = SteeringPlan((SteeringStep(layer, add_zero),))
+        with torch.enable_grad(), steered(self.model.network, plan):
+            return self._gradient(self.prefix.kept_pass(prompts).states[:, -1], zero)
+
+    def _gradient(self, final: Tensor, state: Tensor) -> Tensor:
+        total = self.head.differences(
+            final
+        ).sum()  # rows are independent: the sum's gradient is each row's own
+        return torch.autograd.grad(total, state)[0]
 
     def _steered_finals(
         self, prompts: list[list[int]], plans: Sequence[tuple[SteeringStep, ...]], *, resumed: bool

@@ -13,7 +13,7 @@ from tests.browser.conftest import NARROW
 from tests.evaluation_results import finished_run, synthetic_result
 from tests.small_evaluation import write_statements
 from tests.web_site import WebSite, running_site
-from web.results_markup import NO_EVALUATION
+from web.wording import NO_EVALUATION
 
 KIND = "evaluation"
 

@@ -7,10 +7,9 @@ import torch
 from medx_core.models.devices import choose_placement
 from medx_core.models.prompting import STATEMENT_PROMPT
 from medx_core.steering.hooks import ConstantShift
-from medx_core.traces.answer_gradient import answer_gradient
-from medx_core.traces.cells import SteeringCell, TextAmounts
 from medx_core.traces.likelihoods import log_likelihoods
 from medx_core.traces.statement_runner import StatementRunner
+from medx_core.traces.steering_conditions import ShiftsByText, SteeringCondition
 from tests.language_models import WIDTH, tiny_model
 
 pytestmark = [
@@ -31,7 +30,10 @@ def test_resumed_runs_gradients_and_likelihoods_are_those_of_the_cpu(dtype):
     on_gpu = StatementRunner(tiny_model(placement=choose_placement("cuda:0", dtype)), STATEMENT_PROMPT)
     on_cpu = StatementRunner(tiny_model(placement=choose_placement("cpu", "float32")), STATEMENT_PROMPT)
     amounts = torch.linspace(-2, 2, len(TEXTS))
-    cells = [SteeringCell(0, ConstantShift(VECTOR[None])), SteeringCell(1, TextAmounts(amounts, VECTOR))]
+    cells = [
+        SteeringCondition(0, ConstantShift(VECTOR[None])),
+        SteeringCondition(1, ShiftsByText(amounts[:, None] * VECTOR)),
+    ]
     assert on_gpu.resumes
     runs = zip(
         on_gpu.steered(TEXTS, cells),
@@ -42,7 +44,7 @@ def test_resumed_runs_gradients_and_likelihoods_are_those_of_the_cpu(dtype):
     for resumed, whole, expected in runs:
         np.testing.assert_allclose(resumed.scores, whole.scores, atol=TOLERANCE[dtype])
         np.testing.assert_allclose(resumed.scores, expected.scores, atol=TOLERANCE[dtype])
-    gradients = [answer_gradient(runner, TEXTS, 1) for runner in (on_gpu, on_cpu)]
+    gradients = [runner.answer_gradients(TEXTS, [1])[1] for runner in (on_gpu, on_cpu)]
     torch.testing.assert_close(*gradients, atol=TOLERANCE[dtype], rtol=TOLERANCE[dtype])
     likelihoods = [log_likelihoods(runner.model, TEXTS) for runner in (on_gpu, on_cpu)]
     np.testing.assert_allclose(*likelihoods, rtol=TOLERANCE[dtype])

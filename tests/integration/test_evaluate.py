@@ -14,12 +14,13 @@ from medx_core.data.labelled_files import load_labelled
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput
 from medx_core.evaluation.data_split import PartSizes, parts_of
+from medx_core.evaluation.fit import EvaluationPlan
 from medx_core.evaluation.items import read_items, write_items
-from medx_core.evaluation.plan import EvaluationPlan
 from medx_core.evaluation.prompt_selection import INSTRUCTIONS, candidate_scores, instructed_candidates
 from medx_core.evaluation.request import EvaluationRequest
 from medx_core.evaluation.result_builder import rechecked
 from medx_core.evaluation.runner import Evaluated, ModelEvaluation, evaluate_models
+from medx_core.lab.arms import EXPERIMENTAL_ARMS
 from medx_core.settings import settings
 from medx_core.traces.statement_runner import StatementRunner
 from tests.language_models import tiny_model
@@ -37,9 +38,8 @@ KEYS = {
 def result(tmp_path_factory: pytest.TempPathFactory) -> dict:
     file = write_statements(tmp_path_factory.mktemp("data") / "statements.csv")
     plan = EvaluationPlan(extra=("fine_tuned", "likelihood_gated"))
-    return json_of(
-        evaluate_models([tiny_model()], load_labelled(file), PartSizes(split=(100, 50)), plan, quiet)
-    )
+    data, sizes = load_labelled(file), PartSizes(split=(100, 50))
+    return json_of(evaluate_models([tiny_model()], data, sizes, plan, quiet, extra_arms=EXPERIMENTAL_ARMS))
 
 
 def json_of(evaluated: Evaluated) -> dict:
@@ -241,8 +241,10 @@ def test_all_figures_can_be_made_again_from_the_items_alone(tmp_path: Path) -> N
         write_items(evaluated.scores, tmp_path / name)
         again = rechecked(read_items(tmp_path / name)).model_dump(mode="json")
         assert set(written) == set(again) - {"reasons"} | set(again["reasons"]), name
-        for part in set(again) & set(written):
+        for part in set(again) & set(written) - {"models"}:
             assert again[part] == written[part], (name, part)
+        for model, figures in again["models"].items():
+            assert figures == {part: written["models"][model][part] for part in figures}, (name, model)
     assert written["matched"]["kind"] == "twins"
     assert written["arms"]["gated"]["matched"]["association"]["n"] == 100
     assert written["comparisons"][0]["specialised"] == "tiny-qwen2"

@@ -1,5 +1,6 @@
 """The default router on its real encoder, trained on a few of the bundled texts."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -9,9 +10,9 @@ from safetensors.numpy import load_file, save_file
 from medx_core.categories import Category
 from medx_core.data.bundled_texts import training_texts
 from medx_core.errors import BadInput, RouterUnavailable
-from medx_core.routing.embedding_router import EmbeddingRouter
+from medx_core.routing.embedding_router import EmbeddingRouter, explain
+from medx_core.routing.encoder_files import encoder_folder
 from medx_core.routing.encoders import load_encoder
-from medx_core.routing.explanation import explain
 from medx_core.routing.heads import head_path, load_head, save_head
 from medx_core.routing.loading import load_router
 from medx_core.routing.training import train_embedding_router
@@ -54,20 +55,18 @@ def test_embeddings_have_length_one_and_do_not_depend_on_their_batch(encoder):
 def test_training_twice_gives_the_same_head(encoder, few_texts, head):
     again = train_embedding_router(list(few_texts), encoder)
     np.testing.assert_array_equal(again.meaning.weights, head.meaning.weights)
-    np.testing.assert_array_equal(again.wording_part.weights, head.wording_part.weights)
-    assert (again.temperature, again.threshold, again.data_sha256) == (
-        head.temperature,
-        head.threshold,
-        head.data_sha256,
-    )
+    np.testing.assert_array_equal(again.terms.weights, head.terms.weights)
+    assert (again.temperature, again.threshold) == (head.temperature, head.threshold)
+    assert again.provenance.data_sha256 == head.provenance.data_sha256
 
 
 def test_an_added_text_replaces_a_bundled_one_of_the_same_words(encoder, few_texts, head):
     taught = replace(few_texts[0], text=f" {few_texts[0].text.upper()}", category=Category.LITERATURE)
     assert few_texts[0].category is not Category.LITERATURE
     again = train_embedding_router(few_texts, encoder, added=[taught])
-    assert (again.texts, again.added_texts) == (head.texts, 1)
-    assert again.bundled_sha256 == head.data_sha256 != again.data_sha256
+    known, known_again = head.provenance, again.provenance
+    assert (known_again.texts, known_again.added_texts) == (known.texts, 1)
+    assert known_again.bundled_sha256 == known.data_sha256 != known_again.data_sha256
 
 
 def test_a_stored_router_routes_the_clearest_questions_as_a_person_would(encoder, head, tmp_path):
@@ -99,14 +98,23 @@ def test_the_texts_nearest_to_a_training_text_begin_with_itself(encoder, head, f
 
 def test_a_head_of_another_encoder_is_refused(encoder, head, tmp_path):
     path = head_path(tmp_path, encoder.sha256)
-    save_head(replace(head, encoder="other", encoder_sha256="0" * 64), path)
+    save_head(replace(head, provenance=replace(head.provenance, encoder_sha256="0" * 64)), path)
     with pytest.raises(RouterUnavailable, match="another encoder"):
         load_router("minilm-l6-v2", tmp_path)
 
 
-def test_a_missing_head_says_how_to_train_one(tmp_path):
+def test_a_missing_head_is_told_before_the_encoder_is_loaded(tmp_path):
+    other = tmp_path / "encoder"
+    shutil.copytree(encoder_folder("minilm-l6-v2"), other, ignore=shutil.ignore_patterns("*.safetensors"))
+    (other / "model.safetensors").write_bytes(b"weights of which nothing is read but their hash")
     with pytest.raises(RouterUnavailable, match="run `medx router train`"):
-        load_router("minilm-l6-v2", tmp_path)
+        load_router(str(other), tmp_path)
+
+
+def test_a_head_trained_here_comes_before_the_one_that_ships(encoder, head, tmp_path):
+    assert load_router("minilm-l6-v2", tmp_path).head.provenance.texts == len(training_texts())
+    save_head(head, head_path(tmp_path, encoder.sha256))
+    assert load_router("minilm-l6-v2", tmp_path).head.version == head.version
 
 
 @pytest.mark.parametrize("fault", ["nan", "no metadata", "no safetensors"])

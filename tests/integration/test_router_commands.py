@@ -4,14 +4,17 @@ import csv
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from medx_core.cli.router import app
 from medx_core.data.bundled_texts import training_texts
 from medx_core.errors import BadInput
-from medx_core.routing.heads import load_head, save_head
-from medx_core.settings import settings
+from medx_core.routing.embedding_router import EmbeddingRouter
+from medx_core.routing.encoders import load_encoder
+from medx_core.routing.heads import head_path, load_head, save_head, shipped_heads
+from medx_core.settings import Settings, settings
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +58,32 @@ def test_training_stores_a_head_and_is_not_repeated_while_the_texts_are_the_same
     written = heads[0].stat().st_mtime_ns
     assert "is trained" in _run("train", "--missing").output
     assert heads[0].stat().st_mtime_ns == written
-    assert json.loads(_run("show").output)["texts"] == len(training_texts())
+    known = json.loads(_run("show").output)
+    assert (known["texts"], known["origin"]) == (len(training_texts()), "trained here")
+
+
+def test_the_head_that_ships_is_the_one_that_training_makes(home, trained):
+    encoder = load_encoder()
+    made = load_head(next((home / "routers").glob("*.safetensors")))
+    shipped = load_head(head_path(shipped_heads(), encoder.sha256), encoder_sha256=encoder.sha256)
+    assert shipped.provenance.data_sha256 == made.provenance.data_sha256
+    assert shipped.vocabulary.terms == made.vocabulary.terms
+    assert shipped.temperature == pytest.approx(made.temperature, rel=0.05)
+    assert shipped.threshold == pytest.approx(made.threshold, abs=0.01)
+    texts = [text.text for text in training_texts()[::40]]
+    embeddings = encoder.encode(texts)
+    both = [EmbeddingRouter(encoder, head).scores_of(texts, embeddings) for head in (shipped, made)]
+    np.testing.assert_allclose(both[0][0], both[1][0], atol=0.01)
+    np.testing.assert_allclose(both[0][1], both[1][1], atol=0.01)
+    validation = shipped.provenance.validation
+    assert validation["n"] > 1_000
+    assert validation["accuracy"] > 0.9
+
+
+def test_without_training_the_head_that_ships_is_in_use(monkeypatch, tmp_path):
+    monkeypatch.setattr("medx_core.cli.router.settings", lambda: Settings(home=tmp_path))
+    assert "is trained" in _run("train", "--missing").output
+    assert json.loads(_run("show").output)["origin"] == "ships with MedX"
 
 
 def test_evaluating_reads_the_held_out_texts_as_out_of_scope(trained, questions, home):
@@ -99,14 +127,15 @@ def test_a_head_trained_with_questions_of_ones_own_is_not_replaced_by_one_withou
     assert "is trained" in _run("train", "--missing", "--with", str(added)).output
     assert path.read_bytes() == written
 
-    save_head(replace(load_head(path), bundled_sha256="0" * 64), path)
+    head = load_head(path)
+    save_head(replace(head, provenance=replace(head.provenance, bundled_sha256="0" * 64)), path)
     written = path.read_bytes()
     assert "it is kept" in _run("train", "--missing").output
     assert path.read_bytes() == written
 
 
 @pytest.mark.parametrize(
-    ("options", "said"), [([], "`source` in every row"), (["--router", "rules"], "rules is no encoder")]
+    ("options", "said"), [([], "`source` in every row"), (["--router", "rules"], "rules is not an encoder")]
 )
 def test_leaving_sources_out_needs_sources_and_an_encoder(home, options, said):
     file = home / "no-source.csv"

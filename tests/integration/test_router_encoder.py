@@ -9,8 +9,7 @@ from transformers import RobertaConfig, RobertaForMaskedLM, RobertaTokenizerFast
 from medx_core.categories import Category
 from medx_core.data.bundled_texts import RoutingText
 from medx_core.errors import RouterUnavailable
-from medx_core.routing.encoder_router import EncoderRouter, save_encoder_router
-from medx_core.routing.encoder_training import FineTuning, train_encoder_router
+from medx_core.routing.classifier import Classifier, FineTuning, save_classifier, train_classifier
 from medx_core.routing.loading import load_router
 
 SIGNS = {
@@ -60,7 +59,7 @@ def tiny_roberta(tmp_path_factory, texts):
 @pytest.fixture(scope="module")
 def trained(texts, tiny_roberta):
     reports = []
-    router = train_encoder_router(texts, str(tiny_roberta), settings=QUICK, progress=reports.append)
+    router = train_classifier(texts, str(tiny_roberta), settings=QUICK, progress=reports.append)
     return router, reports
 
 
@@ -74,9 +73,9 @@ def test_fine_tuning_lowers_the_loss_and_keeps_the_best_epoch(trained):
 
 def test_a_stored_classifier_routes_as_the_trained_one_and_as_its_texts_say(trained, tmp_path):
     router, _ = trained
-    save_encoder_router(tmp_path / "router", router.network, router.tokenizer, router.provenance)
+    save_classifier(tmp_path / "router", router.network, router.tokenizer, router.provenance)
     stored = load_router(str(tmp_path / "router"), tmp_path)
-    assert isinstance(stored, EncoderRouter)
+    assert isinstance(stored, Classifier)
     asked = [f"number 77 {words} please" for words in SIGNS.values()]
     for fresh, loaded in zip(router.scores(asked), stored.scores(asked), strict=True):
         np.testing.assert_allclose(fresh, loaded, atol=1e-6)
@@ -87,7 +86,7 @@ def test_a_stored_classifier_routes_as_the_trained_one_and_as_its_texts_say(trai
 
 def test_the_same_seed_gives_the_same_weights(texts, tiny_roberta):
     once = FineTuning(max_epochs=1, batch_rows=8)
-    first, second = (train_encoder_router(texts, str(tiny_roberta), settings=once) for _ in range(2))
+    first, second = (train_classifier(texts, str(tiny_roberta), settings=once) for _ in range(2))
     for name, tensor in first.network.state_dict().items():
         assert tensor.equal(second.network.state_dict()[name]), name
 
@@ -95,13 +94,13 @@ def test_the_same_seed_gives_the_same_weights(texts, tiny_roberta):
 def test_training_stops_early_when_nothing_gets_better(texts, tiny_roberta):
     reports = []
     still = FineTuning(max_epochs=9, patience=1, learning_rate=0.0)
-    train_encoder_router(texts, str(tiny_roberta), settings=still, progress=reports.append)
+    train_classifier(texts, str(tiny_roberta), settings=still, progress=reports.append)
     assert len(reports) == 2
 
 
 def test_a_router_with_other_labels_is_refused(trained, tmp_path):
     router, _ = trained
-    save_encoder_router(tmp_path, router.network, router.tokenizer, router.provenance)
+    save_classifier(tmp_path, router.network, router.tokenizer, router.provenance)
     file = tmp_path / "medx-router.json"
     file.write_text(file.read_text(encoding="utf-8").replace("triage", "surgery"), encoding="utf-8")
     with pytest.raises(RouterUnavailable, match="other labels"):

@@ -6,8 +6,9 @@ import torch
 from transformers import BertConfig, BertModel
 
 from medx_core.models.packed_linear import pack_linear_layers
-from medx_core.routing.encoder_files import WHEEL_ENCODER, encoder_folder, freeze
-from medx_core.routing.encoders import BATCH_TOKENS, batches_by_length, load_encoder, tokens_of
+from medx_core.routing.encoder_files import WHEEL_ENCODER, batches_by_length, encoder_folder
+from medx_core.routing.encoders import BATCH_TOKENS, freeze, load_encoder, tokens_of
+from medx_core.routing.numpy_encoder import can_read, load_numpy_encoder
 
 TEXTS = [
     "Is it urgent?",
@@ -33,6 +34,14 @@ def test_the_last_third_of_an_embedding_is_what_sentence_transformers_gives(enco
     ours = encoder.encode(TEXTS)[:, -encoder.width // depths :] * np.sqrt(depths)
     assert theirs.shape == ours.shape
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_numpy_reads_texts_as_torch_does(encoder):
+    folder = encoder_folder(WHEEL_ENCODER)
+    assert can_read(folder)
+    light = load_numpy_encoder(WHEEL_ENCODER, folder, encoder.sha256)
+    assert light.width == encoder.width
+    np.testing.assert_allclose(light.encode(TEXTS), encoder.encode(TEXTS), atol=1e-5)
 
 
 def test_a_text_that_comes_again_has_the_same_row_in_its_place(encoder):

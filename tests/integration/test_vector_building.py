@@ -7,9 +7,12 @@ from medx_core.categories import Category
 from medx_core.cli.vector_building import bundled
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput, VectorRefused
+from medx_core.evaluation.gain import with_gain
+from medx_core.fitting.build import VectorBuilder
+from medx_core.fitting.examples import drawn_examples
+from medx_core.fitting.recipe import VectorRecipe
 from medx_core.steering.layers import penultimate_layer
 from medx_core.storage.vectors import VectorStatus, VectorStore
-from medx_core.vector_building import VectorBuilder, VectorRecipe, whole_groups
 from medx_core.vector_registry import VectorRegistry
 
 pytestmark = pytest.mark.weights
@@ -24,12 +27,12 @@ def builder(real_model):
 @pytest.fixture(scope="module")
 def vector(builder):
     train, held_out = bundled(Category.TRIAGE)
-    return builder.build(Category.TRIAGE, train, held_out[:8], version="")
+    return with_gain(builder.runner, builder.build(Category.TRIAGE, train), train, held_out[:8], seed=1)
 
 
 def test_a_vector_is_the_mean_of_correct_minus_incorrect_traces_read_one_by_one(builder, vector, real_model):
     """The batched, shared-prompt reading equals running each trace whole and alone."""
-    chosen = whole_groups(bundled(Category.TRIAGE)[0], EXAMPLES)
+    chosen = drawn_examples(bundled(Category.TRIAGE)[0], EXAMPLES, seed=1)
     sums = {True: [], False: []}
     for statement in chosen:
         states = {}
@@ -56,8 +59,7 @@ def test_it_carries_its_provenance_and_diagnostics(vector, real_model):
 
 
 def test_building_twice_gives_the_same_vector(builder, vector):
-    train, held_out = bundled(Category.TRIAGE)
-    again = builder.build(Category.TRIAGE, train, held_out[:8], version="")
+    again = builder.build(Category.TRIAGE, bundled(Category.TRIAGE)[0])
     assert torch.equal(again.direction, vector.direction)
     assert again.data_sha256 == vector.data_sha256
 
@@ -92,11 +94,6 @@ def test_a_file_that_was_changed_afterwards_is_refused(database, tmp_path, vecto
 
 def test_nothing_to_build_from_is_said(builder):
     with pytest.raises(BadInput, match="no statements of the category triage"):
-        builder.build(Category.TRIAGE, [], [], version="")
+        builder.build(Category.TRIAGE, [])
     with pytest.raises(VectorRefused, match="both TRUE and FALSE"):
-        builder.build(Category.TRIAGE, [LabelledStatement("a b", answer=True, group="g")], [], version="")
-
-
-def test_whole_groups_are_taken_up_to_the_limit():
-    statements = [LabelledStatement(str(i), answer=True, group=str(i // 4)) for i in range(12)]
-    assert [statement.text for statement in whole_groups(statements, 9)] == [str(i) for i in range(8)]
+        builder.build(Category.TRIAGE, [LabelledStatement("a b", answer=True, group="g")])

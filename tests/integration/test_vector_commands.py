@@ -14,11 +14,11 @@ from medx_core.cli.app import app
 from medx_core.cli.vector_building import ResumableBuild
 from medx_core.cli.vectors import comparisons
 from medx_core.errors import BadInput, NotFound, VectorRefused
+from medx_core.fitting.recipe import VectorRecipe
 from medx_core.settings import settings
 from medx_core.steering.gate import Gate
 from medx_core.steering.steering_vector import SteeringVector
 from medx_core.storage.vectors import VectorRecord
-from medx_core.vector_building import VectorRecipe
 from tests.language_models import WIDTH, tiny_network, word_tokenizer
 
 WORDS = ("heart", "kidneys", "blood", "insulin", "glucose")

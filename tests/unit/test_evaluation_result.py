@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.json_docs import DOCUMENT, document
 from medx_core.errors import BadInput
 from medx_core.evaluation.result import Metric, read_result
 from medx_core.evaluation.verdicts import Verdict
@@ -77,3 +78,7 @@ def test_reading_results_needs_no_numerical_library():
     code = f"import sys, medx_core.evaluation.result, medx_core.evaluation.sentences; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_the_table_of_the_jsons_fields_is_up_to_date():
+    assert DOCUMENT.read_text(encoding="utf-8") == document(), "run: .venv/bin/python -m deploy.json_docs"

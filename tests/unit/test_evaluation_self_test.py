@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_limits
 from medx_core.evaluation.bootstrap import balanced_accuracies
 from medx_core.evaluation.wording_free import balanced_in_bins
 from medx_core.lab.self_test import Outcome, Trial, run_trial, summary, trials
-from medx_core.lab.synthetic_arms import fit_arms
+from medx_core.lab.synthetic_arms import fit_in, statements_of
 from medx_core.lab.synthetic_world import DISTANCES, World
 
 TRAIN = 861
@@ -21,10 +21,11 @@ WORLDS = 12
 def gain_where_wording_is_matched(distance, seed):
     """The gated arm's gain in balanced accuracy over the unsteered one, in a world of its own."""
     world, random = World(distance, seed), np.random.default_rng([seed, 1])
-    fitted = fit_arms(world, world.sample(TRAIN, random), random)
-    asked = world.sample(MANY, random)
+    train, asked = world.sample(TRAIN, random), world.sample(MANY, random)
+    statements = statements_of(asked, "asked ")
+    fitted = fit_in(world, statements_of(train, "train "), statements)
     kept = balanced_in_bins(world.style_evidence(asked.style), asked.gold, random, most_bins=MANY)
-    scores = {arm.name: arm.scores for arm in fitted.arms(asked.states)}
+    scores = {arm.name: arm.scores for arm in fitted.arms(statements.labelled)}
     right = np.stack([(scores[name] >= 0) == asked.gold for name in ("gated", "unsteered")])
     gated, unsteered = balanced_accuracies(right[:, kept], asked.gold[kept])
     return gated - unsteered

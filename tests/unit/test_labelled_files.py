@@ -145,7 +145,7 @@ def test_columns_of_published_data_sets_are_read_as_ours_and_this_is_said(load):
     data = load(content, "data.parquet")
     assert [one.answer for one in data.statements] == [True, False]
     assert "Column 'claim' is read as 'statement'." in data.notices
-    assert any("'choices' holds lists" in notice for notice in data.notices)
+    assert any("'choices' contains lists" in notice for notice in data.notices)
 
 
 @pytest.mark.parametrize("content", [b"PAR1", b"", b"statement,answer\n"])

@@ -212,7 +212,7 @@ def test_what_cannot_be_used_is_refused_with_one_sentence(read, content, said):
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("a.jsonl", "question,answer\nx,TRUE\n", "holds CSV"),
+        ("a.jsonl", "question,answer\nx,TRUE\n", "contains CSV"),
         ("a.jsonl", '[{"question": "x"}]', "array"),
         ("a.jsonl", '{\n "question": "x"\n}', "several lines"),
         ("a.jsonl", '{"claim": "x"}', "rename 'claim'"),

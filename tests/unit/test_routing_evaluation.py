@@ -1,14 +1,22 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.feature_extraction.text import TfidfVectorizer
 
 from medx_core.categories import Category
-from medx_core.routing.evaluation import Labelled, Scored, auroc, evaluate, figures
-from medx_core.routing.heads import expected_calibration_error, fitted_temperature
+from medx_core.routing.evaluation import (
+    Labelled,
+    Scored,
+    auroc,
+    evaluate,
+    expected_calibration_error,
+    figures,
+    fitted_temperature,
+)
 from medx_core.routing.router import CATEGORIES, routes_from
 from medx_core.routing.rules_router import RulesRouter
-from medx_core.routing.wording import learn_wording
+from medx_core.routing.tfidf import learn_vocabulary, terms_of
 
 SURE_TRIAGE, SURE_LITERATURE = [0.9, 0.05, 0.05], [0.05, 0.9, 0.05]
 
@@ -88,13 +96,22 @@ def test_rules_know_the_plainest_question_of_each_kind():
     assert found["by_source"] == {}
 
 
+@settings(deadline=None, max_examples=30)
 @given(st.lists(st.text(max_size=200), max_size=5))
-def test_wording_gives_rows_of_length_one_or_zero_for_any_text(texts):
-    wording = learn_wording(["how soon should I go", "how soon is it", "what is it"])
-    features = wording.features(texts)
-    lengths = np.sqrt(features.multiply(features).sum(axis=1))
-    assert features.shape == (len(texts), len(wording.terms))
-    assert all(length == pytest.approx(1.0, abs=1e-5) or length == 0 for length in np.ravel(lengths))
+def test_terms_are_weighted_as_scikit_learn_weights_them(texts):
+    known = ["how soon should I go", "how soon is it, how soon?", "what is it"]
+    vocabulary = learn_vocabulary(known)
+    theirs = TfidfVectorizer(
+        analyzer=terms_of, vocabulary=vocabulary.terms, sublinear_tf=True, dtype=np.float32
+    )
+    theirs.idf_ = vocabulary.idf
+    texts = [*known, *texts]
+    ours = vocabulary.features(texts)
+    assert ours.shape == (len(texts), len(vocabulary.terms))
+    np.testing.assert_allclose(ours.toarray(), theirs.transform(texts).toarray(), atol=1e-6)
+    fitted = TfidfVectorizer(analyzer=terms_of, min_df=2).fit(known)
+    assert tuple(fitted.get_feature_names_out()) == vocabulary.terms
+    np.testing.assert_allclose(fitted.idf_, vocabulary.idf, atol=1e-6)
 
 
 @given(st.lists(st.text(max_size=300), max_size=4))

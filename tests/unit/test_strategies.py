@@ -7,10 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medx_core.errors import VectorRefused
+from medx_core.fitting.fitted import fitted_layer
 from medx_core.steering.contrast import AnswerWordStates, ContrastStates, PromptStates
+from medx_core.steering.steering_vector import strategy_shift
 from medx_core.steering.strategies import (
-    ConstantDirection,
-    amplify,
+    AMPLIFY,
+    MEAN_DIFFERENCE,
     mean_difference,
     pca,
     random_direction,
@@ -35,32 +37,35 @@ def contrast(paired=True, rows=60):
 def test_the_first_component_points_from_incorrect_to_correct_and_is_as_long_as_the_mean_difference(paired):
     states = contrast(paired)
     found = pca(states)
-    assert found.norm == pytest.approx(mean_difference(states).norm, rel=1e-5)
-    assert found.direction[2] > 0.95 * found.norm
+    assert float(found.norm()) == pytest.approx(float(mean_difference(states).norm()), rel=1e-5)
+    assert found[2] > 0.95 * found.norm()
     turned = ContrastStates(states.incorrect, states.correct, "answer_word", paired)
-    torch.testing.assert_close(pca(turned).direction, -found.direction, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(pca(turned), -found, atol=1e-4, rtol=1e-3)
 
 
 def test_a_constant_direction_is_added_strength_times_to_every_state():
-    found = ConstantDirection(torch.arange(1.0, WIDTH + 1))
+    direction = torch.arange(1.0, WIDTH + 1)
     states = torch.randn((3, 2, WIDTH))
-    moved = states + found.shift(2.0)(states)
-    torch.testing.assert_close(moved - states, (2 * found.direction).expand_as(states), atol=1e-5, rtol=1e-5)
+    moved = states + strategy_shift(MEAN_DIFFERENCE, direction, 2.0)(states)
+    torch.testing.assert_close(moved - states, (2 * direction).expand_as(states), atol=1e-5, rtol=1e-5)
 
 
 def test_amplifying_by_one_doubles_the_distance_from_the_middle_and_touches_nothing_else():
-    states = contrast(paired=False)
-    found = amplify(states)
+    states = contrast()
+    gold = torch.arange(len(states.correct)) % 2 == 0
+    states = AnswerWordStates(states.correct, states.incorrect, gold)
+    fit = fitted_layer(AMPLIFY, 0, states, [str(row) for row in range(len(gold))], 1.0)
+    unit = fit.direction / fit.direction.norm()
     batch = states.correct[:5, None, :]
-    moved = batch + found.shift(1.0)(batch)
-    before, after = batch @ found.unit - found.centre, moved @ found.unit - found.centre
+    moved = batch + fit.shift(batch)
+    before, after = batch @ unit - fit.centre, moved @ unit - fit.centre
     torch.testing.assert_close(after, 2 * before, atol=1e-5, rtol=1e-5)
-    rest = (moved - batch) - ((moved - batch) @ found.unit)[..., None] * found.unit
+    rest = (moved - batch) - ((moved - batch) @ unit)[..., None] * unit
     assert rest.abs().max() < 1e-6
 
 
 def test_a_random_direction_has_the_length_asked_for_and_depends_on_the_seed_alone():
-    drawn = [random_direction(400, 7.5, seed=seed).direction for seed in (1, 1, 2)]
+    drawn = [random_direction(400, 7.5, seed=seed) for seed in (1, 1, 2)]
     assert float(drawn[0].norm()) == pytest.approx(7.5, rel=1e-5)
     assert torch.equal(drawn[0], drawn[1])
     assert abs(torch.nn.functional.cosine_similarity(drawn[0], drawn[2], dim=0)) < 0.2

@@ -8,6 +8,7 @@ import torch
 
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput, VectorRefused
+from medx_core.fitting.readings import read_traces, written_answer
 from medx_core.models.prompting import STATEMENT_PROMPT
 from medx_core.steering.activations import recorded
 from medx_core.steering.contrast import (
@@ -18,7 +19,6 @@ from medx_core.steering.contrast import (
     STATEMENT,
     mean_of_contrast,
 )
-from medx_core.traces.readings import answer_word_states, contrast_states, written_answer
 from medx_core.traces.running import FinishedBatches
 from medx_core.traces.statement_runner import StatementRunner
 from tests.language_models import ARCHITECTURES, tiny_model
@@ -31,6 +31,12 @@ TEXTS = [
 ]
 STATEMENTS = [LabelledStatement(text, answer=i % 2 == 0, group=str(i)) for i, text in enumerate(TEXTS)]
 LAYER = 1
+
+
+def contrast_states(runner, statements, reading, layers):
+    return {
+        layer: states.contrast for layer, states in read_traces(runner, statements, reading, layers).items()
+    }
 
 
 def plain_states(runner, text, continuation):
@@ -128,7 +134,7 @@ def test_a_trace_read_from_cached_prompts_is_the_trace_of_whole_passes(runner):
 
 def test_hooks_are_gone_afterwards_and_progress_ends_at_all_texts(runner):
     told = []
-    answer_word_states(runner, STATEMENTS, LAYER, lambda done, total: told.append((done, total)))
+    read_traces(runner, STATEMENTS, ANSWER_WORD, [LAYER], lambda done, total: told.append((done, total)))
     assert told[-1] == (4, 4)
     assert not any(module._forward_hooks for module in runner.model.network.modules())
 
@@ -153,17 +159,17 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path):
             raise Stopped
 
     with pytest.raises(Stopped):
-        answer_word_states(runner, STATEMENTS, LAYER, stop_after_two)
+        read_traces(runner, STATEMENTS, ANSWER_WORD, [LAYER], stop_after_two)
     assert len(list(finished.folder.iterdir())) == 2
 
     passes = []
     handle = model.network.get_submodule("model.layers.0").register_forward_hook(lambda *_: passes.append(1))
-    again = answer_word_states(
-        StatementRunner(model, STATEMENT_PROMPT, batch_rows=1, finished=finished), STATEMENTS, LAYER
-    )
+    going_on = StatementRunner(model, STATEMENT_PROMPT, batch_rows=1, finished=finished)
+    again = read_traces(going_on, STATEMENTS, ANSWER_WORD, [LAYER])[LAYER]
     resumed_passes = len(passes)
     passes.clear()
-    fresh = answer_word_states(StatementRunner(model, STATEMENT_PROMPT, batch_rows=1), STATEMENTS, LAYER)
+    anew = StatementRunner(model, STATEMENT_PROMPT, batch_rows=1)
+    fresh = read_traces(anew, STATEMENTS, ANSWER_WORD, [LAYER])[LAYER]
     handle.remove()
     assert torch.equal(again.with_true_word, fresh.with_true_word)
     assert resumed_passes < len(passes)

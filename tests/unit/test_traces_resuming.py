@@ -11,10 +11,9 @@ from medx_core.models.loading import LoadedModel, prepared
 from medx_core.models.prompting import STATEMENT_PROMPT
 from medx_core.steering.hooks import ConstantShift, Positions, SteeringPlan, SteeringStep, steered
 from medx_core.steering.layers import decoder_layers
-from medx_core.traces.answer_gradient import answer_gradient
-from medx_core.traces.cells import SteeringCell, TextAmounts
 from medx_core.traces.resuming import prompt_batch
 from medx_core.traces.statement_runner import StatementRunner
+from medx_core.traces.steering_conditions import ShiftsByText, SteeringCondition
 from tests.language_models import ARCHITECTURES, WIDTH, tiny_model
 
 TEXTS = [
@@ -58,9 +57,9 @@ def runner(request):
 
 
 def test_steered_scores_are_those_of_whole_passes_under_hooks(runner):
-    cells = [SteeringCell(layer, constant(a)) for layer in range(3) for a in (0.5, -2.0)]
-    cells.append(SteeringCell(1, gate))
-    cells.append(SteeringCell.of([SteeringStep(2, gate), SteeringStep(0, constant(1.0))]))
+    cells = [SteeringCondition(layer, constant(a)) for layer in range(3) for a in (0.5, -2.0)]
+    cells.append(SteeringCondition(1, gate))
+    cells.append(SteeringCondition.of([SteeringStep(2, gate), SteeringStep(0, constant(1.0))]))
     plain = runner.scores(TEXTS).scores
     found = runner.steered(TEXTS, cells)
     assert runner.resumes
@@ -74,7 +73,7 @@ def test_a_batch_of_one_gives_what_a_batch_of_32_gives(runner):
     alone = StatementRunner(runner.model, STATEMENT_PROMPT, batch_rows=1)
     texts = TEXTS[:32]
     assert runner.batch_rows == len(texts)
-    cells = [SteeringCell(0, gate), SteeringCell(1, constant(1.0))]
+    cells = [SteeringCondition(0, gate), SteeringCondition(1, constant(1.0))]
     for one, many in zip(alone.steered(texts, cells), runner.steered(texts, cells), strict=True):
         np.testing.assert_allclose(one.scores, many.scores, atol=2e-4)
         np.testing.assert_array_equal(one.answer_words, many.answer_words)
@@ -84,7 +83,7 @@ def test_a_batch_of_one_gives_what_a_batch_of_32_gives(runner):
 
 
 def test_the_gradient_is_that_of_a_whole_pass(runner):
-    found = answer_gradient(runner, TEXTS[:5], 1)
+    found = runner.answer_gradients(TEXTS[:5], [1])[1]
     expected = torch.zeros(WIDTH)
     for text in TEXTS[:5]:
         ids = torch.tensor([runner.prefix.encoded(text)])
@@ -128,7 +127,7 @@ def test_results_come_in_the_order_of_the_texts_and_are_the_same_every_time():
 def test_answer_words_are_where_the_likeliest_token_of_all_is_one_of_them():
     runner = StatementRunner(tiny_model(), STATEMENT_PROMPT)
     step = SteeringStep(2, constant(0.0))
-    found = runner.steered(TEXTS[:4], [SteeringCell(2, step.shift)])[0].answer_words
+    found = runner.steered(TEXTS[:4], [SteeringCondition(2, step.shift)])[0].answer_words
     for text, said in zip(TEXTS[:4], found, strict=True):
         with torch.inference_mode():
             logits = runner.model.network(input_ids=torch.tensor([runner.prefix.encoded(text)])).logits[0, -1]
@@ -139,16 +138,18 @@ def test_answer_words_are_where_the_likeliest_token_of_all_is_one_of_them():
 def test_a_shift_by_text_reaches_its_own_text_whatever_the_batches_are():
     runner = StatementRunner(tiny_model(), STATEMENT_PROMPT, batch_rows=3)
     amounts = torch.arange(8, dtype=torch.float32) - 3
-    found = runner.steered(TEXTS[:8], [SteeringCell(1, TextAmounts(amounts, VECTOR))])[0].scores
+    found = runner.steered(TEXTS[:8], [SteeringCondition(1, ShiftsByText(amounts[:, None] * VECTOR))])[
+        0
+    ].scores
     for index in range(8):
-        alone = runner.steered([TEXTS[index]], [SteeringCell(1, constant(float(amounts[index])))])
+        alone = runner.steered([TEXTS[index]], [SteeringCondition(1, constant(float(amounts[index])))])
         assert found[index] == pytest.approx(alone[0].scores[0], abs=2e-4)
 
 
 def test_steering_every_token_reaches_the_common_beginning_too():
     runner = StatementRunner(tiny_model(), STATEMENT_PROMPT)
     step = SteeringStep(1, constant(1.0), Positions.ALL)
-    found = runner.steered(TEXTS[:2], [SteeringCell.of([step])])[0].scores
+    found = runner.steered(TEXTS[:2], [SteeringCondition.of([step])])[0].scores
     for text, score in zip(TEXTS[:2], found, strict=True):
         with torch.inference_mode(), steered(runner.model.network, SteeringPlan((step,))):
             logits = runner.model.network(
@@ -161,9 +162,9 @@ def test_steering_every_token_reaches_the_common_beginning_too():
 def test_a_layer_that_does_not_exist_is_refused_by_number():
     runner = StatementRunner(tiny_model(), STATEMENT_PROMPT)
     with pytest.raises(VectorRefused, match="Layer 9 does not exist"):
-        runner.steered(TEXTS[:2], [SteeringCell(9, constant(1.0))])
+        runner.steered(TEXTS[:2], [SteeringCondition(9, constant(1.0))])
     with pytest.raises(VectorRefused, match="broadcast"):
-        runner.steered(TEXTS[:2], [SteeringCell(1, ConstantShift(torch.zeros(5, WIDTH)))])
+        runner.steered(TEXTS[:2], [SteeringCondition(1, ConstantShift(torch.zeros(5, WIDTH)))])
 
 
 @pytest.mark.parametrize("window", [16, 57], ids=["within-the-beginning", "within-the-statement"])
@@ -176,7 +177,7 @@ def test_a_sliding_window_shorter_than_the_prompt_changes_nothing(architecture, 
     prepared(network, like.tokenizer)
     model = LoadedModel("windowed", network, like.tokenizer, like.placement, like.weight_sha256)
     runner = StatementRunner(model, STATEMENT_PROMPT)
-    cell = SteeringCell(0, gate)
+    cell = SteeringCondition(0, gate)
     found = runner.steered(TEXTS[:6], [cell])[0].scores
     expected = []
     for text in TEXTS[:6]:
@@ -201,8 +202,8 @@ def test_a_network_that_carries_more_than_the_residual_stream_runs_whole_prompts
 
     hooks = [layers[1].register_forward_pre_hook(remember), layers[2].register_forward_hook(add)]
     runner = StatementRunner(model, STATEMENT_PROMPT)
-    found = runner.steered(TEXTS[:3], [SteeringCell(0, constant(1.0)), SteeringCell(1, gate)])
-    gradient = answer_gradient(runner, TEXTS[:3], 1)
+    found = runner.steered(TEXTS[:3], [SteeringCondition(0, constant(1.0)), SteeringCondition(1, gate)])
+    gradient = runner.answer_gradients(TEXTS[:3], [1])[1]
     for run, step in zip(found, (SteeringStep(0, constant(1.0)), SteeringStep(1, gate)), strict=True):
         np.testing.assert_allclose(run.scores, whole_passes(runner, TEXTS[:3], step), atol=2e-4)
     assert not runner.resumes
@@ -214,17 +215,15 @@ def test_a_network_that_carries_more_than_the_residual_stream_runs_whole_prompts
 def test_in_bfloat16_resumed_runs_are_whole_runs_within_its_precision():
     runner = StatementRunner(tiny_model(placement=choose_placement("cpu", "bfloat16")), STATEMENT_PROMPT)
     assert runner.resumes
-    cells = [SteeringCell(0, constant(2.0)), SteeringCell(1, gate)]
+    cells = [SteeringCondition(0, constant(2.0)), SteeringCondition(1, gate)]
     for one, other in zip(
         runner.steered(TEXTS[:8], cells), runner.steered(TEXTS[:8], cells, resumed=False), strict=True
     ):
         np.testing.assert_allclose(one.scores, other.scores, atol=2e-2)
     found, expected = (
-        answer_gradient(
-            StatementRunner(tiny_model(placement=choose_placement("cpu", dtype)), STATEMENT_PROMPT),
-            TEXTS[:5],
-            1,
-        )
+        StatementRunner(
+            tiny_model(placement=choose_placement("cpu", dtype)), STATEMENT_PROMPT
+        ).answer_gradients(TEXTS[:5], [1])[1]
         for dtype in ("bfloat16", "float32")
     )
     assert torch.nn.functional.cosine_similarity(found, expected, dim=0) > 0.99

@@ -8,12 +8,12 @@ import pytest
 from medx_core.cli.vector_building import swept_layers
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput
+from medx_core.fitting.fit import fit_at_layers
 from medx_core.fitting.sweep import (
     FIGURES,
     SWEPT,
     SweepRecipe,
     check_cells,
-    fitted_on_train,
     run_figures,
     spread,
     spread_cells,
@@ -21,7 +21,6 @@ from medx_core.fitting.sweep import (
 )
 from medx_core.models.prompting import STATEMENT_PROMPT
 from medx_core.steering.contrast import ANSWER_WORD, STATEMENT
-from medx_core.traces.cells import SteeringCell
 from medx_core.traces.running import FinishedBatches
 from medx_core.traces.statement_runner import RunScores, StatementRunner
 from tests.language_models import tiny_model
@@ -52,9 +51,9 @@ def test_every_cell_is_what_it_is_alone(runner, strategy):
     shown = found.as_json()
     gold = np.array([one.answer for one in MEASURED])
     for row, layer in enumerate(recipe.layers):
-        fitted = fitted_on_train(runner, TRAIN, recipe, silent)[layer]
+        fitted = fit_at_layers(runner, TRAIN, recipe.vector, [layer]).layers[layer]
         for column, strength in enumerate(recipe.strengths):
-            alone = runner.steered(TEXTS, [SteeringCell(layer, fitted.shift(strength))], resumed=False)[0]
+            alone = runner.steered(TEXTS, [fitted.at(strength).condition], resumed=False)[0]
             np.testing.assert_allclose(found.runs[3 * row + column].scores, alone.scores, atol=5e-4)
             assert (
                 shown["accuracy"][row][column] == ((found.runs[3 * row + column].scores >= 0) == gold).mean()
@@ -145,7 +144,7 @@ def test_one_kind_of_answer_and_an_unknown_strategy_are_refused(runner):
     with pytest.raises(BadInput, match="needs both"):
         sweep(runner, TRAIN, [one for one in MEASURED if one.answer], RECIPE, silent)
     with pytest.raises(BadInput, match="cannot be swept"):
-        fitted_on_train(runner, TRAIN, SweepRecipe((0,), (1.0,), "random"), silent)
+        sweep(runner, TRAIN, MEASURED, SweepRecipe((0,), (1.0,), "random"), silent)
 
 
 def test_layers_are_read_as_all_lists_and_ranges():

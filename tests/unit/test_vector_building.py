@@ -10,14 +10,16 @@ from medx_core.categories import Category
 from medx_core.cli.vector_building import layers_from, statements_by_category
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput, VectorRefused
+from medx_core.evaluation.gain import with_gain
 from medx_core.evaluation.vector_findings import gain_sentence, warnings_of
+from medx_core.fitting.build import VectorBuilder
+from medx_core.fitting.recipe import VectorRecipe
 from medx_core.models.prompting import STATEMENT_PROMPT
 from medx_core.steering.hooks import Positions
 from medx_core.steering.steering_vector import check_vector
 from medx_core.steering.strategies import BUILDABLE, STRATEGIES
 from medx_core.steering.vector_files import load_vector, save_vector
 from medx_core.traces.running import FinishedBatches
-from medx_core.vector_building import VectorBuilder, VectorRecipe
 from tests.language_models import tiny_model
 
 WORDS = sorted({word for text, _ in STATEMENT_PROMPT.shots for word in text.split()})
@@ -43,7 +45,12 @@ def model():
 
 
 def built(model, recipe=None, train=TRAIN, held_out=HELD_OUT):
-    return VectorBuilder(model, recipe).build(Category.TRIAGE, train, held_out)
+    return with_its_gain(VectorBuilder(model, recipe), train, held_out)
+
+
+def with_its_gain(builder, train=TRAIN, held_out=HELD_OUT, **told):
+    vector = builder.build(Category.TRIAGE, train, **told)
+    return with_gain(builder.runner, vector, train, held_out, seed=builder.recipe.seed)
 
 
 @pytest.mark.parametrize("strategy", BUILDABLE)
@@ -145,14 +152,11 @@ def test_a_build_that_was_interrupted_goes_on_from_its_finished_batches(model, t
     finished, vectors = FinishedBatches(tmp_path / "build"), []
 
     def build(**kept):
-        builder = VectorBuilder(model, recipe, batch_rows=8, **kept)
-        vectors.append(builder.build(Category.TRIAGE, TRAIN, HELD_OUT))
+        vectors.append(with_its_gain(VectorBuilder(model, recipe, batch_rows=8, **kept)))
 
     whole = passes_of(model, build)
     with pytest.raises(KeyboardInterrupt):
-        VectorBuilder(model, recipe, batch_rows=8, finished=finished).build(
-            Category.TRIAGE, TRAIN, HELD_OUT, on_progress=break_off
-        )
+        with_its_gain(VectorBuilder(model, recipe, batch_rows=8, finished=finished), on_progress=break_off)
     rest = passes_of(model, lambda: build(finished=finished))
     again = passes_of(model, lambda: build(finished=finished))
     assert again < rest <= whole - 5, "five batches were done"
@@ -167,16 +171,16 @@ def test_chosen_places_that_were_kept_are_not_taken_for_those_of_other_labels(mo
     recipe = VectorRecipe(choose=True, reading="statement", alpha=2.0)
     turned = [replace(one, answer=not one.answer) for one in TRAIN]
     kept = {"finished": FinishedBatches(tmp_path / "build")}
-    VectorBuilder(model, recipe, **kept).build(Category.TRIAGE, TRAIN, HELD_OUT)
-    after = VectorBuilder(model, recipe, **kept).build(Category.TRIAGE, turned, HELD_OUT)
-    fresh = VectorBuilder(model, recipe).build(Category.TRIAGE, turned, HELD_OUT)
+    VectorBuilder(model, recipe, **kept).build(Category.TRIAGE, TRAIN)
+    after = VectorBuilder(model, recipe, **kept).build(Category.TRIAGE, turned)
+    fresh = VectorBuilder(model, recipe).build(Category.TRIAGE, turned)
     assert after.diagnostics["choices"] == fresh.diagnostics["choices"]
 
 
 def test_a_batch_has_as_many_rows_as_the_builder_is_told(model):
     told = []
     builder = VectorBuilder(model, VectorRecipe(examples=60), batch_rows=7)
-    builder.build(Category.TRIAGE, TRAIN, HELD_OUT, on_progress=lambda done, _total: told.append(done))
+    builder.build(Category.TRIAGE, TRAIN, on_progress=lambda done, _total: told.append(done))
     assert told == [*range(7, 60, 7), 60]
 
 
@@ -203,7 +207,7 @@ def test_a_recipe_that_contradicts_itself_is_refused_before_a_model_runs(recipe,
 
 
 def test_what_cannot_be_built_says_why(model):
-    with pytest.raises(BadInput, match="at least 40 complete pairs; there are 10"):
+    with pytest.raises(BadInput, match="at least 40 complete pairs to fit on; there are 10"):
         built(model, VectorRecipe(strategy="gated", fit_on="twins"), train=twins(10, seed=3))
     with pytest.raises(BadInput, match="at least 20 statements"):
         built(model, VectorRecipe(strategy="gated"), train=twins(4, seed=3))

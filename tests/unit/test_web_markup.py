@@ -1,11 +1,15 @@
+import ast
+import re
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jinja2 import UndefinedError
 
+import web
 from medx_core.categories import Category, Route, RouteSource
 from medx_core.clock import utc_now
 from medx_core.jobs.snapshots import ItemSnapshot, JobSnapshot, Progress, StoredAnswer
@@ -160,6 +164,18 @@ def test_a_waiting_question_says_where_it_stands(ahead, worker, words):
 def test_text_of_others_opens_no_tag_and_no_placeholder(text):
     shown = note(text).removeprefix('<p class="medx-note">').removesuffix("</p>")
     assert not set("<>\"'@") & set(shown)
+
+
+def test_no_module_of_the_pages_writes_html():
+    written = [
+        f"{path}:{node.lineno}"
+        for path in Path(web.__file__).parent.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and re.search(r"</?[a-z][a-z0-9]*[ >]", node.value)
+    ]
+    assert written == []
 
 
 def test_a_template_whose_value_is_missing_is_an_error_not_an_empty_page():

@@ -11,8 +11,7 @@ from medx_core.storage.people import Person, Role
 from web import evaluations
 from web.evaluations import ALL, FILE, OWN_SIZES, StartForm
 from web.handler_guard import guarded
-from web.rendering import note
-from web.results_markup import checked_html
+from web.rendering import note, render
 from web.services import Services
 
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
@@ -88,7 +87,9 @@ class _StartPart:
     def look(self, person: Person, *values: Any) -> str:  # noqa: ARG002 - as above
         """Say what would be run, or what is still missing, without queueing anything."""
         try:
-            return checked_html(evaluations.checked(self._services, StartForm(*values)))
+            return render(
+                "evaluation_check.html", checked=evaluations.checked(self._services, StartForm(*values))
+            )
         except MedxError as error:
             return note(str(error), "medx-remark")
 

@@ -12,20 +12,19 @@ from medx_core.evaluation.result import read_result
 from medx_core.job_execution.evaluation_run import EVALUATION, EVALUATOR
 from medx_core.storage.people import Person, Role
 from medx_core.storage.runs import Run, RunStatus
-from web.evaluation_downloads import finished_evaluation
+from web import wording
+from web.downloads import finished_evaluation
 from web.evaluations import RUNS_SHOWN, ahead_of, cancel
-from web.frame import QUERY, heading, on_load, page_frame
+from web.frame import QUERY, QUIET, heading, on_load, page_frame
 from web.handler_guard import guarded, reaches
-from web.markup import fault, note, tag
-from web.results_markup import NO_EVALUATION, comparison_html, downloads_html, run_html, run_title, runs_html
+from web.rendering import fault, note, render
 from web.services import Services
 from web.tabs.evaluation_start import build_start
 
-QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": 8}
 POLL_SECONDS = 2.0
 LISTS = 5
 """How many components `_ResultsPage._lists` fills."""
-# With its path: the pages have a base address that is not this one's.
+# With the path, because the pages have another base address.
 TO_RUN = "(id) => { if (id) history.replaceState(null, '', location.pathname + '?run=' + encodeURIComponent(id)); return []; }"
 SENTENCE = "What steering does to the model, measured against controls that a gain must beat."
 
@@ -86,7 +85,7 @@ class _ResultsPage:
         return self._shown(person, public_id, other)
 
     def follow(self, person: Person, public_id: str | None, other: str | None) -> tuple[Any, ...]:
-        """Show how a running evaluation stands; what does not change meanwhile is left alone."""
+        """Show the progress of a running evaluation; lists that do not change meanwhile are left alone."""
         shown = self._shown(person, public_id, other)
         if public_id and not self._services.runs.get(public_id).finished:
             return (*(gr.skip() for _ in range(LISTS)), *shown)
@@ -106,53 +105,61 @@ class _ResultsPage:
         return self._services.runs.list(EVALUATION, limit=RUNS_SHOWN)
 
     def _lists(self, runs: tuple[Run, ...], chosen: str | None, other: str | None) -> tuple[Any, ...]:
-        """Return what the two choices and the list of all evaluations show; without one there is nothing to choose."""
-        choices = [(run_title(run), run.public_id) for run in runs]
+        """Return what the two choices and the list of all evaluations show; without an evaluation they are hidden."""
+        choices = [(wording.evaluation_title(run), run.public_id) for run in runs]
         if chosen and chosen not in {run.public_id for run in runs}:
             choices.append(("an older evaluation", chosen))
         done = [("nothing", "")]
-        done += [(run_title(run), run.public_id) for run in runs if run.status is RunStatus.DONE]
+        done += [
+            (wording.evaluation_title(run), run.public_id) for run in runs if run.status is RunStatus.DONE
+        ]
         any_run = gr.update(visible=bool(choices))
         return (
             any_run,
             any_run,
             gr.update(choices=choices, value=chosen),
             gr.update(choices=done, value=other or ""),
-            runs_html(runs),
+            render("evaluations.html", runs=runs),
         )
 
     def _shown(self, person: Person, public_id: str | None, other: str | None) -> tuple[Any, ...]:
         """Return what status, links, the cancel button, comparison, report and timer show."""
         if not public_id:
-            return note(NO_EVALUATION), "", gr.update(visible=False), "", "", gr.Timer(active=False)
+            return note(wording.NO_EVALUATION), "", gr.update(visible=False), "", "", gr.Timer(active=False)
         try:
             run = self._services.runs.get(public_id)
+            beside, report = self._beside(run, other), _report(run)
         except MedxError as error:
             return fault(str(error)), "", gr.update(visible=False), "", "", gr.Timer(active=False)
         return (
             self._status(run),
-            downloads_html(run),
+            render("evaluation_links.html", run=run) if run.status is RunStatus.DONE else "",
             gr.update(visible=not run.finished and reaches(person, Role.ADMIN)),
-            self._beside(run, other),
-            _report(run),
+            beside,
+            report,
             gr.Timer(active=not run.finished),
         )
 
     def _status(self, run: Run) -> str:
-        waits = run.status is RunStatus.QUEUED
-        return run_html(
-            run,
-            utc_now(),
-            ahead=ahead_of(run, self._runs()) if waits else 0,
-            worker_seen=not waits or bool(self._services.live_workers(EVALUATOR)),
-        )
+        if run.status is RunStatus.DONE:
+            return ""
+        waiting = ""
+        if run.status is RunStatus.QUEUED:
+            has_worker = bool(self._services.live_workers(EVALUATOR))
+            waiting = wording.evaluation_waiting(ahead_of(run, self._runs()), has_worker=has_worker)
+        seconds = (utc_now() - (run.started_at or utc_now())).total_seconds()
+        return render("evaluation_status.html", run=run, waiting=waiting, seconds=seconds)
 
     def _beside(self, run: Run, other: str | None) -> str:
         if not other or other == run.public_id or run.result is None:
             return ""
         second = finished_evaluation(self._services, other)
-        return comparison_html(run, second, comparison(read_result(run.result), read_result(second.result)))
+        sides = comparison(read_result(run.result), read_result(second.result))
+        return render("evaluation_comparison.html", first=run, second=second, comparison=sides)
 
 
 def _report(run: Run) -> str:
-    return "" if run.result is None else tag("style", stylesheet()) + results_section(read_result(run.result))
+    if run.result is None:
+        return ""
+    section = results_section(read_result(run.result))
+    return render("evaluation_report.html", section=section, style=stylesheet())

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from medx_core.evaluation import number_format
 from medx_core.evaluation.report import charts, provenance, tables, words
@@ -41,14 +42,14 @@ def report_html(result: EvaluationResult) -> str:
     return _environment().get_template("page.html").render(heading="h1", **_values(result))
 
 
-def results_section(result: EvaluationResult) -> str:
+def results_section(result: EvaluationResult) -> Markup:
     """Return the body of the report, for a page that has a title of its own and carries `stylesheet()`."""
-    return _environment().get_template("section.html").render(heading="h2", **_values(result))
+    return Markup(_environment().get_template("section.html").render(heading="h2", **_values(result)))  # noqa: S704 - the template escaped it
 
 
-def stylesheet() -> str:
+def stylesheet() -> Markup:
     """Return the style of the section; every class begins with `mx-report`."""
-    return (TEMPLATES / "report.css").read_text(encoding="utf-8")
+    return Markup((TEMPLATES / "report.css").read_text(encoding="utf-8"))  # noqa: S704 - our own file
 
 
 @lru_cache(maxsize=1)

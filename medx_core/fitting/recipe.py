@@ -19,8 +19,8 @@ class VectorRecipe:
 
     `examples` None means the paper's 200, and for `gated` all there are. `layers` empty means the penultimate one and
     `alpha` None means 1.0; for `gated`, and with `choose`, they are chosen by cross-fitting on the training part.
-    `gated` has no reading of its own: it reads the last prompt token. `validation_rows` bounds how many held-out
-    statements measure the gain; 0 leaves that out.
+    `gated` has no reading of its own: it reads the last prompt token. `seed` decides the draw of examples and the
+    random and shuffled versions.
     """
 
     examples: int | None = None
@@ -32,7 +32,6 @@ class VectorRecipe:
     choose: bool = False
     prompt: VerdictPrompt = STATEMENT_PROMPT
     positions: Positions = Positions.LAST
-    validation_rows: int = 120
     seed: int = 1
 
     def __post_init__(self) -> None:
@@ -54,10 +53,10 @@ class VectorRecipe:
     @property
     def is_the_papers(self) -> bool:
         """Whether this is what the paper describes, whatever the number of examples."""
-        chosen = (self.strategy, self.reading, self.layers, self.alpha or PAPER_ALPHA)
-        return chosen == (MEAN_DIFFERENCE, ANSWER_WORD, (), PAPER_ALPHA) and not self.choose
+        told = (self.strategy, self.reading, self.layers, self.alpha or PAPER_ALPHA)
+        return told == (MEAN_DIFFERENCE, ANSWER_WORD, (), PAPER_ALPHA) and not self.choose
 
 
-def _known(what: str, value: str, choices: tuple[str, ...]) -> None:
+def _known(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise BadInput(f"There is no {what} {value!r}; choose one of {', '.join(choices)}.")
+        raise BadInput(f"There is no {name} {value!r}; choose one of {', '.join(choices)}.")

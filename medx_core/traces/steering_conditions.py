@@ -1,4 +1,4 @@
-"""What one steered run does: where it steers and by how much."""
+"""One condition of a steered run: at which layers states are shifted, and by how much."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,38 +12,36 @@ from medx_core.steering.hooks import ConstantShift, Positions, Shift, SteeringSt
 
 @runtime_checkable
 class ShiftByText(Protocol):
-    """A shift that knows each text of a run: for gates that read something else than the states."""
+    """A shift that knows each text of a run: for conditions that depend on something other than the state."""
 
     def for_texts(self, indices: Sequence[int]) -> Shift:
-        """Return the shift for a batch of these texts, one row each, in this order."""
+        """Return the shift for a batch of these texts, one row per text, in this order."""
         ...
 
 
 @dataclass(frozen=True)
-class TextAmounts:
-    """Each text's own amount along one direction: amounts (texts,), direction (hidden_size,)."""
+class ShiftsByText:
+    """A constant shift of its own for every text of a run: `rows` is (texts, hidden_size)."""
 
-    amounts: Tensor
-    direction: Tensor
+    rows: Tensor
 
     def for_texts(self, indices: Sequence[int]) -> Shift:
-        """Return one constant shift a row."""
-        chosen = self.amounts[torch.as_tensor(list(indices))]
-        return ConstantShift(chosen.float()[:, None] * self.direction.float()[None, :])
+        """Return the shifts of these texts."""
+        return ConstantShift(self.rows[torch.as_tensor(list(indices))])
 
     def __call__(self, states: Tensor) -> Tensor:
-        """Refuse: it must be asked with `for_texts` first."""
+        """Refuse: the shift must be bound to texts with `for_texts` first."""
         raise TypeError(
-            f"a shift by text met states of shape {tuple(states.shape)} without being told whose they are"
+            f"shifts by text must be bound to texts before they meet states of shape {tuple(states.shape)}"
         )
 
 
 @dataclass(frozen=True)
-class SteeringCell:
-    """One layer and shift, and possibly more steps above it.
+class SteeringCondition:
+    """A shift at one layer, and possibly further steps above it.
 
-    A run puts texts together by length, so a shift sees rows in an order of its own: it must treat all rows alike
-    (`ConstantShift` of one row, or a function of the state), or be a `ShiftByText`.
+    A run batches texts by length, so a shift sees rows in another order than the caller's: it must treat all rows
+    alike (a `ConstantShift` of one row, or a function of the state), or be a `ShiftByText`.
     """
 
     layer: int
@@ -52,8 +50,8 @@ class SteeringCell:
     positions: Positions = Positions.LAST
 
     @classmethod
-    def of(cls, steps: Sequence[SteeringStep]) -> "SteeringCell":
-        """Make a cell of steps at several layers."""
+    def of(cls, steps: Sequence[SteeringStep]) -> "SteeringCondition":
+        """Make a condition from steps at several layers."""
         first, *others = sorted(steps, key=lambda step: step.layer)
         return cls(first.layer, first.shift, tuple(others), first.positions)
 

@@ -38,7 +38,7 @@ def prior_arm(unsteered: RunScores, threshold: float) -> ArmScores:
 
 @dataclass(frozen=True)
 class LexicalReader:
-    """The reader of wording that did best in cross-validation on the training part, and its scores of the asked."""
+    """The reader of wording that did best in cross-validation on the training part, and its scores on the test statements."""
 
     reader: str
     scores: Values

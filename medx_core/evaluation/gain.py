@@ -1,0 +1,117 @@
+"""What a built vector changes on statements it was not fitted on: the gain of the paper's failure signature."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medx_core.data.labelled_statements import LabelledStatement
+from medx_core.evaluation.arms import TestItems
+from medx_core.evaluation.bootstrap import Estimate, Resamples, resamples
+from medx_core.fitting.examples import drawn_examples
+from medx_core.steering.diagnostics import shift_of_distribution
+from medx_core.steering.hooks import Positions, SteeringStep
+from medx_core.steering.steering_vector import SteeringVector
+from medx_core.traces.running import BATCH_ROWS
+from medx_core.traces.statement_runner import RunScores, StatementRunner
+from medx_core.traces.steering_conditions import SteeringCondition
+
+HELD_OUT_ROWS = 120
+
+
+class _RecordingShift:
+    """A shift of zero that keeps the states it meets: the unsteered arm and its states in one run."""
+
+    def __init__(self) -> None:
+        self._batches: list[Tensor] = []
+
+    def __call__(self, states: Tensor) -> Tensor:
+        self._batches.append(states[:, -1].detach().float().cpu())
+        return torch.zeros_like(states)
+
+    @property
+    def states(self) -> Tensor:
+        """All states met, (rows, hidden_size), in the order of the batches."""
+        return torch.cat(self._batches)
+
+
+def with_gain(
+    runner: StatementRunner,
+    vector: SteeringVector,
+    train: Sequence[LabelledStatement],
+    held_out: Sequence[LabelledStatement],
+    *,
+    seed: int,
+) -> SteeringVector:
+    """Return the vector with what it changes among its diagnostics, measured on up to 120 of `held_out`.
+
+    `validation_gain` is the difference in balanced accuracy, steered minus unsteered, with a 95 % interval by paired
+    bootstrap over whole groups; None without statements of both kinds. `validation` holds rates of both arms;
+    `relative_norm`, `shift` and `shift_rows` say how far states at the vector's layer move. Without held-out
+    statements the states of some of `train` are compared, and there is no gain.
+
+    Raises:
+        ModelUnavailable: a batch does not fit into the device's memory.
+    """
+    judged = drawn_examples(held_out, HELD_OUT_ROWS, seed=seed)
+    statements = judged or train[:BATCH_ROWS]
+    before, conditions = _RecordingShift(), [SteeringCondition.of(_at_the_answer(vector))]
+    unsteered, steered = runner.steered(
+        [statement.text for statement in statements], [SteeringCondition(vector.layer, before), *conditions]
+    )
+    found: dict[str, Any] = {"validation_gain": None} | _moved(vector, before.states)
+    if judged:
+        found |= _gain(TestItems(judged), unsteered, steered, seed)
+    return replace(vector, diagnostics={**vector.diagnostics, **found})
+
+
+def _moved(vector: SteeringVector, before: Tensor) -> dict[str, Any]:
+    shift = next(step.shift for step in vector.steps if step.layer == vector.layer)
+    after = before + shift(before[:, None, :])[:, 0]
+    return {
+        "relative_norm": float((after - before).norm(dim=1).mean() / before.norm(dim=1).mean()),
+        "shift": shift_of_distribution(before, after),
+        "shift_rows": len(before),
+    }
+
+
+def _gain(items: TestItems, unsteered: RunScores, steered: RunScores, seed: int) -> Mapping[str, Any]:
+    weights = resamples(items.gold, items.groups, seed=seed)
+    before, after = _balanced(unsteered, items, weights), _balanced(steered, items, weights)
+    gain = after.minus(before).metric
+    return {
+        "validation_gain": gain and gain.model_dump(),
+        "validation": {
+            "n": len(items),
+            "balanced_accuracy": _both(before.value, after.value) if gain else None,
+            "false_acceptance_rate": _both(*(_accepted(run, items) for run in (unsteered, steered))),
+            "answer_word_rate": _both(*(_answer_words(run) for run in (unsteered, steered))),
+        },
+    }
+
+
+def _at_the_answer(vector: SteeringVector) -> list[SteeringStep]:
+    """A verdict is read from the last prompt token, wherever in a text the vector acts."""
+    return [replace(step, positions=Positions.LAST) for step in vector.steps]
+
+
+def _balanced(run: RunScores, items: TestItems, weights: Resamples) -> Estimate:
+    return weights.balanced((run.scores >= 0) == items.gold)
+
+
+def _accepted(run: RunScores, items: TestItems) -> float | None:
+    false = ~items.gold
+    return float((run.scores[false] >= 0).mean()) if false.any() else None
+
+
+def _answer_words(run: RunScores) -> float | None:
+    return None if run.answer_words is None else float(np.mean(run.answer_words))
+
+
+def _both(unsteered: float | None, steered: float | None) -> dict[str, float] | None:
+    if unsteered is None or steered is None:
+        return None
+    return {"unsteered": unsteered, "steered": steered}

@@ -1,0 +1,136 @@
+"""Fitting a vector by its recipe: the one way from labelled statements to a fitted strategy, for use and for measuring.
+
+`medx vectors build` writes what `fit_vector` returns with its provenance; `medx evaluate` measures what `fit_vector`
+returns; a sweep fits the same strategies at every layer.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from medx_core.data.labelled_statements import LabelledStatement
+from medx_core.errors import BadInput
+from medx_core.fitting.examples import drawn_examples, kept_together
+from medx_core.fitting.fitted import FittedLayer, fitted_layer
+from medx_core.fitting.gated import fit_gated, record_for_gates
+from medx_core.fitting.readings import read_traces
+from medx_core.fitting.recipe import PAPER_ALPHA, PAPER_EXAMPLES, VectorRecipe
+from medx_core.fitting.search import (
+    CONSTANT_STRENGTHS,
+    cross_fitted_settings,
+    folds_of,
+    spread_layers,
+    weakest_good_constant,
+)
+from medx_core.steering.layers import penultimate_layer
+from medx_core.steering.steering_vector import ON_STATEMENTS
+from medx_core.steering.strategies import MEAN_DIFFERENCE, RANDOM, SHUFFLED
+from medx_core.traces.running import OnProgress, silent
+from medx_core.traces.statement_runner import StatementRunner
+
+
+@dataclass(frozen=True)
+class FittedVector:
+    """A fitted strategy: the statements it was fitted on, and by layer what was fitted.
+
+    `choices` is what layer and strength were chosen from, empty where they were given.
+    """
+
+    statements: Sequence[LabelledStatement]
+    layers: Mapping[int, FittedLayer]
+    fitted_on: str
+    choices: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def top(self) -> FittedLayer:
+        """The fit at the highest layer, by which the vector is named."""
+        return self.layers[max(self.layers)]
+
+
+def fit_vector(
+    runner: StatementRunner,
+    statements: Sequence[LabelledStatement],
+    recipe: VectorRecipe,
+    on_progress: OnProgress = silent,
+) -> FittedVector:
+    """Draw the recipe's examples from `statements`, read their states and fit the strategy; choose what is left open.
+
+    Raises:
+        BadInput: there is nothing, or too little, to fit on.
+        VectorRefused: one side of the contrast is empty, or a layer does not exist.
+        ModelUnavailable: a batch does not fit into the device's memory.
+    """
+    examples = examples_of(statements, recipe)
+    if recipe.is_gated:
+        gated = fit_gated(runner, examples, recipe, on_progress)
+        layers = {gated.chosen.layer: gated.chosen}
+        return FittedVector(gated.training.statements, layers, gated.training.fitted_on, gated.as_json())
+    return _constant(runner, examples, recipe, on_progress)
+
+
+def examples_of(statements: Sequence[LabelledStatement], recipe: VectorRecipe) -> list[LabelledStatement]:
+    """Draw what a recipe is fitted on: the paper's 200 where it names no number, and for a gate all there are."""
+    default = None if recipe.is_gated else PAPER_EXAMPLES
+    return drawn_examples(statements, recipe.examples or default, seed=recipe.seed)
+
+
+def fit_at_layers(
+    runner: StatementRunner,
+    statements: Sequence[LabelledStatement],
+    recipe: VectorRecipe,
+    layers: Sequence[int],
+    on_progress: OnProgress = silent,
+) -> FittedVector:
+    """Fit the recipe's strategy at each of `layers` on all of `statements`, reading them once; nothing is chosen.
+
+    Raises:
+        BadInput: too few statements or twins for a gate.
+        VectorRefused: one side of the contrast is empty, or a layer does not exist.
+        ModelUnavailable: a batch does not fit into the device's memory.
+    """
+    alpha = PAPER_ALPHA if recipe.alpha is None else recipe.alpha
+    if recipe.is_gated:
+        training = record_for_gates(runner, statements, layers, recipe.fit_on, on_progress)
+        return FittedVector(training.statements, training.fits(runner, layers, alpha), training.fitted_on)
+    # random and shuffled vectors are versions of the mean difference, see `_version`
+    strategy = MEAN_DIFFERENCE if recipe.strategy in (RANDOM, SHUFFLED) else recipe.strategy
+    traces = read_traces(runner, statements, recipe.reading, layers, on_progress)
+    groups = kept_together(statements)
+    fits = {layer: fitted_layer(strategy, layer, states, groups, alpha) for layer, states in traces.items()}
+    return FittedVector(statements, fits, ON_STATEMENTS)
+
+
+def _constant(
+    runner: StatementRunner,
+    examples: Sequence[LabelledStatement],
+    recipe: VectorRecipe,
+    on_progress: OnProgress,
+) -> FittedVector:
+    if not examples:
+        raise BadInput("There are no statements to fit a vector on.")
+    if not recipe.choose:
+        layers = recipe.layers or (penultimate_layer(runner.model.network),)
+        return _version(fit_at_layers(runner, examples, recipe, layers, on_progress), recipe)
+    layers = recipe.layers or spread_layers(runner.layer_count)
+    fitted = fit_at_layers(runner, examples, recipe, layers, on_progress)
+    folds = folds_of(examples)
+    refits = [
+        {layer: fit.on(torch.as_tensor(rows)) for layer, fit in fitted.layers.items()} for rows, _ in folds
+    ]
+    strengths = CONSTANT_STRENGTHS if recipe.alpha is None else (recipe.alpha,)
+    tried = cross_fitted_settings(runner, examples, folds, refits, strengths, key=recipe)
+    best = weakest_good_constant(tried, len(examples))
+    chosen = {best.layer: fitted.layers[best.layer].at(best.strength)}
+    choices = {"places_tried": [setting.as_json() for setting in tried]}
+    return _version(replace(fitted, layers=chosen, choices=choices), recipe)
+
+
+def _version(fitted: FittedVector, recipe: VectorRecipe) -> FittedVector:
+    """Return the fit that the recipe's strategy asks for; a control keeps layer and strength of the real vector."""
+    if recipe.strategy == RANDOM:
+        return replace(fitted, layers={at: fit.random(recipe.seed) for at, fit in fitted.layers.items()})
+    if recipe.strategy == SHUFFLED:
+        return replace(fitted, layers={at: fit.shuffled(recipe.seed) for at, fit in fitted.layers.items()})
+    return fitted

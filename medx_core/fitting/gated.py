@@ -1,0 +1,184 @@
+"""Fitting a gate: its states are recorded once at every candidate layer, then layer and strength are chosen.
+
+The layer is the one whose cross-fitted gates rank best what they have not seen; the strength is the smallest that comes
+within one standard error of the best when the model is really run. Where there are twins, both are chosen by how many
+are ranked right.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medx_core.accuracy import Values
+from medx_core.data.labelled_statements import LabelledStatement
+from medx_core.fitting.examples import gate_statements, kept_together
+from medx_core.fitting.fitted import FittedLayer, GateStates, StatementModel
+from medx_core.fitting.recipe import VectorRecipe
+from medx_core.fitting.search import (
+    GATE_STRENGTHS,
+    SettingTried,
+    candidate_layers,
+    cross_fitted_gates,
+    cross_fitted_settings,
+    folds_of,
+    rank_quality,
+    weakest_good_gate,
+)
+from medx_core.steering.contrast import STATEMENT
+from medx_core.steering.steering_vector import ON_TWINS
+from medx_core.steering.strategies import GATED
+from medx_core.traces.running import OnProgress, silent
+from medx_core.traces.statement_runner import RunScores
+
+GRADIENT_TEXTS = 64
+"""How many statements the answer's gradient is averaged over; more do not turn it."""
+
+
+@dataclass(frozen=True)
+class GateTraining:
+    """The statements a gate is fitted on, run once without steering: their states by layer, and their scores."""
+
+    statements: Sequence[LabelledStatement]
+    fitted_on: str
+    traces: Mapping[int, GateStates]
+    unsteered: RunScores
+
+    @property
+    def on_twins(self) -> bool:
+        """Whether gates are fitted on the differences within twins."""
+        return self.fitted_on == ON_TWINS
+
+    @property
+    def offset(self) -> float:
+        """The unsteered bias in logits, which gated steering takes away: the median score."""
+        return float(np.median(self.unsteered.scores))
+
+    def fits(
+        self, model: StatementModel, layers: Sequence[int], alpha: float, rows: Tensor | None = None
+    ) -> dict[int, FittedLayer]:
+        """Fit a gate at each of `layers`, on all statements or on `rows` alone, to push along the answer's gradient.
+
+        Raises:
+            VectorRefused: one kind of statement is missing.
+        """
+        texts = [statement.text for statement in self.statements[:GRADIENT_TEXTS]]
+        fits = {}
+        for layer, gradient in model.answer_gradients(texts, layers).items():
+            traces = self.traces[layer] if rows is None else self.traces[layer].part(rows)
+            fits[layer] = FittedLayer(
+                strategy=GATED,
+                layer=layer,
+                traces=traces,
+                groups=traces.groups,
+                direction=gradient,
+                alpha=alpha,
+                reading=STATEMENT,
+                gate=traces.gate(),
+                b0=self.offset,
+            )
+        return fits
+
+
+@dataclass(frozen=True)
+class GatedFit:
+    """A fitted gate where and as strongly as it was chosen, or asked for, and what was tried on the way."""
+
+    training: GateTraining
+    chosen: FittedLayer
+    layers_tried: Mapping[int, float]
+    strengths_tried: tuple[SettingTried, ...]
+
+    def values(self, states: Tensor) -> Values:
+        """Return what the gate reads in states (statements, hidden_size) after the chosen layer: (statements,)."""
+        gate = self.chosen.gate
+        assert gate is not None  # noqa: S101 - for the type checker: a gated strategy has one
+        return gate.values(states).double().numpy()
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what was chosen and from what."""
+        return {
+            "layer": self.chosen.layer,
+            "strength": self.chosen.alpha,
+            "offset": self.chosen.b0,
+            "fitted_on": self.training.fitted_on,
+            "layers_tried": {str(layer): quality for layer, quality in self.layers_tried.items()},
+            "strengths_tried": [
+                {
+                    "strength": setting.strength,
+                    "accuracy": setting.accuracy,
+                    "rank_quality": setting.rank_quality,
+                    "answer_word_rate": setting.answer_word_rate,
+                }
+                for setting in self.strengths_tried
+            ],
+        }
+
+
+def record_for_gates(
+    model: StatementModel,
+    statements: Sequence[LabelledStatement],
+    layers: Sequence[int],
+    fit_on: str,
+    on_progress: OnProgress = silent,
+) -> GateTraining:
+    """Choose what a gate is fitted on, and record its states at `layers` in one run.
+
+    Raises:
+        BadInput: there are too few statements, or too few twins where twins are asked for.
+        VectorRefused: a layer does not exist.
+        ModelUnavailable: a batch does not fit into the device's memory.
+    """
+    used, fitted_on = gate_statements(statements, fit_on)
+    run = model.recorded([statement.text for statement in used], layers, on_progress)
+    gold = torch.tensor([statement.answer for statement in used], dtype=torch.bool)
+    groups = tuple(kept_together(used))
+    traces = {
+        layer: GateStates(states, gold, groups, fitted_on == ON_TWINS) for layer, states in run.states.items()
+    }
+    return GateTraining(used, fitted_on, traces, RunScores(run.scores, run.answer_words))
+
+
+def fit_gated(
+    model: StatementModel,
+    statements: Sequence[LabelledStatement],
+    recipe: VectorRecipe,
+    on_progress: OnProgress = silent,
+) -> GatedFit:
+    """Fit a gate; layer and strength are chosen where `recipe` leaves them open.
+
+    Raises:
+        BadInput: there are too few statements, or too few twins where twins are asked for.
+        VectorRefused: one kind of statement is missing, or a layer does not exist.
+        ModelUnavailable: a batch does not fit into the device's memory.
+    """
+    layers = recipe.layers or candidate_layers(model.layer_count)
+    training = record_for_gates(model, statements, layers, recipe.fit_on, on_progress)
+    if len(layers) == 1 and recipe.alpha is not None:
+        return GatedFit(training, training.fits(model, layers, recipe.alpha)[layers[0]], {}, ())
+    return _chosen(model, training, recipe)
+
+
+def _chosen(model: StatementModel, training: GateTraining, recipe: VectorRecipe) -> GatedFit:
+    statements, on_twins, folds = training.statements, training.on_twins, folds_of(training.statements)
+    unseen = {layer: cross_fitted_gates(traces, folds) for layer, traces in training.traces.items()}
+    tried = {
+        layer: rank_quality(statements, values, on_twins=on_twins) for layer, (_, values) in unseen.items()
+    }
+    layer = max(tried, key=lambda candidate: tried[candidate])
+    fit = training.fits(model, [layer], 0.0)[layer]
+    settings = cross_fitted_settings(
+        model,
+        statements,
+        folds,
+        [{layer: replace(fit, gate=gate)} for gate in unseen[layer][0]],
+        GATE_STRENGTHS,
+        key=recipe,
+        on_twins=on_twins,
+    )
+    best = weakest_good_gate(settings, statements, on_twins=on_twins)
+    alpha = best.strength if recipe.alpha is None else recipe.alpha
+    return GatedFit(training, fit.at(alpha), tried, settings)
