@@ -23,8 +23,13 @@ from medx_core.settings import settings
 if TYPE_CHECKING:
     from medx_core.data.twins import TwinRow
 
+app = typer.Typer(
+    help="Check question files; make twins; write the template and the bundled statements.",
+    no_args_is_help=True,
+)
 
-def leak_table(groups: dict[str, dict[str, Any]], title: str) -> Table:
+
+def _leak_table(groups: dict[str, dict[str, Any]], title: str) -> Table:
     """Return a table of what each reader reaches on each group of statements."""
     table = Table("statements", "reader", "accuracy", "AUROC", title=title)
     for name, readers in groups.items():
@@ -41,6 +46,7 @@ SAMPLE = 40
 _KINDS_SHOWN = 12
 
 
+@app.command()
 def twins(
     data: Annotated[
         str, typer.Option("--data", help="Statements with answers: a file, or owner/name of the hub.")
@@ -76,7 +82,7 @@ def twins(
     true = [row for row in rows if row.source_answer]
     statements = [LabelledStatement(row.statement, row.answer, row.quad) for row in true]
     figures = leakage(statements)["readers"]
-    Console().print(leak_table({"twins": figures}, "What wording alone gives away of the twins"))
+    Console().print(_leak_table({"twins": figures}, "What wording alone gives away of the twins"))
     typer.echo(
         "0.5 is what a reader reaches that knows nothing. Nobody has checked these twins: read the sample."
     )
@@ -107,13 +113,6 @@ def _show_sample(rows: Sequence["TwinRow"], seed: int) -> None:
         typer.echo(f"{original.pair}  {original.statement}\n       {exchanged.statement}")
     typer.echo("")
 
-
-app = typer.Typer(
-    help="Check question files; make twins; write the template and the bundled statements.",
-    no_args_is_help=True,
-)
-
-app.command("twins")(twins)
 
 _SHOWN = 50
 
@@ -179,7 +178,7 @@ def leak(
     for notice in loaded.notices:
         typer.echo(notice)
     title = f"{figures['rows']:,} statements, wording alone"
-    Console().print(leak_table({"all": figures["readers"], **figures["by_category"]}, title))
+    Console().print(_leak_table({"all": figures["readers"], **figures["by_category"]}, title))
     typer.echo(
         "0.5 is what a reader reaches that knows nothing; an interval above it means that wording gives it away."
     )

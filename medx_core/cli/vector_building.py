@@ -16,7 +16,6 @@ from medx_core import __version__
 from medx_core.categories import Category
 from medx_core.cli.administration import opened_database
 from medx_core.cli.outputs import refuse_input_as_output
-from medx_core.data.bundled_texts import bundled_statements
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput
 from medx_core.settings import settings
@@ -218,13 +217,12 @@ def statements_by_category(data: str, category: Category | None, seed: int) -> M
     Raises:
         BadInput: the file cannot be used, or has no category and none was chosen.
     """
-    if not data:
-        return {name: bundled(name) for name in Category if category in (None, name)}
-    from medx_core.data.labelled_files import load_labelled
+    from medx_core.data.labelled_files import load_bundled, load_labelled
     from medx_core.data.problems import FileLimits
 
-    loaded = load_labelled(data, limits=FileLimits.of(settings()))
-    for notice in loaded.notices:
+    # A vector that is built and one that is measured come from the same statements in the same groups.
+    loaded = load_labelled(data, limits=FileLimits.of(settings())) if data else load_bundled()
+    for notice in loaded.notices if data else ():
         print(notice, file=sys.stderr)
     # Swaps of FALSE statements are a control to measure with, nothing to learn from.
     usable = [one for one in loaded.statements if one.source_answer is not False]
@@ -239,25 +237,6 @@ def statements_by_category(data: str, category: Category | None, seed: int) -> M
         if category in (None, name) and (name in named or not named):
             found[name] = _parts(part, has_split=loaded.has_split, seed=seed)
     return found
-
-
-def bundled(category: Category) -> Parts:
-    """Return the bundled statements of a category: the part for building, and the part that is held out."""
-    parts: dict[str, list[LabelledStatement]] = {"train": [], "test": []}
-    for one in bundled_statements():
-        if one.category is category:
-            parts[one.split].append(
-                LabelledStatement(
-                    text=one.statement,
-                    answer=one.answer,
-                    group=one.quad,
-                    category=one.category,
-                    pair=one.pair,
-                    harm=one.harm,
-                    split=one.split,
-                )
-            )
-    return parts["train"], parts["test"]
 
 
 def note(database: Database, action: str, record: VectorRecord) -> None:

@@ -10,7 +10,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from medx_core.data.bundled_texts import bundled_statements, write_statements
 from medx_core.data.decoding import Decoded
 from medx_core.data.hub_data_sets import as_hub_data_set, fetch
 from medx_core.data.labelled_statements import LabelledStatement
@@ -85,6 +87,15 @@ def load_labelled(source: str | Path, *, limits: FileLimits | None = None) -> La
         notes["divided_groups"] = _divided_groups(statements)
         notes["without_side"] = sum(not statement.split for statement in statements)
     return LabelledData(statements, file.sha256, notes, (*said, *_in_words(notes, file)), has_split)
+
+
+def load_bundled() -> LabelledData:
+    """Read the bundled statements the way a user's file is read, so that both are cleaned and grouped alike."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "bundled.csv"
+        with path.open("w", encoding="utf-8", newline="") as out:
+            write_statements(bundled_statements(), out)
+        return load_labelled(path)
 
 
 def _read(source: str, limits: FileLimits) -> tuple[QuestionFile, tuple[str, ...]]:

@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -149,8 +148,7 @@ def read_statements(settings: Settings, request: EvaluationRequest) -> "Labelled
         BadInput: they cannot be read, or a kept file is not on this machine.
     """
     # These take a second to import, which a worker's parent process never needs.
-    from medx_core.data.bundled_texts import bundled_statements, write_statements
-    from medx_core.data.labelled_files import load_labelled
+    from medx_core.data.labelled_files import load_bundled, load_labelled
 
     limits = FileLimits.of(settings)
     if request.kept:
@@ -161,12 +159,7 @@ def read_statements(settings: Settings, request: EvaluationRequest) -> "Labelled
             )
         return load_labelled(path, limits=limits)
     if request.data == BUNDLED and not Path(BUNDLED).exists():
-        # By the way that a user's file takes, so that both are cleaned and grouped alike.
-        with TemporaryDirectory() as folder:
-            path = Path(folder) / "bundled.csv"
-            with path.open("w", encoding="utf-8", newline="") as out:
-                write_statements(bundled_statements(), out)
-            return load_labelled(path)
+        return load_bundled()
     return load_labelled(request.data, limits=limits)
 
 

@@ -74,7 +74,8 @@ class NumpyEncoder:
         pooled = []
         for depth, states in enumerate(self._states(np.concatenate(token_ids), ends), start=1):
             if depth in joined_depths(self.layers):
-                pooled.append(_unit(np.add.reduceat(states, ends[:-1], axis=0) / lengths))
+                sums: Floats = np.add.reduceat(states, ends[:-1], axis=0)
+                pooled.append(_unit(sums / lengths))
         return _unit(np.concatenate(pooled, axis=1))
 
     def _states(self, token_ids: np.ndarray, ends: np.ndarray) -> Iterator[Floats]:

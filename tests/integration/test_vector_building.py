@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from medx_core.categories import Category
-from medx_core.cli.vector_building import bundled
+from medx_core.cli.vector_building import statements_by_category
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput, VectorRefused
 from medx_core.evaluation.gain import with_gain
@@ -19,6 +19,10 @@ pytestmark = pytest.mark.weights
 EXAMPLES = 12
 
 
+def bundled_parts():
+    return statements_by_category("", Category.TRIAGE, seed=1)[Category.TRIAGE]
+
+
 @pytest.fixture(scope="module")
 def builder(real_model):
     return VectorBuilder(real_model, VectorRecipe(examples=EXAMPLES))
@@ -26,13 +30,13 @@ def builder(real_model):
 
 @pytest.fixture(scope="module")
 def vector(builder):
-    train, held_out = bundled(Category.TRIAGE)
+    train, held_out = bundled_parts()
     return with_gain(builder.runner, builder.build(Category.TRIAGE, train), train, held_out[:8], seed=1)
 
 
 def test_a_vector_is_the_mean_of_correct_minus_incorrect_traces_read_one_by_one(builder, vector, real_model):
     """The batched, shared-prompt reading equals running each trace whole and alone."""
-    chosen = drawn_examples(bundled(Category.TRIAGE)[0], EXAMPLES, seed=1)
+    chosen = drawn_examples(bundled_parts()[0], EXAMPLES, seed=1)
     sums = {True: [], False: []}
     for statement in chosen:
         states = {}
@@ -59,7 +63,7 @@ def test_it_carries_its_provenance_and_diagnostics(vector, real_model):
 
 
 def test_building_twice_gives_the_same_vector(builder, vector):
-    again = builder.build(Category.TRIAGE, bundled(Category.TRIAGE)[0])
+    again = builder.build(Category.TRIAGE, bundled_parts()[0])
     assert torch.equal(again.direction, vector.direction)
     assert again.data_sha256 == vector.data_sha256
 

@@ -5,7 +5,7 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from medx_core import __version__
-from medx_core.data.labelled_statements import twins_of
+from medx_core.data.labelled_statements import LabelledStatement, twins_of
 from medx_core.evaluation.bootstrap import preferred
 from medx_core.evaluation.wording_free import association_control
 from medx_core.lab.self_test import (
@@ -17,18 +17,29 @@ from medx_core.lab.self_test import (
     run_trial,
     summary,
 )
-from medx_core.lab.synthetic_arms import TRAIN_TWINS, fit_in, swapped_statements
+from medx_core.lab.synthetic_arms import TRAIN_TWINS, Statements, fit_in, swapped_statements
 from medx_core.lab.synthetic_world import TWIN_DISTANCES, TwinWorld, World, worded_swaps
 
 MANY = 10_000
 WORLDS = 12
 
 
+def without_words(sample, prefix):
+    """Statements whose texts are only numbers: the fitted arms read states alone."""
+    rows = enumerate(sample.gold)
+    return Statements(
+        [LabelledStatement(f"{prefix}{row}", bool(answer), f"{prefix}{row}") for row, answer in rows],
+        sample.states,
+    )
+
+
 def preferred_originals(effect, seed):
     """The gated arm's shares, in points, of twins ranked right and of originals preferred in the control."""
     world, random = TwinWorld(World(TWIN_DISTANCES[effect], seed)), np.random.default_rng([seed, 1])
     train = swapped_statements(world, TRAIN_TWINS, "train ", random, source=True)
-    asked = [swapped_statements(world, MANY, f"{source} ", random, source=source) for source in (True, False)]
+    asked = [
+        without_words(world.swaps(MANY, random, source=source), f"{source} ") for source in (True, False)
+    ]
     arms = fit_in(world.world, train, *asked)
     gated = [next(arm.scores for arm in arms.arms(part.labelled) if arm.name == "gated") for part in asked]
     return [100 * preferred(scores.reshape(-1, 2)).mean() for scores in gated]
