@@ -13,7 +13,9 @@ WALKS = {"the page to its stored answer": 20, "labelled statement through": 25}
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_every_file_that_a_document_names_exists(document: Path):
-    missing = [name for name in NAMED_FILE.findall(document.read_text("utf-8")) if not (CHECKOUT / name).exists()]
+    missing = [
+        name for name in NAMED_FILE.findall(document.read_text("utf-8")) if not (CHECKOUT / name).exists()
+    ]
     assert missing == []
 
 
