@@ -87,7 +87,7 @@ def test_a_broker_that_forgets_everything_loses_neither_the_run_in_hand_nor_the_
     in_hand, waiting = Evaluation(running), Evaluation(running, held=False)
     in_hand.wait_begun()
     with running.broker() as broker:
-        eventually(lambda: broker.llen(EVALUATION_QUEUE) == 1, "a run waits in the broker")
+        eventually(lambda: broker.llen(EVALUATION_QUEUE) > 0, "a run waits in the broker")
         broker.flushall()
     in_hand.release()
     assert (in_hand.wait().attempts, waiting.wait().attempts) == (1, 1)
@@ -136,14 +136,17 @@ def test_a_worker_told_to_stop_hands_its_run_on_without_counting_the_attempt(run
 
 
 def test_a_run_longer_than_the_visibility_timeout_runs_once(tmp_path: Path) -> None:
-    with installation(tmp_path, commands=DIRECTED, parts=PARTS, visibility_seconds=1) as running:
+    # Nothing but the broker sends a message again here, however long the process takes to begin.
+    settings = {"visibility_seconds": 1, "resend_after_seconds": 3600.0}
+    with installation(tmp_path, commands=DIRECTED, parts=PARTS, **settings) as running:
         evaluation = Evaluation(running)
         evaluation.wait_begun()
         with running.broker() as broker:
-            eventually(lambda: broker.llen(EVALUATION_QUEUE) == 1, "the broker delivers the message again")
+            eventually(lambda: broker.llen(EVALUATION_QUEUE) > 0, "the broker delivers the message again")
         evaluation.release()
         assert evaluation.wait().attempts == 1
-        Evaluation(running, held=False).wait()  # it came after the message that was delivered again
+        log = tmp_path / "logs" / "evaluator.log"
+        eventually(lambda: "needs nobody" in log.read_text(), "the message is taken a second time")
         assert len(evaluation.processes) == 1
 
 
@@ -161,10 +164,16 @@ def test_torch_is_loaded_in_the_child_alone_and_a_real_evaluation_comes_through(
             ).public_id
             for data in (file, refused)
         )
-        eventually(lambda: torch_in(child_of(running)), "the child has loaded torch")
         parent = psutil.Process(running.stack.process_ids["evaluator"])
+        niceness: list[int] = []
+        eventually(
+            lambda: (
+                niceness.extend(child.nice() for child in parent.children() if torch_in(child)) or niceness
+            ),
+            "a child has loaded torch",
+        )
+        assert set(niceness) == {parent.nice() + 10}
         assert not torch_in(parent)
-        assert child_of(running).nice() == parent.nice() + 10
         eventually(lambda: running.runs.get(run).finished, "the evaluation is finished")
         eventually(lambda: running.runs.get(hopeless).finished, "the other evaluation is finished")
         done, told = running.runs.get(run), running.runs.get(hopeless)
@@ -174,11 +183,8 @@ def test_torch_is_loaded_in_the_child_alone_and_a_real_evaluation_comes_through(
     assert "needs at least 20" in told.reason
 
 
-def child_of(running: Installation) -> psutil.Process:
-    """The process of the evaluation; Python's resource tracker is a child too."""
-    children = psutil.Process(running.stack.process_ids["evaluator"]).children()
-    return max(children, key=lambda child: child.memory_info().rss)
-
-
 def torch_in(process: psutil.Process) -> bool:
-    return any("libtorch" in mapped.path for mapped in process.memory_maps())
+    try:
+        return any("libtorch" in mapped.path for mapped in process.memory_maps())
+    except psutil.NoSuchProcess:
+        return False
