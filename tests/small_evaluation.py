@@ -1,4 +1,4 @@
-"""A real small evaluation: tiny random models on statements whose truth is one word, run once per test session."""
+"""A real small evaluation: a tiny random model on statements whose truth is one word, run once per test session."""
 
 import csv
 from collections.abc import Iterator
@@ -56,12 +56,11 @@ def quiet(_what: str, _done: int, _total: int) -> None:
 
 @lru_cache(maxsize=1)
 def small_evaluation() -> Evaluated:
-    """Two tiny models on twins with their association control, with a given prompt."""
+    """A tiny model on twins with their association control, with a given prompt."""
     statements = tuple(_twins("t", 140, source=True)) + tuple(_twins("c", 100, source=False))
     notes = {"rows": len(statements)}
     data = LabelledData(statements, "d" * 64, notes, (), has_split=True)
-    models = [tiny_model("llama"), tiny_model("qwen2")]
-    evaluated = evaluate_models(models, data, PartSizes(), EvaluationPlan(prompt=PROMPT), quiet)
+    evaluated = evaluate_models([tiny_model()], data, PartSizes(), EvaluationPlan(prompt=PROMPT), quiet)
     named = evaluated.result.model_copy(update={"data": "statements.csv"})
     return replace(evaluated, result=named)
 

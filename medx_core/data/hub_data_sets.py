@@ -65,7 +65,7 @@ def _opened(content: bytes, limits: FileLimits) -> "pa.Table":
             raise too_many_rows(limits.rows)
         return file.read()
     except (pa.ArrowException, OSError) as error:
-        raise FileRefused("The file is damaged or not a Parquet file; export it again.") from error
+        raise FileRefused("The file is not a sound Parquet file; export it again.") from error
 
 
 def _is_nested(kind: "pa.DataType") -> bool:

@@ -1,6 +1,10 @@
-"""Building one category's vector for use: fitted by its recipe, with its provenance and its diagnostics."""
+"""Building vectors for use: fitted by a recipe, with provenance and diagnostics, and going on after an interruption."""
 
-from collections.abc import Sequence
+import hashlib
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from medx_core.categories import Category
@@ -105,3 +109,45 @@ class VectorBuilder:
         return figures | dict(
             zip(stability, (halves, mixed.cosine, mixed.cosine_size, mixed.separation), strict=True)
         )
+
+
+@dataclass(frozen=True)
+class ResumableBuild:
+    """A build of several categories that goes on where it was interrupted; its folder is there until all is done.
+
+    The folder is named by a hash of everything that decides the outcome.
+    """
+
+    folder: Path
+
+    @classmethod
+    def of(
+        cls, home: Path, recipe: VectorRecipe, weights_and_device: str, parts: Mapping[Category, Any]
+    ) -> "ResumableBuild":
+        """Return the build of these statements by this recipe on this device: the same whenever it is asked for again."""
+        told = repr((recipe, weights_and_device, [(name.value, part) for name, part in parts.items()]))
+        return cls(home / "traces" / hashlib.sha256(told.encode()).hexdigest()[:16])
+
+    @property
+    def batches(self) -> FinishedBatches:
+        """The batches that are done; they name themselves, so that all categories share one folder."""
+        return FinishedBatches(self.folder)
+
+    def built(self, category: Category) -> str:
+        """Return the hash of the file that this build registered for a category before it was interrupted, else ''."""
+        try:
+            return self._marker(category).read_text(encoding="ascii")
+        except FileNotFoundError:
+            return ""
+
+    def note_built(self, category: Category, file_sha256: str) -> None:
+        """Keep that a category is built, so that going on does not make a second version of it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._marker(category).write_text(file_sha256, encoding="ascii")
+
+    def forget(self) -> None:
+        """Remove everything; called when the build is done."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _marker(self, category: Category) -> Path:
+        return self.folder / f"{category.value}.built"

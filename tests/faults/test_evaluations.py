@@ -157,7 +157,8 @@ def test_torch_is_loaded_in_the_child_alone_and_a_real_evaluation_comes_through(
     file = write_statements(tmp_path / "statements.csv", split=True)
     refused = tmp_path / "one_sided.csv"
     refused.write_text("statement,answer\n" + "".join(f"Number {row}.,TRUE\n" for row in range(60)))
-    with installation(home, commands=Commands(), parts=PARTS) as running:
+    # While torch is imported on a busy machine, no other thread may get a turn for seconds.
+    with installation(home, commands=Commands(), parts=PARTS, lease_seconds=30.0) as running:
         run, hopeless = (
             running.runs.request(
                 "evaluation", EvaluationRequest(str(data), models=(str(model),)).as_json(), requested_by="ada"

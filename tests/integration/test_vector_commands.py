@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 from medx_core.categories import Category
 from medx_core.cli.app import app
-from medx_core.cli.vector_building import ResumableBuild
 from medx_core.cli.vectors import comparisons
 from medx_core.errors import BadInput, NotFound, VectorRefused
+from medx_core.fitting.build import ResumableBuild
 from medx_core.fitting.recipe import VectorRecipe
 from medx_core.settings import settings
 from medx_core.steering.gate import Gate

@@ -100,7 +100,7 @@ def test_what_would_now_do_something_else_than_was_agreed_is_not_done(services, 
     first, second = vectors[2]
     agreed = consequence(PROMOTE, second, present=first, before=None)
     services.vectors.retire(first.id)
-    with pytest.raises(BadInput, match="Somebody changed the vectors meanwhile"):
+    with pytest.raises(BadInput, match="Somebody has changed the vectors meanwhile"):
         part.act(services.people.find("ada"), PROMOTE, second.id, agreed)
     assert services.vectors.get(second.id) == second
     assert "vector promoted" not in {entry.action for entry in services.audit.entries()}

@@ -150,7 +150,7 @@ def test_columns_of_published_data_sets_are_read_as_ours_and_this_is_said(load):
 
 @pytest.mark.parametrize("content", [b"PAR1", b"", b"statement,answer\n"])
 def test_a_broken_parquet_file_is_refused(load, content):
-    with pytest.raises(BadInput, match="no sound Parquet file"):
+    with pytest.raises(BadInput, match="not a sound Parquet file"):
         load(content, "data.parquet")
 
 
