@@ -93,9 +93,9 @@ def test_resampling_twins_together_widens_what_twins_share():
 def test_figures_without_both_kinds_of_item_are_none():
     gold = np.ones(10, dtype=bool)
     weights = resamples(gold, np.arange(10), seed=1, count=10)
-    assert weights.balanced(gold).as_json() is None
-    assert weights.auroc(np.arange(10.0)).as_json() is None
-    assert weights.share(gold, ~gold).as_json() is None
+    assert weights.balanced(gold).metric is None
+    assert weights.auroc(np.arange(10.0)).metric is None
+    assert weights.share(gold, ~gold).metric is None
     assert np.isnan(aurocs(np.zeros((2, 10)), gold)).all()
 
 
