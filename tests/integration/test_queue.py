@@ -12,7 +12,13 @@ from kombu.exceptions import OperationalError
 
 from deploy.embedded_broker import prepare_broker
 from medx_core.jobs import messages
-from medx_core.jobs.messages import BATCH_QUEUE, INTERACTIVE_QUEUE, QUEUE_OF, redis_client_url
+from medx_core.jobs.messages import (
+    BATCH_QUEUE,
+    EVALUATION_QUEUE,
+    INTERACTIVE_QUEUE,
+    QUEUE_OF,
+    redis_client_url,
+)
 from medx_core.jobs.status import JobKind
 from medx_core.settings import Settings
 from medx_core.storage.engine import Database
@@ -103,7 +109,7 @@ def test_every_task_name_a_message_may_carry_is_registered() -> None:
 
 def test_every_queue_has_an_exchange_and_a_routing_key_of_its_own() -> None:
     queues = build_app(Settings()).conf.task_queues
-    assert {queue.name for queue in queues} == set(QUEUE_OF.values())
+    assert {queue.name for queue in queues} == {*QUEUE_OF.values(), EVALUATION_QUEUE}
     assert all(queue.exchange.name == queue.routing_key == queue.name for queue in queues)
 
 

@@ -8,9 +8,7 @@ import typer
 from sqlmodel import col, update
 from typer.testing import CliRunner
 
-from medx_core.cli import administration as audit
-from medx_core.cli import administration as db
-from medx_core.cli import administration as users
+from medx_core.cli import administration
 from medx_core.errors import BadInput, StorageFault
 from medx_core.settings import settings
 from medx_core.storage.engine import Database
@@ -24,7 +22,11 @@ def command(database_url, monkeypatch):
     monkeypatch.setenv("DATABASE_URL", database_url)
     settings.cache_clear()
     medx = typer.Typer()
-    for name, app in (("db", db.app), ("users", users.app), ("audit", audit.app)):
+    for name, app in (
+        ("db", administration.db_app),
+        ("users", administration.users_app),
+        ("audit", administration.audit_app),
+    ):
         medx.add_typer(app, name=name)
 
     def run(line, stdin=None):
@@ -71,7 +73,9 @@ def test_a_taken_name_is_said_before_a_password_is_asked_for(command):
 
 def test_without_a_terminal_one_sentence_says_how_to_give_a_password(command, monkeypatch):
     # What Click asks with outside of its test runner.
-    monkeypatch.setattr(users.typer, "prompt", lambda *_, **__: fallback_getpass(stream=io.StringIO()))
+    monkeypatch.setattr(
+        administration.typer, "prompt", lambda *_, **__: fallback_getpass(stream=io.StringIO())
+    )
     command("db upgrade")
     with pytest.raises(BadInput, match=r"--password-stdin.*--generate"):
         command("users add Ann")

@@ -76,10 +76,10 @@ def test_a_chosen_category_wins_over_the_router(clients):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("  ",), "no question yet"),
-        (("x" * 4001,), "4,000 is the most"),
+        (("  ",), "question is empty"),
+        (("x" * 4001,), "at most 4,000 are accepted"),
         (("A question.", "haiku"), "no mode 'haiku'"),
-        (("A question.", "verdict", "surgery"), "no kind 'surgery'"),
+        (("A question.", "verdict", "surgery"), "no category 'surgery'"),
         (("A question.", "verdict", "auto", "left"), "no arm 'left'"),
     ],
 )
@@ -143,7 +143,7 @@ def test_a_job_of_somebody_else_is_not_found(clients, tmp_path):
     path.write_text("question\nA question.\n")
     job = clients["clio"].predict(handle_file(str(path)), api_name="/submit_batch")
     for endpoint in ("/job_status", "/download_results", "/cancel_job"):
-        with pytest.raises(AppError, match="belongs to somebody else"):
+        with pytest.raises(AppError, match="belongs to another person"):
             clients["asa"].predict(job, api_name=endpoint)
     assert clients["ada"].predict(job, api_name="/job_status")["rows"] == 1
 
