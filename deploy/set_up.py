@@ -118,7 +118,8 @@ def _install(title: str, requirements: list[str], index: str) -> None:
     """
     command = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check"]
     if _done("uv") == UV:
-        command = [str(VENV / "bin" / "uv"), "pip", "install", "--python", str(PYTHON)]
+        # as pip does: where Python writes no bytecode, each start would compile hundreds of modules again
+        command = [str(VENV / "bin" / "uv"), "pip", "install", "--compile-bytecode", "--python", str(PYTHON)]
     command += [*(["--index-url", index] if index else []), *requirements]
     print(f"  installing {title} ...", flush=True)
     finished = threading.Event()

@@ -25,7 +25,6 @@ from medx_core.evaluation.arms import ArmScores
 from medx_core.evaluation.fit import EvaluationPlan, FittedArms
 from medx_core.evaluation.prompt_selection import OnStage
 from medx_core.evaluation.request import FINE_TUNED, LIKELIHOOD_GATED
-from medx_core.evaluation.run import ExtraArm
 from medx_core.fitting.fitted import FittedLayer
 from medx_core.lab.fine_tuning import FineTuningRecipe, fine_tuned_scores
 from medx_core.models.loading import LoadedModel
@@ -47,7 +46,6 @@ class LikelihoodGate:
     """The gate's values (statements,), standardised; 0 where a statement has no word of a known kind."""
 
     values: Tensor
-    with_alternatives: int
 
     def condition(self, gated: FittedLayer) -> SteeringCondition:
         """Return what steers: layer, strength and push of the gated arm, gated by likelihood."""
@@ -80,9 +78,7 @@ def likelihood_gate(
     centre = float(np.median(known)) if len(known) else 0.0
     spread = float(known.std()) if len(known) > 1 else 1.0
     scaled = np.nan_to_num((values - centre) / (spread or 1.0), nan=0.0)[len(fitted) :]
-    return LikelihoodGate(
-        torch.tensor(scaled, dtype=torch.float32), sum(one is not None for one in made[len(fitted) :])
-    )
+    return LikelihoodGate(torch.tensor(scaled, dtype=torch.float32))
 
 
 def _likelihoods(
@@ -137,6 +133,3 @@ def fine_tuned(
         runner.model, runner.prompt, fitted.train, texts, FineTuningRecipe(seed=plan.seed)
     )
     return ArmScores(FINE_TUNED, tuned.scores.double().numpy(), about=tuned.as_json())
-
-
-EXPERIMENTAL_ARMS: dict[str, ExtraArm] = {LIKELIHOOD_GATED: likelihood_gated, FINE_TUNED: fine_tuned}

@@ -70,11 +70,6 @@ def use_threads(count: int) -> None:
         torch.set_num_threads(count)
 
 
-def free_memory_bytes(device: torch.device) -> int | None:
-    """Return the free memory of a GPU, None for the CPU."""
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
-
-
 @contextmanager
 def memory_faults_in_words(what: str) -> Iterator[None]:
     """Turn an exhausted device into one sentence about `what`, and hand the cached memory back.

@@ -69,20 +69,6 @@ class SharedPrefix:
         with torch.inference_mode(), memory_faults_in_words("This batch of questions"):
             return self._run(prompts, keep_cache=False).states[:, -1]
 
-    def run_continued(self, prompts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]]) -> None:
-        """Run whole prompts once, then every continuation after each of them: one further pass a continuation.
-
-        Nothing is returned: recording hooks entered around this call see the passes in this order, first the
-        prompts', then one for each continuation.
-
-        Raises:
-            ModelUnavailable: the batch does not fit into the device's memory.
-        """
-        with torch.inference_mode(), memory_faults_in_words("This batch of statements"):
-            done = self._run(prompts, keep_cache=True)
-            for continuation in continuations:
-                self._continue(continuation, copy.deepcopy(done.cache), done.batch.mask)
-
     def kept_pass(self, prompts: Sequence[Sequence[int]], *, whole: bool = False) -> KeptPass:
         """Run whole prompts in one batch and keep the cache; whether gradients are recorded is the caller's choice.
 
@@ -108,20 +94,6 @@ class SharedPrefix:
         cache = DynamicCache(config=self.model.network.config)
         cache.activate_past_recording()  # type: ignore[no-untyped-call]
         return cache
-
-    def _continue(self, continuation: Sequence[int], cache: Cache | None, mask: Tensor) -> None:
-        network = self.model.network.base_model
-        rows, device = mask.shape[0], self.model.device
-        ids = torch.tensor([list(continuation)] * rows, device=device)
-        longer = torch.cat([mask, torch.ones_like(ids)], dim=1)
-        positions = longer.cumsum(dim=1)[:, -len(continuation) :] - 1
-        network(
-            input_ids=ids,
-            attention_mask=longer,
-            past_key_values=cache,
-            use_cache=True,
-            **position_arguments(network, positions),
-        )
 
     def _shares(self, row: Sequence[int]) -> bool:
         return len(row) > self.prefix_length and list(row[: self.prefix_length]) == self._prefix_ids

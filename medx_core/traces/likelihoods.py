@@ -109,15 +109,6 @@ class TextLikelihoods:
         return torch.cat(parts)
 
 
-def log_likelihoods(model: LoadedModel, texts: Sequence[str], prefix: str = "") -> NDArray[np.float64]:
-    """Return each text's total log-likelihood (texts,), after `prefix` where one is given.
-
-    Raises:
-        ModelUnavailable: a batch does not fit into the device's memory.
-    """
-    return TextLikelihoods(model, prefix).totals(texts)
-
-
 def start_tokens(model: LoadedModel) -> list[int]:
     """Return the token a document begins with for this model; none where its tokenizer knows no mark at all."""
     tokenizer = model.tokenizer

@@ -7,7 +7,7 @@ import torch
 from medx_core.models.devices import choose_placement
 from medx_core.models.prompting import STATEMENT_PROMPT
 from medx_core.steering.hooks import ConstantShift
-from medx_core.traces.likelihoods import log_likelihoods
+from medx_core.traces.likelihoods import TextLikelihoods
 from medx_core.traces.statement_runner import StatementRunner
 from medx_core.traces.steering_conditions import ShiftsByText, SteeringCondition
 from tests.language_models import WIDTH, tiny_model
@@ -46,5 +46,5 @@ def test_resumed_runs_gradients_and_likelihoods_are_those_of_the_cpu(dtype):
         np.testing.assert_allclose(resumed.scores, expected.scores, atol=TOLERANCE[dtype])
     gradients = [runner.answer_gradients(TEXTS, [1])[1] for runner in (on_gpu, on_cpu)]
     torch.testing.assert_close(*gradients, atol=TOLERANCE[dtype], rtol=TOLERANCE[dtype])
-    likelihoods = [log_likelihoods(runner.model, TEXTS) for runner in (on_gpu, on_cpu)]
+    likelihoods = [TextLikelihoods(runner.model).totals(TEXTS) for runner in (on_gpu, on_cpu)]
     np.testing.assert_allclose(*likelihoods, rtol=TOLERANCE[dtype])

@@ -20,7 +20,7 @@ from medx_core.evaluation.prompt_selection import INSTRUCTIONS, candidate_scores
 from medx_core.evaluation.request import EvaluationRequest
 from medx_core.evaluation.result_builder import rechecked
 from medx_core.evaluation.runner import Evaluated, ModelEvaluation, evaluate_models
-from medx_core.lab.arms import EXPERIMENTAL_ARMS
+from medx_core.lab.arms import fine_tuned, likelihood_gated
 from medx_core.settings import settings
 from medx_core.traces.statement_runner import StatementRunner
 from tests.language_models import tiny_model
@@ -39,7 +39,8 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> dict:
     file = write_statements(tmp_path_factory.mktemp("data") / "statements.csv")
     plan = EvaluationPlan(extra=("fine_tuned", "likelihood_gated"))
     data, sizes = load_labelled(file), PartSizes(split=(100, 50))
-    return json_of(evaluate_models([tiny_model()], data, sizes, plan, quiet, extra_arms=EXPERIMENTAL_ARMS))
+    arms = {"fine_tuned": fine_tuned, "likelihood_gated": likelihood_gated}
+    return json_of(evaluate_models([tiny_model()], data, sizes, plan, quiet, extra_arms=arms))
 
 
 def json_of(evaluated: Evaluated) -> dict:

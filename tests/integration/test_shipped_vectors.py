@@ -1,8 +1,13 @@
-"""The vectors that come with MedX are registered for exactly the weights they were made for, without torch."""
+"""The vectors that come with MedX: registered for exactly their weights, and what the fitting of today makes."""
 
 import pytest
+import torch
 
 from medx_core.categories import Category
+from medx_core.cli.vector_building import statements_by_category
+from medx_core.fitting.examples import sha256_of_statements
+from medx_core.fitting.fit import examples_of, fit_vector
+from medx_core.fitting.recipe import VectorRecipe
 from medx_core.steering.vector_files import load_vector
 from medx_core.storage.engine import Database
 from medx_core.storage.vectors import (
@@ -12,6 +17,7 @@ from medx_core.storage.vectors import (
     provenance_of,
     register_shipped_vectors,
 )
+from medx_core.traces.statement_runner import StatementRunner
 from medx_core.vector_registry import VectorRegistry
 
 DEFAULT_WEIGHTS = (
@@ -44,3 +50,31 @@ def test_each_category_of_the_default_model_gets_its_vector_with_provenance_and_
 def test_other_weights_get_none(store, tmp_path):
     assert register_shipped_vectors(store, "0" * 64, tmp_path / "vectors") == []
     assert store.list() == ()
+
+
+@pytest.fixture
+def training_statements():
+    """The statements that `medx vectors build` takes, per category."""
+    return {category: train for category, (train, _) in statements_by_category("", None, seed=1).items()}
+
+
+def test_they_were_fitted_on_the_statements_that_are_drawn_today(training_statements):
+    recipe = VectorRecipe()
+    for category in Category:
+        shipped = load_vector(SHIPPED_VECTORS / f"{category.value}.safetensors", model_sha256=DEFAULT_WEIGHTS)
+        drawn = examples_of(training_statements[category], recipe)
+        assert shipped.data_sha256 == sha256_of_statements(drawn)
+        assert shipped.prompt_version == recipe.prompt.version
+
+
+@pytest.mark.weights
+@pytest.mark.slow
+def test_fitting_makes_the_shipped_vector_again(real_model, training_statements):
+    recipe = VectorRecipe()
+    runner = StatementRunner(real_model, recipe.prompt, batch_rows=32)
+    made = fit_vector(runner, training_statements[Category.TRIAGE], recipe).top
+    shipped = load_vector(SHIPPED_VECTORS / "triage.safetensors", model_sha256=real_model.weight_sha256)
+    assert (made.layer, made.alpha, made.reading) == (shipped.layer, shipped.alpha, shipped.reading)
+    # The order in which threads add up differs between machines; the vector is a small difference of large states.
+    assert torch.cosine_similarity(made.direction, shipped.direction, dim=0) > 0.999
+    assert made.direction.norm() == pytest.approx(shipped.norm, rel=0.01)

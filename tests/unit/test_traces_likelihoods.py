@@ -8,7 +8,7 @@ import torch
 
 from medx_core.steering.hooks import ConstantShift, Positions, SteeringPlan, SteeringStep
 from medx_core.traces.damage import damage, greedy_texts, mean_repetition, perplexity, repetition
-from medx_core.traces.likelihoods import TextLikelihoods, log_likelihoods, start_tokens
+from medx_core.traces.likelihoods import TextLikelihoods, start_tokens
 from tests.language_models import ARCHITECTURES, WIDTH, tiny_model
 
 TEXTS = [
@@ -34,7 +34,7 @@ def plain_total(model, text, prefix=""):
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_texts_likelihood_is_the_sum_over_its_tokens(architecture, prefix):
     model = tiny_model(architecture)
-    found = log_likelihoods(model, TEXTS, prefix)
+    found = TextLikelihoods(model, prefix).totals(TEXTS)
     np.testing.assert_allclose(found, [plain_total(model, text, prefix) for text in TEXTS], atol=2e-3)
     assert (found < 0).all()
 
@@ -43,7 +43,7 @@ def test_counted_tokens_are_the_texts_own():
     model = tiny_model()
     assert TextLikelihoods(model).counts(TEXTS).tolist() == [4, 1, 11, 2]
     assert TextLikelihoods(model, PREFIX).counts(TEXTS).tolist() == [4, 1, 11, 2]
-    assert log_likelihoods(model, []).shape == (0,)
+    assert TextLikelihoods(model).totals([]).shape == (0,)
 
 
 def test_perplexity_is_the_exponent_of_the_mean_over_all_tokens():
