@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from celery import Celery, bootsteps
+from celery.worker import state
 from kombu.common import ignore_errors
 
 from medx_core.jobs.messages import BATCH_QUEUE
@@ -17,7 +18,12 @@ POLL_MARK_SECONDS = 1.0
 
 
 def polling(on_poll: Callable[[], None]) -> type:
-    """Return a step that lets the very loop that looks for messages call `on_poll` each second."""
+    """Return a step that lets the very loop that looks for messages call `on_poll` each second.
+
+    It also connects anew when the worker may take no message although it has none in hand. With its hands full it
+    reads nothing from the broker and so does not notice that the connection is lost; the acknowledgement fails then,
+    and kombu counts the message as in hand for ever. A new connection forgets it.
+    """
 
     class Polling(bootsteps.StartStopStep):  # type: ignore[misc] # Celery has no types
         """Marks each second in which the consumer's loop turns."""
@@ -25,9 +31,17 @@ def polling(on_poll: Callable[[], None]) -> type:
         requires = ("celery.worker.consumer.tasks:Tasks",)
 
         def register_with_event_loop(self, consumer: Any, hub: Any) -> None:
-            del consumer
-            on_poll()
-            hub.call_repeatedly(POLL_MARK_SECONDS, on_poll)
+            self._was_stuck = False
+
+            def look() -> None:
+                stuck = not consumer.task_consumer.channel.qos.can_consume() and not state.reserved_requests
+                if stuck and self._was_stuck:
+                    raise ConnectionError("A message could not be acknowledged; the worker connects anew.")
+                self._was_stuck = stuck
+                on_poll()
+
+            look()
+            hub.call_repeatedly(POLL_MARK_SECONDS, look)
 
     return Polling
 

@@ -105,7 +105,11 @@ class Publisher:
         forgot = self._broker.set(MEMORY_MARK, "1", nx=True) is not None
         for queue in (*dict.fromkeys(QUEUE_OF.values()), EVALUATION_QUEUE):
             if forgot or not self._broker.llen(queue):
-                self._resend(queue, 0.0 if forgot else settings.resend_after_seconds)
+                # An evaluation's message is in hand for seconds before the run is leased: a process starts in between.
+                seconds = (
+                    settings.lease_seconds if queue == EVALUATION_QUEUE else settings.resend_after_seconds
+                )
+                self._resend(queue, 0.0 if forgot else seconds)
         self._stores.outbox.forget_sent()
 
     def _resend(self, queue: str, older_than_seconds: float) -> None:

@@ -165,6 +165,7 @@ def test_torch_is_loaded_in_the_child_alone_and_a_real_evaluation_comes_through(
             ).public_id
             for data in (file, refused)
         )
+        eventually(lambda: "evaluator" in running.stack.process_ids, "the worker is started")
         parent = psutil.Process(running.stack.process_ids["evaluator"])
         niceness: list[int] = []
         eventually(
