@@ -73,6 +73,7 @@ def test_killing_the_worker_ends_its_process_and_the_run_is_taken_up_again(runni
     assert len(evaluation.processes) == 2
 
 
+@pytest.mark.slow
 def test_a_run_whose_process_is_killed_each_time_has_failed_in_words(running: Installation) -> None:
     evaluation = Evaluation(running)
     for attempt in (1, 2):
@@ -117,6 +118,7 @@ def test_a_message_that_comes_again_runs_nothing_again(running: Installation) ->
     assert len(evaluation.processes) == 1
 
 
+@pytest.mark.slow
 def test_cancelling_ends_a_process_that_hangs_and_the_next_run_begins(running: Installation) -> None:
     hung, following = Evaluation(running), Evaluation(running, held=False)
     process = hung.wait_begun()
@@ -126,6 +128,7 @@ def test_cancelling_ends_a_process_that_hangs_and_the_next_run_begins(running: I
     assert hung.run.status is RunStatus.CANCELLED
 
 
+@pytest.mark.slow
 def test_a_worker_told_to_stop_hands_its_run_on_without_counting_the_attempt(running: Installation) -> None:
     evaluation = Evaluation(running)
     process = evaluation.wait_begun()
@@ -150,6 +153,7 @@ def test_a_run_longer_than_the_visibility_timeout_runs_once(tmp_path: Path) -> N
         assert len(evaluation.processes) == 1
 
 
+@pytest.mark.slow
 def test_torch_is_loaded_in_the_child_alone_and_a_real_evaluation_comes_through(tmp_path: Path) -> None:
     home, model = tmp_path / "home", tmp_path / "tiny"
     tiny_network("llama").save_pretrained(model)
