@@ -1,6 +1,5 @@
 """Where a command's questions are answered, and that nothing of it lives on afterwards."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -112,14 +111,23 @@ def test_choosing_loads_no_model_library() -> None:
 
 
 class AgreeableEngine:
-    """Answers TRUE to everything; presses Ctrl-C at a statement that says so."""
+    """Answers TRUE to everything; presses Ctrl-C at one statement, and answers on once the main thread has noticed."""
+
+    def __init__(self) -> None:
+        self.noticed = threading.Event()
+
+    def notice(self, *_signal: object) -> None:
+        """Handle SIGINT in the main thread."""
+        self.noticed.set()
+        raise KeyboardInterrupt
 
     def route(self, questions: Sequence[Question]) -> tuple[Route, ...]:
         return tuple(Route(Category.TRIAGE) for _ in questions)
 
     def verdicts(self, rows: Sequence[ArmRow]) -> tuple[Answer, ...]:
         if any("number 40." in row.question.text for row in rows):
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            assert self.noticed.wait(60)
         return tuple(
             Answer(row.arm, "m", "ab", "p", 0.0, Verdict.TRUE, Verdict.TRUE, score=0.9) for row in rows
         )
@@ -150,7 +158,12 @@ def test_ctrl_c_ends_a_job_here_with_its_threads_and_keeps_what_was_answered(
     jobs, before = JobStore(sqlite_database), threading.enumerate()
     job = jobs.submit(submission(rows=200), chunk_rows=4, local=True)
     settings = here.model_copy(update={"chunk_rows": 4})
-    end = answer_here(settings, sqlite_database, job.public_id, engine=AgreeableEngine(), on_progress=id)
+    engine = AgreeableEngine()
+    earlier = signal.signal(signal.SIGINT, engine.notice)
+    try:
+        end = answer_here(settings, sqlite_database, job.public_id, engine=engine, on_progress=id)
+    finally:
+        signal.signal(signal.SIGINT, earlier)
     assert end is End.INTERRUPTED
     assert threading.enumerate() == before
     progress = jobs.get(job.public_id).progress
