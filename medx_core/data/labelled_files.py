@@ -16,7 +16,7 @@ from medx_core.data.bundled_texts import bundled_statements, write_statements
 from medx_core.data.decoding import Decoded, file_content
 from medx_core.data.hub_data_sets import as_hub_data_set, fetch, read_parquet
 from medx_core.data.labelled_statements import LabelledStatement
-from medx_core.data.near_duplicates import Components, join_near_copies, words_in_order
+from medx_core.data.near_duplicates import components, equal_pairs, near_copy_pairs, words_in_order
 from medx_core.data.problems import FileLimits, FileRefused
 from medx_core.data.question_files import (
     FileRow,
@@ -168,22 +168,20 @@ def _grouped(
     statements: Sequence[LabelledStatement], quads: Iterable[str], notes: dict[str, int]
 ) -> tuple[LabelledStatement, ...]:
     """Return the statements with their groups, and pairs named only where they are complete; count into `notes`."""
-    near = Components(len(statements))
-    join_near_copies([statement.text for statement in statements], near)
+    count = len(statements)
+    near = list(near_copy_pairs([statement.text for statement in statements]))
     copies: dict[int, list[LabelledStatement]] = defaultdict(list)
-    for place, statement in enumerate(statements):
-        copies[near.of(place)].append(statement)
+    for component, statement in zip(components(count, near), statements, strict=True):
+        copies[component].append(statement)
     notes["near_copies"] = sum(len(group) for group in copies.values() if len(group) > 1)
     notes["contradicting_near_copies"] = sum(map(_contradicts, copies.values()))
-    near.join_equal(statement.pair for statement in statements)
-    near.join_equal(quads)
+    named = (*equal_pairs(statement.pair for statement in statements), *equal_pairs(quads))
+    groups = components(count, (*near, *named))
     complete = _complete_pairs(statements)
     notes["incomplete_pairs"] = len({statement.pair for statement in statements} - complete - {""})
     return tuple(
-        replace(
-            statement, group=f"g{near.of(place)}", pair=statement.pair if statement.pair in complete else ""
-        )
-        for place, statement in enumerate(statements)
+        replace(statement, group=f"g{group}", pair=statement.pair if statement.pair in complete else "")
+        for group, statement in zip(groups, statements, strict=True)
     )
 
 
