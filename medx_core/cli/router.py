@@ -320,11 +320,11 @@ def overrides(
 
     from medx_core.cli.administration import ACTOR, opened_database
     from medx_core.storage.audit import AuditStore
-    from medx_core.storage.jobs import OverrideStore
+    from medx_core.storage.jobs import JobStore
 
     table = io.StringIO(newline="")
     with opened_database() as database:
-        count = write_overrides(OverrideStore(database).every_override(), table)
+        count = write_overrides(JobStore(database).overrides(), table)
         AuditStore(database).append(ACTOR, "overrides exported", "router", {"rows": count})
     if output is None:
         sys.stdout.write(table.getvalue())

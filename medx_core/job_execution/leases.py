@@ -103,7 +103,7 @@ class LeaseKeeper:
         if not self._alive():
             log.error("the engine makes no progress; %d leases are not renewed", len(held))
             return
-        still_held = self._leases.renew(held, owner=self._terms.owner, seconds=self._terms.seconds)
+        still_held = self._leases.renew(held, seconds=self._terms.seconds)
         self._mark([item for item in held if item.id not in still_held])
 
     def _mark(self, unwanted: Sequence[LeasedItem]) -> None:

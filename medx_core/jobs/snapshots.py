@@ -110,10 +110,11 @@ class ItemSnapshot:
 
 @dataclass(frozen=True)
 class LeasedItem:
-    """An item that a worker holds: results are stored only while `fence` is the item's latest."""
+    """An item that the worker `owner` holds: results are stored only while `fence` is the item's latest."""
 
     id: int
     job_id: str
+    owner: str
     fence: int
     row: int
     question: Question

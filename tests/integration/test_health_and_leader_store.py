@@ -85,7 +85,7 @@ def test_a_quarantined_item_is_listed_and_can_be_tried_again_from_the_start(data
     (message,) = outbox.unsent()
     outbox.mark_sent([message.id])
     (leased,) = leases.lease(message.request.item_ids, owner="a", seconds=30, max_attempts=1)
-    leases.fail(leased, owner="a", reason="The question is too long for this model.", max_attempts=1)
+    leases.fail(leased, "The question is too long for this model.", max_attempts=1)
 
     (aside,) = health.quarantined()
     assert (aside.job_id, aside.job_title, aside.item.id) == (job.public_id, "a.csv", leased.id)
@@ -95,7 +95,7 @@ def test_a_quarantined_item_is_listed_and_can_be_tried_again_from_the_start(data
     assert health.quarantined() == ()
     assert jobs.get(job.public_id).status is JobStatus.RUNNING
     (again,) = leases.lease(outbox.unsent()[0].request.item_ids, owner="a", seconds=30, max_attempts=1)
-    leases.finish(again, owner="a", answered=answered(again))
+    leases.finish([(again, answered(again))])
     assert item_of(jobs, leased.id).status is ItemStatus.ANSWERED
     assert jobs.get(job.public_id).status is JobStatus.DONE
 

@@ -235,7 +235,7 @@ def test_a_result_that_comes_after_the_lease_was_taken_over_is_dropped(
     answerer.answer("a")
     running.result(SECONDS)
     assert late.statuses(job) == [ItemStatus.RUNNING]
-    other.finish(leased[0], owner="other", answered=answered(Question("a", arms=BOTH)))
+    other.finish([(leased[0], answered(Question("a", arms=BOTH)))])
     assert [len(item.answers) for item in late.items(job)] == [2]
 
 
@@ -246,8 +246,8 @@ class CountedLeases(LeaseStore):
         super().__init__(database, clock=clock)
         self.renewals = threading.Semaphore(0)
 
-    def renew(self, leases: Sequence[LeasedItem], *, owner: str, seconds: float) -> frozenset[int]:
-        held = super().renew(leases, owner=owner, seconds=seconds)
+    def renew(self, leases: Sequence[LeasedItem], *, seconds: float) -> frozenset[int]:
+        held = super().renew(leases, seconds=seconds)
         self.renewals.release()
         return held
 

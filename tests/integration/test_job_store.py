@@ -104,9 +104,9 @@ def test_a_job_runs_with_its_first_lease_and_is_done_with_its_last_answer(databa
     first, second = lease_all(database)
     assert jobs.get(job.public_id).status is JobStatus.RUNNING
 
-    leases.finish(first, owner="w1", answered=answered(first))
+    leases.finish([(first, answered(first))])
     assert jobs.get(job.public_id).finished_at is None
-    leases.finish(second, owner="w1", answered=answered(second))
+    leases.finish([(second, answered(second))])
 
     done = jobs.get(job.public_id)
     assert (done.status, done.progress.answered) == (JobStatus.DONE, 2)
@@ -118,7 +118,7 @@ def test_what_was_answered_reads_back_as_it_was_given(database):
     job = jobs.submit(submission(rows=1), chunk_rows=1)
     (leased,) = lease_all(database)
     given = answered(leased, category=None)
-    leases.finish(leased, owner="w1", answered=given)
+    leases.finish([(leased, given)])
 
     (item,) = jobs.every_item(job.public_id)
     assert item.route == given.route
@@ -130,7 +130,7 @@ def test_cancelling_stops_what_waits_and_keeps_what_is_finished(database):
     job = jobs.submit(submission(rows=4), chunk_rows=2)
     first_chunk = OutboxStore(database).unsent()[0].request.item_ids
     finished, running = leases.lease(first_chunk, owner="w1", seconds=30, max_attempts=3)
-    leases.finish(finished, owner="w1", answered=answered(finished))
+    leases.finish([(finished, answered(finished))])
 
     cancelled = jobs.cancel(job.public_id)
     assert cancelled.status is JobStatus.CANCELLED
@@ -142,7 +142,7 @@ def test_cancelling_stops_what_waits_and_keeps_what_is_finished(database):
     assert cancelled.finished_at is None
     assert leases.cancelled_jobs([job.public_id, "another"]) == {job.public_id}
 
-    leases.cancel_running(running, owner="w1")
+    leases.cancel_running(running)
     ended = jobs.get(job.public_id)
     assert (ended.status, ended.progress.cancelled) == (JobStatus.CANCELLED, 3)
     assert ended.finished_at is not None
@@ -152,7 +152,7 @@ def test_cancelling_a_finished_job_changes_nothing(database):
     jobs, leases = JobStore(database), LeaseStore(database)
     job = jobs.submit(submission(rows=1), chunk_rows=1)
     (leased,) = lease_all(database)
-    leases.finish(leased, owner="w1", answered=answered(leased))
+    leases.finish([(leased, answered(leased))])
     done = jobs.get(job.public_id)
     assert jobs.cancel(job.public_id) == done
 
@@ -182,7 +182,7 @@ def test_accuracy_counts_raw_verdicts_of_items_with_an_expected_answer(database)
     leased = lease_all(database)
     verdicts = [Verdict.TRUE, Verdict.FALSE, Verdict.FALSE, Verdict.TRUE]
     for item, verdict in zip(leased, verdicts, strict=True):
-        leases.finish(item, owner="w1", answered=answered(item, verdict=verdict))
+        leases.finish([(item, answered(item, verdict=verdict))])
     assert jobs.accuracy(job.public_id) == (
         ArmAccuracy(Arm.STEERED, right=2, judged=3),
         ArmAccuracy(Arm.UNSTEERED, right=2, judged=3),

@@ -31,7 +31,7 @@ def answer_some(database, rows, category=Category.LITERATURE):
     job = jobs.submit(submission(rows=rows), chunk_rows=32)
     ids = [item.id for item in jobs.every_item(job.public_id)]
     for leased in leases.lease(ids, owner="a", seconds=30, max_attempts=3):
-        leases.finish(leased, owner="a", answered=answered(leased, category=category))
+        leases.finish([(leased, answered(leased, category=category))])
     return [stored.public_id for item in jobs.every_item(job.public_id) for stored in item.answers]
 
 
