@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from typing import Protocol
@@ -204,19 +204,19 @@ class JobExecutor:
     def _store(self, answered: Mapping[LeasedItem, Answered]) -> None:
         if not answered:
             return
-        stored = self._persistently(lambda: self._leases.finish(list(answered.items())))
+        stored = self._finish_persistently(list(answered.items()))
         for item in answered:
             if item.id not in stored:
                 log.warning("item %d: the lease was lost, the result is dropped", item.id)
 
-    def _persistently(self, store: Callable[[], frozenset[int]]) -> frozenset[int]:
+    def _finish_persistently(self, results: Sequence[tuple[LeasedItem, Answered]]) -> frozenset[int]:
         for seconds in STORE_AGAIN_SECONDS:
             try:
-                return store()
+                return self._leases.finish(results)
             except StorageFault as error:
                 log.warning("results could not be stored, trying again: %s", error)
                 self._stopping.wait(seconds)
-        return store()
+        return self._leases.finish(results)
 
     def _close(self, item: LeasedItem, error: BaseException) -> None:
         try:

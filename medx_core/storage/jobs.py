@@ -8,12 +8,13 @@ from sqlalchemy import case
 from sqlmodel import col, func, insert, or_, select
 
 from medx_core.categories import Category, RouteSource
+from medx_core.data.question_files import FileRow
 from medx_core.data.result_files import ResultRow
 from medx_core.data.routing_files import RouteOverride
 from medx_core.errors import BadInput
 from medx_core.jobs.snapshots import ArmAccuracy, ItemSnapshot, JobSnapshot
 from medx_core.jobs.status import ItemStatus, JobKind, JobStatus
-from medx_core.jobs.submission import Submission, SubmittedItem
+from medx_core.jobs.submission import Submission
 from medx_core.questions import Answer, Arm, Verdict
 from medx_core.storage.engine import Store
 from medx_core.storage.items import (
@@ -41,11 +42,12 @@ def refuse_unusable(submission: Submission) -> None:
         raise BadInput("Choose at least one arm to answer in.")
     rows = set()
     for item in submission.items:
-        if item.row in rows:
-            raise BadInput(f"Row {item.row} appears twice in this submission.")
-        rows.add(item.row)
-        if not _storable([item.text, item.given_id, *item.carried, *item.carried.values()]):
-            raise BadInput(_invalid_characters(submission.kind, f"Row {item.row}"))
+        if item.number in rows:
+            raise BadInput(f"Row {item.number} appears twice in this submission.")
+        rows.add(item.number)
+        carried = item.along()
+        if not _storable([item.text, item.id, *carried, *carried.values()]):
+            raise BadInput(_invalid_characters(submission.kind, f"Row {item.number}"))
     if not _storable([submission.title]):
         raise BadInput(_invalid_characters(submission.kind, "The file's name"))
 
@@ -253,7 +255,7 @@ class JobStore(Store):
 
 
 def _job_row(submission: Submission, now: datetime, *, local: bool) -> JobTable:
-    columns = dict.fromkeys(name for item in submission.items for name in item.carried)
+    columns = dict.fromkeys(name for item in submission.items for name in item.along())
     return JobTable(
         kind=submission.kind,
         status=JobStatus.QUEUED,
@@ -269,7 +271,16 @@ def _job_row(submission: Submission, now: datetime, *, local: bool) -> JobTable:
     )
 
 
-def _item_values(item: SubmittedItem, job_id: int) -> dict[str, Any]:
-    values = {**vars(item), "row_number": item.row, "carried": dict(item.carried)}
-    del values["row"]
-    return values | {"job_id": job_id, "status": ItemStatus.QUEUED}
+def _item_values(row: FileRow, job_id: int) -> dict[str, Any]:
+    return {
+        "job_id": job_id,
+        "row_number": row.number,
+        "given_id": row.id,
+        "text": row.text,
+        "category": row.category,
+        "expected": row.answer,
+        "harm": row.harm,
+        "urgency": row.urgency,
+        "carried": row.along(),
+        "status": ItemStatus.QUEUED,
+    }

@@ -159,8 +159,8 @@ class LeaseStore(Store):
 
 
 def _held(session: Session, leases: Sequence[LeasedItem]) -> list[ItemTable]:
-    by_id = {leased.id: leased for leased in leases}
-    return [item for item in locked_items(session, by_id) if item.is_held_under(by_id[item.id])]
+    holders = {leased.id: (leased.owner, leased.fence) for leased in leases}
+    return [item for item in locked_items(session, holders) if item.is_held_by(*holders[item.id])]
 
 
 def _live(session: Session, leases: Sequence[LeasedItem], now: datetime) -> list[ItemTable]:

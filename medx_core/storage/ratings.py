@@ -9,7 +9,7 @@ from sqlmodel import Session, col, func, or_, select
 
 from medx_core.errors import BadInput, NotFound
 from medx_core.questions import CANCELLED
-from medx_core.review.rating_form import (
+from medx_core.review import (
     FORM_VERSION,
     BlindedAnswer,
     NewRating,

@@ -163,7 +163,7 @@ class RunStore(Store):
         """
         with self._database.write() as session:
             row = _row(session, leased.public_id, locked=True)
-            if not row.is_held_under(leased):
+            if not row.is_held_by(leased.owner, leased.fence):
                 return False
             row.lease_until = self._clock() + timedelta(seconds=seconds)
             if progress is not None:
@@ -203,7 +203,7 @@ class RunStore(Store):
         """Let a run wait again, as a worker does that stops in good order; it counts as no attempt."""
         with self._database.write() as session:
             row = _row(session, leased.public_id, locked=True)
-            if row.is_held_under(leased):
+            if row.is_held_by(leased.owner, leased.fence):
                 row.attempts -= 1
                 _requeue(session, row, self._clock())
 
@@ -342,6 +342,6 @@ def _row(session: Session, public_id: str, *, locked: bool = False) -> RunTable:
 
 def _held(session: Session, leased: LeasedRun) -> RunTable:
     row = _row(session, leased.public_id, locked=True)
-    if not row.is_held_under(leased):
+    if not row.is_held_by(leased.owner, leased.fence):
         raise LeaseLost("This run was cancelled, or another worker has it by now; its result is dropped.")
     return row

@@ -4,7 +4,7 @@ import secrets
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Index, MetaData, String, UniqueConstraint, text
 from sqlalchemy.orm import registry
@@ -94,20 +94,6 @@ def new_public_id() -> str:
     return secrets.token_urlsafe(16)
 
 
-class Lease(Protocol):
-    """What its holder knows of a lease."""
-
-    @property
-    def owner(self) -> str:
-        """The process that has it."""
-        ...
-
-    @property
-    def fence(self) -> int:
-        """Which lease of this work it is."""
-        ...
-
-
 class LeasedTable(Table):
     """Work that one process at a time holds under a lease: a question of a job, or a run.
 
@@ -133,10 +119,9 @@ class LeasedTable(Table):
         """Whether it waits, or its lease has run out."""
         return self.status == ItemStatus.QUEUED or self.has_expired(now)
 
-    def is_held_under(self, lease: Lease) -> bool:
+    def is_held_by(self, owner: str, fence: int) -> bool:
         """Whether this lease is the present one; it may have run out."""
-        holder = (ItemStatus.RUNNING, lease.owner, lease.fence)
-        return (self.status, self.owner, self.fence) == holder
+        return (self.status, self.owner, self.fence) == (ItemStatus.RUNNING, owner, fence)
 
     def take(self, owner: str, now: datetime, seconds: float) -> None:
         """Begin a new lease."""

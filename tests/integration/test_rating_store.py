@@ -7,7 +7,7 @@ from sqlmodel import select
 
 from medx_core.categories import Category
 from medx_core.errors import BadInput, NotFound
-from medx_core.review.rating_form import BLIND_VIEW, BlindedAnswer, Harm, NewRating, Urgency
+from medx_core.review import BLIND_VIEW, BlindedAnswer, Harm, NewRating, Urgency
 from medx_core.storage.jobs import JobStore
 from medx_core.storage.leases import LeaseStore
 from medx_core.storage.people import Role

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from medx_core.categories import Category, RouteSource
 from medx_core.cli.router import app
+from medx_core.data.question_files import FileRow
 from medx_core.data.routing_files import OVERRIDE_COLUMNS, read_routing_file, write_overrides
-from medx_core.jobs.submission import SubmittedItem
 from medx_core.settings import settings
 from medx_core.storage.audit import AuditStore
 from medx_core.storage.jobs import JobStore
@@ -33,7 +33,7 @@ def answer(database, clock, leases):
 
     def submit_and_answer(texts, source, category=Category.TRIAGE):
         jobs = JobStore(database, clock=clock)
-        items = tuple(SubmittedItem(row=row, text=text) for row, text in enumerate(texts, start=1))
+        items = tuple(FileRow(row, "", text) for row, text in enumerate(texts, start=1))
         job = jobs.submit(submission(items=items), chunk_rows=32)
         ids = [item.id for item in jobs.every_item(job.public_id)]
         for leased in leases.lease(ids, owner="a", seconds=30, max_attempts=3):
