@@ -29,8 +29,8 @@ WAL_AGAIN_SECONDS = 0.01
 class Database:
     """One database for the whole process. Safe to share between threads; connects at first use.
 
-    Raises:
-        StorageFault: the URL cannot be read, or names neither SQLite nor PostgreSQL.
+    Raises StorageFault, whose sentence says what to do, where the URL names no SQLite file or PostgreSQL database, and
+    in all methods where the database cannot be reached or used.
     """
 
     def __init__(self, url: str) -> None:
@@ -53,11 +53,7 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """Open a session that sees one state of the database and cannot change it.
-
-        Raises:
-            StorageFault: the database cannot be reached.
-        """
+        """Open a session that sees one state of the database and cannot change it."""
         with _faults_in_words(), Session(self._reader) as session:
             yield session
 
@@ -65,20 +61,13 @@ class Database:
     def write(self) -> Iterator[Session]:
         """Open a session whose changes are committed together on the way out, or not at all.
 
-        Not to be nested: on SQLite the inner one would wait for the outer one.
-
-        Raises:
-            StorageFault: the database cannot be reached, or stayed busy for `BUSY_SECONDS`.
+        Not to be nested: on SQLite the inner one would wait for the outer one, for `BUSY_SECONDS` at most.
         """
         with _faults_in_words(), self._writing_turn(), Session(self._writer) as session, session.begin():
             yield session
 
     def upgrade(self) -> None:
-        """Bring the tables to the version this program needs; two processes may do so at once.
-
-        Raises:
-            StorageFault: the database cannot be reached or its folder cannot be made.
-        """
+        """Bring the tables to the version this program needs; two processes may do so at once."""
         self._make_folder()
         with _faults_in_words(), self._writing_turn(), self._writer.begin() as connection:
             if not self.is_sqlite:
@@ -86,11 +75,7 @@ class Database:
             _upgrade(connection)
 
     def check(self) -> None:
-        """Make sure that the database can be used by this program.
-
-        Raises:
-            StorageFault: it cannot be reached, or is at another version; the sentence says what to do.
-        """
+        """Make sure that the database is there and at the version this program needs."""
         file = self._file()
         if file is not None and not file.exists():
             raise StorageFault(f"There is no database at {file}; run `medx db upgrade`.")

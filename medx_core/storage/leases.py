@@ -23,7 +23,10 @@ from medx_core.storage.tables import AnswerTable, ItemTable, JobTable, LeaseTabl
 
 
 class LeaseStore(Store):
-    """The leases of one database. The owner of a lease is a worker process, whose name must be unique."""
+    """The leases of one database. The owner of a lease is a worker process, whose name must be unique.
+
+    Methods that close one item raise LeaseLost, and change nothing, where another worker holds it or it was closed.
+    """
 
     def lease(
         self, item_ids: Iterable[int], *, owner: str, seconds: float, max_attempts: int
@@ -112,13 +115,7 @@ class LeaseStore(Store):
             return frozenset(item.id for item in live)
 
     def fail(self, leased: LeasedItem, reason: str, *, max_attempts: int) -> ItemStatus:
-        """Queue the item for another attempt, or quarantine it with `reason` after the last one.
-
-        Returns the state the item has now.
-
-        Raises:
-            LeaseLost: another worker holds the item, or it was closed; nothing changes.
-        """
+        """Queue the item for another attempt, or quarantine it with `reason` after the last; return its new state."""
         now = self._clock()
         with self._database.write() as session:
             item = _still_held(session, leased)
@@ -130,11 +127,7 @@ class LeaseStore(Store):
             return item.status
 
     def cancel_running(self, leased: LeasedItem) -> None:
-        """Close an item whose job was cancelled while this worker held it.
-
-        Raises:
-            LeaseLost: another worker holds the item, or it was closed; nothing changes.
-        """
+        """Close an item whose job was cancelled while this worker held it."""
         now = self._clock()
         with self._database.write() as session:
             item = _still_held(session, leased)

@@ -41,7 +41,8 @@ class Person:
 class PersonStore(Store):
     """The people of one database; names differ by more than case.
 
-    Methods that take a name raise NotFound if nobody has it.
+    Methods that change a person raise NotFound if nobody has the name, and NotAllowed if the change would leave no
+    administrator. Those that take a password to set raise BadInput if it is too short or too long.
     """
 
     def __init__(
@@ -73,11 +74,7 @@ class PersonStore(Store):
             raise _taken(name) from error
 
     def refuse_name(self, name: str) -> None:
-        """Say what would keep `add` from adding a person of this name.
-
-        Raises:
-            BadInput: the name is empty or taken.
-        """
+        """Raise the BadInput with which `add` would refuse this name, if it would."""
         name = _usable_name(name)
         with self._database.read() as session:
             if _row_of(session, name) is not None:
@@ -116,11 +113,7 @@ class PersonStore(Store):
             return tuple(map(_person, session.exec(select(PersonTable).order_by(PersonTable.name_key))))
 
     def disable(self, name: str) -> Person:
-        """Keep a person from signing in and end all sessions.
-
-        Raises:
-            NotAllowed: it is the only administrator.
-        """
+        """Keep a person from signing in and end all sessions."""
         with self._database.write() as session:
             row = _row(session, name)
             if not row.disabled:
@@ -137,11 +130,7 @@ class PersonStore(Store):
             return _person(row)
 
     def set_role(self, name: str, role: Role) -> Person:
-        """Give a person another role; it counts from the next request on.
-
-        Raises:
-            NotAllowed: it is the only administrator.
-        """
+        """Give a person another role; it counts from the next request on."""
         with self._database.write() as session:
             row = _row(session, name)
             if role is not Role.ADMIN:
@@ -150,22 +139,13 @@ class PersonStore(Store):
             return _person(row)
 
     def change_password(self, name: str, old: str, new: str) -> Person:
-        """Give oneself a new password; all sessions end.
-
-        Raises:
-            NotAllowed: `old` is not the present password.
-            BadInput: `new` is too short or too long.
-        """
+        """Give oneself a new password; all sessions end. NotAllowed is raised if `old` is not the present one."""
         if self.authenticate(name, old) is None:
             raise NotAllowed("The present password is not right.")
         return self.reset_password(name, new)
 
     def reset_password(self, name: str, new: str) -> Person:
-        """Give somebody a new password, as an administrator; all sessions end.
-
-        Raises:
-            BadInput: `new` is too short or too long.
-        """
+        """Give somebody a new password, as an administrator; all sessions end."""
         hashed = self._hash(new)
         with self._database.write() as session:
             row = _row(session, name)

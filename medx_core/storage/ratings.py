@@ -23,6 +23,7 @@ from medx_core.storage.tables import (
     AnswerTable,
     ItemTable,
     JobTable,
+    RatedTable,
     RatingHistoryTable,
     RatingTable,
     as_value,
@@ -98,32 +99,18 @@ class RatingStore(Store):
         with self._database.write() as session:
             row = _own_rating(session, rating_id, rater_id)
             _refuse_incomplete(form, _blinded(session, [row.answer_id])[row.answer_id])
+            before = row.model_dump(include=set(RatedTable.model_fields))
             session.add(
-                RatingHistoryTable(
-                    rating_id=row.id,
-                    version=row.version,
-                    form_version=row.form_version,
-                    form=row.form,
-                    seconds=row.seconds,
-                    seen=row.seen,
-                    written_at=row.changed_at,
-                    replaced_at=now,
-                )
+                RatingHistoryTable(rating_id=row.id, written_at=row.changed_at, replaced_at=now, **before)
             )
             row.version += 1
-            row.form_version = FORM_VERSION
-            row.form = form.as_json()
-            row.seconds = seconds
-            row.changed_at = now
+            row.form_version, row.form = FORM_VERSION, form.as_json()
+            row.seconds, row.changed_at = seconds, now
             session.flush()
             return _stored(session, [row])[0]
 
     def get(self, rating_id: str, *, rater_id: int) -> StoredRating:
-        """Return a rating of this rater.
-
-        Raises:
-            NotFound: this rater has no such rating.
-        """
+        """Return a rating of this rater; NotFound is raised where there is none."""
         with self._database.read() as session:
             return _stored(session, [_own_rating(session, rating_id, rater_id)])[0]
 

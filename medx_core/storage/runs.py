@@ -110,19 +110,18 @@ class LeasedRun:
 
 
 class RunStore(Store):
-    """The runs of one database. Methods that take an id raise NotFound where there is none."""
+    """The runs of one database.
+
+    Methods that take an id raise NotFound where there is none. Those that end a lease raise LeaseLost, and store nothing,
+    where the run was cancelled or another process has it.
+    """
 
     def request(self, kind: str, settings: Mapping[str, Any], *, requested_by: str) -> Run:
         """Ask for a run: store it together with the message that brings it to a worker."""
         now = self._clock()
         with self._database.write() as session:
-            row = RunTable(
-                kind=kind,
-                status=RunStatus.QUEUED,
-                settings=dict(settings),
-                requested_by=requested_by,
-                created_at=now,
-            )
+            row = _new_row(kind, settings, now)
+            row.requested_by = requested_by
             session.add(row)
             session.flush()
             _send(session, row, now)
@@ -132,10 +131,9 @@ class RunStore(Store):
         """Store a run that a command begins in its own process; it is never sent to a worker."""
         now = self._clock()
         with self._database.write() as session:
-            row = RunTable(
-                kind=kind, status=RunStatus.QUEUED, settings=dict(settings), created_at=now, started_at=now
-            )
+            row = _new_row(kind, settings, now)
             row.take(owner, now, seconds)
+            row.started_at = now
             session.add(row)
             session.flush()
             return as_value(LeasedRun, row)
@@ -177,11 +175,7 @@ class RunStore(Store):
             return tuple(as_value(LeasedRun, row) for row in session.exec(held))
 
     def finish(self, leased: LeasedRun, result: Mapping[str, Any], *, items: bytes | None = None) -> None:
-        """Store what came out of a run: its JSON, and what was measured per statement.
-
-        Raises:
-            LeaseLost: it was cancelled, or another process has it; nothing is stored.
-        """
+        """Store what came out of a run: its JSON, and what was measured per statement."""
         with self._database.write() as session:
             row = _held(session, leased)
             row.result = dict(result)
@@ -191,11 +185,7 @@ class RunStore(Store):
             row.close(RunStatus.DONE, self._clock())
 
     def fail(self, leased: LeasedRun, reason: str) -> None:
-        """Store why a run came to nothing; it is not tried again.
-
-        Raises:
-            LeaseLost: it was cancelled, or another process has it; nothing is stored.
-        """
+        """Store why a run came to nothing; it is not tried again."""
         with self._database.write() as session:
             _held(session, leased).close(RunStatus.FAILED, self._clock(), reason)
 
@@ -284,6 +274,10 @@ class RunStore(Store):
         with self._database.read() as session:
             row = session.exec(latest).first()
             return None if row is None else _run(row, with_result=False)
+
+
+def _new_row(kind: str, settings: Mapping[str, Any], now: datetime) -> RunTable:
+    return RunTable(kind=kind, status=RunStatus.QUEUED, settings=dict(settings), created_at=now)
 
 
 def _without_results() -> Any:

@@ -267,8 +267,18 @@ class PersonTable(Table, table=True):
     created_at: datetime = Field(sa_type=UtcDateTime)
 
 
-class RatingTable(Table, table=True):
-    """One clinician's judgement of one answer: the raw fields of the form, never what is derived from them."""
+class RatedTable(Table):
+    """A rating as it was given at one time: the raw fields of the form, never what is derived from them."""
+
+    version: int = 1
+    form_version: int
+    form: dict[str, Any] = Field(sa_type=PlainJson)
+    seconds: float
+    seen: list[str] = Field(sa_type=PlainJson)
+
+
+class RatingTable(RatedTable, table=True):
+    """One clinician's present judgement of one answer."""
 
     __tablename__ = "rating"
     __table_args__ = (UniqueConstraint("answer_id", "rater_id"),)
@@ -277,28 +287,18 @@ class RatingTable(Table, table=True):
     public_id: str = Field(default_factory=new_public_id, unique=True)
     answer_id: int = Field(foreign_key="answer.id", ondelete="CASCADE")
     rater_id: int = Field(foreign_key="person.id", index=True)
-    version: int = 1
-    form_version: int
-    form: dict[str, Any] = Field(sa_type=PlainJson)
-    seconds: float
-    seen: list[str] = Field(sa_type=PlainJson)
     created_at: datetime = Field(sa_type=UtcDateTime)
     changed_at: datetime = Field(sa_type=UtcDateTime)
 
 
-class RatingHistoryTable(Table, table=True):
-    """A rating as it stood before its rater changed it."""
+class RatingHistoryTable(RatedTable, table=True):
+    """A rating as it was before its rater changed it."""
 
     __tablename__ = "rating_history"
     __table_args__ = (UniqueConstraint("rating_id", "version"),)
 
     id: int = Field(default=None, primary_key=True)
     rating_id: int = Field(foreign_key="rating.id", ondelete="CASCADE")
-    version: int
-    form_version: int
-    form: dict[str, Any] = Field(sa_type=PlainJson)
-    seconds: float
-    seen: list[str] = Field(sa_type=PlainJson)
     written_at: datetime = Field(sa_type=UtcDateTime)
     replaced_at: datetime = Field(sa_type=UtcDateTime)
 

@@ -259,11 +259,7 @@ def provenance_of(folder: Path, record: VectorRecord) -> VectorProvenance:
 
 
 def check_file(folder: Path, record: VectorRecord) -> None:
-    """Refuse a version whose file is not the one that was registered.
-
-    Raises:
-        VectorRefused: the file is missing, cannot be read, or was changed.
-    """
+    """Raise VectorRefused for a version whose file is missing, cannot be read, or was changed since it was registered."""
     path = folder / record.file
     try:
         with path.open("rb") as file:
