@@ -26,7 +26,7 @@ from workers.consuming import consume
 from workers.evaluation_tasks import EVALUATE_SETTING
 from workers.heartbeat import Heartbeat, Rhythm
 from workers.process import opened_database, worker_name
-from workers.publishing import Publisher, Stores
+from workers.publishing import Publisher
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def work(chosen: Settings, *, name: str = "", evaluate: str) -> int:
             rhythm=Rhythm.of(chosen),
             detail=lambda: worker_detail(chosen),
         )
-        publisher = Publisher(app, Stores.of(database), chosen, owner=name)
+        publisher = Publisher(app, database, chosen, owner=name)
         publisher.start()
         heartbeat.start()
         try:

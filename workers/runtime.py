@@ -19,7 +19,7 @@ from medx_core.storage.engine import Database
 from medx_core.storage.health import HealthStore
 from medx_core.storage.leases import LeaseStore
 from workers.heartbeat import Heartbeat, Rhythm
-from workers.publishing import Publisher, Stores
+from workers.publishing import Publisher
 from workers.token_streams import TokenStreams
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class Runtime:
         )
         self._streams = TokenStreams(settings.redis_url)
         self._executor = JobExecutor(leases, self.answerer, self._keeper, terms, self._streams)
-        self._publisher = Publisher(app, Stores.of(database), settings, owner=self.name)
+        self._publisher = Publisher(app, database, settings, owner=self.name)
         self.heartbeat = Heartbeat(
             HealthStore(database),
             self.name,

@@ -40,13 +40,9 @@ class Recipe:
             vectors={category.value: version for category, version in sorted(vectors.items())},
         )
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the recipe as plain values."""
-        return asdict(self)
-
     def differing(self, other: Mapping[str, Any]) -> list[str]:
         """Return the names of the fields in which another recipe, as plain values, differs."""
-        return [name.replace("_", " ") for name, value in self.as_json().items() if other.get(name) != value]
+        return [name.replace("_", " ") for name, value in asdict(self).items() if other.get(name) != value]
 
 
 @dataclass(frozen=True)
@@ -61,10 +57,5 @@ class EngineDescription:
 
     def report(self, settings: Settings) -> dict[str, Any]:
         """Return what a heartbeat says of an engine that was built from these settings."""
-        return {
-            "model_name": self.model_name,
-            "weight_sha256": self.weight_sha256,
-            "device": self.device,
-            "number_type": self.number_type,
-            "recipe": Recipe.of(settings, self.vectors).as_json(),
-        }
+        described = {name: value for name, value in vars(self).items() if name != "vectors"}
+        return {**described, "recipe": asdict(Recipe.of(settings, self.vectors))}

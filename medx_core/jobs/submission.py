@@ -43,11 +43,7 @@ def read_question(text: str, *, mode: str, category: str, arm: str, max_characte
 
 
 def read_question_text(text: str, *, max_characters: int) -> str:
-    """Return the text without outer spaces.
-
-    Raises:
-        BadInput: it is empty or too long.
-    """
+    """Return the text without outer spaces; BadInput is raised where it is empty or too long."""
     question = text.strip()
     if not question:
         raise BadInput("The question is empty; write a question or a statement.")
@@ -59,11 +55,7 @@ def read_question_text(text: str, *, max_characters: int) -> str:
 
 
 def read_mode(text: str) -> Mode:
-    """Read the form of the answer.
-
-    Raises:
-        BadInput: there is no such form.
-    """
+    """Read the form of the answer; BadInput is raised where there is no such form."""
     try:
         return Mode(text)
     except ValueError:
@@ -71,22 +63,14 @@ def read_mode(text: str) -> Mode:
 
 
 def read_arms(text: str) -> tuple[Arm, ...]:
-    """Read which arms to answer in.
-
-    Raises:
-        BadInput: there is no such choice.
-    """
+    """Read which arms to answer in; BadInput is raised where there is no such choice."""
     if text not in ARM_CHOICES:
         raise BadInput(f"There is no arm {text!r}; choose steered, unsteered or both.")
     return ARM_CHOICES[text]
 
 
 def read_category(text: str) -> Category | None:
-    """Read the category; None (`auto`) leaves the decision to the router.
-
-    Raises:
-        BadInput: there is no such category.
-    """
+    """Read the category; None (`auto`) leaves the decision to the router. BadInput is raised for any other word."""
     try:
         return as_category(text)
     except ValueError:
