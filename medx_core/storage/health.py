@@ -150,8 +150,10 @@ class HealthStore(Store):
                     f"Question {item_id} is {item.status}, not quarantined; there is nothing to retry."
                 )
             item.attempts, item.reason, item.finished_at = 0, "", None
-            requeue(session, items, chunk_rows=1, now=now)
             job = session.exec(
                 select(JobTable).where(JobTable.id == item.job_id).with_for_update(key_share=True)
             ).one()
+            # The command that answered a finished local job is gone: a worker takes the question.
+            job.local = job.local and job.finished_at is None
             job.status, job.finished_at = JobStatus.RUNNING, None
+            requeue(session, items, chunk_rows=1, now=now)
