@@ -111,13 +111,11 @@ class Database:
 
     def _make_folder(self) -> None:
         file = self._file()
-        if file is None or file.parent.exists():
+        if file is None:
             return
         try:
             file.parent.parent.mkdir(parents=True, exist_ok=True)
-            file.parent.mkdir(mode=0o700)
-        except FileExistsError:
-            return  # another process was faster
+            file.parent.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise StorageFault(
                 f"The folder {file.parent} for the database cannot be made ({error.strerror})."
