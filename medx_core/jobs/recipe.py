@@ -57,5 +57,10 @@ class EngineDescription:
 
     def report(self, settings: Settings) -> dict[str, Any]:
         """Return what a heartbeat says of an engine that was built from these settings."""
-        described = {name: value for name, value in vars(self).items() if name != "vectors"}
-        return {**described, "recipe": asdict(Recipe.of(settings, self.vectors))}
+        return {
+            "model_name": self.model_name,
+            "weight_sha256": self.weight_sha256,
+            "device": self.device,
+            "number_type": self.number_type,
+            "recipe": asdict(Recipe.of(settings, self.vectors)),
+        }

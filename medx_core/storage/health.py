@@ -10,7 +10,7 @@ from sqlmodel import col, delete, func, select
 from medx_core.errors import BadInput, NotFound
 from medx_core.jobs.messages import QUEUE_OF
 from medx_core.jobs.snapshots import ItemSnapshot
-from medx_core.jobs.status import ItemStatus, JobStatus
+from medx_core.jobs.status import ItemStatus, JobKind, JobStatus
 from medx_core.storage.engine import Store
 from medx_core.storage.items import item_snapshots, job_of, locked_items, requeue
 from medx_core.storage.tables import ItemTable, JobTable, ProcessTable, as_value
@@ -96,7 +96,9 @@ class HealthStore(Store):
         backlog = {queue: QueueBacklog() for queue in QUEUE_OF.values()}
         with self._database.read() as session:
             for kind, count, oldest in session.exec(waiting):
-                backlog[QUEUE_OF[kind]] = QueueBacklog(count, max(0.0, (now - oldest).total_seconds()))
+                backlog[QUEUE_OF[JobKind(kind)]] = QueueBacklog(
+                    count, max(0.0, (now - oldest).total_seconds())
+                )
         return backlog
 
     def ahead_of(self, job_id: str) -> int:

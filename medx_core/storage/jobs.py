@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import case
 from sqlmodel import col, func, insert, or_, select
 
-from medx_core.categories import Category, RouteSource
+from medx_core.categories import RouteSource
 from medx_core.data.question_files import FileRow
 from medx_core.data.result_files import ResultRow
 from medx_core.data.routing_files import RouteOverride
@@ -221,19 +221,20 @@ class JobStore(Store):
         overridden = (
             select(ItemTable, JobTable)
             .join(JobTable, col(JobTable.id) == col(ItemTable.job_id))
-            .where(ItemTable.route_source == RouteSource.USER, col(ItemTable.route_category).is_not(None))
+            .where(ItemTable.route_source == RouteSource.USER)
             .order_by(col(ItemTable.id))
             .limit(page_rows)
         )
         last_id, page = 0, None
         while page is None or len(page) == page_rows:
             with self._database.read() as session:
-                page = session.exec(overridden.where(ItemTable.id > last_id)).all()
+                page = list(session.exec(overridden.where(ItemTable.id > last_id)))
             for item, job in page:
-                yield RouteOverride(
-                    item.text, Category(item.route_category), route_probabilities(item), job.created_at
-                )
                 last_id = item.id
+                if item.route_category is not None:
+                    yield RouteOverride(
+                        item.text, item.route_category, route_probabilities(item), job.created_at
+                    )
 
     def accuracy(self, public_id: str) -> tuple[ArmAccuracy, ...]:
         """Count right verdicts per arm, by the raw verdict, over items with an expected answer."""
@@ -250,7 +251,7 @@ class JobStore(Store):
                 )
                 .group_by(col(AnswerTable.arm))
             ).all()
-        by_arm = {arm: ArmAccuracy(arm, int(hits), judged) for arm, hits, judged in counted}
+        by_arm = {Arm(arm): ArmAccuracy(Arm(arm), int(hits), judged) for arm, hits, judged in counted}
         return tuple(by_arm[arm] for arm in Arm if arm in by_arm)
 
 
