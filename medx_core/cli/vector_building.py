@@ -139,9 +139,7 @@ def _build_each(
     from medx_core.fitting.build import VectorBuilder
 
     registry = build_registry(settings(), database)
-    builder = VectorBuilder(
-        model, recipe, batch_rows=settings().max_batch_rows, finished=kept.batches if kept else None
-    )
+    builder = VectorBuilder(model, recipe, batch_rows=settings().max_batch_rows, finished=kept)
     known = {one.file_sha256: one for one in registry.store.list(model.weight_sha256)}
     for name, (train, held_out) in wanted.items():
         before = known.get(kept.built(name)) if kept else None

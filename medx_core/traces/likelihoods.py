@@ -55,7 +55,7 @@ class TextLikelihoods:
         return np.array([len(self._encoded(text)) - self._uncounted for text in texts], dtype=np.int64)
 
     def perplexity(self, texts: Sequence[str]) -> float:
-        """Return exp(mean negative log-likelihood a token) over all texts; hooks entered around the call act on it."""
+        """Return exp(mean negative log-likelihood per token) over all texts; hooks entered around the call act on it."""
         totals, counts = self._run(texts, silent)
         return float(np.exp(-totals.sum() / max(1, counts.sum())))
 
@@ -92,12 +92,11 @@ class TextLikelihoods:
             read_from += [first, done.states[place, -own:-1]] if own else []
             tokens.append(done.batch.ids[place, len(done.batch.ids[place]) - own :])
             owner.append(torch.full((own,), place))
-        found = torch.zeros(len(rows), dtype=torch.float64)
+        totals = torch.zeros(len(rows), dtype=torch.float64)
         if not read_from:
-            return found
-        return found.index_add(
-            0, torch.cat(owner), self._log_probabilities(torch.cat(read_from), torch.cat(tokens))
-        )
+            return totals
+        likelihoods = self._log_probabilities(torch.cat(read_from), torch.cat(tokens))
+        return totals.index_add(0, torch.cat(owner), likelihoods)
 
     def _log_probabilities(self, states: Tensor, tokens: Tensor) -> Tensor:
         """Return the log-probability of each token after its state (tokens, hidden_size): float64, on the CPU."""
@@ -112,11 +111,6 @@ class TextLikelihoods:
 def start_tokens(model: LoadedModel) -> list[int]:
     """Return the token a document begins with for this model; none where its tokenizer knows no mark at all."""
     tokenizer = model.tokenizer
-    by_itself = [int(token) for token in tokenizer("")["input_ids"]]
-    if by_itself:
-        return by_itself[:1]
     mark = tokenizer.get_vocab().get(DOCUMENT_MARK)
-    for token in (mark, tokenizer.bos_token_id, tokenizer.eos_token_id):
-        if token is not None:
-            return [int(token)]
-    return []
+    marks = [*tokenizer("")["input_ids"], mark, tokenizer.bos_token_id, tokenizer.eos_token_id]
+    return [int(token) for token in marks if token is not None][:1]

@@ -10,7 +10,7 @@ from medx_core.answering import NO_VECTOR, NOT_ROUTED, AnsweringEngine, Answerin
 from medx_core.categories import Category, Route, RouteSource
 from medx_core.questions import ARM_CHOICES, Arm, ArmRow, Mode, Question, Verdict
 from medx_core.routing.embedding_router import EmbeddingRouter
-from medx_core.steering.vector_files import SteeringVector
+from medx_core.steering.steering_vector import SteeringVector
 
 pytestmark = pytest.mark.weights
 BOTH = ARM_CHOICES["both"]

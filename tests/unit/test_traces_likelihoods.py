@@ -80,6 +80,6 @@ def test_damage_puts_before_and_after_side_by_side():
     assert found.repetition_after == mean_repetition(
         greedy_texts(model, ["The heart", "Is blood"], plan, new_tokens=12)
     )
-    assert found.as_json()["perplexity_ratio"] == found.perplexity_after / found.perplexity_before
-    assert found.perplexity_ratio != 1
+    ratio = found.as_json()["perplexity_ratio"]
+    assert ratio == found.perplexity_after / found.perplexity_before != 1
     assert not any(module._forward_hooks for module in model.network.modules())
