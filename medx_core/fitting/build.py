@@ -60,7 +60,6 @@ class VectorBuilder:
         Raises:
             BadInput: there is nothing, or too little, to build from.
             VectorRefused: the statements are all TRUE or all FALSE, or a layer does not exist.
-            ModelUnavailable: a batch does not fit into the device's memory.
         """
         if not train:
             raise BadInput(f"There are no statements of the category {category} to build a vector from.")

@@ -66,7 +66,6 @@ def fit_vector(
     Raises:
         BadInput: there is nothing, or too little, to fit on.
         VectorRefused: one side of the contrast is empty, or a layer does not exist.
-        ModelUnavailable: a batch does not fit into the device's memory.
     """
     examples = examples_of(statements, recipe)
     if recipe.is_gated:
@@ -94,7 +93,6 @@ def fit_at_layers(
     Raises:
         BadInput: too few statements or twins for a gate.
         VectorRefused: one side of the contrast is empty, or a layer does not exist.
-        ModelUnavailable: a batch does not fit into the device's memory.
     """
     alpha = PAPER_ALPHA if recipe.alpha is None else recipe.alpha
     if recipe.is_gated:
@@ -168,7 +166,6 @@ def fit_by_category(
 
     Raises:
         VectorRefused: one side of the contrast is empty, or both have the same mean.
-        ModelUnavailable: a batch does not fit into the device's memory.
     """
     parts: dict[Category | None, Sequence[LabelledStatement]] = {None: statements}
     for category in Category:

@@ -140,7 +140,6 @@ def record_for_gates(
     Raises:
         BadInput: there are too few statements, or too few twins where twins are asked for.
         VectorRefused: a layer does not exist.
-        ModelUnavailable: a batch does not fit into the device's memory.
     """
     used, fitted_on = gate_statements(statements, fit_on)
     run = model.recorded([statement.text for statement in used], layers, on_progress)
@@ -160,7 +159,6 @@ def fit_gated(
     Raises:
         BadInput: there are too few statements, or too few twins where twins are asked for.
         VectorRefused: one kind of statement is missing, or a layer does not exist.
-        ModelUnavailable: a batch does not fit into the device's memory.
     """
     layers = recipe.layers or candidate_layers(model.layer_count)
     training = record_for_gates(model, statements, layers, recipe.fit_on, on_progress)

@@ -43,7 +43,6 @@ def read_traces(
     Raises:
         BadInput: there is no such reading.
         VectorRefused: a layer does not exist.
-        ModelUnavailable: a batch does not fit into the device's memory.
     """
     if reading not in READINGS:
         raise BadInput(f"There is no reading called {reading!r}; the readings are: {', '.join(READINGS)}.")

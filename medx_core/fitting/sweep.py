@@ -157,7 +157,6 @@ def sweep(
     Raises:
         BadInput: `measured` holds one kind of answer only.
         VectorRefused: a layer does not exist, or `train` does not do for the strategy.
-        ModelUnavailable: a batch does not fit into the device's memory.
     """
     gold = np.array([statement.answer for statement in measured], dtype=bool)
     if len(np.unique(gold)) < 2:
@@ -184,9 +183,6 @@ def map_of_settings(runner: StatementRunner, gated: GatedFit, on_progress: OnPro
 
     It is for looking at: how narrow the good settings are. Layer and strength were chosen by all five folds; the map
     shows one of them, whose statements the gates of the map have not seen.
-
-    Raises:
-        ModelUnavailable: a batch does not fit into the device's memory.
     """
     training, statements = gated.training, gated.training.statements
     fitted, judged = folds_of(statements)[0]
@@ -211,11 +207,7 @@ def _conditions(fits: Mapping[int, FittedLayer], recipe: SweepRecipe) -> list[St
 def check_cells(
     runner: StatementRunner, swept: SweepMap, texts: Sequence[str], count: int, on_stage: OnStage
 ) -> CellCheck:
-    """Run `count` cells, spread evenly over the map, as whole passes; compare scores and time.
-
-    Raises:
-        ModelUnavailable: a batch does not fit into the device's memory.
-    """
+    """Run `count` cells, spread evenly over the map, as whole passes; compare scores and time."""
     chosen = spread_cells(len(swept.recipe.layers), len(swept.recipe.strengths), count)
     started = time.perf_counter()
     again = []

@@ -6,6 +6,7 @@ let a waiting verdict go first. `transformers.generate` holds on to the network 
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -17,13 +18,13 @@ from medx_core.models.padding import PaddedBatch, forward
 from medx_core.questions import CANCELLED
 
 
+@dataclass
 class WrittenRow:
     """One answer while it grows."""
 
-    def __init__(self) -> None:
-        self.tokens: list[int] = []
-        self.text = ""
-        self.finish = ""
+    tokens: list[int] = field(default_factory=list)
+    text: str = ""
+    finish: str = ""
 
     @property
     def finished(self) -> bool:
@@ -59,7 +60,7 @@ class GreedyWriting:
         return all(row.finished for row in self.rows)
 
     def cancel(self, index: int) -> None:
-        """End one row where it stands; what was written stays."""
+        """End one row; what was written stays."""
         if not self.rows[index].finished:
             self.rows[index].finish = CANCELLED
 

@@ -28,25 +28,26 @@ UNSTEERED = SteeringPlan()
 
 @dataclass(frozen=True)
 class PromptBatch:
-    """A batch of prompts after its one full pass, ready to be gone on from.
+    """A batch of prompts after its one full pass, from which steered runs go on.
 
-    `final` is (rows, hidden_size), the unsteered final states; `states` the last token's states after each layer that
-    was asked for, in the model's own number type; the cache holds everything before the last token.
+    `outputs` are what the layers asked for returned, cut down to the last token; the cache holds everything before it.
     """
 
     network: PreTrainedModel
-    final: Tensor
-    states: dict[int, Tensor]
     outputs: dict[int, object]
     last: PaddedBatch  # ids and positions (rows, 1), mask (rows, tokens up to the last)
     cache: Cache
+
+    def state(self, layer: int) -> Tensor:
+        """Return the last token's states (rows, hidden_size) after a layer, in the model's own number type."""
+        return hidden_of(self.outputs[layer])[:, -1]
 
     def resumed(self, layer: int, state: Tensor, above: SteeringPlan = UNSTEERED) -> Tensor:
         """Put `state` (rows, hidden_size) after `layer`, run the layers above, return the final states.
 
         Gradients flow to `state` where the caller records them. The cache is as before on every way out.
         """
-        given = with_hidden(self.outputs[layer], state.to(self.states[layer].dtype)[:, None])
+        given = with_hidden(self.outputs[layer], state.to(self.state(layer).dtype)[:, None])
         with (
             self._cache_restored(layer),
             standing_in(self.network, layer, given),
@@ -59,7 +60,7 @@ class PromptBatch:
     def steered(self, plan: SteeringPlan) -> Tensor:
         """Steer the last token by a plan (lowest layer first); return the final states (rows, hidden_size)."""
         first, *above = plan.steps
-        before = self.states[first.layer][:, None]
+        before = self.state(first.layer)[:, None]
         shift = first.shift(before)
         if shift.shape[-1] != before.shape[-1] or shift.shape[0] not in (1, before.shape[0]):
             raise VectorRefused(
@@ -98,8 +99,6 @@ def prompt_batch(
         done.cache.crop(-1)
     return PromptBatch(
         network=network,
-        final=done.states[:, -1],
-        states={layer: hidden_of(output)[:, -1] for layer, output in outputs.items()},
         outputs=outputs,
         last=PaddedBatch(done.batch.ids[:, -1:], done.batch.mask, done.batch.positions[:, -1:]),
         cache=done.cache,

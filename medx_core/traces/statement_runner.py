@@ -101,11 +101,7 @@ class StatementRunner:
         Raises:
             ModelUnavailable: a batch does not fit into the device's memory, here and in all other runs.
         """
-
-        def run(prompts: list[list[int]], _rows: list[int]) -> Arrays:
-            return self._read(self.prefix.last_states(prompts), with_answer_words)
-
-        return _run_scores(self.per_batch(texts, run, on_progress, ("scores", with_answer_words)))
+        return self.recorded(texts, (), on_progress, with_answer_words=with_answer_words)
 
     def recorded(
         self,
@@ -190,7 +186,7 @@ class StatementRunner:
         batch = prompt_batch(self.prefix, prompts, layers)
         gradients = {}
         for layer in layers:
-            state = batch.states[layer].float().clone().requires_grad_()
+            state = batch.state(layer).float().clone().requires_grad_()
             with torch.enable_grad():
                 gradients[layer] = self._gradient(batch.resumed(layer, state), state)
         return gradients

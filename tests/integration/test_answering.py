@@ -49,8 +49,9 @@ class FixedVectors:
 def vector_for(model, strength=40.0, category=Category.TRIAGE) -> SteeringVector:
     direction = torch.randn(576, generator=torch.Generator().manual_seed(5)) * strength
     return SteeringVector(
-        category, direction, 28, model.name, model.weight_sha256, "mean_difference", 1.0, "answer_word", 200, "d", "p",
-        "2026-01-01", version="triage v1",
+        category=category, direction=direction, layer=28, model=model.name, model_sha256=model.weight_sha256,
+        strategy="mean_difference", alpha=1.0, reading="answer_word", pairs=200, data_sha256="d", prompt_version="p",
+        created_at="2026-01-01", version="triage v1",
     )  # fmt: skip
 
 
