@@ -136,18 +136,19 @@ def _build_each(
     """Build and register one vector a category, each as soon as it is done."""
     from medx_core.assembly import build_registry
     from medx_core.evaluation.gain import with_gain
-    from medx_core.fitting.build import VectorBuilder
+    from medx_core.fitting.build import build_vector
+    from medx_core.traces.statement_runner import StatementRunner
 
     registry = build_registry(settings(), database)
-    builder = VectorBuilder(model, recipe, batch_rows=settings().max_batch_rows, finished=kept)
+    runner = StatementRunner(model, recipe.prompt, settings().max_batch_rows, finished=kept)
     known = {one.file_sha256: one for one in registry.store.list(model.weight_sha256)}
     for name, (train, held_out) in wanted.items():
         before = known.get(kept.built(name)) if kept else None
         if before:
             print(f"{before.name} was built before the interruption.")
             continue
-        vector = builder.build(name, train, on_progress=_progress(name))
-        vector = with_gain(builder.runner, vector, train, held_out, seed=recipe.seed)
+        vector = build_vector(runner, name, train, recipe, _progress(name))
+        vector = with_gain(runner, vector, train, held_out, seed=recipe.seed)
         record = registry.publish(vector, preset=PAPER_PRESET if recipe.is_the_papers else CUSTOM_PRESET)
         note(database, "vector built", record)
         if kept:

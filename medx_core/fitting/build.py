@@ -11,98 +11,75 @@ from medx_core.clock import iso, utc_now
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput
 from medx_core.fitting.examples import sha256_of_statements
-from medx_core.fitting.fit import FittedVector, fit_vector
+from medx_core.fitting.fit import fit_vector
 from medx_core.fitting.fitted import FittedLayer
 from medx_core.fitting.recipe import VectorRecipe
-from medx_core.models.loading import LoadedModel
 from medx_core.steering.contrast import separation
 from medx_core.steering.diagnostics import cosine
 from medx_core.steering.layers import model_type
 from medx_core.steering.steering_vector import SteeringVector
 from medx_core.steering.strategies import RANDOM
-from medx_core.traces.running import BATCH_ROWS, FinishedBatches, OnProgress, batch_key, silent
+from medx_core.traces.running import FinishedBatches, OnProgress, batch_key, silent
 from medx_core.traces.statement_runner import StatementRunner
 
+STABILITY = ("halves_cosine", "shuffled_cosine", "shuffled_cosine_size", "shuffled_separation")
 SHUFFLES = 20
 """How often labels are shuffled for the diagnostics; one draw alone says nothing."""
 
 
-class VectorBuilder:
-    """Builds vectors for one model.
+def build_vector(
+    runner: StatementRunner,
+    category: Category,
+    train: Sequence[LabelledStatement],
+    recipe: VectorRecipe,
+    on_progress: OnProgress = silent,
+) -> SteeringVector:
+    """Build one category's vector from `train`, by a runner of the recipe's prompt.
 
-    With `finished`, batches of traces that are done are kept on disk, so that the same build goes on where it was
-    interrupted.
+    Its diagnostics are those of the fit; `evaluation.gain` adds what it changes on other statements.
+
+    Raises:
+        BadInput: there is nothing, or too little, to build from.
+        VectorRefused: the statements are all TRUE or all FALSE, or a layer does not exist.
     """
-
-    def __init__(
-        self,
-        model: LoadedModel,
-        recipe: VectorRecipe | None = None,
-        *,
-        batch_rows: int = BATCH_ROWS,
-        finished: FinishedBatches | None = None,
-    ) -> None:
-        self.recipe = recipe or VectorRecipe()
-        self.runner = StatementRunner(model, self.recipe.prompt, batch_rows, finished=finished)
-
-    def build(
-        self,
-        category: Category,
-        train: Sequence[LabelledStatement],
-        *,
-        version: str = "",
-        on_progress: OnProgress = silent,
-    ) -> SteeringVector:
-        """Build one category's vector from `train`.
-
-        Its diagnostics are those of the fit; `evaluation.gain` adds what it changes on other statements.
-
-        Raises:
-            BadInput: there is nothing, or too little, to build from.
-            VectorRefused: the statements are all TRUE or all FALSE, or a layer does not exist.
-        """
-        if not train:
-            raise BadInput(f"There are no statements of the category {category} to build a vector from.")
-        fitted, model = fit_vector(self.runner, train, self.recipe, on_progress), self.runner.model
-        top = fitted.top
-        return SteeringVector(
-            category=category,
-            direction=top.direction,
-            layer=top.layer,
-            model=model.name,
-            model_sha256=model.weight_sha256,
-            strategy=self.recipe.strategy,
-            alpha=top.alpha,
-            reading=top.traces.reading,
-            pairs=len(fitted.statements),
-            data_sha256=sha256_of_statements(fitted.statements),
-            prompt_version=self.recipe.prompt.version,
-            created_at=iso(utc_now()) or "",
-            version=version,
-            diagnostics=self._diagnostics(fitted),
-            positions=self.recipe.positions,
-            fitted_on=fitted.fitted_on,
-            gate=top.gate,
-            b0=top.b0,
-            centre=top.centre,
-            model_type=model_type(model.network),
-            further={layer: fit.direction for layer, fit in fitted.layers.items() if layer != top.layer},
-        )
-
-    def _diagnostics(self, fitted: FittedVector) -> dict[str, Any]:
-        top, seed = fitted.top, self.recipe.seed
-        fitted_to_nothing = self.recipe.strategy == RANDOM
-        groups = [statement.group for statement in fitted.statements]
-        return {
-            "dtype": str(self.runner.model.placement.dtype).removeprefix("torch."),
-            "norm": top.norm,
-            "separation": separation(top.traces, top.axis),
-            "choices": dict(fitted.choices),
-            **(dict.fromkeys(STABILITY) if fitted_to_nothing else stability(top, groups, seed=seed)),
-        }
-
-
-STABILITY = ("halves_cosine", "shuffled_cosine", "shuffled_cosine_size", "shuffled_separation")
+    if not train:
+        raise BadInput(f"There are no statements of the category {category} to build a vector from.")
+    fitted, model = fit_vector(runner, train, recipe, on_progress), runner.model
+    top = fitted.top
+    groups = [statement.group for statement in fitted.statements]
+    # A random direction is fitted to nothing, so nothing of it can be stable.
+    stable = (
+        dict.fromkeys(STABILITY) if recipe.strategy == RANDOM else stability(top, groups, seed=recipe.seed)
+    )
+    diagnostics: dict[str, Any] = {
+        "dtype": str(model.placement.dtype).removeprefix("torch."),
+        "norm": top.norm,
+        "separation": separation(top.traces, top.axis),
+        "choices": dict(fitted.choices),
+        **stable,
+    }
+    return SteeringVector(
+        category=category,
+        direction=top.direction,
+        layer=top.layer,
+        model=model.name,
+        model_sha256=model.weight_sha256,
+        strategy=recipe.strategy,
+        alpha=top.alpha,
+        reading=top.traces.reading,
+        pairs=len(fitted.statements),
+        data_sha256=sha256_of_statements(fitted.statements),
+        prompt_version=runner.prompt.version,
+        created_at=iso(utc_now()) or "",
+        diagnostics=diagnostics,
+        positions=recipe.positions,
+        fitted_on=fitted.fitted_on,
+        gate=top.gate,
+        b0=top.b0,
+        centre=top.centre,
+        model_type=model_type(model.network),
+        further={layer: fit.direction for layer, fit in fitted.layers.items() if layer != top.layer},
+    )
 
 
 def stability(fit: FittedLayer, groups: Sequence[str], *, seed: int) -> dict[str, float]:

@@ -10,7 +10,7 @@ from medx_core.categories import Category
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput
 from medx_core.evaluation.fit import EvaluationPlan, fit_arms
-from medx_core.fitting.build import VectorBuilder
+from medx_core.fitting.build import build_vector
 from medx_core.fitting.examples import drawn_examples, gate_statements
 from medx_core.fitting.recipe import VectorRecipe
 from medx_core.fitting.sweep import SWEPT, SweepRecipe, sweep
@@ -60,8 +60,7 @@ def measured(runner):
 
 
 def built(runner, train, **recipe):
-    builder = VectorBuilder(runner.model, VectorRecipe(**{"prompt": PROMPT, **recipe}))
-    return builder.build(Category.TRIAGE, train)
+    return build_vector(runner, Category.TRIAGE, train, VectorRecipe(**{"prompt": PROMPT, **recipe}))
 
 
 @pytest.mark.parametrize("reading", READINGS)
