@@ -18,7 +18,7 @@ from medx_core.models.padding import common_length
 from medx_core.models.prefix_cache import PROBES, SharedPrefix
 from medx_core.models.prompting import VerdictPrompt
 from medx_core.models.scoring import LOGITS_AT_ONCE, network_logits
-from medx_core.traces.running import BATCH_ROWS, OnProgress, by_length, silent
+from medx_core.traces.running import OnProgress, by_length, silent
 
 DOCUMENT_MARK = "<|endoftext|>"
 
@@ -30,16 +30,13 @@ class TextLikelihoods:
     this (the tokenizer's own, else <|endoftext|> where it has that, else its begin or end mark).
     """
 
-    def __init__(self, model: LoadedModel, prefix: str = "", batch_rows: int = BATCH_ROWS) -> None:
+    def __init__(self, model: LoadedModel, prefix: str = "") -> None:
         self._model = model
-        self._batch_rows = batch_rows
         escaped = " ".join(prefix.split()).replace("{", "{{").replace("}", "}}")
         frame = f"{escaped} {{}}" if escaped else "{}"
         self._prefix = SharedPrefix(model, VerdictPrompt("likelihood", frame, "", ""))
         self._start = [] if escaped else start_tokens(model)
-        alone = [
-            int(token) for token in model.tokenizer(" ".join(prefix.split()))["input_ids"]
-        ] or self._start
+        alone = list(model.tokenizer(" ".join(prefix.split()))["input_ids"]) or self._start
         self._uncounted = max(1, common_length([alone, *(self._encoded(probe) for probe in PROBES)]))
 
     def totals(self, texts: Sequence[str], on_progress: OnProgress = silent) -> NDArray[np.float64]:
@@ -48,7 +45,15 @@ class TextLikelihoods:
         Raises:
             ModelUnavailable: a batch does not fit into the device's memory.
         """
-        return self._run(texts, on_progress)[0]
+        rows = [self._encoded(text) for text in texts]
+        totals = np.zeros(len(texts))
+        done = 0
+        for batch in by_length(rows):
+            with torch.inference_mode(), memory_faults_in_words("This batch of texts"):
+                totals[batch] = self._batch_totals([rows[i] for i in batch]).numpy()
+            done += len(batch)
+            on_progress(done, len(texts))
+        return totals
 
     def counts(self, texts: Sequence[str]) -> NDArray[np.int64]:
         """Return how many tokens of each text are counted: (texts,)."""
@@ -56,8 +61,7 @@ class TextLikelihoods:
 
     def perplexity(self, texts: Sequence[str]) -> float:
         """Return exp(mean negative log-likelihood per token) over all texts; hooks entered around the call act on it."""
-        totals, counts = self._run(texts, silent)
-        return float(np.exp(-totals.sum() / max(1, counts.sum())))
+        return float(np.exp(-self.totals(texts).sum() / max(1, self.counts(texts).sum())))
 
     def _encoded(self, text: str) -> list[int]:
         tokens = self._prefix.encoded(text)
@@ -67,19 +71,6 @@ class TextLikelihoods:
     def _state_before(self) -> Tensor:
         """The final state (1, hidden_size) that a text's first token is read from, where the prefix is shared."""
         return self._prefix.last_states([self._encoded(PROBES[0])[: self._uncounted]])
-
-    def _run(
-        self, texts: Sequence[str], on_progress: OnProgress
-    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        rows = [self._encoded(text) for text in texts]
-        totals = np.zeros(len(texts))
-        done = 0
-        for batch in by_length(rows, self._batch_rows):
-            with torch.inference_mode(), memory_faults_in_words("This batch of texts"):
-                totals[batch] = self._batch_totals([rows[i] for i in batch]).numpy()
-            done += len(batch)
-            on_progress(done, len(texts))
-        return totals, np.array([len(row) - self._uncounted for row in rows], dtype=np.int64)
 
     def _batch_totals(self, rows: Sequence[Sequence[int]]) -> Tensor:
         # A beginning that reaches into the texts cannot be shared here: every token of theirs is read.

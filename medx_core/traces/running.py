@@ -5,7 +5,7 @@ Texts of like length share a batch, so that little is spent on padding; results 
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,14 +67,3 @@ def batch_key(*parts: object) -> str:
     for part in parts:
         digest.update(repr(part).encode() + b"\0")
     return digest.hexdigest()[:32]
-
-
-def in_order(parts: Sequence[tuple[Sequence[int], Mapping[str, NDArray[np.generic]]]], count: int) -> Arrays:
-    """Put the batches' arrays together, each row at the place of its text."""
-    whole: Arrays = {}
-    for indices, arrays in parts:
-        for name, values in arrays.items():
-            if name not in whole:
-                whole[name] = np.empty((count, *values.shape[1:]), dtype=values.dtype)
-            whole[name][list(indices)] = values
-    return whole

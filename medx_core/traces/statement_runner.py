@@ -28,7 +28,6 @@ from medx_core.traces.running import (
     OnProgress,
     batch_key,
     by_length,
-    in_order,
     silent,
 )
 
@@ -246,7 +245,7 @@ class StatementRunner:
         `key` names what `run` does, for batches kept on disk; None where it cannot be named.
         """
         prompts = [self.prefix.encoded(text) for text in texts]
-        parts: list[tuple[Sequence[int], Arrays]] = []
+        whole: Arrays = {}
         done = 0
         for rows in by_length(prompts, self.batch_rows):
             batch = [prompts[i] for i in rows]
@@ -255,12 +254,15 @@ class StatementRunner:
                     arrays = run(batch, rows)
                 else:
                     model = (self.model.weight_sha256, str(self.model.placement))
-                    name = batch_key(*model, self.prompt, batch, key)
-                    arrays = self._finished.kept(name, partial(run, batch, rows))
-            parts.append((rows, arrays))
+                    content = batch_key(*model, self.prompt, batch, key)
+                    arrays = self._finished.kept(content, partial(run, batch, rows))
+            for name, values in arrays.items():
+                if name not in whole:
+                    whole[name] = np.empty((len(texts), *values.shape[1:]), dtype=values.dtype)
+                whole[name][rows] = values
             done += len(rows)
             on_progress(done, len(texts))
-        return in_order(parts, len(texts))
+        return whole
 
 
 def _run_scores(arrays: Arrays) -> RunScores:
