@@ -41,11 +41,11 @@ QUICK = {
 }
 
 
-def eventually(condition: Callable[[], bool], what: str, *, seconds: float = SECONDS) -> None:
+def eventually(condition: Callable[[], bool], event: str, *, seconds: float = SECONDS) -> None:
     """Wait until the condition holds; fail, saying what did not happen, after a generous while."""
     pause, deadline = threading.Event(), monotonic() + seconds
     while not condition():
-        assert monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
+        assert monotonic() < deadline, f"not within {seconds:.0f} s: {event}"
         pause.wait(0.05)
 
 
@@ -93,8 +93,8 @@ class Installation:
     def items(self, job_id: str) -> list[ItemSnapshot]:
         return list(self.jobs.every_item(job_id))
 
-    def wait_until(self, job_id: str, reached: Callable[[Progress], bool], what: str) -> Progress:
-        eventually(lambda: reached(self.progress(job_id)), what)
+    def wait_until(self, job_id: str, reached: Callable[[Progress], bool], event: str) -> Progress:
+        eventually(lambda: reached(self.progress(job_id)), event)
         return self.progress(job_id)
 
     def wait_finished(self, job_id: str) -> Progress:

@@ -53,17 +53,19 @@ def test_what_people_chose_is_found_and_nothing_else(database, clock, answer):
     answer(["third"], RouteSource.USER, Category.LITERATURE)
     JobStore(database, clock=clock).submit(submission(category=Category.TRIAGE), chunk_rows=32)
 
-    found = list(OverrideStore(database).every_override())
-    assert [one.question for one in found] == ["first", "second", "third"]
-    assert [one.category for one in found] == [Category.PATIENT_FACING] * 2 + [Category.LITERATURE]
-    assert {one.router_category for one in found} == {Category.LITERATURE}
-    assert (found[2].asked_at - found[0].asked_at).total_seconds() == 3600
+    overrides = list(OverrideStore(database).every_override())
+    assert [override.question for override in overrides] == ["first", "second", "third"]
+    assert [override.category for override in overrides] == [Category.PATIENT_FACING] * 2 + [
+        Category.LITERATURE
+    ]
+    assert {override.router_category for override in overrides} == {Category.LITERATURE}
+    assert (overrides[2].asked_at - overrides[0].asked_at).total_seconds() == 3600
 
 
 def test_no_override_is_lost_or_doubled_between_pages(database, answer):
     answer([f"question {number}" for number in range(7)], RouteSource.USER)
-    found = [one.question for one in OverrideStore(database, page_rows=2).every_override()]
-    assert found == [f"question {number}" for number in range(7)]
+    questions = [override.question for override in OverrideStore(database, page_rows=2).every_override()]
+    assert questions == [f"question {number}" for number in range(7)]
 
 
 def test_the_exported_table_is_masked_guarded_and_comes_back_as_training_questions(
@@ -86,12 +88,12 @@ def test_the_exported_table_is_masked_guarded_and_comes_back_as_training_questio
     file = tmp_path / "overrides.csv"
     file.write_text(table.getvalue(), encoding="utf-8", newline="")
     questions = read_routing_file(file).questions
-    assert [one.text for one in questions] == [
+    assert [question.text for question in questions] == [
         WILD,
         NAMED.replace("ann.example@mail.org", "[removed]"),
         "Is it gout?",
     ]
-    assert {one.category for one in questions} == {Category.PATIENT_FACING}
+    assert {question.category for question in questions} == {Category.PATIENT_FACING}
 
 
 def test_an_export_is_in_the_audit_log_and_names_how_to_train_with_it(

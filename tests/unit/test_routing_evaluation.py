@@ -31,20 +31,20 @@ def test_the_figures_of_three_questions_are_those_counted_by_hand():
         categories=(Category.TRIAGE, Category.TRIAGE, Category.LITERATURE),
         sources=("one", "one", "two"),
     )
-    found = figures(
+    measured = figures(
         _scored([SURE_TRIAGE, SURE_LITERATURE, SURE_LITERATURE], [0.9, 0.2, 0.8], [0.1, 0.5]),
         data,
         threshold=0.4,
     )
-    assert found["accuracy"] == pytest.approx(2 / 3)
-    assert found["macro_f1"] == pytest.approx(2 / 3)
-    assert found["confusion"]["matrix"] == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
-    assert found["by_source"] == {"one": {"n": 2, "accuracy": 0.5}, "two": {"n": 1, "accuracy": 1.0}}
-    assert found["ece"] == pytest.approx(0.9 - 2 / 3, abs=1e-6)
-    assert found["abstained"] == pytest.approx(1 / 3)
-    assert found["routed"] == {"n": 2, "share": pytest.approx(2 / 3), "accuracy": 1.0}
-    assert found["out_of_scope"] == {"n": 2, "auroc": pytest.approx(5 / 6), "abstained": 0.5}
-    assert [mistake["question"] for mistake in found["confident_mistakes"]] == ["b"]
+    assert measured["accuracy"] == pytest.approx(2 / 3)
+    assert measured["macro_f1"] == pytest.approx(2 / 3)
+    assert measured["confusion"]["matrix"] == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
+    assert measured["by_source"] == {"one": {"n": 2, "accuracy": 0.5}, "two": {"n": 1, "accuracy": 1.0}}
+    assert measured["ece"] == pytest.approx(0.9 - 2 / 3, abs=1e-6)
+    assert measured["abstained"] == pytest.approx(1 / 3)
+    assert measured["routed"] == {"n": 2, "share": pytest.approx(2 / 3), "accuracy": 1.0}
+    assert measured["out_of_scope"] == {"n": 2, "auroc": pytest.approx(5 / 6), "abstained": 0.5}
+    assert [mistake["question"] for mistake in measured["confident_mistakes"]] == ["b"]
 
 
 def test_auroc_counts_a_tie_as_half():
@@ -91,9 +91,9 @@ def test_rules_know_the_plainest_question_of_each_kind():
         sources=("", "", ""),
         out_of_scope=("pigeon",),
     )
-    found = evaluate(RulesRouter(), data)
-    assert found["accuracy"] == 1.0
-    assert found["by_source"] == {}
+    measured = evaluate(RulesRouter(), data)
+    assert measured["accuracy"] == 1.0
+    assert measured["by_source"] == {}
 
 
 @settings(deadline=None, max_examples=30)
