@@ -89,10 +89,15 @@ def test_a_metric_is_a_value_with_its_interval_and_count(result: dict) -> None:
 def test_the_same_evaluation_again_is_the_same_to_the_last_digit_whatever_else_is_measured(
     result: dict, two_models: dict
 ) -> None:
-    for part in ("choices", "sweep", "judged", "conclusion"):
-        assert json.dumps(two_models[part]) == json.dumps(result[part]), part
-    for name in ARMS:
-        assert json.dumps(two_models["arms"][name]) == json.dumps(result["arms"][name]), name
+    def repeated(written: dict) -> dict:
+        return {
+            **{part: written[part] for part in ("judged", "conclusion", "failed_controls")},
+            **{name: written["arms"][name] for name in ARMS},
+            "choices": written["choices"] | {"fine_tuned": None},
+            "sweep": written["sweep"] | {"seconds": None},
+        }
+
+    assert json.dumps(repeated(two_models)) == json.dumps(repeated(result))
 
 
 RATES = ("accuracy", "balanced_accuracy", "predicted_true_rate", "false_acceptance_rate", "answer_word_rate")
