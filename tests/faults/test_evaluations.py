@@ -13,7 +13,7 @@ from medx_core.evaluation.request import EvaluationRequest
 from medx_core.jobs.messages import EVALUATION_QUEUE, EVALUATION_TASK, RunRequest
 from medx_core.storage.runs import Run, RunStatus
 from tests.faults.harness import Installation, installation, is_running
-from tests.language_models import tiny_network, word_tokenizer
+from tests.language_models import saved_tiny_model
 from tests.small_evaluation import write_statements
 from tests.waiting import until
 from workers.celery_app import build_app
@@ -160,9 +160,7 @@ def test_a_run_longer_than_the_visibility_timeout_runs_once(tmp_path: Path) -> N
 
 @pytest.mark.slow
 def test_torch_is_loaded_in_the_child_alone_and_a_real_evaluation_comes_through(tmp_path: Path) -> None:
-    home, model = tmp_path / "home", tmp_path / "tiny"
-    tiny_network("llama").save_pretrained(model)
-    word_tokenizer().save_pretrained(model)
+    home, model = tmp_path / "home", saved_tiny_model(tmp_path)
     file = write_statements(tmp_path / "statements.csv", split=True)
     refused = tmp_path / "one_sided.csv"
     refused.write_text("statement,answer\n" + "".join(f"Number {row}.,TRUE\n" for row in range(60)))

@@ -23,8 +23,8 @@ from medx_core.evaluation.runner import Evaluated, ModelEvaluation, evaluate_mod
 from medx_core.lab.arms import fine_tuned, likelihood_gated
 from medx_core.settings import settings
 from medx_core.traces.statement_runner import StatementRunner
-from tests.language_models import tiny_model
-from tests.small_evaluation import PROMPT, quiet, saved_tiny_model, small_evaluation, write_statements
+from tests.language_models import saved_tiny_model, tiny_model
+from tests.small_evaluation import PROMPT, quiet, small_evaluation, write_statements
 
 ARMS = {"unsteered", "prompt_only", "prior", "paper", "paper_statement", "gated", "random", "shuffled"}
 ARMS |= {"gated_random", "gated_shuffled", "probe", "lexical"}

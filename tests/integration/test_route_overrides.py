@@ -15,16 +15,10 @@ from medx_core.data.routing_files import OVERRIDE_COLUMNS, read_routing_file, wr
 from medx_core.settings import settings
 from medx_core.storage.audit import AuditStore
 from medx_core.storage.jobs import JobStore
-from medx_core.storage.leases import LeaseStore
 from tests.samples import answered, submission
 
 WILD = "=cmd|' /C calc'!A0 is my knee urgent?"
 NAMED = "'Quoted', she said. Mail me at ann.example@mail.org about gout"
-
-
-@pytest.fixture
-def leases(database, clock):
-    return LeaseStore(database, clock=clock)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from medx_core.settings import settings
 from medx_core.steering.gate import Gate
 from medx_core.steering.steering_vector import SteeringVector
 from medx_core.storage.vectors import VectorRecord
-from tests.language_models import WIDTH, tiny_network, word_tokenizer
+from tests.language_models import WIDTH
 
 WORDS = ("heart", "kidneys", "blood", "insulin", "glucose")
 KINDS = ("triage", "literature")
@@ -46,19 +46,13 @@ MIXED = [i % 2 == 1 for i in range(50)]
 
 
 @pytest.fixture
-def medx(tmp_path, monkeypatch):
+def medx(tiny_home):
     """Run `medx vectors ...` with a home and a tiny model of this test's own."""
-    tiny_network("llama").save_pretrained(tmp_path / "tiny")
-    word_tokenizer().save_pretrained(tmp_path / "tiny")
-    monkeypatch.setenv("MEDX_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("MEDX_MODEL", str(tmp_path / "tiny"))
-    settings.cache_clear()
 
     def run(*arguments: object):
         return CliRunner().invoke(app, ["vectors", *map(str, arguments)])
 
-    yield run
-    settings.cache_clear()
+    return run
 
 
 @pytest.fixture

@@ -16,19 +16,13 @@ from medx_core.settings import settings
 from medx_core.steering.hooks import ConstantShift
 from medx_core.traces.statement_runner import StatementRunner
 from medx_core.traces.steering_conditions import SteeringCondition
-from tests.language_models import tiny_network, word_tokenizer
 
 WORDS = ("heart", "kidneys", "blood", "insulin", "glucose")
 
 
 @pytest.fixture
-def command(tmp_path, monkeypatch):
+def command(tmp_path, tiny_home):
     """Run `medx vectors sweep` on a tiny model saved in a folder."""
-    tiny_network("llama").save_pretrained(tmp_path / "tiny")
-    word_tokenizer().save_pretrained(tmp_path / "tiny")
-    monkeypatch.setenv("MEDX_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("MEDX_MODEL", str(tmp_path / "tiny"))
-    settings.cache_clear()
     with (tmp_path / "statements.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["statement", "answer"])
@@ -49,8 +43,7 @@ def command(tmp_path, monkeypatch):
         ]
         return CliRunner().invoke(app, line)
 
-    yield run
-    settings.cache_clear()
+    return run
 
 
 def test_the_command_writes_the_map_with_its_check(command, tmp_path):
