@@ -96,24 +96,24 @@ labelled = st.lists(st.tuples(st.booleans(), st.integers(0, 9)), min_size=1, max
 def test_shuffling_keeps_how_many_are_true_and_what_balanced_groups_hold(rows, seed):
     labels = np.array([label for label, _ in rows])
     groups = np.array([group for _, group in rows])
-    found = shuffled(labels, groups, seed)
-    assert found.sum() == labels.sum()
+    drawn = shuffled(labels, groups, seed)
+    assert drawn.sum() == labels.sum()
     for group in set(groups.tolist()):
         inside = groups == group
         if 2 * labels[inside].sum() == inside.sum():
-            assert found[inside].sum() == labels[inside].sum()
-    assert np.array_equal(found, shuffled(labels, groups, seed))
+            assert drawn[inside].sum() == labels[inside].sum()
+    assert np.array_equal(drawn, shuffled(labels, groups, seed))
 
 
 def test_shuffled_twins_keep_one_true_statement_each_and_half_of_them_are_swapped():
     labels = np.tile([True, False], 500)
-    found = shuffled(labels, [str(i // 2) for i in range(1000)], seed=3)
-    assert (found.reshape(-1, 2).sum(axis=1) == 1).all()
-    assert 0.4 < (found != labels).mean() < 0.6
+    drawn = shuffled(labels, [str(i // 2) for i in range(1000)], seed=3)
+    assert (drawn.reshape(-1, 2).sum(axis=1) == 1).all()
+    assert 0.4 < (drawn != labels).mean() < 0.6
 
 
 def test_near_copies_of_one_answer_lose_it_together():
     labels = np.repeat([True, False], 300)
-    found = shuffled(labels, [str(i // 3) for i in range(600)], seed=3)
-    assert 0.4 < (found == labels).mean() < 0.6
-    assert set(found.reshape(-1, 3).sum(axis=1).tolist()) == {0, 3}
+    drawn = shuffled(labels, [str(i // 3) for i in range(600)], seed=3)
+    assert 0.4 < (drawn == labels).mean() < 0.6
+    assert set(drawn.reshape(-1, 3).sum(axis=1).tolist()) == {0, 3}
