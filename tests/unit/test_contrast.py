@@ -94,8 +94,8 @@ def test_separation_is_in_standard_deviations():
     moved = base + torch.tensor([2.0, 0, 0, 0])
     side = gold[:, None]
     in_answers = torch.stack([torch.where(side, moved, other), torch.where(side, other, moved)])
-    diagnostics = ContrastTraces(in_answers, gold, ANSWER_WORD)
-    assert separation(found, torch.tensor([3.0, 0, 0, 0])) == pytest.approx(2.0, abs=0.15)
+    traces = ContrastTraces(in_answers, gold, ANSWER_WORD)
+    assert separation(traces, torch.tensor([3.0, 0, 0, 0])) == pytest.approx(2.0, abs=0.15)
 
 
 def test_the_shift_of_the_distribution_is_the_distance_of_the_means():
