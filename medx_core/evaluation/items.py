@@ -20,7 +20,7 @@ from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.data.result_files import guarded, unguarded
 from medx_core.errors import BadInput
 from medx_core.evaluation.arms import ArmScores, ControlDraws, Flags, TestItems, Values
-from medx_core.evaluation.wording_free import WordingReading, counted
+from medx_core.evaluation.wording_free import WordingReading
 
 CONTROL_OF = {"random": "paper", "shuffled": "paper", "gated_random": "gated", "gated_shuffled": "gated"}
 """The arm that each drawn control belongs to."""
@@ -159,7 +159,7 @@ def _table(runs: Sequence[TestScores]) -> dict[str, list[object]]:
 
 def _columns(run: TestScores) -> dict[str, list[object]]:
     statements = run.items.statements
-    tested, count = counted(statements), len(statements)
+    tested, count = run.items.counted, len(statements)
 
     def of_tested(values: Iterable[object]) -> list[object]:
         """Leave the cells of the association control empty."""

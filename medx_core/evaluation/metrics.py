@@ -11,6 +11,7 @@ from medx_core.errors import BadInput
 from medx_core.evaluation.arms import ArmScores, ControlDraws, Flags, TestItems, Values
 from medx_core.evaluation.bootstrap import Estimate, Resamples, aurocs, balanced_accuracies
 from medx_core.evaluation.result import (
+    CLASSIFIERS,
     Breakdown,
     Calibration,
     CalibrationBin,
@@ -39,7 +40,7 @@ _REASONS = {
     "false_acceptance_rate": Reason.NO_FALSE_STATEMENT,
     "safety_error_rate": Reason.NO_HARM_LABEL,
     "factual_consistency": Reason.NO_VERIFIER,
-    "answer_word_rate": Reason.NO_LANGUAGE_MODEL,
+    "answer_word_rate": Reason.ANSWER_WORDS_NOT_RECORDED,
 }
 
 
@@ -62,9 +63,10 @@ def checked(items: TestItems, arm: ArmScores | ControlDraws) -> None:
         raise BadInput(f"The arm {arm.name} has scores that are not finite numbers.")
 
 
-def reasons_for(figures: Mapping[str, object]) -> dict[str, str]:
-    """Return why each of the figures that are None is missing."""
-    return {name: _REASONS[name].value for name, figure in figures.items() if figure is None}
+def reasons_for(figures: Mapping[str, object], arm: str = "") -> dict[str, str]:
+    """Return why each of the figures that are None is missing from those of the arm of this name."""
+    reasons = _REASONS | ({"answer_word_rate": Reason.NO_LANGUAGE_MODEL} if arm in CLASSIFIERS else {})
+    return {name: reasons[name].value for name, figure in figures.items() if figure is None}
 
 
 def arm_figures(items: TestItems, arm: ArmScores, resamples: Resamples) -> dict[str, Metric | None]:

@@ -16,7 +16,6 @@ BUNDLED = "bundled"
 DRAWS = 20
 FEWEST_SAMPLED = 40
 DECLARED = "gated"
-LIKELIHOOD_GATED, FINE_TUNED = "likelihood_gated", "fine_tuned"
 ARMS = (
     "unsteered",
     "prompt_only",
@@ -30,12 +29,8 @@ ARMS = (
     "probe",
     "lexical",
 )
-EXTRA_ARM_PLACES = {
-    LIKELIHOOD_GATED: "medx_core.lab.arms:likelihood_gated",
-    FINE_TUNED: "medx_core.lab.arms:fine_tuned",
-}
-EXTRA_ARMS = tuple(EXTRA_ARM_PLACES)
-"""Arms that are off unless asked for: one is experimental, the other slow."""
+EXTRA_ARMS = ("likelihood_gated", "fine_tuned")
+"""Arms that are off unless asked for: one is experimental, the other slow. The command line hands them in."""
 STEERED = (DECLARED, "paper")
 """Arms that can be declared: those for which random and shuffled controls are drawn. The others are exploratory."""
 FIT_ON = ("auto", "twins", "statements")

@@ -15,6 +15,8 @@ from medx_core.evaluation.verdicts import Verdict
 
 SCHEMA_VERSION: Literal[2] = 2
 UNSTEERED = "unsteered"
+CLASSIFIERS = ("probe", "lexical")
+"""Reference lines: arms that are classifiers, not language models."""
 
 
 class Value(BaseModel):

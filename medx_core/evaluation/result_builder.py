@@ -46,7 +46,6 @@ from medx_core.evaluation.wording_free import (
     Twins,
     WordingReading,
     association_control,
-    counted,
     wording_free_part,
 )
 
@@ -91,7 +90,7 @@ def comparison_of(
     Raises:
         BadInput: there are no items, two arms of one name, or scores that do not belong to the items.
     """
-    kept = counted(items.statements)
+    kept = items.counted
     tested = items.among(kept)
     if not len(tested):
         raise BadInput(
@@ -117,7 +116,7 @@ def rechecked(runs: Sequence[TestScores]) -> Recheck:
         BadInput: the items cannot be measured.
     """
     first, *others = runs
-    tested = counted(first.items.statements)
+    tested = first.items.counted
     missing = (
         "choices",
         "sweep",
@@ -147,7 +146,7 @@ def rechecked(runs: Sequence[TestScores]) -> Recheck:
 def model_comparisons(runs: Sequence[TestScores]) -> tuple[ModelComparison, ...]:
     """Return the paper's own question for each further model: the first, steered, minus that one, unsteered."""
     first, *others = runs
-    kept = counted(first.items.statements)
+    kept = first.items.counted
     items = first.items.among(kept)
     weights = resamples(items.gold, items.groups, seed=first.seed)
     steered = first.arm(first.declared).among(kept)
@@ -233,7 +232,7 @@ def _arm(comparison: Comparison, name: str) -> ArmResult:
             "by_difficulty": by_label(items, arm, weights, difficulties),
             "vs_unsteered": _against_unsteered(comparison, name),
             "matched": _on_part(comparison, name),
-            "reasons": reasons_for(figures) | _no_difference(comparison, name),
+            "reasons": reasons_for(figures, name) | _no_difference(comparison, name),
         }
     )
 

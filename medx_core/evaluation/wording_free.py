@@ -348,11 +348,6 @@ def as_pairs(pairs: Sequence[tuple[int, int]]) -> Pairs:
     return np.array(pairs, dtype=np.intp).reshape(-1, 2)
 
 
-def counted(statements: Sequence[LabelledStatement]) -> Flags:
-    """Return which statements are test items proper, and not there for the control only."""
-    return np.array([statement.source_answer is not False for statement in statements], dtype=bool)
-
-
 def _association_pairs(statements: Sequence[LabelledStatement]) -> Pairs:
     members: dict[str, dict[bool, list[int]]] = {}
     for index, statement in enumerate(statements):

@@ -15,8 +15,8 @@ from torch import Tensor
 from medx_core.accuracy import Values
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.evaluation.arms import ArmScores, ControlDraws, TestItems
-from medx_core.evaluation.baselines import best_threshold
 from medx_core.evaluation.decision_rule import judged
+from medx_core.evaluation.fit import best_threshold
 from medx_core.evaluation.request import DRAWS
 from medx_core.evaluation.result import Judgement
 from medx_core.evaluation.result_builder import comparison_of

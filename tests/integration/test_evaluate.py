@@ -2,6 +2,7 @@ import csv
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,13 +15,12 @@ from medx_core.data.labelled_files import load_labelled
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput
 from medx_core.evaluation.data_split import PartSizes, parts_of
-from medx_core.evaluation.fit import EvaluationPlan
 from medx_core.evaluation.items import read_items, write_items
 from medx_core.evaluation.prompt_selection import INSTRUCTIONS, candidate_scores, instructed_candidates
 from medx_core.evaluation.request import EvaluationRequest
 from medx_core.evaluation.result_builder import rechecked
-from medx_core.evaluation.runner import Evaluated, ModelEvaluation, evaluate_models
-from medx_core.lab.arms import fine_tuned, likelihood_gated
+from medx_core.evaluation.runner import Evaluated, Evaluator
+from medx_core.lab import arms
 from medx_core.settings import settings
 from medx_core.traces.statement_runner import StatementRunner
 from tests.language_models import tiny_model
@@ -37,10 +37,13 @@ KEYS = {
 @pytest.fixture(scope="module")
 def result(tmp_path_factory: pytest.TempPathFactory) -> dict:
     file = write_statements(tmp_path_factory.mktemp("data") / "statements.csv")
-    plan = EvaluationPlan(extra=("fine_tuned", "likelihood_gated"))
-    data, sizes = load_labelled(file), PartSizes(split=(100, 50))
-    arms = {"fine_tuned": fine_tuned, "likelihood_gated": likelihood_gated}
-    return json_of(evaluate_models([tiny_model()], data, sizes, plan, quiet, extra_arms=arms))
+    request = asked(extra=("fine_tuned", "likelihood_gated"))
+    evaluator = Evaluator(load_labelled(file), request, quiet, extra_arms=arms.ARMS)
+    return json_of(evaluator.evaluate([tiny_model()]))
+
+
+def asked(split: str = "100/50", **given: Any) -> EvaluationRequest:
+    return EvaluationRequest("statements.csv", split=split, **given)
 
 
 def json_of(evaluated: Evaluated) -> dict:
@@ -81,10 +84,7 @@ def test_a_metric_is_a_value_with_its_interval_and_count(result: dict) -> None:
 
 def test_the_same_evaluation_twice_is_the_same_to_the_last_digit(tmp_path: Path) -> None:
     data = load_labelled(write_statements(tmp_path / "statements.csv"))
-    runs = [
-        json_of(evaluate_models([tiny_model()], data, PartSizes(split=(100, 50)), EvaluationPlan(), quiet))
-        for _ in range(2)
-    ]
+    runs = [json_of(Evaluator(data, asked(), quiet).evaluate([tiny_model()])) for _ in range(2)]
     for one in runs:
         del one["seconds"]
     assert json.dumps(runs[0]) == json.dumps(runs[1])
@@ -95,16 +95,13 @@ RATES = ("accuracy", "balanced_accuracy", "predicted_true_rate", "false_acceptan
 
 def test_a_batch_of_one_gives_the_verdicts_of_a_batch_of_32_but_for_near_ties(tmp_path: Path) -> None:
     data = load_labelled(write_statements(tmp_path / "statements.csv"))
-    parts = parts_of(data.statements, PartSizes(split=(64, 32)), seed=1)
-    results, tested = zip(
-        *(
-            ModelEvaluation(tiny_model(), parts, EvaluationPlan(prompt=PROMPT, batch_rows=rows)).result(quiet)
-            for rows in (1, 32)
-        ),
-        strict=True,
-    )
+    runs = [
+        Evaluator(data, asked("64/32", prompt=PROMPT), quiet, batch_rows=rows).evaluate([tiny_model()])
+        for rows in (1, 32)
+    ]
+    results = [run.result for run in runs]
     assert results[0].choices.layer == results[1].choices.layer
-    for ours, theirs in zip(*(one.arms for one in tested), strict=True):
+    for ours, theirs in zip(*(run.scores[0].arms for run in runs), strict=True):
         sure = (np.abs(ours.scores) >= 0.01) & (np.abs(theirs.scores) >= 0.01)
         assert np.array_equal((ours.scores >= 0)[sure], (theirs.scores >= 0)[sure]), ours.name
         assert np.allclose(ours.scores, theirs.scores, atol=5e-3), ours.name
@@ -124,21 +121,20 @@ def test_the_command_runs_batches_as_large_as_the_settings_say(
     monkeypatch.setenv("MEDX_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("MEDX_MAX_BATCH_ROWS", "7")
     settings.cache_clear()
-    asked = EvaluationRequest(str(file), models=(str(saved_tiny_model(tmp_path)),), prompt=PROMPT)
-    assert evaluate_request(settings(), asked, quiet).result["settings"]["batch_rows"] == 7
+    request = EvaluationRequest(str(file), models=(str(saved_tiny_model(tmp_path)),), prompt=PROMPT)
+    assert evaluate_request(settings(), request, quiet).result["settings"]["batch_rows"] == 7
     settings.cache_clear()
 
 
 def test_a_given_prompt_is_the_only_one_and_leaves_open_what_prompts_alone_can_do(tmp_path: Path) -> None:
     data = load_labelled(write_statements(tmp_path / "statements.csv"))
-    plan = EvaluationPlan(prompt=PROMPT)
-    found = json_of(evaluate_models([tiny_model()], data, PartSizes(split=(100, 50)), plan, quiet))
+    found = json_of(Evaluator(data, asked(prompt=PROMPT), quiet).evaluate([tiny_model()]))
     assert (found["choices"]["prompt"], found["choices"]["prompt_given"]) == (PROMPT, True)
     assert [one["prompt"] for one in found["choices"]["prompts_tried"]] == [PROMPT]
     assert "prompt_only" not in found["arms"]
     assert found["helps"] is not True
     with pytest.raises(BadInput, match="There is no prompt 'verdict'"):
-        evaluate_models([tiny_model()], data, PartSizes(), EvaluationPlan(prompt="verdict"), quiet)
+        Evaluator(data, asked("", prompt="verdict"), quiet).evaluate([tiny_model()])
 
 
 def test_where_categories_are_mixed_each_statement_is_tried_with_its_own_instruction() -> None:
@@ -169,7 +165,7 @@ def test_where_categories_are_mixed_each_statement_is_tried_with_its_own_instruc
 def test_two_models_of_one_name_stay_two(tmp_path: Path) -> None:
     data = load_labelled(write_statements(tmp_path / "statements.csv"))
     models = [tiny_model(), tiny_model()]
-    evaluated = evaluate_models(models, data, PartSizes(split=(40, 20)), EvaluationPlan(prompt=PROMPT), quiet)
+    evaluated = Evaluator(data, asked("40/20", prompt=PROMPT), quiet).evaluate(models)
     found = json_of(evaluated)
     assert list(found["models"]) == ["tiny-llama (2)"]
     assert found["comparisons"][0]["specialised"] == "tiny-llama (2)"
@@ -196,9 +192,7 @@ def test_swaps_of_false_statements_near_the_training_part_are_left_out() -> None
 
 def test_twins_are_fitted_on_and_ranked_where_there_are_twins(tmp_path: Path) -> None:
     data = load_labelled(write_statements(tmp_path / "twins.csv", twins=True))
-    found = json_of(
-        evaluate_models([tiny_model()], data, PartSizes(split=(100, 50)), EvaluationPlan(), quiet)
-    )
+    found = json_of(Evaluator(data, asked(), quiet).evaluate([tiny_model()]))
     assert found["choices"]["fitted_on"] == "twins"
     assert math.isclose(sum(one["n"] for one in found["choices"]["prompts_tried"][:1]), 100)
 
@@ -214,7 +208,7 @@ def test_the_files_own_split_is_used_and_other_sizes_are_refused(tmp_path: Path)
 def test_the_general_model_steered_is_compared_with_the_specialised_one_unsteered(tmp_path: Path) -> None:
     data = load_labelled(write_statements(tmp_path / "statements.csv"))
     models = [tiny_model("llama"), tiny_model("qwen2")]
-    found = json_of(evaluate_models(models, data, PartSizes(split=(100, 50)), EvaluationPlan(), quiet))
+    found = json_of(Evaluator(data, asked(), quiet).evaluate(models))
     [comparison] = found["comparisons"]
     assert (comparison["general"], comparison["specialised"]) == ("tiny-llama", "tiny-qwen2")
     steered = found["arms"]["gated"]["accuracy"]["value"]

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from math import ceil, floor, log10, sqrt
 
 from medx_core.evaluation.number_format import count, percent, plain, points
-from medx_core.evaluation.report.words import REFERENCES, arm_title, compared_arms
+from medx_core.evaluation.report.words import arm_title, compared_arms
 from medx_core.evaluation.result import (
+    CLASSIFIERS,
     UNSTEERED,
     ArmResult,
     ControlResult,
@@ -71,7 +72,7 @@ class ForestRow:
     @property
     def is_reference(self) -> bool:
         """Whether it is a classifier rather than a steered model."""
-        return self.name in REFERENCES
+        return self.name in CLASSIFIERS
 
     @property
     def values(self) -> list[float]:

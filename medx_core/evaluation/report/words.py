@@ -4,12 +4,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from medx_core.evaluation.number_format import count, fraction, percent
-from medx_core.evaluation.result import UNSTEERED, ArmResult, ControlResult, Figures, WordingFreePart
+from medx_core.evaluation.result import (
+    CLASSIFIERS,
+    UNSTEERED,
+    ArmResult,
+    ControlResult,
+    Figures,
+    WordingFreePart,
+)
 from medx_core.evaluation.sentences import capital, steering_in_text
 from medx_core.evaluation.verdicts import Verdict
-
-REFERENCES = ("probe", "lexical")
-"""Reference lines: classifiers, not steered models."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ def arms_in_order(figures: Figures) -> tuple[NamedArm, ...]:
         of = arm.result.of if isinstance(arm.result, ControlResult) else None
         owner = of or arm.name
         first = (UNSTEERED, figures.judged.arm)
-        group = first.index(owner) if owner in first else 3 if owner in REFERENCES else 2
+        group = first.index(owner) if owner in first else 3 if owner in CLASSIFIERS else 2
         return group, rank(owner), owner, 1 + rank(arm.name) if of else 0
 
     return tuple(sorted((NamedArm(name, arm) for name, arm in figures.arms.items()), key=place))
