@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from scipy.stats import binomtest
 
-from medx_core.errors import BadInput
 from medx_core.evaluation.arms import ArmScores, ControlDraws, Flags, TestItems, Values
 from medx_core.evaluation.bootstrap import Estimate, Resamples, aurocs, balanced_accuracies
 from medx_core.evaluation.result import (
@@ -44,23 +43,9 @@ _REASONS = {
 }
 
 
-def right_answers(items: TestItems, arm: ArmScores) -> Flags:
-    """Return where the arm's verdict (TRUE at a score of 0 or more) is the gold answer."""
+def right_answers(items: TestItems, arm: ArmScores | ControlDraws) -> Flags:
+    """Return where the verdict (TRUE at a score of 0 or more) is the gold answer: (items,), or (draws, items)."""
     return np.asarray((arm.scores >= 0) == items.gold)
-
-
-def checked(items: TestItems, arm: ArmScores | ControlDraws) -> None:
-    """Refuse scores that do not belong to the items.
-
-    Raises:
-        BadInput: there are no items, not one score per item, or a score that is not finite.
-    """
-    if not len(items):
-        raise BadInput("There is no test statement to measure with.")
-    if arm.scores.shape[-1] != len(items) or arm.scores.size == 0:
-        raise BadInput(f"The arm {arm.name} has {arm.scores.shape} scores for {len(items)} test statements.")
-    if not np.isfinite(arm.scores).all():
-        raise BadInput(f"The arm {arm.name} has scores that are not finite numbers.")
 
 
 def reasons_for(figures: Mapping[str, object], arm: str = "") -> dict[str, str]:
@@ -188,7 +173,7 @@ def control_figures(items: TestItems, control: ControlDraws) -> dict[str, DrawnM
 
 def control_against(items: TestItems, control: ControlDraws, base: ArmScores) -> DrawnDifference:
     """Return the draws of a control minus the arm `base`."""
-    right, theirs = (control.scores >= 0) == items.gold, right_answers(items, base)
+    right, theirs = right_answers(items, control), right_answers(items, base)
     balanced = balanced_accuracies(right, items.gold) - balanced_accuracies(theirs[None], items.gold)
     return DrawnDifference(
         accuracy_difference=drawn(right.mean(axis=1) - theirs.mean()),
