@@ -33,6 +33,8 @@ from medx_core.models.prompting import VerdictPrompt
 from medx_core.traces.running import BATCH_ROWS
 from medx_core.traces.statement_runner import StatementRunner
 
+OF_REQUEST = ("declared", "extra", "fit_on", "prompt", "seed", "draws", "category")
+
 
 @dataclass(frozen=True)
 class Evaluated:
@@ -88,18 +90,10 @@ class Evaluator:
             n_association=len(parts.association),
             n_outside=len(parts.outside),
             notes={**self.data.notes, "test_items_near_training_items": int(parts.fitted_on.sum())},
-            settings=RunSettings(
-                declared=request.declared,
-                extra=request.extra,
-                fit_on=request.fit_on,
-                prompt=request.prompt,
-                seed=request.seed,
-                draws=request.draws,
-                batch_rows=self.batch_rows,
-                sample=sizes.sample,
-                split=sizes.split,
-                preset=request.preset or None,
-                category=request.category,
+            settings=RunSettings.model_validate(
+                {name: getattr(request, name) for name in OF_REQUEST}
+                | {"sample": sizes.sample, "split": sizes.split}
+                | {"batch_rows": self.batch_rows, "preset": request.preset or None}
             ),
             environment=environment(),
             models={model.model: model for model in others},
