@@ -6,8 +6,7 @@ from dataclasses import replace
 from medx_core.answering import AnsweringEngine, AnsweringLimits
 from medx_core.evaluation.items import items_parquet
 from medx_core.evaluation.request import EvaluationRequest
-from medx_core.evaluation.run import ExtraArm
-from medx_core.evaluation.runner import Evaluator
+from medx_core.evaluation.runner import Evaluator, ExtraArm
 from medx_core.job_execution.evaluation_run import Measured, OnStage, read_statements
 from medx_core.models.devices import choose_placement, use_threads
 from medx_core.models.loading import LoadedModel, load_model

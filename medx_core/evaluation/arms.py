@@ -75,6 +75,10 @@ class TestItems:
     def __len__(self) -> int:
         return len(self.statements)
 
+    def right(self, scores: Values) -> Flags:
+        """Return where the verdict (TRUE at a score of 0 or more) is the gold answer: (items,), or (draws, items)."""
+        return np.asarray((scores >= 0) == self.gold)
+
     def among(self, kept: Flags) -> "TestItems":
         """Return the items where `kept` (items,) is set."""
         return TestItems([statement for statement, stays in zip(self.statements, kept, strict=True) if stays])

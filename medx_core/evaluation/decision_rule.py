@@ -22,7 +22,6 @@ import numpy as np
 from medx_core.errors import BadInput
 from medx_core.evaluation.arms import ArmScores, ControlDraws, TestItems, Values
 from medx_core.evaluation.bootstrap import Estimate, Resamples, balanced_accuracies, resamples
-from medx_core.evaluation.metrics import right_answers
 from medx_core.evaluation.result import UNSTEERED, Judgement
 from medx_core.evaluation.verdicts import Reason, Verdict
 from medx_core.evaluation.wording_free import (
@@ -229,15 +228,15 @@ def _corrected(judgement: Judgement, p_holm: float) -> Judgement:
 def _on_all_items(comparison: Comparison, name: str) -> tuple[dict[str, Estimate], list[str]]:
     """Return the arm minus each control in balanced accuracy, and the controls that it does not beat."""
     items, weights = comparison.items, comparison.resamples
-    ours = weights.balanced(right_answers(items, comparison.arms[name]))
+    ours = weights.balanced(items.right(comparison.arms[name].scores))
     differences, failed = {}, []
     for control in CONTROLS:
         if control in comparison.arms and control != name:
-            right = right_answers(items, comparison.arms[control])
+            right = items.right(comparison.arms[control].scores)
             differences[control] = ours.minus(weights.balanced(right))
             failed += [] if differences[control].above_zero else [control]
     for drawn in comparison.drawn_controls(name):
-        rights = right_answers(items, drawn)
+        rights = items.right(drawn.scores)
         values = balanced_accuracies(rights, items.gold)
         differences[drawn.name] = ours.minus(weights.balanced(rights[_median(values)]))
         beaten = differences[drawn.name].above_zero and ours.value > values.max()

@@ -1,38 +1,49 @@
 """One evaluation: choose and fit on the training part, run the test part once in every arm, measure.
 
-Nothing is chosen on the test part: its statements meet the model only after prompt, layer and strength are fixed.
+Nothing is chosen on the test part: its statements meet the model only after prompt, layer and strength are fixed. Each
+runs through the model once, and every arm goes on from there. `unsteered`, `prompt_only` and `prior` (what mere bias
+correction gives) are controls. `probe` and `lexical` are reference lines: the first shows what the state holds, the
+second what the wording gives away without any language model.
 """
 
 import platform
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 
 import numpy as np
 import torch
 import transformers
+from sklearn.model_selection import StratifiedGroupKFold, cross_val_score
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has no stubs
 
 from medx_core import __version__
+from medx_core.accuracy import Values
 from medx_core.data.labelled_files import LabelledData
+from medx_core.data.labelled_statements import LabelledStatement
+from medx_core.data.leakage import WORDING_READERS
 from medx_core.errors import BadInput
-from medx_core.evaluation.arms import TestItems
+from medx_core.evaluation.arms import ArmScores, ControlDraws, TestItems
 from medx_core.evaluation.data_split import EvaluationParts, parts_of
-from medx_core.evaluation.fit import fit_arms
+from medx_core.evaluation.fit import FittedArms, fit_arms
 from medx_core.evaluation.items import TestScores
-from medx_core.evaluation.prompt_selection import OnStage
+from medx_core.evaluation.prompt_selection import OnStage, RunnerFor, candidate_scores
 from medx_core.evaluation.request import DECLARED, EvaluationRequest
 from medx_core.evaluation.result import Environment, EvaluationResult, ModelResult, RunSettings, SettingMap
 from medx_core.evaluation.result_builder import figures_of, model_comparisons
-from medx_core.evaluation.run import ExtraArm, run_arms
 from medx_core.evaluation.wording_free import read_wording
 from medx_core.fitting.sweep import map_of_settings
 from medx_core.models.loading import LoadedModel
 from medx_core.models.prompting import VerdictPrompt
+from medx_core.steering.contrast import ANSWER_WORD
 from medx_core.traces.running import BATCH_ROWS
 from medx_core.traces.statement_runner import StatementRunner
+from medx_core.traces.steering_conditions import SteeringCondition
 
+ExtraArm = Callable[[FittedArms, Sequence[LabelledStatement], EvaluationRequest, OnStage], ArmScores]
+"""Runs an arm that is off unless asked for on the statements to answer; see `medx_core.lab.arms`."""
+FOLDS = 5
 OF_REQUEST = ("declared", "extra", "fit_on", "prompt", "seed", "draws", "category")
 
 
@@ -113,7 +124,16 @@ class Evaluator:
 
         request, items = self.request, TestItems((*parts.test, *parts.association))
         fitted = fit_arms(runner_for, parts.train, request, self.on_stage)
-        tested = run_arms(fitted, runner_for, items, request, self.on_stage, extra_arms=self.extra_arms)
+        lexical_reader, wording_scores = scored_by_wording(parts.train, items.statements)
+        arms = (
+            *_model_arms(fitted, runner_for, items.statements, self.on_stage),
+            ArmScores("lexical", wording_scores),
+            *(
+                self.extra_arms[arm](fitted, items.statements, request, self.on_stage)
+                for arm in request.extra
+            ),
+        )
+        controls = _controls(fitted, items.among(items.counted).statements, request, self.on_stage)
         self.on_stage("computing intervals", 0, 1)
         with threadpool_limits(1, user_api="blas"):
             wording = read_wording(TestItems(parts.test), parts.not_tested, seed=request.seed)
@@ -125,25 +145,96 @@ class Evaluator:
             seed=request.seed,
             declared=request.declared,
             items=items,
-            arms=tested.arms,
-            controls=tested.controls,
+            arms=arms,
+            controls=controls,
             wording=wording,
             fitted_on=parts.fitted_on,
         )
-        figures = figures_of(scores)
-        fine_tuning = next((arm.fine_tuning for arm in tested.arms if arm.fine_tuning), None)
-        sweep = None
-        if request.declared == DECLARED:  # the map is of the gated arm: the ring in it is its setting
-            on_progress = partial(self.on_stage, "mapping layers and strengths")
-            mapped = map_of_settings(fitted.runner, fitted.gated, on_progress)
-            sweep = SettingMap.model_validate(mapped.as_json())
+        fine_tuned = next((arm.fine_tuning for arm in arms if arm.fine_tuning), None)
         result = ModelResult(
-            **dict(figures),
-            choices=fitted.choices(lexical_reader=tested.lexical_reader, fine_tuned=fine_tuning),
-            sweep=sweep,
+            **dict(figures_of(scores)),
+            choices=fitted.choices(lexical_reader=lexical_reader, fine_tuned=fine_tuned),
+            sweep=self._sweep(fitted),
             seconds=time.perf_counter() - began,
         )
         return result, scores
+
+    def _sweep(self, fitted: FittedArms) -> SettingMap | None:
+        if self.request.declared != DECLARED:
+            return None  # the map is of the gated arm: the ring in it is its setting
+        on_progress = partial(self.on_stage, "mapping layers and strengths")
+        mapped = map_of_settings(fitted.runner, fitted.gated, on_progress)
+        return SettingMap.model_validate(mapped.as_json())
+
+
+def _model_arms(
+    fitted: FittedArms, runner_for: RunnerFor, statements: Sequence[LabelledStatement], on_stage: OnStage
+) -> list[ArmScores]:
+    """Run `statements` in every arm that comes from the model's states or answers, unsteered first."""
+    texts, chosen = [statement.text for statement in statements], fitted.gated.chosen
+    unsteered = fitted.runner.recorded(texts, [chosen.layer], partial(on_stage, "unsteered answers"))
+    arms = [ArmScores("unsteered", unsteered.scores, unsteered.answer_words)]
+    conditions = {"gated": chosen.condition}
+    for reading, vectors in fitted.paper.items():
+        name = "paper" if reading == ANSWER_WORD else f"paper_{reading}"
+        conditions[name] = vectors.condition(statements)
+    steered = fitted.runner.steered(texts, list(conditions.values()), partial(on_stage, "steered answers"))
+    if fitted.prompts.prompt_only is not None:
+        on_progress = partial(on_stage, "the best prompt alone")
+        run = candidate_scores(runner_for, fitted.prompts.prompt_only.candidate, statements, on_progress)
+        arms.append(ArmScores("prompt_only", run.scores, run.answer_words))
+    arms.append(ArmScores("prior", unsteered.scores - fitted.threshold, unsteered.answer_words))
+    arms += (
+        ArmScores(name, run.scores, run.answer_words) for name, run in zip(conditions, steered, strict=True)
+    )
+    arms.append(ArmScores("probe", fitted.gated.values(unsteered.states[chosen.layer])))
+    return arms
+
+
+def scored_by_wording(
+    train: Sequence[LabelledStatement], asked: Sequence[LabelledStatement]
+) -> tuple[str, Values]:
+    """Return the reader of wording that does best on `train`, cross-validated by groups, and its scores of `asked`."""
+    texts = np.array([statement.text for statement in train], dtype=object)
+    gold = np.array([statement.answer for statement in train], dtype=bool)
+    groups = np.array([statement.group for statement in train])
+    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)
+    quality = {
+        name: float(np.mean(cross_val_score(build(), texts, gold, groups=groups, cv=folds)))
+        for name, build in WORDING_READERS.items()
+    }
+    best = max(quality, key=lambda name: quality[name])
+    reader = WORDING_READERS[best]().fit(texts, gold)
+    return best, reader.decision_function(np.array([statement.text for statement in asked], dtype=object))
+
+
+def _controls(
+    fitted: FittedArms, statements: Sequence[LabelledStatement], request: EvaluationRequest, on_stage: OnStage
+) -> tuple[ControlDraws, ...]:
+    """Run the forty and more draws of the controls on the tested statements.
+
+    Swaps of FALSE statements are not among them: they count in nothing that draws are compared by.
+    """
+    gated, paper = fitted.gated.chosen, fitted.paper[ANSWER_WORD]
+    seeds = [10_000 * request.seed + draw for draw in range(request.draws)]
+    drawn: dict[tuple[str, str], list[SteeringCondition]] = {
+        ("random", "paper"): [paper.random(seed).condition(statements) for seed in seeds],
+        ("shuffled", "paper"): [paper.shuffled(seed).condition(statements) for seed in seeds],
+        ("gated_random", "gated"): [gated.random(seed).condition for seed in seeds],
+        ("gated_shuffled", "gated"): [gated.shuffled(seed).condition for seed in seeds],
+    }
+    runs = iter(
+        fitted.runner.steered(
+            [statement.text for statement in statements],
+            [condition for conditions in drawn.values() for condition in conditions],
+            partial(on_stage, "random and shuffled controls"),
+            with_answer_words=False,
+        )
+    )
+    return tuple(
+        ControlDraws(name, of, np.stack([next(runs).scores for _ in conditions]))
+        for (name, of), conditions in drawn.items()
+    )
 
 
 def environment() -> Environment:

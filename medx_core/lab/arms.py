@@ -26,7 +26,7 @@ from medx_core.evaluation.arms import ArmScores
 from medx_core.evaluation.fit import FittedArms
 from medx_core.evaluation.prompt_selection import OnStage
 from medx_core.evaluation.request import EvaluationRequest
-from medx_core.evaluation.run import ExtraArm
+from medx_core.evaluation.runner import ExtraArm
 from medx_core.fitting.fitted import FittedLayer
 from medx_core.lab.fine_tuning import FineTuningRecipe, fine_tuned_scores
 from medx_core.models.loading import LoadedModel
