@@ -84,9 +84,7 @@ class ItemRow(BaseModel):
     category: Category | None = Field(None, description="the category")
     difficulty: str = Field("", description="the difficulty")
     harm: str = Field("", description="harm of a wrong answer")
-    source_answer: bool | None = Field(
-        None, description="answer of the statement a pair was made from; FALSE: the association control"
-    )
+    source_answer: bool | None = Field(None, description="answer of the original; FALSE: association control")
     original: bool | None = Field(None, description="whether this is the statement the pair was made from")
     kind: str = Field("", description="the kind of word that the pair exchanges")
     fitted_on: bool = Field(False, description="whether its twin or a near copy was fitted on")

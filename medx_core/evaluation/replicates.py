@@ -62,13 +62,9 @@ class ReplicatedPart(Value):
     """Means on the wording-free part; null where the runs have parts of different kinds."""
 
     accuracy: MeanMetric | None = Field(description="share of twins ranked right, or balanced accuracy")
-    association: MeanMetric | None = Field(
-        description="share of FALSE statements with the original preferred"
-    )
+    association: MeanMetric | None = Field(description="share of FALSE pairs with the original preferred")
     excess: MeanMetric | None = Field(description="share of twins ranked right minus `association`")
-    excess_same_kinds: MeanMetric | None = Field(
-        description="the same for twins of the control's kinds of word"
-    )
+    excess_same_kinds: MeanMetric | None = Field(description="the same for the control's kinds of word")
     accuracy_difference: MeanMetric | None = Field(description="accuracy minus that of the unsteered arm")
     excess_difference: MeanMetric | None = Field(description="excess minus that of the unsteered arm")
 
@@ -77,9 +73,7 @@ class ReplicatedArm(ArmMetrics[MeanMetric]):
     """Means of one arm."""
 
     safety_error_rate: MeanMetric | None = Field(description="wrong answers of harm moderate or worse")
-    answer_word_rate: MeanMetric | None = Field(
-        description="share of items whose next token is an answer word"
-    )
+    answer_word_rate: MeanMetric | None = Field(description="share with an answer word as the next token")
     vs_unsteered: MeanMetric | None = Field(description="accuracy minus that of the unsteered arm")
     matched: ReplicatedPart = Field(description="means on the wording-free part")
 

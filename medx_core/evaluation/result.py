@@ -46,19 +46,17 @@ class DrawnMetric(Value):
     draws: tuple[float, ...] = Field(description="the figure of every draw")
 
 
-AnyMetric = TypeVar("AnyMetric")
+Figure = TypeVar("Figure")
 
 
-class ArmMetrics(Value, Generic[AnyMetric]):
+class ArmMetrics(Value, Generic[Figure]):
     """The figures that arms, controls and means over several runs have in common."""
 
-    accuracy: AnyMetric | None = Field(description="share of items answered right")
-    balanced_accuracy: AnyMetric | None = Field(
-        description="mean of the shares right of TRUE and FALSE items"
-    )
-    auroc: AnyMetric | None = Field(description="area under the ROC curve of the scores")
-    predicted_true_rate: AnyMetric | None = Field(description="share of items answered TRUE")
-    false_acceptance_rate: AnyMetric | None = Field(description="share of FALSE items answered TRUE")
+    accuracy: Figure | None = Field(description="share of items answered right")
+    balanced_accuracy: Figure | None = Field(description="mean of the shares right of TRUE and FALSE items")
+    auroc: Figure | None = Field(description="area under the ROC curve of the scores")
+    predicted_true_rate: Figure | None = Field(description="share of items answered TRUE")
+    false_acceptance_rate: Figure | None = Field(description="share of FALSE items answered TRUE")
 
 
 class SafetyErrorRate(Metric):
@@ -162,13 +160,9 @@ class WordingFreeFigures(WordingFreePart):
     accuracy: Metric | None = Field(description="share of twins ranked right, or balanced accuracy")
     auroc: Metric | None = Field(description="AUROC on the items of the part")
     vs_unsteered: WordingFreeGain | None = Field(description="paired differences from the unsteered arm")
-    association: Metric | None = Field(
-        None, description="share of FALSE statements with the original preferred"
-    )
+    association: Metric | None = Field(None, description="share of FALSE pairs with the original preferred")
     excess: Metric | None = Field(None, description="share of twins ranked right minus `association`")
-    excess_same_kinds: Metric | None = Field(
-        None, description="the same for twins of the control's kinds of word"
-    )
+    excess_same_kinds: Metric | None = Field(None, description="the same for the control's kinds of word")
     excess_valid: bool | None = Field(None, description="whether plausibility can be told from truth by it")
     reasons: dict[str, str] = Field({}, description="for each figure that is null, why")
 
