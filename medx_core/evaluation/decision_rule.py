@@ -148,33 +148,25 @@ def judged(comparison: Comparison, name: str, *, thorough: bool = True) -> Judge
     `association_gain` that excess minus the one of `unsteered`.
     """
     gold = comparison.items.gold
+    differences: dict[str, Estimate] = {}
+    failed: list[str] = []
+    details: dict[str, object] = {}
     if name not in comparison.arms:
-        return _judgement(name, Verdict.NOT_RUN, arm=name)
-    if gold.all() or not gold.any():
-        return _judgement(name, Verdict.ONE_ANSWER_ONLY)
-    differences, failed = _on_all_items(comparison, name)
-    if thorough or not failed:
-        more = _on_part(comparison, name)
-        differences |= more
-        if comparison.part.about.valid:
-            failed += [control for control, gain in more.items() if not gain.above_zero]
-    verdict: tuple[Verdict, dict[str, object]] = (Verdict.CONTROL_NOT_BEATEN, {})
-    if not failed:
-        verdict = next(_left_open(comparison, name), (Verdict.HELPS, {}))
-    return _judgement(name, verdict[0], failed, differences, **verdict[1])
-
-
-def _judgement(
-    arm: str,
-    verdict: Verdict,
-    failed: Sequence[str] = (),
-    differences: Mapping[str, Estimate] | None = None,
-    /,
-    **details: object,
-) -> Judgement:
-    differences = differences or {}
+        verdict, details = Verdict.NOT_RUN, {"arm": name}
+    elif gold.all() or not gold.any():
+        verdict = Verdict.ONE_ANSWER_ONLY
+    else:
+        differences, failed = _on_all_items(comparison, name)
+        if thorough or not failed:
+            on_part = _on_part(comparison, name)
+            differences |= on_part
+            if comparison.part.about.valid:
+                failed += [control for control, gain in on_part.items() if not gain.above_zero]
+        verdict = Verdict.CONTROL_NOT_BEATEN
+        if not failed:
+            verdict, details = next(_left_open(comparison, name), (Verdict.HELPS, details))
     return Judgement(
-        arm=arm,
+        arm=name,
         verdict=verdict,
         helps=verdict.helps,
         failed_controls=tuple(failed),

@@ -92,12 +92,14 @@ class EvaluationRequest:
         """How many statements are drawn and how they are divided."""
         if self.preset:
             return PRESETS[self.preset]
-        found = re.fullmatch(r"(\d+)/(\d+)", self.split) if self.split else None
-        if self.split and not found:
+        if not self.split:
+            return PartSizes(self.sample)
+        match = re.fullmatch(r"(\d+)/(\d+)", self.split)
+        if not match:
             raise BadInput(
                 f"--split {self.split!r} is not understood; write the sizes of train and test as 861/216."
             )
-        return PartSizes(self.sample, (int(found[1]), int(found[2])) if found else None)
+        return PartSizes(self.sample, (int(match[1]), int(match[2])))
 
     def as_json(self) -> dict[str, Any]:
         """Return what `request_from` reads."""
@@ -129,7 +131,7 @@ def arms_named(text: str) -> tuple[str, ...]:
     return tuple(name for name in EXTRA_ARMS if name in names)
 
 
-def _known(what: str, value: str, choices: tuple[str, ...]) -> None:
+def _known(kind: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         there = ", ".join(choice for choice in choices if choice)
-        raise BadInput(f"The {what} {value!r} is not known; there is: {there}.")
+        raise BadInput(f"The {kind} {value!r} is not known; there is: {there}.")

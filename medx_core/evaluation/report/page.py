@@ -3,7 +3,6 @@
 import json
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -55,7 +54,7 @@ def _environment() -> Environment:
     return environment
 
 
-def _values(result: EvaluationResult) -> dict[str, Any]:
+def _values(result: EvaluationResult) -> dict[str, object]:
     """Return everything that the templates write; they decide nothing but the order."""
     declared = result.judged.arm
     tones = {UNSTEERED: "plain", declared: "declared"} | ({"paper": "other"} if declared != "paper" else {})
