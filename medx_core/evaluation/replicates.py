@@ -149,13 +149,10 @@ def _arm(arms: Sequence[ArmResult | ControlResult]) -> ReplicatedArm:
         name: _mean(gains if name.endswith("_difference") else parts, name)
         for name in ReplicatedPart.model_fields
     }
-    return ReplicatedArm.model_validate(
-        {name: _mean(arms, name) for name in ReplicatedArm.model_fields}
-        | {
-            "vs_unsteered": _mean([arm.vs_unsteered for arm in arms], "accuracy_difference"),
-            "matched": matched,
-        }
-    )
+    gain = _mean([arm.vs_unsteered for arm in arms], "accuracy_difference")
+    names = set(ReplicatedArm.model_fields) - {"vs_unsteered", "matched"}
+    figures = {name: _mean(arms, name) for name in names}
+    return ReplicatedArm.model_validate(figures | {"vs_unsteered": gain, "matched": matched})
 
 
 def _mean(holders: Sequence[object], name: str) -> MeanMetric | None:

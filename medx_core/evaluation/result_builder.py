@@ -286,13 +286,11 @@ def mcnemar_p(helped: int, harmed: int) -> float:
     return float(binomtest(helped, changed).pvalue) if changed else 1.0
 
 
-def against(
-    items: TestItems, arm: ArmScores, base: ArmScores, resamples: Resamples, *, examples: int = EXAMPLES
-) -> PairedDifference:
+def against(items: TestItems, arm: ArmScores, base: ArmScores, resamples: Resamples) -> PairedDifference:
     """Return paired differences `arm` minus `base` with intervals, the McNemar p, and what was helped and harmed.
 
-    `helped` items are right in `arm` and wrong in `base`, `harmed` the other way round; the first `examples` of each
-    are given with both scores.
+    `helped` items are right in `arm` and wrong in `base`, `harmed` the other way round; the first ten of each are given
+    with both scores.
     """
     ours, theirs = items.right(arm.scores), items.right(base.scores)
     helped, harmed = ours & ~theirs, ~ours & theirs
@@ -305,24 +303,21 @@ def against(
         helped=int(helped.sum()),
         harmed=int(harmed.sum()),
         examples=Examples(
-            helped=_examples(items, arm, base, np.flatnonzero(helped)[:examples]),
-            harmed=_examples(items, arm, base, np.flatnonzero(harmed)[:examples]),
+            helped=_examples(items, arm, base, helped), harmed=_examples(items, arm, base, harmed)
         ),
     )
 
 
-def _examples(
-    items: TestItems, arm: ArmScores, base: ArmScores, chosen: NDArray[np.intp]
-) -> tuple[Example, ...]:
+def _examples(items: TestItems, arm: ArmScores, base: ArmScores, changed: Flags) -> tuple[Example, ...]:
     return tuple(
         Example(
-            row=items.statements[index].row,
-            statement=items.statements[index].text,
-            answer=items.statements[index].answer,
-            unsteered_score=float(base.scores[index]),
-            score=float(arm.scores[index]),
+            row=items.statements[place].row,
+            statement=items.statements[place].text,
+            answer=items.statements[place].answer,
+            unsteered_score=float(base.scores[place]),
+            score=float(arm.scores[place]),
         )
-        for index in chosen
+        for place in np.flatnonzero(changed)[:EXAMPLES]
     )
 
 

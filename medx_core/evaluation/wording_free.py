@@ -76,11 +76,9 @@ def read_wording(items: TestItems, wording: Sequence[LabelledStatement], *, seed
     return WordingReading(len(wording), {name: scores for name, (_, scores) in readings.items()}, matched)
 
 
-def balanced_in_bins(
-    scores: Values, gold: Flags, random: np.random.Generator, *, most_bins: int = MOST_BINS
-) -> Flags:
+def balanced_in_bins(scores: Values, gold: Flags, random: np.random.Generator) -> Flags:
     """Return which items stay when each quantile bin of `scores` keeps as many TRUE as FALSE ones, drawn by chance."""
-    bins = max(1, min(most_bins, len(gold) // ITEMS_PER_BIN))
+    bins = max(1, min(MOST_BINS, len(gold) // ITEMS_PER_BIN))
     place = np.empty(len(gold), dtype=np.intp)
     place[np.argsort(scores, kind="stable")] = np.arange(len(gold)) * bins // len(gold)
     kept = np.zeros(len(gold), dtype=bool)

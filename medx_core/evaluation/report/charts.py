@@ -12,7 +12,6 @@ from math import ceil, floor, log10, sqrt
 from medx_core.evaluation.number_format import count, percent, plain, points
 from medx_core.evaluation.report.words import arm_title, compared_arms
 from medx_core.evaluation.result import (
-    CLASSIFIERS,
     UNSTEERED,
     ArmResult,
     CalibrationBin,
@@ -67,16 +66,6 @@ class ForestRow:
     association: Metric | None = None
 
     @property
-    def title(self) -> str:
-        """The name of the arm in words."""
-        return arm_title(self.name)
-
-    @property
-    def is_reference(self) -> bool:
-        """Whether it is a classifier rather than a steered model."""
-        return self.name in CLASSIFIERS
-
-    @property
     def values(self) -> list[float]:
         """Every value that the scale must hold."""
         known = [metric for metric in (self.figure, self.association) if metric]
@@ -97,11 +86,6 @@ class ForestPanel:
     scale: Scale
     zero: float = 0.0
     unsteered: float | None = None
-
-    @property
-    def is_measured(self) -> bool:
-        """Whether any arm has the figure."""
-        return any(row.figure for row in self.rows)
 
     def write(self, value: float) -> str:
         """Return a difference in points, or a share in percent."""
@@ -200,7 +184,7 @@ def _rows(
 ) -> tuple[ForestRow, ...]:
     """Return one row per compared arm: the figure that is found in it and, as draws, in its own controls."""
     rows = []
-    for name, arm in compared_arms(figures):
+    for name, arm in compared_arms(figures).items():
         figure, association = find(arm), arm.matched.association if with_association else None
         draws = {
             "shuffled" if control.endswith("shuffled") else "random": drawn.draws

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from medx_core.evaluation import number_format
 from medx_core.evaluation.report import charts, provenance, tables, words
-from medx_core.evaluation.result import UNSTEERED, EvaluationResult
+from medx_core.evaluation.result import CLASSIFIERS, UNSTEERED, EvaluationResult
 
 TEMPLATES = Path(__file__).parent / "templates"
 PAGE_NAME, RESULT_NAME = "index.html", "result.json"
@@ -51,6 +51,8 @@ def _environment() -> Environment:
     )
     for name in ("count", "percent", "plain", "signed", "written"):
         environment.filters[name] = getattr(number_format, name)
+    environment.filters |= {"arm_title": words.arm_title, "arm_meaning": words.arm_meaning}
+    environment.globals["CLASSIFIERS"] = CLASSIFIERS
     return environment
 
 
@@ -66,7 +68,7 @@ def _values(result: EvaluationResult) -> dict[str, object]:
         "verdict": words.verdict_badge(result),
         "rule": words.rule_in_words(result),
         "main_facts": provenance.main_facts(result),
-        "compared": [words.NamedArm(name, arm) for name, arm in compared],
+        "compared": compared,
         "panels": charts.forest_panels(result),
         "wording_free": words.wording_free_in_words(result.matched),
         "wording_free_table": tables.wording_free_table(result),
@@ -86,8 +88,8 @@ def _values(result: EvaluationResult) -> dict[str, object]:
         "risk": charts.risk_plot(curves, tones),
         "calibration_tables": tables.calibration_tables(result),
         "with_examples": [
-            (words.NamedArm(name, arm), against)
-            for name, arm in compared
+            (name, against)
+            for name, arm in compared.items()
             if (against := arm.vs_unsteered) and (against.examples.helped or against.examples.harmed)
         ],
         "facts": provenance.all_facts(result),

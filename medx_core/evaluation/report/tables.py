@@ -7,7 +7,6 @@ from typing import Any
 from medx_core.evaluation.number_format import NOTHING, count, fraction, p_value, percent, points
 from medx_core.evaluation.report.words import (
     METRICS,
-    NamedArm,
     arm_title,
     arms_in_order,
     verdict_badge,
@@ -187,15 +186,15 @@ def calibration_tables(figures: Figures) -> list[Table]:
     heads = tuple(map(Head, ("Probability of TRUE", "Share TRUE", "Items")))
     bins = [
         Table(
-            arm.title,
+            arm_title(name),
             heads,
             tuple(
                 Row(f"Bin {place}", (Cell(percent(part.mean_score)), Cell(percent(part.share_true)), Cell(count(part.n))))
-                for place, part in enumerate(arm.result.calibration.bins, start=1)
+                for place, part in enumerate(arm.calibration.bins, start=1)
             ),
         )
-        for arm in arms_in_order(figures)
-        if isinstance(arm.result, ArmResult)
+        for name, arm in arms_in_order(figures).items()
+        if isinstance(arm, ArmResult)
     ]  # fmt: skip
     return [table for table in (_table_of_arms("Calibration", figures, columns), *bins) if table.rows]
 
@@ -300,10 +299,10 @@ def _main_cells(result: EvaluationResult) -> dict[str, Cell]:
 def draws_of_controls(figures: Figures) -> list[tuple[str, str, str]]:
     """Return every draw of every control: title of the control, metric, draws in ascending order."""
     return [
-        (arm.title, METRICS[metric].title, ", ".join(map(writer(metric), sorted(drawn.draws))))
-        for arm in arms_in_order(figures)
+        (arm_title(name), METRICS[metric].title, ", ".join(map(writer(metric), sorted(drawn.draws))))
+        for name, arm in arms_in_order(figures).items()
         for metric in METRICS
-        if isinstance(drawn := getattr(arm.result, metric, None), DrawnMetric)
+        if isinstance(drawn := getattr(arm, metric, None), DrawnMetric)
     ]
 
 
@@ -311,26 +310,27 @@ def _table_of_arms(
     title: str, figures: Figures, columns: Sequence[Column], notes: Iterable[str] = ()
 ) -> Table:
     """Return one row per arm; columns and arms without any figure are left out."""
-    arms = [(arm, [column.cell(arm.result) for column in columns]) for arm in arms_in_order(figures)]
-    arms = [(arm, cells) for arm, cells in arms if any(cell is not EMPTY for cell in cells)]
+    cells = {name: [column.cell(arm) for column in columns] for name, arm in arms_in_order(figures).items()}
+    cells = {name: row for name, row in cells.items() if any(cell is not EMPTY for cell in row)}
     kept = [
         place
         for place, column in enumerate(columns)
-        if column.always or any(cells[place] is not EMPTY for _, cells in arms)
+        if column.always or any(row[place] is not EMPTY for row in cells.values())
     ]
     heads = (
-        Head(columns[place].title, columns[place].meaning, _common_n(cells[place] for _, cells in arms))
+        Head(columns[place].title, columns[place].meaning, _common_n(row[place] for row in cells.values()))
         for place in kept
     )
-    rows = (_arm_row(arm, tuple(cells[place] for place in kept), figures.judged.arm) for arm, cells in arms)
+    rows = (_arm_row(figures, name, tuple(row[place] for place in kept)) for name, row in cells.items())
     return Table(title, tuple(heads), tuple(rows), tuple(notes))
 
 
-def _arm_row(arm: NamedArm, cells: tuple[Cell, ...], declared: str) -> Row:
-    if isinstance(arm.result, ControlResult):
-        draws = len(arm.result.accuracy.draws) if arm.result.accuracy else 0
-        return Row(arm.title, cells, note=f"median of {draws} draws", tone="control")
-    return Row(arm.title, cells, arm.name, tone="declared" if arm.name == declared else "")
+def _arm_row(figures: Figures, name: str, cells: tuple[Cell, ...]) -> Row:
+    arm = figures.arms[name]
+    if isinstance(arm, ControlResult):
+        draws = len(arm.accuracy.draws) if arm.accuracy else 0
+        return Row(arm_title(name), cells, note=f"median of {draws} draws", tone="control")
+    return Row(arm_title(name), cells, name, tone="declared" if name == figures.judged.arm else "")
 
 
 def _common_n(cells: Iterable[Cell]) -> str:
@@ -370,11 +370,12 @@ def _missing_figures(figures: Figures) -> Iterator[str]:
     """Say once per metric and reason why it is missing, and for which arms where others have it."""
     arms = arms_in_order(figures)
     for metric, words in METRICS.items():
-        missing = [arm for arm in arms if getattr(arm.result, metric, ...) is None]
         reasons: dict[str, list[str]] = {}
-        for arm in missing:
-            reasons.setdefault(arm.result.reasons.get(metric, "no reason was recorded"), []).append(arm.title)
-        nobody_has_it = not any(getattr(arm.result, metric, None) for arm in arms)
+        for name, arm in arms.items():
+            if getattr(arm, metric, ...) is None:
+                reason = arm.reasons.get(metric, "no reason was recorded")
+                reasons.setdefault(reason, []).append(arm_title(name))
+        nobody_has_it = not any(getattr(arm, metric, None) for arm in arms.values())
         for reason, titles in reasons.items():
             whose = "" if nobody_has_it and len(reasons) == 1 else f" for {', '.join(titles)}"
             yield f"{words.title} is not given{whose}: {reason_in_text(reason)}."
