@@ -1,7 +1,6 @@
 """`medx router`: train, show, measure and explain the router."""
 
-import json
-import sys
+import io
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medx_core import __version__
-from medx_core.cli.outputs import refuse_input_as_output, write_json
+from medx_core.cli.outputs import AsJson, JsonOut, print_json, refuse_input_as_output, text_file, write_json
 from medx_core.data.bundled_texts import held_out_texts, training_texts
 from medx_core.data.routing_files import LabelledQuestion, RoutingFile, read_routing_file, write_overrides
 from medx_core.errors import BadInput
@@ -180,15 +179,13 @@ def show() -> None:
         )
         known = {"router": router.name, "threshold": router.threshold, "origin": options.router_encoder}
         known |= asdict(router.provenance) if hasattr(router, "provenance") else {}
-    print(json.dumps(known, indent=2))
+    print_json(known, indent=2)
 
 
 @app.command()
 def evaluate(
     data: Annotated[Path, typer.Option("--data", help="CSV: question, category and, if known, source.")],
-    json_out: Annotated[
-        str, typer.Option("--json", help="The file for the figures; - is standard output.")
-    ] = "-",
+    json_out: JsonOut = "-",
     router: RouterName = "",
     leave_one_source_out: Annotated[
         bool, typer.Option(help="Also train without each source in turn and measure on it (minutes).")
@@ -247,7 +244,7 @@ def _labelled(questions: Sequence[LabelledQuestion]) -> "Labelled":
 @app.command()
 def explain(
     text: Annotated[str, typer.Argument(help="The question.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show a question's route, the training texts nearest to it and the words that weighed most."""
     from medx_core.jobs.submission import read_question_text
@@ -269,7 +266,7 @@ def explain(
     explanation = embedding_router.explain(router, text, training_texts())
     answer = _as_json(text, explanation) | {"threshold": router.threshold, "red_flags": list(red_flags(text))}
     if as_json:
-        print(json.dumps(answer, ensure_ascii=False))
+        print_json(answer)
     else:
         _show(answer)
 
@@ -316,23 +313,18 @@ def overrides(
     ] = None,
 ) -> None:
     """Write the questions whose category a person chose, as CSV to train with. The audit log notes it."""
-    import io
-
-    from medx_core.cli.administration import ACTOR, opened_database
-    from medx_core.storage.audit import AuditStore
-    from medx_core.storage.jobs import OverrideStore
+    from medx_core.cli.database import note, opened_database
+    from medx_core.storage.jobs import JobStore
 
     table = io.StringIO(newline="")
     with opened_database() as database:
-        count = write_overrides(OverrideStore(database).every_override(), table)
-        AuditStore(database).append(ACTOR, "overrides exported", "router", {"rows": count})
+        count = write_overrides(JobStore(database).overrides(), table)
+        note(database, "overrides exported", "router", rows=count)
     if output is None:
-        sys.stdout.write(table.getvalue())
+        print(table.getvalue(), end="")
         return
-    try:
-        output.write_text(table.getvalue(), encoding="utf-8", newline="")
-    except OSError as error:
-        raise BadInput(f"The overrides cannot be written to {output}: {error.strerror}.") from error
+    with text_file(output) as out:
+        out.write(table.getvalue())
     print(f"{count} overridden routes written to {output}.")
     if count:
         print(f"To train with them: medx router train --with {output}")

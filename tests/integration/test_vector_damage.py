@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from medx_core.assembly import build_model, build_registry
 from medx_core.categories import Category
-from medx_core.cli.administration import opened_database
 from medx_core.cli.app import app
+from medx_core.cli.database import opened_database
 from medx_core.settings import settings
 from medx_core.steering.steering_vector import SteeringVector
 from tests.language_models import WIDTH, tiny_network, word_tokenizer
