@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from medx_core.answering import AnsweringEngine, AnsweringLimits
-from medx_core.evaluation.items import items_parquet
 from medx_core.evaluation.request import EvaluationRequest
-from medx_core.evaluation.runner import Evaluator, ExtraArm
 from medx_core.job_execution.evaluation_run import Measured, OnStage, read_statements
 from medx_core.models.devices import choose_placement, use_threads
 from medx_core.models.loading import LoadedModel, load_model
@@ -16,6 +15,9 @@ from medx_core.settings import Settings
 from medx_core.storage.engine import Database
 from medx_core.storage.vectors import VectorStore
 from medx_core.vector_registry import VectorRegistry
+
+if TYPE_CHECKING:
+    from medx_core.evaluation.runner import ExtraArm
 
 
 def build_model(settings: Settings) -> LoadedModel:
@@ -72,7 +74,7 @@ def evaluate_request(
     request: EvaluationRequest,
     on_stage: OnStage,
     *,
-    extra_arms: Mapping[str, ExtraArm] | None = None,
+    extra_arms: Mapping[str, "ExtraArm"] | None = None,
 ) -> Measured:
     """Evaluate what was asked for, from the reading of its statements on; `extra_arms` run where it names them.
 
@@ -82,6 +84,10 @@ def evaluate_request(
         RouterUnavailable: statements are to be routed, and no router was trained.
         Cancelled: `on_stage` raised it.
     """
+    # These bring in scikit-learn and pandas, which a process that answers questions never needs.
+    from medx_core.evaluation.items import items_parquet
+    from medx_core.evaluation.runner import Evaluator
+
     on_stage("reading the statements", 0, 1)
     data = read_statements(settings, request)
     if request.category == "auto":

@@ -60,13 +60,13 @@ def runner():
 
 
 def test_answer_word_reads_the_state_at_the_right_and_at_the_wrong_word(runner):
-    found = contrast_states(runner, STATEMENTS, ANSWER_WORD, [LAYER])[LAYER]
-    for row, one in enumerate(STATEMENTS):
-        right, _ = plain_states(runner, one.text, STATEMENT_PROMPT.word(one.answer))
-        wrong, _ = plain_states(runner, one.text, STATEMENT_PROMPT.word(not one.answer))
-        torch.testing.assert_close(found.correct[row], right[-1], atol=1e-5, rtol=1e-4)
-        torch.testing.assert_close(found.incorrect[row], wrong[-1], atol=1e-5, rtol=1e-4)
-    assert found.paired
+    contrast = contrast_states(runner, STATEMENTS, ANSWER_WORD, [LAYER])[LAYER]
+    for row, statement in enumerate(STATEMENTS):
+        right, _ = plain_states(runner, statement.text, STATEMENT_PROMPT.word(statement.answer))
+        wrong, _ = plain_states(runner, statement.text, STATEMENT_PROMPT.word(not statement.answer))
+        torch.testing.assert_close(contrast.correct[row], right[-1], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(contrast.incorrect[row], wrong[-1], atol=1e-5, rtol=1e-4)
+    assert contrast.paired
 
 
 def test_full_trace_is_the_mean_over_the_written_answer_alone():
@@ -74,12 +74,14 @@ def test_full_trace_is_the_mean_over_the_written_answer_alone():
         STATEMENT_PROMPT, true_word=" Yes the", false_word=" No the"
     )  # words that survive a full stop
     runner = StatementRunner(tiny_model(), prompt)
-    found = contrast_states(runner, STATEMENTS, FULL_TRACE, [LAYER])[LAYER]
-    for row, one in enumerate(STATEMENTS):
-        for side, truth in ((found.correct, one.answer), (found.incorrect, not one.answer)):
-            states, before = plain_states(runner, one.text, written_answer(prompt, one.text, truth))
+    contrast = contrast_states(runner, STATEMENTS, FULL_TRACE, [LAYER])[LAYER]
+    for row, statement in enumerate(STATEMENTS):
+        for side, truth in ((contrast.correct, statement.answer), (contrast.incorrect, not statement.answer)):
+            states, before = plain_states(
+                runner, statement.text, written_answer(prompt, statement.text, truth)
+            )
             torch.testing.assert_close(side[row], states[before:].mean(dim=0), atol=1e-5, rtol=1e-4)
-    assert (found.correct - found.incorrect).norm() > 1e-3
+    assert (contrast.correct - contrast.incorrect).norm() > 1e-3
     assert (
         written_answer(STATEMENT_PROMPT, "Bones grow.", truth=False)
         == " No. The statement is incorrect: Bones grow."
@@ -95,7 +97,7 @@ def test_statement_and_model_right_divide_the_same_states_differently(runner):
         rtol=1e-4,
     )
     said = runner.scores(TEXTS).scores >= 0
-    gold = np.array([one.answer for one in STATEMENTS])
+    gold = np.array([statement.answer for statement in STATEMENTS])
     if (said == gold).all() or (said != gold).all():
         pytest.fail("the tiny model must be right on some statements and wrong on others")
     by_right = contrast_states(runner, STATEMENTS, MODEL_RIGHT, [LAYER])[LAYER]
@@ -127,7 +129,9 @@ def test_a_trace_read_from_cached_prompts_is_the_trace_of_whole_passes(runner):
     whole = StatementRunner(runner.model, STATEMENT_PROMPT)
     whole.__dict__["resumes"] = False  # what is found out for networks whose cache cannot be cut back
     for reading in (ANSWER_WORD, FULL_TRACE):
-        cached, plain = (contrast_states(one, STATEMENTS, reading, [LAYER])[LAYER] for one in (runner, whole))
+        cached, plain = (
+            contrast_states(reader, STATEMENTS, reading, [LAYER])[LAYER] for reader in (runner, whole)
+        )
         torch.testing.assert_close(cached.correct, plain.correct, atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(cached.incorrect, plain.incorrect, atol=1e-5, rtol=1e-4)
 
@@ -187,10 +191,10 @@ def test_a_damaged_batch_file_is_computed_anew(tmp_path):
 
 
 def test_recorded_states_are_those_of_a_plain_recording(runner):
-    found = runner.recorded(TEXTS, [0, 2])
+    kept = runner.recorded(TEXTS, [0, 2])
     for row, text in enumerate(TEXTS):
         with recorded(runner.model.network, [0, 2]) as plain:
             runner.prefix.last_states([runner.prefix.encoded(text)])
-        torch.testing.assert_close(found.states[0][row], plain.states(0)[0], atol=1e-5, rtol=1e-4)
-        torch.testing.assert_close(found.states[2][row], plain.states(2)[0], atol=1e-5, rtol=1e-4)
-    np.testing.assert_allclose(found.scores, runner.scores(TEXTS).scores, atol=1e-6)
+        torch.testing.assert_close(kept.states[0][row], plain.states(0)[0], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(kept.states[2][row], plain.states(2)[0], atol=1e-5, rtol=1e-4)
+    np.testing.assert_allclose(kept.scores, runner.scores(TEXTS).scores, atol=1e-6)
