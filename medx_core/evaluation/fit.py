@@ -16,7 +16,7 @@ from medx_core.errors import VectorRefused
 from medx_core.evaluation.prompt_selection import OnStage, PromptChoice, RunnerFor, choose_prompts
 from medx_core.evaluation.request import EvaluationRequest
 from medx_core.evaluation.result import Choices, FineTuning, PaperChoices, TriedStrength
-from medx_core.fitting.by_category import CategoryVectors, fit_by_category
+from medx_core.fitting.fit import CategoryVectors, fit_by_category
 from medx_core.fitting.gated import GatedFit, fit_gated
 from medx_core.fitting.recipe import VectorRecipe
 from medx_core.steering.contrast import ANSWER_WORD, READINGS

@@ -12,11 +12,10 @@ from medx_core.evaluation.bootstrap import resamples
 from medx_core.fitting.examples import drawn_examples
 from medx_core.fitting.sweep import run_figures
 from medx_core.steering.diagnostics import shift_of_distribution
-from medx_core.steering.hooks import Positions
+from medx_core.steering.hooks import Positions, SteeringPlan, SteeringStep
 from medx_core.steering.steering_vector import SteeringVector
 from medx_core.traces.running import BATCH_ROWS
 from medx_core.traces.statement_runner import RunScores, StatementRunner
-from medx_core.traces.steering_conditions import SteeringCondition
 
 HELD_OUT_ROWS = 120
 RATES = ("balanced_accuracy", "false_acceptance_rate", "answer_word_rate")
@@ -59,19 +58,17 @@ def with_gain(
     judged = drawn_examples(held_out, HELD_OUT_ROWS, seed=seed)
     statements = judged or train[:BATCH_ROWS]
     before = _RecordingShift()
+    unsteered_plan = SteeringPlan((SteeringStep(vector.layer, before),))
     # A verdict is read from the last prompt token, wherever in a text the vector acts.
-    steps = [replace(step, positions=Positions.LAST) for step in vector.steps]
     unsteered, steered = runner.steered(
-        [statement.text for statement in statements],
-        [SteeringCondition(vector.layer, before), SteeringCondition.of(steps)],
+        [statement.text for statement in statements], [unsteered_plan, vector.plan.at(Positions.LAST)]
     )
     gain = _gain(TestItems(judged), unsteered, steered, seed) if judged else {"validation_gain": None}
     return replace(vector, diagnostics={**vector.diagnostics, **_moved(vector, before.states), **gain})
 
 
 def _moved(vector: SteeringVector, before: Tensor) -> dict[str, object]:
-    shift = next(step.shift for step in vector.steps if step.layer == vector.layer)
-    after = before + shift(before[:, None, :])[:, 0]
+    after = before + vector.shift(before[:, None, :])[:, 0]
     return {
         "relative_norm": float((after - before).norm(dim=1).mean() / before.norm(dim=1).mean()),
         "shift": shift_of_distribution(before, after),

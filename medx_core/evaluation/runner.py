@@ -33,13 +33,14 @@ from medx_core.evaluation.request import DECLARED, EvaluationRequest
 from medx_core.evaluation.result import Environment, EvaluationResult, ModelResult, RunSettings, SettingMap
 from medx_core.evaluation.result_builder import figures_of, model_comparisons
 from medx_core.evaluation.wording_free import read_wording
+from medx_core.fitting.fitted import FittedLayer
 from medx_core.fitting.sweep import map_of_settings
 from medx_core.models.loading import LoadedModel
 from medx_core.models.prompting import VerdictPrompt
 from medx_core.steering.contrast import ANSWER_WORD
+from medx_core.steering.hooks import SteeringPlan
 from medx_core.traces.running import BATCH_ROWS
 from medx_core.traces.statement_runner import StatementRunner
-from medx_core.traces.steering_conditions import SteeringCondition
 
 ExtraArm = Callable[[FittedArms, Sequence[LabelledStatement], EvaluationRequest, OnStage], ArmScores]
 """Runs an arm that is off unless asked for on the statements to answer; see `medx_core.lab.arms`."""
@@ -217,9 +218,13 @@ def _controls(
     """
     gated, paper = fitted.gated.chosen, fitted.paper[ANSWER_WORD]
     seeds = [10_000 * request.seed + draw for draw in range(request.draws)]
-    drawn: dict[tuple[str, str], list[SteeringCondition]] = {
-        ("random", "paper"): [paper.random(seed).condition(statements) for seed in seeds],
-        ("shuffled", "paper"): [paper.shuffled(seed).condition(statements) for seed in seeds],
+    drawn: dict[tuple[str, str], list[SteeringPlan]] = {
+        ("random", "paper"): [
+            paper.redrawn(FittedLayer.random, seed).condition(statements) for seed in seeds
+        ],
+        ("shuffled", "paper"): [
+            paper.redrawn(FittedLayer.shuffled, seed).condition(statements) for seed in seeds
+        ],
         ("gated_random", "gated"): [gated.random(seed).condition for seed in seeds],
         ("gated_shuffled", "gated"): [gated.shuffled(seed).condition for seed in seeds],
     }

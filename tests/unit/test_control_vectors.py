@@ -73,7 +73,7 @@ def test_a_vector_goes_out_and_comes_back_steering_the_same(tmp_path):
         "tiny",
         2,
     )
-    for ours, theirs in zip(VECTOR.steps, back.steps, strict=True):
+    for ours, theirs in zip(VECTOR.plan.steps, back.plan.steps, strict=True):
         assert ours.layer == theirs.layer
         states = torch.zeros((1, 1, WIDTH))
         assert torch.equal(ours.shift(states), theirs.shift(states))
@@ -135,7 +135,7 @@ def test_a_control_vector_that_does_not_fit_is_refused(tmp_path, tensors, words)
 
 
 def test_another_gguf_file_and_no_file_are_refused(tmp_path):
-    with pytest.raises(VectorRefused, match="but no control vector"):
+    with pytest.raises(VectorRefused, match="but not a control vector"):
         read_control_vector(written(tmp_path / "r.gguf", {"direction.1": ONE}, architecture="llama"))
     with pytest.raises(VectorRefused, match="There is no control vector"):
         read_control_vector(tmp_path / "none.gguf")

@@ -11,7 +11,7 @@ from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput
 from medx_core.evaluation.fit import fit_arms
 from medx_core.evaluation.request import EvaluationRequest
-from medx_core.fitting.build import VectorBuilder
+from medx_core.fitting.build import build_vector
 from medx_core.fitting.examples import drawn_examples, gate_statements
 from medx_core.fitting.recipe import VectorRecipe
 from medx_core.fitting.sweep import SWEPT, SweepRecipe, sweep
@@ -61,8 +61,7 @@ def measured(runner):
 
 
 def built(runner, train, **recipe):
-    builder = VectorBuilder(runner.model, VectorRecipe(**{"prompt": PROMPT, **recipe}))
-    return builder.build(Category.TRIAGE, train)
+    return build_vector(runner, Category.TRIAGE, train, VectorRecipe(**{"prompt": PROMPT, **recipe}))
 
 
 @pytest.mark.parametrize("reading", READINGS)
@@ -97,7 +96,7 @@ def test_the_controls_that_are_built_are_those_that_are_measured(runner, measure
 @pytest.mark.parametrize("strategy", SWEPT)
 def test_a_swept_vector_is_the_one_that_is_built(runner, strategy, reading):
     recipe = SweepRecipe((1,), (3.0,), strategy, reading)
-    swept = sweep(runner, LITERATURE, TRIAGE[:16], recipe, quiet).conditions[0]
+    swept = sweep(runner, LITERATURE, TRIAGE[:16], recipe, quiet).conditions[0].steps[0]
     vector = built(
         runner,
         LITERATURE,
@@ -107,7 +106,7 @@ def test_a_swept_vector_is_the_one_that_is_built(runner, strategy, reading):
         reading="answer_word" if strategy == GATED else reading,
     )
     states = torch.randn((4, 1, runner.width), generator=torch.Generator().manual_seed(1))
-    assert torch.equal(swept.shift(states), vector.steps[0].shift(states))
+    assert torch.equal(swept.shift(states), vector.shift(states))
 
 
 def test_every_strategy_that_can_be_built_is_compared_here():

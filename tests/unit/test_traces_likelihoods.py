@@ -80,6 +80,6 @@ def test_damage_puts_before_and_after_side_by_side():
     assert measured.repetition_after == mean_repetition(
         greedy_texts(model, ["The heart", "Is blood"], plan, new_tokens=12)
     )
-    assert measured.as_json()["perplexity_ratio"] == measured.perplexity_after / measured.perplexity_before
-    assert measured.perplexity_ratio != 1
+    ratio = measured.as_json()["perplexity_ratio"]
+    assert ratio == measured.perplexity_after / measured.perplexity_before != 1
     assert not any(module._forward_hooks for module in model.network.modules())
