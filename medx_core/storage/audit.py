@@ -77,8 +77,9 @@ class AuditStore(Store):
         """
         count, expected = 0, FIRST_HASH
         in_order = select(AuditTable).order_by(col(AuditTable.id)).execution_options(yield_per=ROWS_AT_ONCE)
-        with self._database.read() as session:
-            for row in session.exec(in_order):
+        # Closed also where the chain breaks: PostgreSQL's cursor is on the server.
+        with self._database.read() as session, session.exec(in_order) as rows:
+            for row in rows:
                 if row.previous_hash != expected or row.hash != _hash(row):
                     raise StorageFault(
                         f"The audit log is broken at row {row.id} ({row.at:%Y-%m-%d %H:%M} UTC): it or a row before it was changed."

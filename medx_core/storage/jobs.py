@@ -225,8 +225,8 @@ class JobStore(Store):
             .order_by(col(ItemTable.id))
             .execution_options(yield_per=page_rows)
         )
-        with self._database.read() as session:
-            for item, job in session.exec(overridden):
+        with self._database.read() as session, session.exec(overridden) as rows:
+            for item, job in rows:
                 if item.route_category is not None:
                     yield RouteOverride(
                         item.text, item.route_category, route_probabilities(item), job.created_at
