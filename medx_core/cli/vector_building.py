@@ -129,20 +129,19 @@ def _build_each(
     """Build and register one vector a category, each as soon as it is done."""
     from medx_core.assembly import build_registry
     from medx_core.evaluation.gain import with_gain
-    from medx_core.fitting.build import VectorBuilder
+    from medx_core.fitting.build import build_vector
+    from medx_core.traces.statement_runner import StatementRunner
 
     registry = build_registry(settings(), database)
-    builder = VectorBuilder(
-        model, recipe, batch_rows=settings().max_batch_rows, finished=kept.batches if kept else None
-    )
+    runner = StatementRunner(model, recipe.prompt, settings().max_batch_rows, finished=kept)
     known = {record.file_sha256: record for record in registry.store.list(model.weight_sha256)}
     for category, (train, held_out) in wanted.items():
         before = known.get(kept.built(category)) if kept else None
         if before:
             print(f"{before.name} was built before the interruption.")
             continue
-        vector = builder.build(category, train, on_progress=partial(show_stage, category.value))
-        vector = with_gain(builder.runner, vector, train, held_out, seed=recipe.seed)
+        vector = build_vector(runner, category, train, recipe, partial(show_stage, category.value))
+        vector = with_gain(runner, vector, train, held_out, seed=recipe.seed)
         clear_stage()
         record = registry.publish(vector, preset=PAPER_PRESET if recipe.is_the_papers else CUSTOM_PRESET)
         note_vector(database, "vector built", record)
