@@ -34,10 +34,10 @@ def contrast(paired=True, rows=60) -> ContrastTraces:
 @pytest.mark.parametrize("paired", [True, False])
 def test_the_first_component_points_from_incorrect_to_correct_and_is_as_long_as_the_mean_difference(paired):
     states = contrast(paired)
-    found = pca(states)
-    assert float(found.norm()) == pytest.approx(float(mean_difference(states).norm()), rel=1e-5)
-    assert found[2] > 0.95 * found.norm()
-    torch.testing.assert_close(pca(states.relabelled(~states.gold)), -found, atol=1e-4, rtol=1e-3)
+    direction = pca(states)
+    assert float(direction.norm()) == pytest.approx(float(mean_difference(states).norm()), rel=1e-5)
+    assert direction[2] > 0.95 * direction.norm()
+    torch.testing.assert_close(pca(states.relabelled(~states.gold)), -direction, atol=1e-4, rtol=1e-3)
 
 
 def test_a_constant_direction_is_added_strength_times_to_every_state():

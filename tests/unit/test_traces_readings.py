@@ -59,14 +59,14 @@ def runner():
 
 
 def test_answer_word_reads_the_state_at_the_right_and_at_the_wrong_word(runner):
-    found = read_traces(runner, STATEMENTS, ANSWER_WORD, [LAYER])[LAYER]
-    correct, incorrect = found.sides
+    traces = read_traces(runner, STATEMENTS, ANSWER_WORD, [LAYER])[LAYER]
+    correct, incorrect = traces.sides
     for row, statement in enumerate(STATEMENTS):
         right, _ = plain_states(runner, statement.text, STATEMENT_PROMPT.word(statement.answer))
         wrong, _ = plain_states(runner, statement.text, STATEMENT_PROMPT.word(not statement.answer))
         torch.testing.assert_close(correct[row], right[-1], atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(incorrect[row], wrong[-1], atol=1e-5, rtol=1e-4)
-    assert found.paired
+    assert traces.paired
 
 
 def test_full_trace_is_the_mean_over_the_written_answer_alone():

@@ -138,8 +138,8 @@ def test_results_come_in_the_order_of_the_texts_and_are_the_same_every_time():
 
 def test_answer_words_are_where_the_likeliest_token_of_all_is_one_of_them():
     runner = StatementRunner(tiny_model(), STATEMENT_PROMPT)
-    found = runner.steered(TEXTS[:4], [shifted(2, constant(0.0))])[0].answer_words
-    for text, said in zip(TEXTS[:4], found, strict=True):
+    words = runner.steered(TEXTS[:4], [shifted(2, constant(0.0))])[0].answer_words
+    for text, said in zip(TEXTS[:4], words, strict=True):
         with torch.inference_mode():
             logits = runner.model.network(input_ids=torch.tensor([runner.prefix.encoded(text)])).logits[0, -1]
         assert said == (int(logits.argmax()) in (runner.head.true_id, runner.head.false_id))
@@ -149,17 +149,17 @@ def test_answer_words_are_where_the_likeliest_token_of_all_is_one_of_them():
 def test_a_shift_by_text_reaches_its_own_text_whatever_the_batches_are():
     runner = StatementRunner(tiny_model(), STATEMENT_PROMPT, batch_rows=3)
     amounts = torch.arange(8, dtype=torch.float32) - 3
-    found = runner.steered(TEXTS[:8], [shifted(1, ShiftsByText(amounts[:, None] * VECTOR))])[0].scores
+    scores = runner.steered(TEXTS[:8], [shifted(1, ShiftsByText(amounts[:, None] * VECTOR))])[0].scores
     for index in range(8):
         alone = runner.steered([TEXTS[index]], [shifted(1, constant(float(amounts[index])))])
-        assert found[index] == pytest.approx(alone[0].scores[0], abs=2e-4)
+        assert scores[index] == pytest.approx(alone[0].scores[0], abs=2e-4)
 
 
 def test_steering_every_token_reaches_the_common_beginning_too():
     runner = StatementRunner(tiny_model(), STATEMENT_PROMPT)
     step = SteeringStep(1, constant(1.0), Positions.ALL)
-    found = runner.steered(TEXTS[:2], [SteeringPlan((step,))])[0].scores
-    for text, score in zip(TEXTS[:2], found, strict=True):
+    scores = runner.steered(TEXTS[:2], [SteeringPlan((step,))])[0].scores
+    for text, score in zip(TEXTS[:2], scores, strict=True):
         with torch.inference_mode(), steered(runner.model.network, SteeringPlan((step,))):
             logits = runner.model.network(
                 input_ids=torch.tensor([runner.prefix.encoded(text)]), use_cache=False

@@ -285,4 +285,4 @@ def test_a_file_without_categories_needs_one_and_then_is_split(tmp_path):
     train, held_out = parts[Category.LITERATURE]
     assert list(parts) == [Category.LITERATURE]
     assert (len(train), len(held_out)) == (80, 20)
-    assert not {one.group for one in train} & {one.group for one in held_out}
+    assert not {statement.group for statement in train} & {statement.group for statement in held_out}
