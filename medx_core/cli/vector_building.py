@@ -257,13 +257,7 @@ def sweep(  # noqa: PLR0913 - one parameter an option
             "--check-cells compares times, which batches from disk would spoil; leave out --resume."
         )
     # torch takes seconds to import: what is said wrongly should be said at once.
-    plan = {
-        "strategy": strategy,
-        "strengths": _numbers(strengths or STRENGTHS.get(strategy, CONSTANT_STRENGTHS)),
-        "reading": reading,
-        "fit_on": fit_on,
-        "seed": seed,
-    }
+    tried = _numbers(strengths or STRENGTHS.get(strategy, CONSTANT_STRENGTHS))
     data_sha256, train, measured = _swept_parts(data, sample, split, seed)
     from medx_core.assembly import build_model
     from medx_core.fitting import sweep as sweeping
@@ -273,7 +267,8 @@ def sweep(  # noqa: PLR0913 - one parameter an option
     from medx_core.traces.statement_runner import StatementRunner
 
     model = build_model(settings())
-    recipe = sweeping.SweepRecipe(layers=swept_layers(layers, len(decoder_layers(model.network))), **plan)
+    swept = swept_layers(layers, len(decoder_layers(model.network)))
+    recipe = sweeping.SweepRecipe(swept, tried, strategy, reading, fit_on, seed)
     finished = FinishedBatches(_folder(recipe, train, measured)) if resume else None
     runner = StatementRunner(model, STATEMENT_PROMPT, settings().max_batch_rows, finished=finished)
     swept_map = sweeping.sweep(runner, train, measured, recipe, show_stage)
