@@ -1,6 +1,6 @@
 """A question, the arms it is answered in, and its answers."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -88,23 +88,7 @@ class Answer:
 
     def as_json(self) -> dict[str, Any]:
         """Return the answer as `medx ask --json` shows it."""
-        return {
-            "arm": self.arm.value,
-            "verdict": self.verdict.value if self.verdict else None,
-            "raw_verdict": self.raw_verdict.value if self.raw_verdict else None,
-            "score": self.score,
-            "text": self.text,
-            "model": self.model,
-            "model_sha256": self.model_sha256,
-            "vector": self.vector,
-            "layer": self.layer,
-            "alpha": self.alpha,
-            "prompt_version": self.prompt_version,
-            "seconds": self.seconds,
-            "tokens": self.tokens,
-            "finish": self.finish,
-            "note": self.note,
-        }
+        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -113,13 +97,13 @@ class Answered:
 
     question: Question
     route: Route
-    answers: tuple[Answer, ...] = field(default_factory=tuple)
+    answers: tuple[Answer, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Return the object that `medx ask --json` prints."""
         return {
             "question": self.question.text,
-            "mode": self.question.mode.value,
+            "mode": self.question.mode,
             "route": self.route.as_json(),
             "answers": [answer.as_json() for answer in self.answers],
             "medx_version": __version__,

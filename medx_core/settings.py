@@ -90,8 +90,9 @@ class Settings(BaseSettings):
         return self.home / "routers"
 
 
-def read_settings() -> Settings:
-    """Read the settings from the environment.
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """Return the process's settings, read from the environment at first use.
 
     Raises:
         SettingsFault: a variable holds a value that cannot be used; the message names it.
@@ -102,9 +103,3 @@ def read_settings() -> Settings:
         first = error.errors()[0]
         name = "_".join(str(part) for part in first["loc"]).upper()
         raise SettingsFault(f"The setting {name} cannot be used: {first['msg']}.") from error
-
-
-@lru_cache(maxsize=1)
-def settings() -> Settings:
-    """Return the process's settings, read at first use."""
-    return read_settings()

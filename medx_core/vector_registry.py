@@ -36,20 +36,19 @@ class VectorRegistry:
         sha256 = sha256_of_file(draft)
         file = folder / f"{vector.category.value}-{sha256[:12]}.safetensors"
         draft.replace(self._folder / file)
-        return self.store.register(
-            VectorRecord(
-                model=vector.model,
-                model_sha256=vector.model_sha256,
-                category=vector.category,
-                layer=vector.layer,
-                alpha=vector.alpha,
-                file=str(file),
-                file_sha256=sha256,
-                strategy=vector.strategy,
-                preset=preset,
-                diagnostics=vector.diagnostics,
-            )
+        record = VectorRecord(
+            model=vector.model,
+            model_sha256=vector.model_sha256,
+            category=vector.category,
+            layer=vector.layer,
+            alpha=vector.alpha,
+            file=str(file),
+            file_sha256=sha256,
+            strategy=vector.strategy,
+            preset=preset,
+            diagnostics=vector.diagnostics,
         )
+        return self.store.register(record)
 
     def active(self, model_sha256: str) -> Mapping[Category, SteeringVector]:
         """Return the active vectors of that model; categories without one are left out.
@@ -57,17 +56,17 @@ class VectorRegistry:
         So are categories whose active vector cannot be used: their answers are unsteered and say so, and those of the
         other categories are steered as ever. Why is written to the log, once for each file, until it is mended.
         """
-        found: dict[Category, SteeringVector] = {}
+        vectors: dict[Category, SteeringVector] = {}
         for category, record in self.store.active(model_sha256).items():
             try:
-                found[category] = self.read(record)
+                vectors[category] = self.read(record)
             except VectorRefused as error:
                 if record.file_sha256 not in self._refused:
                     log.warning("%s questions are answered unsteered: %s", category.value, error)
                 self._refused.add(record.file_sha256)
             else:
                 self._refused.discard(record.file_sha256)
-        return found
+        return vectors
 
     def read(self, record: VectorRecord) -> SteeringVector:
         """Read one version's vector; it carries the version's name.

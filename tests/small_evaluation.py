@@ -2,26 +2,17 @@
 
 import csv
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 from medx_core.data.labelled_files import LabelledData
 from medx_core.data.labelled_statements import LabelledStatement
-from medx_core.evaluation.data_split import PartSizes
-from medx_core.evaluation.fit import EvaluationPlan
-from medx_core.evaluation.runner import Evaluated, evaluate_models
-from tests.language_models import tiny_model, tiny_network, word_tokenizer
+from medx_core.evaluation.request import EvaluationRequest
+from medx_core.evaluation.runner import Evaluated, Evaluator
+from tests.language_models import tiny_model
 
 PARTS = ("heart", "kidneys", "blood", "insulin", "glucose", "cold", "body")
 PROMPT = "verdict-statement-yes-no-4shot-v1"
-
-
-def saved_tiny_model(folder: Path) -> Path:
-    """A folder that holds a tiny model, to be named as MEDX_MODEL or --model."""
-    tiny_network("llama").save_pretrained(folder / "tiny")
-    word_tokenizer().save_pretrained(folder / "tiny")
-    return folder / "tiny"
 
 
 def write_statements(path: Path, *, split: bool = False, twins: bool = False) -> Path:
@@ -60,9 +51,8 @@ def small_evaluation() -> Evaluated:
     statements = tuple(_twins("t", 140, source=True)) + tuple(_twins("c", 100, source=False))
     notes = {"rows": len(statements)}
     data = LabelledData(statements, "d" * 64, notes, (), has_split=True)
-    evaluated = evaluate_models([tiny_model()], data, PartSizes(), EvaluationPlan(prompt=PROMPT), quiet)
-    named = evaluated.result.model_copy(update={"data": "statements.csv"})
-    return replace(evaluated, result=named)
+    request = EvaluationRequest("statements.csv", prompt=PROMPT)
+    return Evaluator(data, request, quiet).evaluate([tiny_model()])
 
 
 def _twins(prefix: str, pairs: int, *, source: bool) -> Iterator[LabelledStatement]:

@@ -4,35 +4,19 @@ import os
 import secrets
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from getpass import GetPassWarning
 from typing import Annotated, NoReturn
 
 import typer
 
+from medx_core.cli.database import note, opened_database
 from medx_core.errors import BadInput
 from medx_core.settings import settings
 from medx_core.storage.audit import AuditStore
-from medx_core.storage.engine import Database, open_database
-from medx_core.storage.people import PersonStore, Role
-
-
-@contextmanager
-def opened_database() -> Iterator[Database]:
-    """Open the database that the settings name, at the version this program needs.
-
-    Raises:
-        StorageFault: it cannot be reached or is at another version.
-    """
-    database = open_database(settings())
-    try:
-        yield database
-    finally:
-        database.close()
-
-
-ACTOR = "command line"
+from medx_core.storage.engine import Database
+from medx_core.storage.people import Person, PersonStore, Role
 
 users_app = typer.Typer(help="People who may sign in, their roles and passwords.", no_args_is_help=True)
 
@@ -54,12 +38,11 @@ def add(
     with opened_database() as database:
         people = PersonStore(database)
         people.refuse_name(name)  # before the password is asked for
-        password, made = _password(from_input=password_stdin, generate=generate)
+        password = _password(from_input=password_stdin, generate=generate)
         person = people.add(name, role, password)
-        _note(database, "person added", person.name, role=person.role.value)
+        note(database, "person added", person.name, role=person.role.value)
     print(f"{person.name} may sign in as {person.role.value}.")
-    if made:
-        print(f"Password (shown only now): {password}")
+    _show_made(password, made=generate)
 
 
 @users_app.command("list")
@@ -73,27 +56,21 @@ def list_people() -> None:
 @users_app.command()
 def disable(name: Name) -> None:
     """Keep a person from signing in and end their sessions; nothing that they did is lost."""
-    with opened_database() as database:
-        person = PersonStore(database).disable(name)
-        _note(database, "person disabled", person.name)
+    person = _changed("person disabled", lambda people: people.disable(name))
     print(f"{person.name} can no longer sign in.")
 
 
 @users_app.command()
 def enable(name: Name) -> None:
     """Let a disabled person sign in again."""
-    with opened_database() as database:
-        person = PersonStore(database).enable(name)
-        _note(database, "person enabled", person.name)
+    person = _changed("person enabled", lambda people: people.enable(name))
     print(f"{person.name} can sign in again.")
 
 
 @users_app.command("set-role")
 def set_role(name: Name, role: Annotated[Role, typer.Argument(help="asker, clinician or admin")]) -> None:
     """Give a person another role."""
-    with opened_database() as database:
-        person = PersonStore(database).set_role(name, role)
-        _note(database, "role changed", person.name, role=person.role.value)
+    person = _changed("role changed", lambda people: people.set_role(name, role), role=role.value)
     print(f"{person.name} is {person.role.value} now.")
 
 
@@ -103,22 +80,34 @@ def reset_password(name: Name, password_stdin: FromInput = False, generate: Gene
     with opened_database() as database:
         people = PersonStore(database)
         people.find(name)
-        password, made = _password(from_input=password_stdin, generate=generate)
+        password = _password(from_input=password_stdin, generate=generate)
         person = people.reset_password(name, password)
-        _note(database, "password reset", person.name)
+        note(database, "password reset", person.name)
     print(f"{person.name} has a new password; all sessions have ended.")
+    _show_made(password, made=generate)
+
+
+def _changed(action: str, change: Callable[[PersonStore], Person], **detail: str) -> Person:
+    """Change a person, and note it in the audit log."""
+    with opened_database() as database:
+        person = change(PersonStore(database))
+        note(database, action, person.name, **detail)
+    return person
+
+
+def _show_made(password: str, *, made: bool) -> None:
     if made:
         print(f"Password (shown only now): {password}")
 
 
-def _password(*, from_input: bool, generate: bool) -> tuple[str, bool]:
+def _password(*, from_input: bool, generate: bool) -> str:
     if from_input and generate:
         raise BadInput("Choose one of --password-stdin and --generate.")
     if generate:
-        return secrets.token_urlsafe(15), True
+        return secrets.token_urlsafe(15)
     if from_input:
-        return sys.stdin.readline().rstrip("\r\n"), False
-    return _asked(), False
+        return sys.stdin.readline().rstrip("\r\n")
+    return _asked()
 
 
 def _asked() -> str:
@@ -134,10 +123,6 @@ def _asked() -> str:
             ) from None
 
 
-def _note(database: Database, action: str, name: str, **detail: str) -> None:
-    AuditStore(database).append(ACTOR, action, name, detail)
-
-
 db_app = typer.Typer(
     help="The database: bring its tables up to date, or check whether they are.", no_args_is_help=True
 )
@@ -146,23 +131,19 @@ db_app = typer.Typer(
 @db_app.command()
 def upgrade() -> None:
     """Make the database, or bring its tables to the version this program needs. Safe to repeat."""
-    database = Database(settings().database)
-    try:
-        database.upgrade()
-        print(f"The database at {database.shown_url} is up to date.")
-    finally:
-        database.close()
+    _up_to_date_after(Database.upgrade)
 
 
 @db_app.command()
 def check() -> None:
     """Check that the database can be reached and is at the version this program needs."""
-    database = Database(settings().database)
-    try:
-        database.check()
+    _up_to_date_after(Database.check)
+
+
+def _up_to_date_after(step: Callable[[Database], None]) -> None:
+    with closing(Database(settings().database)) as database:
+        step(database)
         print(f"The database at {database.shown_url} is up to date.")
-    finally:
-        database.close()
 
 
 audit_app = typer.Typer(help="The audit log: check that nobody changed it.", no_args_is_help=True)
@@ -196,15 +177,15 @@ def web() -> None:
     _become("web")
 
 
+Device = Annotated[
+    str, typer.Option(help="auto, cpu or cuda:N; one worker takes one device.", show_default="MEDX_DEVICE")
+]
+
+
 @serve_app.command()
-def worker(
-    device: Annotated[
-        str,
-        typer.Option(help="auto, cpu or cuda:N; one worker takes one device.", show_default="MEDX_DEVICE"),
-    ] = "",
-) -> None:
+def worker(device: Device = "") -> None:
     """Answer what waits in the queues, on one device. Needs REDIS_URL."""
-    _become("workers", *(["--device", device] if device else []))
+    _become("workers", *_on(device))
 
 
 EVALUATE = "medx_core.cli.evaluate:evaluate_request"
@@ -212,11 +193,13 @@ EVALUATE = "medx_core.cli.evaluate:evaluate_request"
 
 
 @serve_app.command()
-def evaluator(
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda:N.", show_default="MEDX_DEVICE")] = "",
-) -> None:
+def evaluator(device: Device = "") -> None:
     """Run evaluations, one at a time and at low priority. Needs REDIS_URL."""
-    _become("workers", "evaluations", "--evaluate", EVALUATE, *(["--device", device] if device else []))
+    _become("workers", "evaluations", "--evaluate", EVALUATE, *_on(device))
+
+
+def _on(device: str) -> tuple[str, ...]:
+    return ("--device", device) if device else ()
 
 
 def _become(package: str, *arguments: str) -> NoReturn:

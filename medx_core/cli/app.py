@@ -21,10 +21,7 @@ from medx_core.errors import MedxError
 # Where each command or group of commands is defined, and its line in the list of commands.
 COMMANDS = {
     "ask": ("ask:ask", "Answer one question, routed and steered: by a running worker, else in this process."),
-    "batch": (
-        "batch:batch",
-        "Answer every row of a file: by a running worker, else in this process.",
-    ),
+    "batch": ("batch:batch", "Answer every row of a file: by a running worker, else in this process."),
     "evaluate": (
         "evaluate:evaluate",
         "Evaluate steering on labelled statements, with controls that a gain must beat.",
@@ -43,10 +40,7 @@ COMMANDS = {
         "Run one part of MedX: the web page, a worker, or a worker for evaluations.",
     ),
     "users": ("administration:users_app", "People who may sign in, their roles and passwords."),
-    "db": (
-        "administration:db_app",
-        "The database: bring its tables up to date, or check whether they are.",
-    ),
+    "db": ("administration:db_app", "The database: bring its tables up to date, or check whether they are."),
     "bench": (
         "bench:bench",
         "Measure how fast MedX is on this machine, in CPU seconds of the whole process tree.",
@@ -125,9 +119,8 @@ def main() -> None:
 def _log_fault(fault: Exception) -> str:
     from medx_core.settings import settings
 
-    folder = settings().home / "logs"
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "cli.log"
+    file = settings().home / "logs" / "cli.log"
+    file.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(file, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logger = logging.getLogger("medx_core.cli")

@@ -1,15 +1,13 @@
 """`medx ask`: one question, answered by a running worker or in this process."""
 
-import json
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from medx_core.categories import Route, RouteSource
-from medx_core.cli.administration import opened_database
-from medx_core.cli.outputs import EXIT_INTERRUPTED
+from medx_core.cli.database import opened_database
+from medx_core.cli.outputs import EXIT_INTERRUPTED, AsJson, print_json, tell
 from medx_core.errors import MedxError
 from medx_core.job_execution.dispatch import End, choose, follow
 from medx_core.jobs.snapshots import ItemSnapshot, JobSnapshot
@@ -26,6 +24,7 @@ if TYPE_CHECKING:
 
 RESEARCH_ONLY = "Research use only - not for patient care."
 EMERGENCY_LINE = "If this may be an emergency, call your local emergency number now."
+WORKER_GONE = "The worker is gone: loading the model in this process."
 # How the plain prompt, for models without a chat template, begins a question.
 NEXT_QUESTION = "\nQuestion:"
 WENT_ON = (
@@ -38,6 +37,84 @@ _CHOSEN_BY = {
     RouteSource.USER: " (your choice)",
     RouteSource.FILE: " (from the file)",
 }
+
+ModeOption = Annotated[Mode, typer.Option("--mode", help="The form of the answers.")]
+ArmOption = Annotated[str, typer.Option("--arm", help="steered, unsteered or both.")]
+CategoryOption = Annotated[str, typer.Option("--category", help="auto, or the category itself.")]
+Local = Annotated[
+    bool,
+    typer.Option("--local", help="Load the model in this process, whatever a running worker could answer."),
+]
+
+
+def ask(
+    text: Annotated[str, typer.Argument(help="The question, or a statement to be judged TRUE or FALSE.")],
+    mode: ModeOption = Mode.VERDICT,
+    category: CategoryOption = "auto",
+    arm: ArmOption = "steered",
+    local: Local = False,
+    as_json: AsJson = False,
+) -> None:
+    """Answer one question, routed and steered: by a running worker, else in this process."""
+    limit = settings().max_question_characters
+    question = read_question(text, mode=mode, category=category, arm=arm, max_characters=limit)
+    with opened_database() as database:
+        choice = choose(settings(), database, local=local)
+        tell(choice.sentence)
+        asked = _by_worker(question, database) if choice.through_worker else None
+        route: Route | None
+        if asked is not None:
+            job, item = asked
+            route, answers = item.route, tuple(stored.answer for stored in item.answers)
+            shown = item.as_json(job)
+        else:
+            answered = load_engine(database).answer(question)
+            route, answers = answered.route, answered.answers
+            shown = answered.as_json()
+    if as_json:
+        print_json(shown)
+    else:
+        _print_answers(route, answers)
+
+
+def _by_worker(question: Question, database: Database) -> tuple[JobSnapshot, ItemSnapshot] | None:
+    """Return the question as a worker answered it; None where all workers went away."""
+    jobs = JobStore(database)
+    job = jobs.submit(question_submission(question), chunk_rows=1)
+    end = follow(settings(), database, job.public_id, on_progress=lambda _progress: None)
+    if end is End.INTERRUPTED:
+        raise typer.Exit(EXIT_INTERRUPTED)
+    if end is End.WORKER_GONE:
+        jobs.cancel(job.public_id)
+        tell(WORKER_GONE)
+        return None
+    (item,) = jobs.every_item(job.public_id)
+    if item.status is not ItemStatus.ANSWERED:
+        raise MedxError(item.reason or "The question was cancelled before it was answered.")
+    return job, item
+
+
+def load_engine(database: Database) -> "AnsweringEngine":
+    """Load the engine of the settings into this process.
+
+    Raises:
+        ModelUnavailable: the model or the device is not there.
+        RouterUnavailable: no router was trained.
+    """
+    refuse_missing(settings().model, settings().models_folder)
+    from medx_core.assembly import build_engine  # imports torch, which takes seconds
+
+    return build_engine(settings(), database)
+
+
+def _print_answers(route: Route | None, answers: Sequence[Answer]) -> None:
+    if route is not None:
+        print(route_line(route))
+    for answer in answers:
+        print("", *answer_lines(answer), sep="\n")
+    if route is not None and route.needs_emergency_line:
+        print(f"\n{EMERGENCY_LINE}")
+    print(f"\n{RESEARCH_ONLY}")
 
 
 def route_line(route: Route) -> str:
@@ -72,84 +149,3 @@ def verdict_in_words(answer: Answer) -> str:
     if answer.verdict is Verdict.UNCERTAIN and answer.raw_verdict:
         shown += f", leaning {answer.raw_verdict.value}"
     return f"{shown}   score (uncalibrated) of TRUE {answer.score:.2f}"
-
-
-LOCAL_HELP = "Load the model in this process, whatever a running worker could answer."
-
-
-def ask(
-    text: Annotated[str, typer.Argument(help="The question, or a statement to be judged TRUE or FALSE.")],
-    mode: Annotated[Mode, typer.Option(help="The form of the answer.")] = Mode.VERDICT,
-    category: Annotated[str, typer.Option(help="auto, or the category itself.")] = "auto",
-    arm: Annotated[str, typer.Option(help="steered, unsteered or both.")] = "steered",
-    local: Annotated[bool, typer.Option("--local", help=LOCAL_HELP)] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
-) -> None:
-    """Answer one question, routed and steered: by a running worker, else in this process."""
-    limit = settings().max_question_characters
-    question = read_question(text, mode=mode, category=category, arm=arm, max_characters=limit)
-    with opened_database() as database:
-        choice = choose(settings(), database, local=local)
-        tell(choice.sentence)
-        asked = _by_worker(question, database) if choice.through_worker else None
-        route: Route | None
-        if asked is not None:
-            job, item = asked
-            route, answers = item.route, tuple(stored.answer for stored in item.answers)
-            shown = item.as_json(job)
-        else:
-            answered = load_engine(database).answer(question)
-            route, answers = answered.route, answered.answers
-            shown = answered.as_json()
-    if as_json:
-        print(json.dumps(shown, ensure_ascii=False))
-    else:
-        print_answers(route, answers)
-
-
-def _by_worker(question: Question, database: Database) -> tuple[JobSnapshot, ItemSnapshot] | None:
-    """Return the question as a worker answered it; None where all workers went away."""
-    jobs = JobStore(database)
-    job = jobs.submit(question_submission(question), chunk_rows=1)
-    end = follow(settings(), database, job.public_id, on_progress=lambda _progress: None)
-    if end is End.INTERRUPTED:
-        raise typer.Exit(EXIT_INTERRUPTED)
-    if end is End.WORKER_GONE:
-        jobs.cancel(job.public_id)
-        tell("The worker is gone: loading the model in this process.")
-        return None
-    (item,) = jobs.every_item(job.public_id)
-    if item.status is not ItemStatus.ANSWERED:
-        raise MedxError(item.reason or "The question was cancelled before it was answered.")
-    return job, item
-
-
-def load_engine(database: Database) -> "AnsweringEngine":
-    """Load the engine of the settings into this process.
-
-    Raises:
-        ModelUnavailable: the model or the device is not there.
-        RouterUnavailable: no router was trained.
-    """
-    refuse_missing(settings().model, settings().models_folder)
-    from medx_core.assembly import build_engine  # imports torch, which takes seconds
-
-    return build_engine(settings(), database)
-
-
-def tell(sentence: str) -> None:
-    """Write a sentence to standard error, which leaves standard output to the answers."""
-    print(sentence, file=sys.stderr, flush=True)
-
-
-def print_answers(route: Route | None, answers: Sequence[Answer]) -> None:
-    """Print the answers of a question for a person."""
-    if route is not None:
-        print(route_line(route))
-    for answer in answers:
-        print()
-        for line in answer_lines(answer):
-            print(line)
-    if route is not None and route.needs_emergency_line:
-        print(f"\n{EMERGENCY_LINE}")
-    print(f"\n{RESEARCH_ONLY}")

@@ -1,10 +1,7 @@
 """`medx batch`: a file of questions in, a table of answers out, without the web page."""
 
-import json
-import os
-import secrets
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
@@ -16,10 +13,26 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 from medx_core import __version__
-from medx_core.cli.administration import opened_database
-from medx_core.cli.ask import LOCAL_HELP, RESEARCH_ONLY, load_engine, tell
-from medx_core.cli.outputs import EXIT_INTERRUPTED, refuse_input_as_output
-from medx_core.data.problems import FileLimits, Problem
+from medx_core.cli.ask import (
+    RESEARCH_ONLY,
+    WORKER_GONE,
+    ArmOption,
+    CategoryOption,
+    Local,
+    ModeOption,
+    load_engine,
+)
+from medx_core.cli.database import opened_database
+from medx_core.cli.outputs import (
+    EXIT_INTERRUPTED,
+    AsJson,
+    print_json,
+    refuse_input_as_output,
+    refuse_unwritable,
+    tell,
+    text_file,
+)
+from medx_core.data.problems import FileLimits
 from medx_core.data.question_files import QuestionFile, read_question_file
 from medx_core.data.result_files import write_results
 from medx_core.errors import BadInput
@@ -38,30 +51,29 @@ IN_PROCESS = "in this process"
 def batch(  # noqa: PLR0913 - one parameter per option
     file: Annotated[Path, typer.Argument(help="A CSV, TSV or JSONL file with a question column.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the answers (CSV).")],
-    mode: Annotated[Mode, typer.Option(help="The form of the answers.")] = Mode.VERDICT,
-    arm: Annotated[str, typer.Option(help="steered, unsteered or both.")] = "both",
+    mode: ModeOption = Mode.VERDICT,
+    arm: ArmOption = "both",
     arms: Annotated[str, typer.Option("--arms", hidden=True)] = "",
-    category: Annotated[str, typer.Option(help="auto, or one category for all rows.")] = "auto",
-    local: Annotated[bool, typer.Option("--local", help=LOCAL_HELP)] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    category: CategoryOption = "auto",
+    local: Local = False,
+    as_json: AsJson = False,
 ) -> None:
     """Answer every row of a file: by a running worker, else in this process."""
     began = monotonic()
     refuse_input_as_output(file, output)
+    refuse_unwritable(output)
+    chosen_arms, chosen_category = read_arms(arms or arm), read_category(category)
     content = _read(file)
-    submission = file_submission(
-        content, mode=mode, arms=read_arms(arms or arm), category=read_category(category)
-    )
-    _refuse_unwritable(output)
     with opened_database() as database:
         jobs = JobStore(database)
+        submission = file_submission(content, mode=mode, arms=chosen_arms, category=chosen_category)
         job_id, end, through = _answered(submission, database, local=local, show_progress=not as_json)
         _write(jobs, job_id, output)
         summary = _summary(jobs, job_id, content)
     summary |= {"through": through, "interrupted": end is End.INTERRUPTED}
     summary |= {"out": str(output), "seconds": monotonic() - began}
     if as_json:
-        print(json.dumps(summary, ensure_ascii=False))
+        print_json(summary)
     else:
         _print_summary(summary)
     if end is End.INTERRUPTED:
@@ -81,7 +93,7 @@ def _answered(
             end = follow(settings(), database, job_id, on_progress=on_progress)
         if end is not End.WORKER_GONE:
             return job_id, end, THROUGH_QUEUE
-        tell("The worker is gone: loading the model in this process.")
+        tell(WORKER_GONE)
         engine = load_engine(database)
     else:
         engine = load_engine(database)  # before the job is stored: without a model there is no job
@@ -108,34 +120,16 @@ def _read(path: Path) -> QuestionFile:
     content = read_question_file(path, limits=FileLimits.of(settings()))
     if content.refused:
         raise BadInput(f"{path.name}: {content.problems[0].message}")
-    _tell_all(content.problems, "not taken")
-    _tell_all(content.notices, "notice")
+    for kind, remarks in (("not taken", content.problems), ("notice", content.notices)):
+        for remark in remarks:
+            tell(f"{kind}: {'' if remark.row is None else f'row {remark.row}: '}{remark.message}")
     return content
 
 
-def _tell_all(remarks: Iterable[Problem], kind: str) -> None:
-    for remark in remarks:
-        where = f"row {remark.row}: " if remark.row is not None else ""
-        tell(f"{kind}: {where}{remark.message}")
-
-
-def _refuse_unwritable(output: Path) -> None:
-    """Refuse an output that cannot be written before any work is done."""
-    folder = output.resolve().parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK) or output.is_dir():
-        raise BadInput(f"{output} cannot be written; choose a file in a folder that exists and is yours.")
-
-
 def _write(jobs: JobStore, job_id: str, output: Path) -> None:
-    """Write the answers to a file next to `output` and rename it, so that `output` is never half written."""
     job = jobs.get(job_id)
-    part = output.resolve().with_name(f".{output.name}-{secrets.token_hex(4)}")
-    try:
-        with part.open("w", encoding="utf-8", newline="") as out:
-            write_results(result_rows(jobs.every_item(job_id), job.arms), job.carried_columns, out)
-        part.replace(output)
-    finally:
-        part.unlink(missing_ok=True)
+    with text_file(output) as out:
+        write_results(result_rows(jobs.every_item(job_id), job.arms), job.carried_columns, out)
 
 
 def _summary(jobs: JobStore, job_id: str, content: QuestionFile) -> dict[str, Any]:

@@ -16,14 +16,15 @@ from typing import Annotated
 import typer
 
 from medx_core import __version__
-from medx_core.cli.outputs import write_json
+from medx_core.cli.outputs import JsonOut, tell, write_json
 from medx_core.errors import BadInput
-from medx_core.settings import CHECKOUT, settings
+from medx_core.settings import CHECKOUT
 
 REPEATS = 5
 # CPU seconds that each command may take; the sum is what `doors` is held against.
 DOORS = {"--help": 0.6, "data check": 1.5, "router explain": 6.0}
 FIRST_START_SECONDS = 60.0
+MEDX = (sys.executable, "-c", "from medx_core.cli.app import main; main()")
 SMALL_FILE = (
     "statement,answer\nThe heart pumps blood through the body.,TRUE\nInsulin raises blood glucose.,FALSE\n"
 )
@@ -52,9 +53,7 @@ def bench(
         bool, typer.Option("--with-peers", help="Also run other programs, where a bench has any to run.")
     ] = False,
     long: Annotated[bool, typer.Option("--long", help="Repeat the first start too, five times.")] = False,
-    json_out: Annotated[
-        str, typer.Option("--json", help="Where to write the JSON; - is standard output.")
-    ] = "",
+    json_out: JsonOut = "",
 ) -> None:
     """Measure how fast MedX is on this machine, in CPU seconds of the whole process tree."""
     benches: dict[str, Callable[[], BenchResult]] = {
@@ -64,20 +63,14 @@ def bench(
     if only and only not in benches:
         raise BadInput(f"There is no bench called {only!r}; there are: {', '.join(benches)}.")
     if with_peers:
-        print(
-            "No other program does what these benches measure; they are held against targets.",
-            file=sys.stderr,
-        )
+        tell("No other program does what these benches measure; they are held against targets.")
     results = {}
-    for name, measure in benches.items():
-        if only in {"", name}:
-            print(f"{name} ...", file=sys.stderr, flush=True)
-            results[name] = measure()
-            print(f"  {_in_words(results[name])}", file=sys.stderr, flush=True)
-    write_json(
-        {"benches": {name: asdict(result) for name, result in results.items()}, "medx_version": __version__},
-        json_out,
-    )
+    for name in [only] if only else benches:
+        tell(f"{name} ...")
+        result = benches[name]()
+        tell(f"  {_in_words(result)}")
+        results[name] = asdict(result)
+    write_json({"benches": results, "medx_version": __version__}, json_out)
 
 
 def measure_doors() -> BenchResult:
@@ -89,24 +82,15 @@ def measure_doors() -> BenchResult:
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "small.csv"
         file.write_text(SMALL_FILE, encoding="utf-8")
-        environment = {**os.environ, "MEDX_HOME": str(settings().home)}
-        arguments = {
-            "--help": ["--help"],
-            "data check": ["data", "check", str(file)],
-            "router explain": ["router", "explain", "rash after penicillin"],
-        }
+        given = {"data check": [str(file)], "router explain": ["rash after penicillin"]}
         seconds = {
-            name: [cpu_seconds([*_medx(), *arguments[name]], environment) for _ in range(REPEATS)]
+            name: [cpu_seconds([*MEDX, *name.split(), *given.get(name, ())]) for _ in range(REPEATS)]
             for name in DOORS
         }
     parts = {name: statistics.median(values) for name, values in seconds.items()}
     sums = [sum(values) for values in zip(*seconds.values(), strict=True)]
-    return _result(
-        sums,
-        sum(DOORS.values()),
-        parts,
-        "the targets " + ", ".join(f"{name} {most:g} s" for name, most in DOORS.items()),
-    )
+    targets = ", ".join(f"{name} {most:g} s" for name, most in DOORS.items())
+    return _result(sums, sum(DOORS.values()), f"the targets {targets}", parts)
 
 
 def measure_first_start(repeats: int) -> BenchResult:
@@ -121,13 +105,15 @@ def measure_first_start(repeats: int) -> BenchResult:
     seconds = []
     for _ in range(repeats):
         with tempfile.TemporaryDirectory() as home:
-            environment = {**os.environ, "MEDX_HOME": home, "MEDX_PORT": str(_free_port())}
-            seconds.append(cpu_seconds([sys.executable, str(demo)], environment, until="MedX is ready"))
-    return _result(seconds, FIRST_START_SECONDS, {}, f"the target {FIRST_START_SECONDS:g} s")
+            given = {"MEDX_HOME": home, "MEDX_PORT": str(_free_port())}
+            seconds.append(cpu_seconds([sys.executable, str(demo)], until="MedX is ready", **given))
+    return _result(seconds, FIRST_START_SECONDS, f"the target {FIRST_START_SECONDS:g} s", {})
 
 
-def cpu_seconds(command: Sequence[str], environment: Mapping[str, str], *, until: str = "") -> float:
+def cpu_seconds(command: Sequence[str], *, until: str = "", **environment: str) -> float:
     """Run a command to its end, or to the line that begins with `until`; return user and system time of its process tree.
+
+    `environment` is added to this process's own.
 
     Raises:
         BadInput: it failed.
@@ -135,7 +121,7 @@ def cpu_seconds(command: Sequence[str], environment: Mapping[str, str], *, until
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     last = ""
     with subprocess.Popen(  # noqa: S603 - fixed argument list
-        command, env=dict(environment), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command, env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
         for line in process.stdout or ():
             last = line.strip() or last
@@ -147,21 +133,17 @@ def cpu_seconds(command: Sequence[str], environment: Mapping[str, str], *, until
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def _result(seconds: Sequence[float], target: float, parts: Mapping[str, float], against: str) -> BenchResult:
+def _result(seconds: Sequence[float], target: float, against: str, parts: Mapping[str, float]) -> BenchResult:
     ours = statistics.median(seconds)
     return BenchResult(
         ratio=ours / target, low=min(seconds) / target, high=max(seconds) / target, ours=ours, theirs=target,
-        unit="CPU seconds", against=against, parts=dict(parts),
+        unit="CPU seconds", against=against, parts=parts,
     )  # fmt: skip
 
 
 def _in_words(result: BenchResult) -> str:
     parts = "".join(f"; {name} {seconds:.2f}" for name, seconds in result.parts.items())
     return f"{result.ours:.2f} {result.unit}, {result.ratio:.2f} of {result.against}{parts}"
-
-
-def _medx() -> list[str]:
-    return [sys.executable, "-c", "from medx_core.cli.app import main; main()"]
 
 
 def _free_port() -> int:

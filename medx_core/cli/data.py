@@ -1,18 +1,24 @@
 """`medx data`: look into question files, and write out what comes with MedX."""
 
-import json
 import random
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from medx_core import __version__
-from medx_core.cli.outputs import refuse_existing, refuse_input_as_output
+from medx_core.cli.outputs import (
+    AsJson,
+    Force,
+    print_json,
+    refuse_existing,
+    refuse_input_as_output,
+    text_file,
+)
 from medx_core.data.bundled_texts import bundled_statements, write_statements
 from medx_core.data.problems import FileLimits, Problem
 from medx_core.data.question_files import QuestionFile, read_question_file
@@ -21,6 +27,7 @@ from medx_core.errors import BadInput
 from medx_core.settings import settings
 
 if TYPE_CHECKING:
+    from medx_core.data.leakage import Figure, Readers
     from medx_core.data.twins import TwinRow
 
 app = typer.Typer(
@@ -28,30 +35,20 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-
-def _leak_table(groups: dict[str, dict[str, Any]], title: str) -> Table:
-    """Return a table of what each reader reaches on each group of statements."""
-    table = Table("statements", "reader", "accuracy", "AUROC", title=title)
-    for name, readers in groups.items():
-        for reader, values in readers.items():
-            table.add_row(name, reader, *(_figure(values[key]) for key in ("accuracy", "auroc")))
-    return table
-
-
-def _figure(value: dict[str, float] | None) -> str:
-    return "too few" if value is None else f"{value['value']:.3f} ({value['low']:.3f}-{value['high']:.3f})"
-
-
 SAMPLE = 40
-_KINDS_SHOWN = 12
+KINDS_SHOWN = 12
+REMARKS_SHOWN = 50
+
+Output = Annotated[Path, typer.Option("--output", "-o", help="Where to write the CSV.")]
+Statements = Annotated[
+    str, typer.Option("--data", help="Statements with answers: a file, or owner/name of the hub.")
+]
 
 
 @app.command()
 def twins(
-    data: Annotated[
-        str, typer.Option("--data", help="Statements with answers: a file, or owner/name of the hub.")
-    ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the CSV.")],
+    data: Statements,
+    output: Output,
     seed: Annotated[int, typer.Option(help="Another seed couples the statements differently.")] = 0,
 ) -> None:
     """Make twins: statements exchange one medical word of a kind, each as often taken out as put in."""
@@ -64,61 +61,46 @@ def twins(
 
     loaded = load_labelled(data, limits=FileLimits.of(settings()))
     for notice in loaded.notices:
-        typer.echo(notice)
+        print(notice)
     rows = swap_twins(loaded.statements, seed)
     if not rows:
         raise BadInput(
             "No two statements name different things of one kind (nerves, bones, drugs, counts ...), so that no twins "
             "can be made of this file."
         )
-    try:
-        with output.open("w", encoding="utf-8", newline="") as out:
-            write_twins(rows, out)
-    except OSError as error:
-        reason = (error.strerror or "unknown reason").lower()
-        raise BadInput(f"{output} cannot be written ({reason}); choose another place with -o.") from error
+    with text_file(output) as out:
+        write_twins(rows, out)
     _say_counts(rows, output)
     _show_sample(rows, seed)
     true = [row for row in rows if row.source_answer]
     statements = [LabelledStatement(row.statement, row.answer, row.quad) for row in true]
     figures = leakage(statements)["readers"]
     Console().print(_leak_table({"twins": figures}, "What wording alone gives away of the twins"))
-    typer.echo(
-        "0.5 is what a reader reaches that knows nothing. Nobody has checked these twins: read the sample."
-    )
+    print("0.5 is what a reader reaches that knows nothing. Nobody has checked these twins: read the sample.")
 
 
 def _say_counts(rows: Sequence["TwinRow"], output: Path) -> None:
     """Say how many pairs there are of each source, and of which kinds."""
     originals = [row for row in rows if row.original]
     of_true = sum(row.source_answer for row in originals)
-    typer.echo(
+    print(
         f"Wrote {len(originals):,} pairs to {output}: {of_true:,} twins from statements labelled TRUE, "
         f"{len(originals) - of_true:,} from statements labelled FALSE (both versions false: the association control)."
     )
     kinds = Counter(row.kind for row in originals).most_common()
-    shown = ", ".join(f"{kind} {count:,}" for kind, count in kinds[:_KINDS_SHOWN])
-    rest = sum(count for _, count in kinds[_KINDS_SHOWN:])
-    typer.echo(f"What was exchanged: {shown}" + (f", others {rest:,}." if rest else "."))
+    shown = ", ".join(f"{kind} {count:,}" for kind, count in kinds[:KINDS_SHOWN])
+    rest = sum(count for _, count in kinds[KINDS_SHOWN:])
+    print(f"What was exchanged: {shown}" + (f", others {rest:,}." if rest else "."))
 
 
 def _show_sample(rows: Sequence["TwinRow"], seed: int) -> None:
     """Print pairs drawn at random to be read: is the exchanged statement really false?"""
     pairs = [pair for pair in zip(rows[::2], rows[1::2], strict=True) if pair[0].source_answer]
     sample = random.Random(seed).sample(pairs, min(SAMPLE, len(pairs)))
-    typer.echo(
-        f"\n{len(sample)} twins to check by hand: the first is labelled TRUE, the second must be false."
-    )
+    print(f"\n{len(sample)} twins to check by hand: the first is labelled TRUE, the second must be false.")
     for original, exchanged in sample:
-        typer.echo(f"{original.pair}  {original.statement}\n       {exchanged.statement}")
-    typer.echo("")
-
-
-_SHOWN = 50
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
-Output = Annotated[Path, typer.Option("--output", "-o", help="Where to write the CSV.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace a file that is there.")]
+        print(f"{original.pair}  {original.statement}\n       {exchanged.statement}")
+    print()
 
 
 @app.command()
@@ -129,7 +111,7 @@ def check(
     """Say what is in a file: rows taken, rows not taken and why, and what was odd. Fails only if nothing is taken."""
     content = read_question_file(file, limits=FileLimits.of(settings()))
     if as_json:
-        typer.echo(json.dumps(content.as_json(), ensure_ascii=False))
+        print_json(content.as_json())
     else:
         _show(content)
     if content.refused:
@@ -140,8 +122,9 @@ def check(
 def template(output: Output, force: Force = False) -> None:
     """Write a small question file to start from."""
     refuse_existing(output, force=force)
-    _write(output, template_csv())
-    typer.echo(f"Wrote a template to {output}.")
+    with text_file(output) as out:
+        out.write(template_csv())
+    print(f"Wrote a template to {output}.")
 
 
 @app.command()
@@ -149,19 +132,14 @@ def bundled(output: Output, force: Force = False) -> None:
     """Write the statements that come with MedX: sourced twins, not clinically validated."""
     refuse_existing(output, force=force)
     statements = bundled_statements()
-    try:
-        with output.open("w", encoding="utf-8", newline="") as out:
-            write_statements(statements, out)
-    except OSError as error:
-        raise _cannot_write(output, error) from error
-    typer.echo(f"Wrote {len(statements):,} statements to {output}.")
+    with text_file(output) as out:
+        write_statements(statements, out)
+    print(f"Wrote {len(statements):,} statements to {output}.")
 
 
 @app.command()
 def leak(
-    data: Annotated[
-        str, typer.Option("--data", help="Statements with answers: a file, or owner/name of the hub.")
-    ],
+    data: Statements,
     as_json: AsJson = False,
 ) -> None:
     """Measure how much wording alone gives away about the answers, with twins and near copies kept together."""
@@ -173,23 +151,23 @@ def leak(
     figures = leakage(loaded.statements)
     if as_json:
         about = {"notes": loaded.notes, "medx_version": __version__, "data_sha256": loaded.sha256}
-        typer.echo(json.dumps({**figures, **about}))
+        print_json({**figures, **about})
         return
     for notice in loaded.notices:
-        typer.echo(notice)
+        print(notice)
     title = f"{figures['rows']:,} statements, wording alone"
     Console().print(_leak_table({"all": figures["readers"], **figures["by_category"]}, title))
-    typer.echo(
+    print(
         "0.5 is what a reader reaches that knows nothing; an interval above it means that wording gives it away."
     )
 
 
 def _show(content: QuestionFile) -> None:
     if content.refused:
-        typer.echo(f"{content.name} cannot be used. {content.problems[0].message}")
+        print(f"{content.name} cannot be used. {content.problems[0].message}")
         return
-    answered = sum(1 for row in content.rows if row.answer is not None)
-    typer.echo(
+    answered = sum(row.answer is not None for row in content.rows)
+    print(
         f"{content.name}: {len(content.rows):,} {'row' if len(content.rows) == 1 else 'rows'} taken "
         f"({answered:,} with an answer), "
         f"{len(content.problems):,} not taken; read as {content.format.upper()}, {content.encoding.upper()}."
@@ -202,20 +180,21 @@ def _table(title: str, remarks: tuple[Problem, ...]) -> None:
     if not remarks:
         return
     table = Table("row", "column", "remark", title=title, title_justify="left")
-    for remark in remarks[:_SHOWN]:
+    for remark in remarks[:REMARKS_SHOWN]:
         table.add_row("" if remark.row is None else str(remark.row), remark.column or "", remark.message)
-    if len(remarks) > _SHOWN:
-        table.add_row("", "", f"... and {len(remarks) - _SHOWN:,} more; --json lists them all.")
+    if len(remarks) > REMARKS_SHOWN:
+        table.add_row("", "", f"... and {len(remarks) - REMARKS_SHOWN:,} more; --json lists them all.")
     Console(markup=False, highlight=False).print(table)
 
 
-def _write(output: Path, text: str) -> None:
-    try:
-        output.write_text(text, encoding="utf-8", newline="")
-    except OSError as error:
-        raise _cannot_write(output, error) from error
+def _leak_table(groups: dict[str, "Readers"], title: str) -> Table:
+    """Return a table of what each reader reaches on each group of statements."""
+    table = Table("statements", "reader", "accuracy", "AUROC", title=title)
+    for name, readers in groups.items():
+        for reader, values in readers.items():
+            table.add_row(name, reader, _figure(values["accuracy"]), _figure(values["auroc"]))
+    return table
 
 
-def _cannot_write(output: Path, error: OSError) -> BadInput:
-    reason = (error.strerror or "unknown reason").lower()
-    return BadInput(f"{output} cannot be written ({reason}); choose another place with -o.")
+def _figure(value: "Figure | None") -> str:
+    return "too few" if value is None else f"{value['value']:.3f} ({value['low']:.3f}-{value['high']:.3f})"

@@ -4,11 +4,10 @@ import json
 import os
 import secrets
 import socket
-import sys
 import threading
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +15,8 @@ from typing import Annotated, Any
 import typer
 
 from medx_core import __version__
-from medx_core.cli.outputs import refuse_input_as_output, write_json
+from medx_core.cli.database import opened_database
+from medx_core.cli.outputs import JsonOut, clear_stage, refuse_input_as_output, show_stage, tell, write_json
 from medx_core.errors import BadInput, Cancelled, StorageFault
 from medx_core.evaluation.data_split import parts_of
 from medx_core.evaluation.replicates import MeanMetric, ReplicatedModel, replicated
@@ -31,7 +31,6 @@ from medx_core.job_execution.evaluation_run import (
     run_evaluation,
 )
 from medx_core.settings import settings
-from medx_core.storage.engine import Database, open_database
 from medx_core.storage.kept_files import keep
 from medx_core.storage.runs import Run, RunStatus, RunStore
 
@@ -72,9 +71,7 @@ def evaluate(  # noqa: PLR0913 - one parameter per option
         bool,
         typer.Option("--local", help="Evaluate in this process, also when an evaluation worker is running."),
     ] = False,
-    json_out: Annotated[
-        str, typer.Option("--json", help="Where to write the JSON; - is standard output.")
-    ] = "",
+    json_out: JsonOut = "",
     report: Annotated[Path | None, typer.Option(help="Folder for a report to read in a browser.")] = None,
     items: Annotated[
         Path | None,
@@ -92,7 +89,9 @@ def evaluate(  # noqa: PLR0913 - one parameter per option
         _recheck(recheck, json_out)
         return
     if self_test:
-        _write(_self_tested(), json_out)
+        from medx_core.lab.self_test import run_self_test
+
+        _write(run_self_test(partial(show_stage, "self-test")), json_out)
         return
     request = EvaluationRequest(
         data,
@@ -109,10 +108,7 @@ def evaluate(  # noqa: PLR0913 - one parameter per option
         draws=draws,
     )
     _check_statements(request)
-    if store:
-        measured = _stored(request, json_out, local=local)
-    else:
-        measured = _evaluated(request, _show_stage, json_out)
+    measured = _stored(request, json_out, local=local) if store else _evaluated(request, show_stage, json_out)
     if items and measured.items:
         from medx_core.evaluation.items import read_items, write_items
 
@@ -122,31 +118,40 @@ def evaluate(  # noqa: PLR0913 - one parameter per option
 
 def _stored(request: EvaluationRequest, json_out: str, *, local: bool) -> Measured:
     """Evaluate through a worker, or in this process without one; the run is kept in the database."""
-    with closing(_database()) as database:
-        if not local and has_evaluation_worker(settings(), database):
-            print(THROUGH_WORKER, file=sys.stderr)
-            measured = _through_worker(RunStore(database), request)
-            _write(measured.result, json_out)
-            return measured
-        if not local:
-            print(IN_PROCESS, file=sys.stderr)
-        return _here(RunStore(database), request, json_out)
+    try:
+        opened = opened_database()
+    except StorageFault as fault:
+        raise StorageFault(f"{fault} With --no-store the run is not kept in the database.") from fault
+    with opened as database:
+        runs = RunStore(database)
+        if local or not has_evaluation_worker(settings(), database):
+            if not local:
+                tell(IN_PROCESS)
+            return _here(runs, request, json_out)
+        tell(THROUGH_WORKER)
+        measured = _through_worker(runs, request)
+        _write(measured.result, json_out)
+        return measured
 
 
 def _check_statements(request: EvaluationRequest) -> None:
     """Refuse statements that cannot be evaluated on before anything heavy is loaded; say what is odd about them."""
     data = read_statements(settings(), request)
     for notice in data.notices:
-        print(notice, file=sys.stderr)
+        tell(notice)
     parts_of(data.statements, request.sizes, seed=request.seed)
 
 
 def evaluate_request(request: EvaluationRequest, on_stage: OnStage) -> Measured:
     """Evaluate in this process; the command and the process of an evaluation worker both call this."""
-    # torch comes in only now
+    # torch comes in only now, and peft with the arms of the laboratory only where one of them is wanted
     from medx_core import assembly
 
-    return assembly.evaluate_request(settings(), request, on_stage)
+    if not request.extra:
+        return assembly.evaluate_request(settings(), request, on_stage)
+    from medx_core.lab.arms import ARMS
+
+    return assembly.evaluate_request(settings(), request, on_stage, extra_arms=ARMS)
 
 
 def _evaluated(request: EvaluationRequest, on_stage: OnStage, json_out: str) -> Measured:
@@ -159,12 +164,12 @@ def _here(runs: RunStore, request: EvaluationRequest, json_out: str) -> Measured
     """Evaluate in this process; the run is kept in the database."""
 
     def evaluate(request: EvaluationRequest, on_stage: OnStage) -> Measured:
-        def told(what: str, done: int, total: int) -> None:
-            _show_stage(what, done, total)
-            on_stage(what, done, total)
+        def on_each_stage(stage: str, done: int, total: int) -> None:
+            show_stage(stage, done, total)
+            on_stage(stage, done, total)
 
         # Written before it is stored: a database that went away meanwhile must not cost the result.
-        return _evaluated(request, told, json_out)
+        return _evaluated(request, on_each_stage, json_out)
 
     owner, seconds = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}", settings().lease_seconds
     leased = runs.begin(EVALUATION, request.as_json(), owner=owner, seconds=seconds)
@@ -206,23 +211,16 @@ def _followed(runs: RunStore, public_id: str) -> Run:
     pause = threading.Event()
     while not (run := runs.get(public_id)).finished:
         if run.progress:
-            _show_stage(run.progress.what, run.progress.done, run.progress.total)
+            show_stage(run.progress.what, run.progress.done, run.progress.total)
         pause.wait(LOOK_SECONDS)
     return run
-
-
-def _database() -> Database:
-    try:
-        return open_database(settings())
-    except StorageFault as fault:
-        raise StorageFault(f"{fault} With --no-store the run is not kept in the database.") from fault
 
 
 def _show(result: Mapping[str, Any], json_out: str, report: Path | None) -> None:
     if report:
         from medx_core.evaluation.report.page import write_report
 
-        print(f"Report: {write_report(read_result(result), report)}", file=sys.stderr)
+        tell(f"Report: {write_report(read_result(result), report)}")
     if json_out != "-":
         _print_table(read_result(result))
 
@@ -238,20 +236,8 @@ def _recheck(path: Path, json_out: str) -> None:
         _print_table(result)
 
 
-def _self_tested() -> dict[str, Any]:
-    from medx_core.lab.self_test import run_self_test
-
-    return run_self_test(lambda done, total: _show_stage("self-test", done, total))
-
-
-def _show_stage(what: str, done: int, total: int) -> None:
-    if sys.stderr.isatty():
-        print(f"\r\033[K{what}: {done} of {total}", end="", file=sys.stderr, flush=True)
-
-
 def _write(result: Mapping[str, Any], json_out: str) -> None:
-    if sys.stderr.isatty():
-        print("\r\033[K", end="", file=sys.stderr)
+    clear_stage()
     write_json(result, json_out)
 
 
@@ -286,9 +272,7 @@ INTERVALS = "Means over the runs, in %; intervals as wide as one run's, since th
 
 def replicates(
     results: Annotated[list[Path], typer.Argument(help="JSON files that medx evaluate wrote.")],
-    json_out: Annotated[
-        str, typer.Option("--json", help="Where to write the JSON; - is standard output.")
-    ] = "",
+    json_out: JsonOut = "",
 ) -> None:
     """Tell several evaluations together: the mean of every figure over seeds, with the range it took."""
     for path in results:

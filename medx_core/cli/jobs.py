@@ -1,19 +1,17 @@
 """`medx jobs`: questions and batches in the database, whoever handed them in, under the ids that the pages show."""
 
-import json
 from typing import Annotated, Any
 
 import typer
 
 from medx_core import __version__
-from medx_core.cli.administration import ACTOR, opened_database
+from medx_core.cli.database import note, opened_database
+from medx_core.cli.outputs import AsJson, print_json
 from medx_core.clock import iso
 from medx_core.errors import BadInput
 from medx_core.jobs.snapshots import ItemSnapshot, JobSnapshot
 from medx_core.jobs.status import ItemStatus, JobStatus
 from medx_core.settings import settings
-from medx_core.storage.audit import AuditStore
-from medx_core.storage.engine import Database
 from medx_core.storage.health import HealthStore
 from medx_core.storage.jobs import JobStore
 
@@ -34,7 +32,6 @@ app = typer.Typer(help="Questions and batches: list, follow, try again, cancel."
 JobId = Annotated[
     str, typer.Argument(metavar="ID", help="The job's id, from `medx jobs list` or a page's address.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 
 @app.command("list")
@@ -46,7 +43,7 @@ def list_jobs(
     with opened_database() as database:
         recent = JobStore(database).recent(limit=limit)
     if as_json:
-        _print_json({"jobs": [job_contract(job) for job in recent]})
+        _print({"jobs": [_contract(job) for job in recent]})
         return
     for job in recent:
         print(_line(job))
@@ -62,7 +59,11 @@ def show(job_id: JobId, as_json: AsJson = False) -> None:
         job = jobs.get(job_id)
         aside = _set_aside(jobs, job)
     if as_json:
-        _print_json(job_contract(job) | {"set_aside": [_aside_contract(item) for item in aside]})
+        fields = [
+            {"row": item.row, "id": item.given_id, "attempts": item.attempts, "reason": item.reason}
+            for item in aside
+        ]
+        _print(_contract(job) | {"set_aside": fields})
         return
     print(_line(job))
     for item in aside[:SET_ASIDE_SHOWN]:
@@ -95,11 +96,11 @@ def retry(
                 health.retry_quarantined(item.id)
                 again += 1
         finally:  # each retry is a transaction of its own: a fault in between must not hide those before it
-            _note(database, "retry", job_id, count=again)
+            note(database, "retry", f"job {job_id}", count=again)
         job = jobs.get(job_id)
         workers = health.live_workers(seen_within_seconds=settings().worker_seen_seconds)
     if as_json:
-        _print_json(job_contract(job) | {"retried": [item.row for item in aside]})
+        _print(_contract(job) | {"retried": [item.row for item in aside]})
         return
     print(f"{len(aside):,} question{'s wait' if len(aside) > 1 else ' waits'} again.")
     if not workers:
@@ -115,35 +116,26 @@ def cancel(job_id: JobId, as_json: AsJson = False) -> None:
         if before.finished_at is not None:
             raise BadInput(f"There is nothing to cancel: this job is {STATUS_WORDS[before.status]}.")
         job = jobs.cancel(job_id)
-        _note(database, "cancel job", job_id)
+        note(database, "cancel job", f"job {job_id}")
     if as_json:
-        _print_json(job_contract(job))
+        _print(_contract(job))
         return
     print(_line(job))
     if job.finished_at is None:
         print("What is being answered at this moment ends when its worker looks next.")
 
 
-def job_contract(job: JobSnapshot) -> dict[str, Any]:
+def _contract(job: JobSnapshot) -> dict[str, Any]:
     """Return the state of a job and what it is about."""
-    return job.as_json() | {
-        "kind": job.kind.value,
-        "title": job.title,
-        "person": job.person,
-        "mode": job.mode.value,
-        "arms": [arm.value for arm in job.arms],
-    }
-
-
-def _aside_contract(item: ItemSnapshot) -> dict[str, Any]:
-    return {"row": item.row, "id": item.given_id, "attempts": item.attempts, "reason": item.reason}
+    about = {"kind": job.kind, "title": job.title, "person": job.person, "mode": job.mode, "arms": job.arms}
+    return job.as_json() | about
 
 
 def _line(job: JobSnapshot) -> str:
     progress = job.progress
     counts = [f"answered {progress.answered:,} of {progress.total:,}"]
     rest = {"running": progress.running, "set aside": progress.quarantined, "cancelled": progress.cancelled}
-    counts += [f"{what} {count:,}" for what, count in rest.items() if count]
+    counts += [f"{state} {count:,}" for state, count in rest.items() if count]
     title = " ".join(job.title.split())
     about = f"{job.kind.value} “{title}”" + (f" of {job.person}" if job.person else "")
     return f"{job.public_id}  {STATUS_WORDS[job.status]} · {' · '.join(counts)} · {about} · {iso(job.created_at)}"
@@ -155,9 +147,5 @@ def _set_aside(jobs: JobStore, job: JobSnapshot) -> list[ItemSnapshot]:
     return jobs.items(job.public_id, status=ItemStatus.QUARANTINED, limit=most)[0]
 
 
-def _note(database: Database, action: str, job_id: str, **detail: int) -> None:
-    AuditStore(database).append(ACTOR, action, f"job {job_id}", detail)
-
-
-def _print_json(content: dict[str, Any]) -> None:
-    print(json.dumps(content | {"medx_version": __version__}, ensure_ascii=False))
+def _print(content: dict[str, Any]) -> None:
+    print_json(content | {"medx_version": __version__})

@@ -1,11 +1,11 @@
 """`medx models`: what there is, fetching it, and checking it."""
 
-import json
 from typing import Annotated
 
 import typer
 
 from medx_core import __version__
+from medx_core.cli.outputs import AsJson, print_json
 from medx_core.models.catalog import CATALOGUE, catalogued, is_pulled, pull
 from medx_core.settings import settings
 
@@ -16,11 +16,8 @@ app = typer.Typer(no_args_is_help=True, help="Language models: list, fetch, chec
 def list_models() -> None:
     """List the catalogue; any other causal language model is named by folder or hub id in MEDX_MODEL."""
     for entry in CATALOGUE.values():
-        state = (
-            "here"
-            if is_pulled(settings().models_folder, entry.name)
-            else f"not here; medx models pull {entry.name}"
-        )
+        is_here = is_pulled(settings().models_folder, entry.name)
+        state = "here" if is_here else f"not here; medx models pull {entry.name}"
         licence = f"{entry.licence} (not open source)" if entry.terms else entry.licence
         print(f"{entry.name:<16} {entry.title} · {licence} · {entry.megabytes} MB · {state}")
     print(f"In use (MEDX_MODEL): {settings().model}")
@@ -33,7 +30,7 @@ def pull_model(name: Annotated[str, typer.Argument(help="A name from `medx model
 
 
 @app.command("check")
-def check(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
+def check(as_json: AsJson = False) -> None:
     """Load the model in use and say where it runs and which weights it has."""
     from medx_core.assembly import build_model
     from medx_core.steering.layers import decoder_layers, hidden_size, penultimate_layer
@@ -49,7 +46,7 @@ def check(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON o
         "medx_version": __version__,
     }
     if as_json:
-        print(json.dumps(facts))
+        print_json(facts)
         return
     for key, value in facts.items():
         print(f"{key:<18} {value}")

@@ -1,13 +1,23 @@
-"""Where commands write: never over what the user handed in, and over a file of theirs only when told to."""
+"""What commands print and write: never over what the user handed in, and over a file of theirs only when told to."""
 
 import json
-from collections.abc import Mapping
+import os
+import secrets
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TextIO
+
+import typer
 
 from medx_core.errors import BadInput
 
 EXIT_INTERRUPTED = 130  # as a shell reports Ctrl-C
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+JsonOut = Annotated[str, typer.Option("--json", help="Where to write the JSON; - is standard output.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace a file that is there.")]
 
 
 def refuse_input_as_output(source: str | Path, output: str | Path | None) -> None:
@@ -40,6 +50,48 @@ def refuse_existing(output: Path, *, force: bool) -> None:
         raise BadInput(f"{output} exists already; choose another place, or say --force to replace it.")
 
 
+def refuse_unwritable(output: Path) -> None:
+    """Refuse a file that cannot be written, before any work is done for it.
+
+    Raises:
+        BadInput: its folder does not exist or is not the user's, or it is a folder itself.
+    """
+    folder = output.resolve().parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK) or output.is_dir():
+        raise BadInput(f"{output} cannot be written; choose a file in a folder that exists and is yours.")
+
+
+@contextmanager
+def text_file(output: Path, *, option: str = "-o") -> Iterator[TextIO]:
+    """Open a file that takes its place only when the block ends well; a device or a pipe is written to directly.
+
+    Raises:
+        BadInput: the file cannot be written.
+    """
+    direct = output.exists() and not output.is_file()
+    target = output.resolve()
+    part = target if direct else target.with_name(f".{target.name}-{secrets.token_hex(4)}")
+    try:
+        with part.open("w", encoding="utf-8", newline="") as out:
+            yield out
+        if not direct:
+            part.replace(target)
+    except OSError as error:
+        reason = (error.strerror or "unknown reason").lower()
+        raise BadInput(
+            f"{output} cannot be written ({reason}); choose another place with {option}."
+        ) from error
+    finally:
+        if not direct:
+            with suppress(OSError):  # it has taken its place, or was never made
+                part.unlink()
+
+
+def print_json(content: Mapping[str, Any], *, indent: int | None = None) -> None:
+    """Print one JSON object."""
+    print(json.dumps(content, ensure_ascii=False, indent=indent))
+
+
 def write_json(content: Mapping[str, Any], output: str) -> None:
     """Write one JSON object to a file, whole or not at all; `output` is - for standard output, or empty for nowhere.
 
@@ -50,14 +102,24 @@ def write_json(content: Mapping[str, Any], output: str) -> None:
     if output == "-":
         print(text)
     elif output:
-        target = Path(output)
-        fresh = target.with_name(target.name + ".new")
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            fresh.write_text(text + "\n", encoding="utf-8")
-            fresh.replace(target)
-        except OSError as error:
-            reason = (error.strerror or "unknown reason").lower()
-            raise BadInput(
-                f"{output} cannot be written ({reason}); choose another place with --json."
-            ) from error
+        with suppress(OSError):  # the sentence comes from opening the file
+            Path(output).parent.mkdir(parents=True, exist_ok=True)
+        with text_file(Path(output), option="--json") as out:
+            out.write(text + "\n")
+
+
+def tell(sentence: str) -> None:
+    """Write a sentence to standard error, which leaves standard output to the answers."""
+    print(sentence, file=sys.stderr, flush=True)
+
+
+def show_stage(stage: str, done: int, total: int) -> None:
+    """Show how far a stage is, in one line of the terminal that the next stage replaces."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{stage}: {done} of {total}", end="", file=sys.stderr, flush=True)
+
+
+def clear_stage() -> None:
+    """Take the line of `show_stage` away."""
+    if sys.stderr.isatty():
+        print("\r\033[K", end="", file=sys.stderr, flush=True)

@@ -1,10 +1,10 @@
 """`medx vectors build` and `sweep`: from labelled statements to registered vectors, and the map of layers and strengths."""
 
 import hashlib
-import json
+import math
 import re
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,29 +12,23 @@ import typer
 
 from medx_core import __version__
 from medx_core.categories import Category
-from medx_core.cli.administration import opened_database
-from medx_core.cli.outputs import refuse_input_as_output
+from medx_core.cli.database import note, opened_database
+from medx_core.cli.outputs import JsonOut, clear_stage, refuse_input_as_output, show_stage, tell, write_json
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput
 from medx_core.settings import settings
-from medx_core.storage.audit import AuditStore
 from medx_core.storage.engine import Database
 from medx_core.storage.vectors import PAPER_PRESET, VectorRecord, VectorStatus, VectorStore
 
 if TYPE_CHECKING:
-    from medx_core.data.labelled_statements import LabelledStatement
     from medx_core.fitting.build import ResumableBuild
     from medx_core.fitting.recipe import VectorRecipe
-    from medx_core.fitting.sweep import SweepRecipe
     from medx_core.models.loading import LoadedModel
     from medx_core.steering.steering_vector import SteeringVector
-
 
 Parts = tuple[Sequence[LabelledStatement], Sequence[LabelledStatement]]
 """Statements to build from, and held-out ones to measure on."""
 
-
-ACTOR = "command line"
 TRAIN_SHARE = 0.8
 CUSTOM_PRESET = "custom"
 
@@ -53,6 +47,7 @@ Examples = Annotated[
     int | None, typer.Option(min=4, help="Statements a category. [default: 200, gated: all]")
 ]
 FitOn = Annotated[str, typer.Option(help="gated: auto, twins or statements.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Keep finished batches on disk and go on from them.")]
 At = Annotated[str, typer.Option("--positions", help="Which tokens of a text: last, last-prompt or all.")]
 ALL_POSITIONS_OF_A_GATE = (
     "A gated vector steers written answers only where MEDX_GATED_TEXT is set, and verdicts at the answer's token alone; "
@@ -81,9 +76,7 @@ def build(  # noqa: PLR0913 - one parameter an option
         typer.Option("--choose", help="Choose layer and strength by cross-fitting on the training part."),
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Decides split, random and shuffled vectors.")] = 1,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Keep finished batches on disk and go on from them.")
-    ] = False,
+    resume: Resume = False,
 ) -> None:
     """Build one vector a category for the model in use; by default the paper's, from the bundled statements.
 
@@ -109,7 +102,7 @@ def build(  # noqa: PLR0913 - one parameter an option
         seed=seed,
     )
     if recipe.is_gated and recipe.positions is Positions.ALL and not settings().gated_text:
-        print(ALL_POSITIONS_OF_A_GATE, file=sys.stderr)
+        tell(ALL_POSITIONS_OF_A_GATE)
     parts = statements_by_category(data, category, seed)
     with opened_database() as database:
         model = build_model(settings())
@@ -117,7 +110,7 @@ def build(  # noqa: PLR0913 - one parameter an option
         made_by = f"{model.weight_sha256} {model.placement}"
         kept = ResumableBuild.of(settings().home, recipe, made_by, parts) if resume else None
         present = VectorStore(database).active(model.weight_sha256) if missing else {}
-        wanted = {name: found for name, found in parts.items() if name not in present}
+        wanted = {category: part for category, part in parts.items() if category not in present}
         if wanted:
             _build_each(wanted, model, recipe, database, kept)
         else:
@@ -136,25 +129,44 @@ def _build_each(
     """Build and register one vector a category, each as soon as it is done."""
     from medx_core.assembly import build_registry
     from medx_core.evaluation.gain import with_gain
-    from medx_core.fitting.build import VectorBuilder
+    from medx_core.fitting.build import build_vector
+    from medx_core.traces.statement_runner import StatementRunner
 
     registry = build_registry(settings(), database)
-    builder = VectorBuilder(
-        model, recipe, batch_rows=settings().max_batch_rows, finished=kept.batches if kept else None
-    )
-    known = {one.file_sha256: one for one in registry.store.list(model.weight_sha256)}
-    for name, (train, held_out) in wanted.items():
-        before = known.get(kept.built(name)) if kept else None
+    runner = StatementRunner(model, recipe.prompt, settings().max_batch_rows, finished=kept)
+    known = {record.file_sha256: record for record in registry.store.list(model.weight_sha256)}
+    for category, (train, held_out) in wanted.items():
+        before = known.get(kept.built(category)) if kept else None
         if before:
             print(f"{before.name} was built before the interruption.")
             continue
-        vector = builder.build(name, train, on_progress=_progress(name))
-        vector = with_gain(builder.runner, vector, train, held_out, seed=recipe.seed)
+        vector = build_vector(runner, category, train, recipe, partial(show_stage, category.value))
+        vector = with_gain(runner, vector, train, held_out, seed=recipe.seed)
+        clear_stage()
         record = registry.publish(vector, preset=PAPER_PRESET if recipe.is_the_papers else CUSTOM_PRESET)
-        note(database, "vector built", record)
+        note_vector(database, "vector built", record)
         if kept:
-            kept.note_built(name, record.file_sha256)
+            kept.note_built(category, record.file_sha256)
         _report(record, vector)
+
+
+def note_vector(database: Database, action: str, record: VectorRecord) -> None:
+    """Write into the audit log what was done to a version."""
+    note(database, action, f"{record.model} {record.name}", file_sha256=record.file_sha256)
+
+
+def _report(record: VectorRecord, vector: "SteeringVector") -> None:
+    from medx_core.evaluation.vector_findings import gain_sentence, warnings_of
+
+    print(
+        f"{record.name}: {record.status.value}, {vector.pairs} statements, layer {vector.layer}, "
+        f"alpha {vector.alpha:g}, norm {vector.norm:.3g}"
+    )
+    print(f"  {gain_sentence(vector.diagnostics)}")
+    for warning in warnings_of(vector.diagnostics):
+        print(f"  {warning}")
+    if record.status is VectorStatus.CANDIDATE:
+        print(f"  It waits to be put to use: medx vectors promote {record.id}")
 
 
 def layers_from(text: str) -> tuple[int, ...]:
@@ -181,59 +193,32 @@ def statements_by_category(data: str, category: Category | None, seed: int) -> M
     # A vector that is built and one that is measured come from the same statements in the same groups.
     loaded = load_labelled(data, limits=FileLimits.of(settings())) if data else load_bundled()
     for notice in loaded.notices if data else ():
-        print(notice, file=sys.stderr)
+        tell(notice)
     # Swaps of FALSE statements are a control to measure with, nothing to learn from.
-    usable = [one for one in loaded.statements if one.source_answer is not False]
-    named = {one.category for one in usable if one.category is not None}
+    usable = [statement for statement in loaded.statements if statement.source_answer is not False]
+    named = {statement.category for statement in usable if statement.category}
     if not named and category is None:
         raise BadInput(
             f"{data} has no category column; say which category its vector is for: --category triage."
         )
-    found: dict[Category, Parts] = {}
-    for name in Category:
-        part = usable if not named else [one for one in usable if one.category is name]
-        if category in (None, name) and (name in named or not named):
-            found[name] = _parts(part, has_split=loaded.has_split, seed=seed)
-    return found
-
-
-def note(database: Database, action: str, record: VectorRecord) -> None:
-    """Write into the audit log what was done to a version."""
-    AuditStore(database).append(
-        ACTOR, action, f"{record.model} {record.name}", {"file_sha256": record.file_sha256}
-    )
+    parts: dict[Category, Parts] = {}
+    for each in Category:
+        if category in (None, each) and (each in named or not named):
+            statements = [statement for statement in usable if not named or statement.category is each]
+            parts[each] = _parts(statements, has_split=loaded.has_split, seed=seed)
+    return parts
 
 
 def _parts(statements: Sequence[LabelledStatement], *, has_split: bool, seed: int) -> Parts:
     from medx_core.data.splits import split_by_share
 
-    if has_split:
-        train = [one for one in statements if one.split.casefold() == "train"]
-        return train, [one for one in statements if one.split.casefold() == "test"]
-    return split_by_share(statements, TRAIN_SHARE, seed)
-
-
-def _report(record: VectorRecord, vector: "SteeringVector") -> None:
-    from medx_core.evaluation.vector_findings import gain_sentence, warnings_of
-
-    start = "\r" if sys.stdout.isatty() else ""
-    print(
-        f"{start}{record.name}: {record.status.value}, {vector.pairs} statements, layer {vector.layer}, "
-        f"alpha {vector.alpha:g}, norm {vector.norm:.3g}      "
+    if not has_split:
+        return split_by_share(statements, TRAIN_SHARE, seed)
+    train, test = (
+        [statement for statement in statements if statement.split.casefold() == name]
+        for name in ("train", "test")
     )
-    print(f"  {gain_sentence(vector.diagnostics)}")
-    for warning in warnings_of(vector.diagnostics):
-        print(f"  {warning}")
-    if record.status is VectorStatus.CANDIDATE:
-        print(f"  It waits to be put to use: medx vectors promote {record.id}")
-
-
-def _progress(category: Category) -> Callable[[int, int], None]:
-    def show_progress(done: int, total: int) -> None:
-        if sys.stdout.isatty():
-            print(f"\r{category.value}: {done} of {total} statements", end="", flush=True)
-
-    return show_progress
+    return train, test
 
 
 STRENGTHS = {
@@ -254,22 +239,16 @@ def sweep(  # noqa: PLR0913 - one parameter an option
     strategy: Annotated[
         str, typer.Option(help="mean_difference, pca, amplify or gated.")
     ] = "mean_difference",
-    reading: Annotated[
-        str, typer.Option(help="answer_word, statement, model_right or full_trace.")
-    ] = "statement",
-    fit_on: Annotated[str, typer.Option(help="gated: auto, twins or statements.")] = "auto",
+    reading: Reading = "statement",
+    fit_on: FitOn = "auto",
     sample: Annotated[int | None, typer.Option(min=40, help="Draw this many statements.")] = None,
     split: Annotated[str, typer.Option(help="Sizes fitted on and measured on, as 216/861.")] = "",
     seed: Annotated[int, typer.Option(min=0, help="Decides the draw and the split.")] = 1,
     check_cells: Annotated[
         int, typer.Option(min=0, help="Run this many cells again as whole passes and compare.")
     ] = 0,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Keep finished batches on disk and go on from them.")
-    ] = False,
-    json_out: Annotated[
-        str, typer.Option("--json", help="Where to write the JSON; - is standard output.")
-    ] = "",
+    resume: Resume = False,
+    json_out: JsonOut = "",
 ) -> None:
     """Measure a strategy at every layer and strength, from cached states: fitted on train, measured on the rest."""
     refuse_input_as_output(data, json_out)
@@ -278,58 +257,41 @@ def sweep(  # noqa: PLR0913 - one parameter an option
             "--check-cells compares times, which batches from disk would spoil; leave out --resume."
         )
     # torch takes seconds to import: what is said wrongly should be said at once.
-    wanted = _numbers(strengths or STRENGTHS.get(strategy, CONSTANT_STRENGTHS))
-    loaded, train, measured = _swept_parts(data, sample, split, seed)
-    plan = {"strategy": strategy, "reading": reading, "fit_on": fit_on, "seed": seed}
-    found = _swept(
-        train, measured, {**plan, "strengths": wanted, "layers": layers}, check_cells, resume=resume
-    )
-    result = {
-        "medx_version": __version__,
-        "data_sha256": loaded,
-        "seed": seed,
-        **found,
-    }
-    _write(result, json_out)
-    if json_out != "-":
-        _print_map(result)
-
-
-def _swept(
-    train: "Sequence[LabelledStatement]",
-    measured: "Sequence[LabelledStatement]",
-    plan: dict[str, Any],
-    check: int,
-    *,
-    resume: bool,
-) -> dict[str, Any]:
+    tried = _numbers(strengths or STRENGTHS.get(strategy, CONSTANT_STRENGTHS))
+    data_sha256, train, measured = _swept_parts(data, sample, split, seed)
     from medx_core.assembly import build_model
-    from medx_core.fitting.sweep import SweepRecipe, check_cells, sweep
+    from medx_core.fitting import sweep as sweeping
     from medx_core.models.prompting import STATEMENT_PROMPT
     from medx_core.steering.layers import decoder_layers
     from medx_core.traces.running import FinishedBatches
     from medx_core.traces.statement_runner import StatementRunner
 
     model = build_model(settings())
-    chosen = swept_layers(plan["layers"], len(decoder_layers(model.network)))
-    recipe = SweepRecipe(**{**plan, "layers": chosen})
+    swept = swept_layers(layers, len(decoder_layers(model.network)))
+    recipe = sweeping.SweepRecipe(swept, tried, strategy, reading, fit_on, seed)
     finished = FinishedBatches(_folder(recipe, train, measured)) if resume else None
     runner = StatementRunner(model, STATEMENT_PROMPT, settings().max_batch_rows, finished=finished)
-    found = sweep(runner, train, measured, recipe, _show_stage)
+    swept_map = sweeping.sweep(runner, train, measured, recipe, show_stage)
     result = {
+        "medx_version": __version__,
+        "data_sha256": data_sha256,
+        "seed": seed,
         "model": model.name,
         "model_sha256": model.weight_sha256,
         "prompt_version": STATEMENT_PROMPT.version,
         "placement": str(model.placement),
         "batch_rows": runner.batch_rows,
-        **found.as_json(),
+        **swept_map.as_json(),
     }
-    if check:
-        texts = [one.text for one in measured]
-        result["check"] = check_cells(runner, found, texts, check, _show_stage).as_json()
+    if check_cells:
+        texts = [statement.text for statement in measured]
+        result["check"] = sweeping.check_cells(runner, swept_map, texts, check_cells, show_stage).as_json()
     if finished:
         finished.forget()
-    return result
+    clear_stage()
+    write_json(result, json_out)
+    if json_out != "-":
+        _print_map(result)
 
 
 def swept_layers(text: str, count: int) -> tuple[int, ...]:
@@ -340,30 +302,30 @@ def swept_layers(text: str, count: int) -> tuple[int, ...]:
     """
     if text.strip() == "all":
         return tuple(range(count))
-    found: set[int] = set()
+    chosen: set[int] = set()
     for part in text.split(","):
         ends = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
         if not ends:
             raise BadInput(f"--layers {text!r} is not understood; write all, 7,14,21 or 10-20.")
-        found |= set(range(int(ends[1]), int(ends[2] or ends[1]) + 1))
-    if not found or max(found) >= count:
+        chosen |= set(range(int(ends[1]), int(ends[2] or ends[1]) + 1))
+    if not chosen or max(chosen) >= count:
         raise BadInput(f"--layers {text!r} does not fit: this model has decoder layers 0 to {count - 1}.")
-    return tuple(sorted(found))
+    return tuple(sorted(chosen))
 
 
 def _numbers(text: str) -> tuple[float, ...]:
     try:
-        found = tuple(sorted({float(part) for part in text.split(",") if part.strip()}))
+        numbers = tuple(sorted({float(part) for part in text.split(",") if part.strip()}))
     except ValueError:
-        found = ()
-    if not found or not all(abs(one) < float("inf") for one in found):
+        numbers = ()
+    if not numbers or not all(map(math.isfinite, numbers)):
         raise BadInput(f"--strengths {text!r} is not understood; write numbers, as 0.5,1,2,4.")
-    return found
+    return numbers
 
 
 def _swept_parts(
     data: str, sample: int | None, split: str, seed: int
-) -> "tuple[str, Sequence[LabelledStatement], Sequence[LabelledStatement]]":
+) -> tuple[str, Sequence[LabelledStatement], Sequence[LabelledStatement]]:
     from medx_core.data.labelled_files import load_labelled
     from medx_core.data.problems import FileLimits
     from medx_core.evaluation.data_split import PartSizes, parts_of
@@ -373,30 +335,16 @@ def _swept_parts(
         raise BadInput(f"--split {split!r} is not understood; write both sizes, as 216/861.")
     loaded = load_labelled(data, limits=FileLimits.of(settings()))
     for notice in loaded.notices:
-        print(notice, file=sys.stderr)
+        tell(notice)
     wanted = PartSizes(sample, (int(sizes[1]), int(sizes[2])) if sizes else None)
     parts = parts_of(loaded.statements, wanted, seed=seed)
     return loaded.sha256, parts.train, parts.test
 
 
-def _folder(
-    recipe: "SweepRecipe", train: "Sequence[LabelledStatement]", measured: "Sequence[LabelledStatement]"
-) -> Path:
-    told = repr((recipe, [one.text for one in train], [one.text for one in measured]))
+def _folder(recipe: Any, train: Sequence[LabelledStatement], measured: Sequence[LabelledStatement]) -> Path:
+    texts = ([statement.text for statement in part] for part in (train, measured))
+    told = repr((recipe, *texts))
     return settings().home / "traces" / hashlib.sha256(told.encode()).hexdigest()[:16]
-
-
-def _show_stage(stage: str, done: int, total: int) -> None:
-    if sys.stderr.isatty():
-        print(f"\r{stage}: {done} of {total}        ", end="", file=sys.stderr, flush=True)
-
-
-def _write(result: dict[str, Any], target: str) -> None:
-    text = json.dumps(result, indent=1) + "\n"
-    if target == "-":
-        print(text, end="")
-    elif target:
-        Path(target).write_text(text, encoding="utf-8")
 
 
 def _print_map(result: dict[str, Any]) -> None:

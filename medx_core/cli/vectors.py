@@ -1,18 +1,19 @@
 """`medx vectors`: build, list, show, check, damage, sweep, promote, retire, roll back, export, import."""
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from medx_core.categories import Category
-from medx_core.cli.administration import opened_database
-from medx_core.cli.vector_building import build, note, sweep
-from medx_core.data.bundled_texts import bundled_statements, training_texts
+from medx_core.cli.database import opened_database
+from medx_core.cli.outputs import AsJson, print_json
+from medx_core.cli.vector_building import build, note_vector, sweep
+from medx_core.data.bundled_texts import bundled_statements
+from medx_core.data.routing_texts import training_texts
 from medx_core.errors import NotFound, VectorRefused
 from medx_core.settings import settings
 from medx_core.storage.vectors import VectorProvenance, VectorRecord, VectorStatus, VectorStore, provenance_of
@@ -22,41 +23,114 @@ if TYPE_CHECKING:
 
     from medx_core.steering.steering_vector import SteeringVector
 
+IMPORTED_PRESET = "imported"
+FIGURES = {
+    "separation": "separation of the traces",
+    "shuffled_separation": "with shuffled labels at most",
+    "halves_cosine": "cosine between split halves",
+    "shuffled_cosine": "cosine with shuffled labels",
+    "shuffled_cosine_size": "the same, sign left out",
+}
+SHOWN = (
+    "id", "name", "status", "category", "model", "model_sha256", "strategy", "preset", "layer", "alpha", "file",
+    "file_sha256", "diagnostics",
+)  # fmt: skip
 
-def as_contract(record: VectorRecord, folder: Path) -> dict[str, Any]:
+Number = Annotated[int, typer.Argument(help="The vector's number in `medx vectors list`.")]
+
+app = typer.Typer(no_args_is_help=True, help="Steering vectors: build, inspect, choose, exchange.")
+app.command()(build)
+app.command()(sweep)
+
+
+@app.command("list")
+def list_vectors(as_json: AsJson = False) -> None:
+    """List all versions."""
+    with opened_database() as database:
+        records = VectorStore(database).list()
+    if as_json:
+        print_json({"vectors": [_contract(record) for record in records]})
+        return
+    for record in records:
+        made, fault = _told_by_file(record)
+        print(
+            f"{record.id:>4}  {record.name:<20} {record.status.value:<10} {record.model}  layer {record.layer}  "
+            f"alpha {record.alpha:g}  {record.strategy}  {made.in_words(record.strategy) if made else fault}"
+        )
+    if not records:
+        print("There are no steering vectors yet; run `medx vectors build`.")
+
+
+@app.command()
+def show(number: Number) -> None:
+    """Show one version as JSON: how it was made, and its diagnostics."""
+    with opened_database() as database:
+        record = VectorStore(database).get(number)
+    print_json(_contract(record), indent=2)
+
+
+def _contract(record: VectorRecord) -> dict[str, Any]:
     """Return one version as JSON values.
 
     `provenance` comes from its file in the vectors folder; where that cannot be used it is null, and `file_fault` says why.
     """
-    made, fault = told_by_file(record, folder)
-    return {
-        "id": record.id,
-        "name": record.name,
-        "status": record.status.value,
-        "category": record.category.value,
-        "model": record.model,
-        "model_sha256": record.model_sha256,
-        "strategy": record.strategy,
-        "preset": record.preset,
-        "layer": record.layer,
-        "alpha": record.alpha,
-        "file": record.file,
-        "file_sha256": record.file_sha256,
-        "file_fault": fault or None,
-        "provenance": made.as_json() if made else None,
-        "diagnostics": dict(record.diagnostics),
-    }
+    made, fault = _told_by_file(record)
+    shown = {name: getattr(record, name) for name in SHOWN}
+    return shown | {"file_fault": fault or None, "provenance": made.as_json() if made else None}
 
 
-def told_by_file(record: VectorRecord, folder: Path) -> tuple[VectorProvenance | None, str]:
+def _told_by_file(record: VectorRecord) -> tuple[VectorProvenance | None, str]:
     """Return how a version was made, or None and the sentence that says why its file does not tell."""
     try:
-        return provenance_of(folder, record), ""
+        return provenance_of(settings().vectors_folder, record), ""
     except VectorRefused as error:
         return None, str(error)
 
 
-Cosines = Mapping[str, Mapping[str, float]]
+@app.command()
+def promote(number: Number) -> None:
+    """Put a version to use; the one before it is retired and can be rolled back to."""
+    with opened_database() as database:
+        store = VectorStore(database)
+        _refuse_unusable(store, store.get(number))
+        record = store.promote(number)
+        note_vector(database, "vector promoted", record)
+    print(f"{record.name} is in use for {record.model}.")
+
+
+@app.command()
+def retire(number: Number) -> None:
+    """Take a version out of use."""
+    with opened_database() as database:
+        record = VectorStore(database).retire(number)
+        note_vector(database, "vector retired", record)
+    print(f"{record.name} is retired.")
+
+
+@app.command("roll-back")
+def roll_back(number: Number) -> None:
+    """Go back to the version that was in use before this one."""
+    with opened_database() as database:
+        store = VectorStore(database)
+        chosen = store.get(number)
+        present = store.active(chosen.model_sha256).get(chosen.category)
+        if present is not None and present.replaced_id is not None:
+            _refuse_unusable(store, store.get(present.replaced_id))
+        record = store.roll_back(chosen.model_sha256, chosen.category)
+        note_vector(database, "vector rolled back", record)
+    print(f"{record.name} is in use again for {record.model}.")
+
+
+def _refuse_unusable(store: VectorStore, record: VectorRecord) -> None:
+    """Refuse to put to use what a worker could not read: it would answer that category unsteered.
+
+    Raises:
+        VectorRefused: the file is missing, was changed, or holds no sound vector.
+    """
+    # torch takes seconds to import: only the commands that need it wait for it.
+    from medx_core.vector_registry import VectorRegistry
+
+    VectorRegistry(store, settings().vectors_folder).read(record)
 
 
 @dataclass(frozen=True)
@@ -70,20 +144,11 @@ class Comparison:
     model_sha256: str
     strategy: str
     layer: int
-    cosines: Cosines
-
-    def as_json(self) -> dict[str, Any]:
-        """Return it by name."""
-        return {
-            "model": self.model,
-            "model_sha256": self.model_sha256,
-            "strategy": self.strategy,
-            "layer": self.layer,
-            "cosines": {name: dict(row) for name, row in self.cosines.items()},
-        }
+    cosines: dict[str, dict[str, float]]
 
 
-def check(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
+@app.command()
+def check(as_json: AsJson = False) -> None:
     """Check the active vectors: norm, cosines between categories, shift of the hidden states.
 
     Exit code 1 when there is none, or when one is missing, was changed or does not fit.
@@ -97,8 +162,8 @@ def check(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON o
             raise NotFound("There are no active steering vectors; run `medx vectors build`.")
         compared = comparisons([(record, registry.read(record)) for record in records])
     if as_json:
-        vectors = [as_contract(record, settings().vectors_folder) for record in records]
-        print(json.dumps({"vectors": vectors, "cosines": [one.as_json() for one in compared]}))
+        vectors = [_contract(record) for record in records]
+        print_json({"vectors": vectors, "cosines": [asdict(comparison) for comparison in compared]})
         return
     for record in records:
         _print_diagnostics(record)
@@ -137,57 +202,53 @@ def _print_cosines(compared: Sequence[Comparison]) -> None:
         print(
             "No cosines between categories: no two active vectors are of one model, one strategy and one layer."
         )
-    for one in compared:
-        what = "gates" if one.strategy == "gated" else "directions"
-        print(f"Cosine between categories, {one.model}, {what} of {one.strategy} at layer {one.layer}:")
-        for name, row in one.cosines.items():
+    for kind in compared:
+        compared_by = "gates" if kind.strategy == "gated" else "directions"
+        print(
+            f"Cosine between categories, {kind.model}, {compared_by} of {kind.strategy} at layer {kind.layer}:"
+        )
+        for name, row in kind.cosines.items():
             print(f"  {name:<24} " + "  ".join(f"{value:6.3f}" for value in row.values()))
 
 
 def _print_diagnostics(record: VectorRecord) -> None:
     from medx_core.evaluation.vector_findings import gain_sentence, warnings_of
 
-    found = record.diagnostics
     print(f"{record.model}: {record.name} (layer {record.layer}, alpha {record.alpha:g}, {record.strategy})")
     made = provenance_of(settings().vectors_folder, record)
     print(
         f"  {made.in_words(record.strategy)}; data {made.data_sha256[:12]}, prompt {made.prompt_version}, "
         f"positions {made.positions}, made {made.created_at[:10]}"
     )
-    for line in _figures(found):
+    for line in _figures(record.diagnostics):
         print(f"  {line}")
-    print(f"  {gain_sentence(found)}")
-    for warning in warnings_of(found):
+    print(f"  {gain_sentence(record.diagnostics)}")
+    for warning in warnings_of(record.diagnostics):
         print(f"  {warning}")
 
 
-def _figures(found: Mapping[str, Any]) -> Iterator[str]:
+def _figures(diagnostics: Mapping[str, Any]) -> Iterator[str]:
     """Say each figure that was computed; imported vectors have few."""
-    if "relative_norm" in found:
-        yield f"norm                         {found['norm']:.4g}, moves states by {100 * found['relative_norm']:.2f} % of the residual stream"
-    if "shift" in found:
-        shift = found["shift"]
+    if "relative_norm" in diagnostics:
+        relative = 100 * diagnostics["relative_norm"]
+        yield f"norm                         {diagnostics['norm']:.4g}, moves states by {relative:.2f} % of the residual stream"
+    if "shift" in diagnostics:
+        shift = diagnostics["shift"]
         yield f"shift of the hidden states   {shift['mean_shift']:.4g}, {shift['in_deviations']:.3f} standard deviations"
-    for key, words in (
-        ("separation", "separation of the traces    "),
-        ("shuffled_separation", "with shuffled labels at most"),
-        ("halves_cosine", "cosine between split halves "),
-        ("shuffled_cosine", "cosine with shuffled labels "),
-        ("shuffled_cosine_size", "the same, sign left out     "),
-    ):
-        if found.get(key) is not None:
-            yield f"{words} {found[key]:.3f}"
+    for name, words in FIGURES.items():
+        if diagnostics.get(name) is not None:
+            yield f"{words:<28} {diagnostics[name]:.3f}"
 
 
+@app.command()
 def damage(
-    number: Annotated[int, typer.Argument(help="The vector's number in `medx vectors list`.")],
+    number: Number,
     texts: Annotated[int, typer.Option(min=1, help="True statements whose perplexity is read.")] = 60,
     questions: Annotated[int, typer.Option(min=1, help="Questions that are answered in writing.")] = 16,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure whether the model still writes: perplexity of true statements, repetition in its answers."""
     from medx_core.assembly import build_model, build_registry
-    from medx_core.steering.hooks import SteeringPlan
     from medx_core.traces.damage import damage as measured
 
     with opened_database() as database:
@@ -198,33 +259,17 @@ def damage(
         raise VectorRefused(
             f"{record.name} was made for {record.model}, not for {model.name}; set MEDX_MODEL to its model."
         )
-    found = measured(
+    figures = measured(
         model,
-        SteeringPlan(tuple(vector.steps)),
+        vector.plan,
         texts=_true_statements(record.category, texts),
         questions=_questions(record.category, questions),
-    )
-    figures = found.as_json()
+    ).as_json()
     if as_json:
-        print(json.dumps({"vector": record.name, "positions": vector.positions.value, **figures}))
+        print_json({"vector": record.name, "positions": vector.positions, **figures})
         return
-    _tell(record.name, figures)
-
-
-def _true_statements(category: Category, most: int) -> list[str]:
-    held_out = [one for one in bundled_statements() if one.split == "test"]
-    return [one.statement for one in held_out if one.answer and one.category is category][:most]
-
-
-def _questions(category: Category, most: int) -> list[str]:
-    """Take questions from all over the bundled ones: neighbours in the file are alike."""
-    asked = [one.text for one in training_texts() if one.category is category]
-    return asked[:: max(1, len(asked) // most)][:most]
-
-
-def _tell(name: str, figures: dict[str, Any]) -> None:
     print(
-        f"{name}: perplexity of {figures['texts']} true statements {figures['perplexity_before']:.1f} unsteered, "
+        f"{record.name}: perplexity of {figures['texts']} true statements {figures['perplexity_before']:.1f} unsteered, "
         f"{figures['perplexity_after']:.1f} steered (ratio {figures['perplexity_ratio']:.3f})."
     )
     print(
@@ -233,11 +278,20 @@ def _tell(name: str, figures: dict[str, Any]) -> None:
     )
 
 
-IMPORTED_PRESET = "imported"
+def _true_statements(category: Category, most: int) -> list[str]:
+    usable = [each for each in bundled_statements() if each.split == "test" and each.answer]
+    return [statement.statement for statement in usable if statement.category is category][:most]
 
 
+def _questions(category: Category, most: int) -> list[str]:
+    """Take questions from all over the bundled ones: neighbours in the file are alike."""
+    texts = [labelled.text for labelled in training_texts() if labelled.category is category]
+    return texts[:: max(1, len(texts) // most)][:most]
+
+
+@app.command("export")
 def export_vector(
-    number: Annotated[int, typer.Argument(help="The vector's number in `medx vectors list`.")],
+    number: Number,
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the GGUF file.")],
     model_hint: Annotated[
         str, typer.Option(help="The architecture, where the vector does not name it.")
@@ -258,6 +312,7 @@ def export_vector(
     print("llama.cpp and repeng add it to every token; MedX adds it where the answer is read.")
 
 
+@app.command("import")
 def import_vector(
     file: Annotated[Path, typer.Argument(help="A GGUF control vector.")],
     category: Annotated[Category, typer.Option(help="The category it shall steer.")],
@@ -273,95 +328,10 @@ def import_vector(
             file, model.network, category=category, alpha=alpha, names=(model.name, model.weight_sha256)
         )
         record = build_registry(settings(), database).publish(vector, preset=IMPORTED_PRESET)
-        note(database, "vector imported", record)
+        note_vector(database, "vector imported", record)
     print(
         f"{record.name}: {record.status.value}, layers {', '.join(str(layer) for layer in vector.directions)}."
     )
     print(
         f"Nothing is known of its effect; measure it, and put it to use with: medx vectors promote {record.id}"
     )
-
-
-app = typer.Typer(no_args_is_help=True, help="Steering vectors: build, inspect, choose, exchange.")
-app.command("build")(build)
-app.command("sweep")(sweep)
-app.command("check")(check)
-app.command("export")(export_vector)
-app.command("import")(import_vector)
-app.command("damage")(damage)
-Number = Annotated[int, typer.Argument(help="The vector's number in `medx vectors list`.")]
-
-
-@app.command("list")
-def list_vectors(
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-) -> None:
-    """List all versions."""
-    with opened_database() as database:
-        records = VectorStore(database).list()
-    folder = settings().vectors_folder
-    if as_json:
-        print(json.dumps({"vectors": [as_contract(record, folder) for record in records]}))
-        return
-    for record in records:
-        made, fault = told_by_file(record, folder)
-        print(
-            f"{record.id:>4}  {record.name:<20} {record.status.value:<10} {record.model}  layer {record.layer}  "
-            f"alpha {record.alpha:g}  {record.strategy}  {made.in_words(record.strategy) if made else fault}"
-        )
-    if not records:
-        print("There are no steering vectors yet; run `medx vectors build`.")
-
-
-@app.command()
-def show(number: Number) -> None:
-    """Show one version as JSON: how it was made, and its diagnostics."""
-    with opened_database() as database:
-        record = VectorStore(database).get(number)
-    print(json.dumps(as_contract(record, settings().vectors_folder), indent=2))
-
-
-@app.command()
-def promote(number: Number) -> None:
-    """Put a version to use; the one before it is retired and can be rolled back to."""
-    with opened_database() as database:
-        store = VectorStore(database)
-        _refuse_unusable(store, store.get(number))
-        record = store.promote(number)
-        note(database, "vector promoted", record)
-    print(f"{record.name} is in use for {record.model}.")
-
-
-@app.command()
-def retire(number: Number) -> None:
-    """Take a version out of use."""
-    with opened_database() as database:
-        record = VectorStore(database).retire(number)
-        note(database, "vector retired", record)
-    print(f"{record.name} is retired.")
-
-
-@app.command("roll-back")
-def roll_back(number: Number) -> None:
-    """Go back to the version that was in use before this one."""
-    with opened_database() as database:
-        store = VectorStore(database)
-        chosen = store.get(number)
-        present = store.active(chosen.model_sha256).get(chosen.category)
-        if present is not None and present.replaced_id is not None:
-            _refuse_unusable(store, store.get(present.replaced_id))
-        record = store.roll_back(chosen.model_sha256, chosen.category)
-        note(database, "vector rolled back", record)
-    print(f"{record.name} is in use again for {record.model}.")
-
-
-def _refuse_unusable(store: VectorStore, record: VectorRecord) -> None:
-    """Refuse to put to use what a worker could not read: it would answer that category unsteered.
-
-    Raises:
-        VectorRefused: the file is missing, was changed, or holds no sound vector.
-    """
-    # torch takes seconds to import: only the commands that need it wait for it.
-    from medx_core.vector_registry import VectorRegistry
-
-    VectorRegistry(store, settings().vectors_folder).read(record)

@@ -6,7 +6,7 @@ from medx_core.errors import BadInput
 from medx_core.models.prompting import STATEMENT_PROMPT, VerdictPrompt
 from medx_core.steering.contrast import ANSWER_WORD, READINGS, STATEMENT
 from medx_core.steering.hooks import Positions
-from medx_core.steering.strategies import BUILDABLE, GATED, MEAN_DIFFERENCE, STRATEGIES
+from medx_core.steering.strategies import BUILDABLE, GATED, INPUT_DEPENDENT, MEAN_DIFFERENCE
 
 PAPER_EXAMPLES = 200
 PAPER_ALPHA = 1.0
@@ -38,7 +38,7 @@ class VectorRecipe:
         _known("strategy", self.strategy, BUILDABLE)
         _known("reading", self.reading, READINGS)
         _known("kind of data to fit on", self.fit_on, FIT_ON)
-        if len(set(self.layers)) > 1 and not STRATEGIES[self.strategy].constant:
+        if len(set(self.layers)) > 1 and self.strategy in INPUT_DEPENDENT:
             raise BadInput(f"The strategy {self.strategy} steers one layer; give one layer.")
         if self.is_gated and self.reading not in (ANSWER_WORD, STATEMENT):
             raise BadInput("The strategy gated reads the last prompt token alone; leave the reading out.")

@@ -25,11 +25,12 @@ from medx_core.storage.engine import Database
 from medx_core.storage.health import HealthStore
 from medx_core.storage.jobs import JobStore
 from medx_core.storage.leases import LeaderStore, LeaseStore
+from medx_core.storage.outbox import OutboxStore
 from tests.samples import submission
 from tests.waiting import until
 from workers.celery_app import build_app
 from workers.heartbeat import Heartbeat, Rhythm
-from workers.publishing import DUTY, Publisher, Stores
+from workers.publishing import DUTY, Publisher
 
 
 class Broker:
@@ -81,9 +82,9 @@ class Publishing:
             resend_after_seconds=3600,
         )
         self.app: Celery = build_app(self.settings)
-        self.stores = Stores.of(database)
+        self.outbox = OutboxStore(database)
         self.jobs = JobStore(database)
-        self.publisher = Publisher(self.app, self.stores, self.settings, owner=owner)
+        self.publisher = Publisher(self.app, database, self.settings, owner=owner)
 
     def close(self) -> None:
         self.publisher.stop()
@@ -134,11 +135,11 @@ def test_a_broker_that_is_away_delays_messages_and_loses_none(publishing: Publis
     publishing.jobs.submit(submission(5), chunk_rows=1)
     with pytest.raises(OperationalError):
         publishing.publisher.publish()
-    assert len(publishing.stores.outbox.unsent()) == 5
+    assert len(publishing.outbox.unsent()) == 5
     publishing.publisher.start()
     broker.start()
     until(lambda: broker.waiting(BATCH_QUEUE) == 5)
-    until(lambda: not publishing.stores.outbox.unsent())
+    until(lambda: not publishing.outbox.unsent())
 
 
 def test_a_broker_that_forgot_is_sent_everything_again(publishing: Publishing, broker: Broker) -> None:
@@ -166,14 +167,30 @@ def test_items_of_a_dead_worker_are_sent_again(
     assert publishing.jobs.get(job.public_id).progress.queued == 8
 
 
+class NotedLeaders(LeaderStore):
+    """Notes what became of each attempt to lead."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.attempts: list[bool] = []
+
+    def hold(self, duty: str, owner: str, seconds: float) -> bool:
+        self.attempts.append(super().hold(duty, owner, seconds))
+        return self.attempts[-1]
+
+
 def test_one_process_at_a_time_publishes_and_another_takes_over(
-    sqlite_database: Database, broker: Broker
+    sqlite_database: Database, broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    leaders = LeaderStore(sqlite_database)
+    monkeypatch.setattr("workers.publishing.LEAD_SECONDS", 0.6)  # a tenth of a second between two attempts
+    leaders = NotedLeaders(sqlite_database)
     assert leaders.hold(DUTY, "somebody else", 3600)
+    monkeypatch.setattr("workers.publishing.LeaderStore", lambda _database: leaders)
     waiting = Publishing(sqlite_database, broker)
     waiting.jobs.submit(submission(3), chunk_rows=1)
     waiting.publisher.start()
+    until(lambda: len(leaders.attempts) >= 3)
+    assert not any(leaders.attempts[1:])
     assert broker.waiting(BATCH_QUEUE) == 0
     leaders.release(DUTY, "somebody else")
     until(lambda: broker.waiting(BATCH_QUEUE) == 3)

@@ -12,7 +12,7 @@ from medx_core.job_execution.batching import MicroBatcher
 from medx_core.job_execution.interfaces import Lane
 from medx_core.job_execution.scheduling import BatchLimits
 from medx_core.questions import Arm, Question
-from medx_core.steering.vector_files import SteeringVector
+from medx_core.steering.steering_vector import SteeringVector
 from medx_core.vector_registry import VectorRegistry
 from tests.language_models import WIDTH, tiny_model
 from tests.waiting import until
@@ -160,7 +160,7 @@ def test_one_broken_file_leaves_the_other_categories_steered(services, vectors, 
     assert caplog.text.count("triage questions are answered unsteered: The file") == 1
     engine = AnsweringEngine(model, ToTriage(), started_anew, AnsweringLimits())
     asked = [replace(Question("Yes or no?", arms=(Arm.STEERED,)), category=kind) for kind in Category]
-    used = {one.category: engine.answer(one).answers[0] for one in asked}
+    used = {question.category: engine.answer(question).answers[0] for question in asked}
     assert used[Category.LITERATURE].vector == other.name
     assert used[Category.TRIAGE].vector is None
     assert "answered unsteered" in used[Category.TRIAGE].note

@@ -9,8 +9,9 @@ import torch
 from medx_core.categories import Category
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput
-from medx_core.evaluation.fit import EvaluationPlan, fit_arms
-from medx_core.fitting.build import VectorBuilder
+from medx_core.evaluation.fit import fit_arms
+from medx_core.evaluation.request import EvaluationRequest
+from medx_core.fitting.build import build_vector
 from medx_core.fitting.examples import drawn_examples, gate_statements
 from medx_core.fitting.recipe import VectorRecipe
 from medx_core.fitting.sweep import SWEPT, SweepRecipe, sweep
@@ -56,17 +57,16 @@ def runner():
 def measured(runner):
     """What an evaluation fits."""
     prompt = "verdict-statement-yes-no-4shot-v1"
-    return fit_arms(lambda _prompt: runner, TRAIN, EvaluationPlan(prompt=prompt), quiet)
+    return fit_arms(lambda _prompt: runner, TRAIN, EvaluationRequest("statements.csv", prompt=prompt), quiet)
 
 
 def built(runner, train, **recipe):
-    builder = VectorBuilder(runner.model, VectorRecipe(**{"prompt": PROMPT, **recipe}))
-    return builder.build(Category.TRIAGE, train)
+    return build_vector(runner, Category.TRIAGE, train, VectorRecipe(**{"prompt": PROMPT, **recipe}))
 
 
 @pytest.mark.parametrize("reading", READINGS)
 def test_the_constant_vector_that_is_built_is_the_one_that_is_measured(runner, measured, reading):
-    fits = measured.paper.readings[reading].fits
+    fits = measured.paper[reading].fits
     for category, train in ((None, TRAIN), (Category.TRIAGE, TRIAGE), (Category.LITERATURE, LITERATURE)):
         vector, fit = built(runner, train, reading=reading), fits[category]
         assert torch.equal(vector.direction, fit.direction)
@@ -86,7 +86,7 @@ def test_the_gate_that_is_built_is_the_one_that_is_measured(runner, measured):
 @pytest.mark.parametrize(("strategy", "version"), [(RANDOM, "random"), (SHUFFLED, "shuffled")])
 def test_the_controls_that_are_built_are_those_that_are_measured(runner, measured, strategy, version):
     for reading in READINGS:
-        fit = measured.paper.readings[reading].fits[Category.LITERATURE]
+        fit = measured.paper[reading].fits[Category.LITERATURE]
         vector = built(runner, LITERATURE, strategy=strategy, reading=reading, seed=7)
         assert torch.equal(vector.direction, getattr(fit, version)(7).direction)
         assert not torch.equal(vector.direction, fit.direction)
@@ -96,7 +96,7 @@ def test_the_controls_that_are_built_are_those_that_are_measured(runner, measure
 @pytest.mark.parametrize("strategy", SWEPT)
 def test_a_swept_vector_is_the_one_that_is_built(runner, strategy, reading):
     recipe = SweepRecipe((1,), (3.0,), strategy, reading)
-    swept = sweep(runner, LITERATURE, TRIAGE[:16], recipe, quiet).conditions[0]
+    swept = sweep(runner, LITERATURE, TRIAGE[:16], recipe, quiet).conditions[0].steps[0]
     vector = built(
         runner,
         LITERATURE,
@@ -106,7 +106,7 @@ def test_a_swept_vector_is_the_one_that_is_built(runner, strategy, reading):
         reading="answer_word" if strategy == GATED else reading,
     )
     states = torch.randn((4, 1, runner.width), generator=torch.Generator().manual_seed(1))
-    assert torch.equal(swept.shift(states), vector.steps[0].shift(states))
+    assert torch.equal(swept.shift(states), vector.shift(states))
 
 
 def test_every_strategy_that_can_be_built_is_compared_here():
