@@ -18,10 +18,10 @@ from medx_core.models.prompting import TEXT_PROMPT_VERSION, VerdictPrompt, text_
 from medx_core.models.scoring import AnswerHead, score
 from medx_core.questions import Answer, Answered, Arm, ArmRow, Mode, Question, Verdict
 from medx_core.routing.router import Router
-from medx_core.steering.hooks import Positions, RowPart, plan_for_rows, steered
+from medx_core.steering.hooks import SteeringPlan, plan_for_rows, steered
 from medx_core.steering.layers import hidden_size
+from medx_core.steering.names import GATED, Positions
 from medx_core.steering.steering_vector import SteeringVector
-from medx_core.steering.strategies import STRATEGIES
 
 NO_VECTOR = "No steering vector is active for this model and category; answered unsteered. Build them with `medx vectors build`."
 NOT_FOR_TEXT = (
@@ -47,14 +47,9 @@ class RowVector:
     note: str = ""
 
     @property
-    def parts(self) -> tuple[RowPart, ...]:
-        """What the hook adds to the row; empty where the row stays unsteered."""
-        return () if self.vector is None else self.vector.parts
-
-    @property
-    def parts_of_a_verdict(self) -> tuple[RowPart, ...]:
-        """The same for a verdict: it is read from the last prompt token, so every vector acts on that token."""
-        return tuple(replace(part, positions=Positions.LAST) for part in self.parts)
+    def plan(self) -> SteeringPlan:
+        """What steers the row; empty where it stays unsteered."""
+        return SteeringPlan() if self.vector is None else self.vector.plan
 
 
 @dataclass(frozen=True)
@@ -138,8 +133,9 @@ class AnsweringEngine:
         started = time.perf_counter()
         prefix, head = self._head(prompt)
         row_vectors = [self._vector_of(row, prompt.version) for row in rows]
-        parts = [row_vector.parts_of_a_verdict for row_vector in row_vectors]
-        plan = plan_for_rows(parts, width=self._width)
+        # A verdict is read from the last prompt token, so every vector acts on that token.
+        plans = [row_vector.plan.at(Positions.LAST) for row_vector in row_vectors]
+        plan = plan_for_rows(plans, width=self._width)
         with steered(self._model.network, plan):
             states = prefix.last_states([prefix.encoded(row.question.text) for row in rows])
         differences = head.logit_differences(states).tolist()
@@ -185,8 +181,8 @@ class Writing:
         self._model, self._rows, self._row_vectors = model, tuple(rows), tuple(row_vectors)
         self._started = time.perf_counter()
         self._seconds = [0.0] * len(rows)
-        parts = [row_vector.parts for row_vector in row_vectors]
-        self._plan = plan_for_rows(parts, width=hidden_size(model.network))
+        plans = [row_vector.plan for row_vector in row_vectors]
+        self._plan = plan_for_rows(plans, width=hidden_size(model.network))
         self._prompt_read = False
         prompts = [text_prompt_ids(model.tokenizer, row.question.text) for row in rows]
         self._greedy = GreedyWriting(model, prompts, max_new_tokens=max_new_tokens, around=self._steered)
@@ -260,11 +256,10 @@ def vector_of_row(
 
 def _why_not(vector: SteeringVector, mode: Mode, prompt_version: str, *, gated_text: bool) -> str:
     """Return why this vector must not steer this answer; empty where it may."""
-    strategy = STRATEGIES[vector.strategy]
     if mode is Mode.TEXT:
-        return "" if strategy.for_text or gated_text else NOT_FOR_TEXT
+        return "" if vector.strategy != GATED or gated_text else NOT_FOR_TEXT
     # A gate reads states, and was fitted on the states of one prompt.
-    return "" if strategy.constant or vector.prompt_version == prompt_version else OTHER_PROMPT
+    return "" if vector.is_constant or vector.prompt_version == prompt_version else OTHER_PROMPT
 
 
 def answer_shell(

@@ -248,7 +248,6 @@ def damage(
 ) -> None:
     """Measure whether the model still writes: perplexity of true statements, repetition in its answers."""
     from medx_core.assembly import build_model, build_registry
-    from medx_core.steering.hooks import SteeringPlan
     from medx_core.traces.damage import damage as measured
 
     with opened_database() as database:
@@ -261,7 +260,7 @@ def damage(
         )
     figures = measured(
         model,
-        SteeringPlan(tuple(vector.steps)),
+        vector.plan,
         texts=_true_statements(record.category, texts),
         questions=_questions(record.category, questions),
     ).as_json()

@@ -15,11 +15,10 @@ from medx_core.errors import VectorRefused
 from medx_core.evaluation.baselines import best_threshold
 from medx_core.evaluation.prompt_selection import OnStage, PromptChoice, RunnerFor, choose_prompts
 from medx_core.evaluation.request import DECLARED, DRAWS
-from medx_core.fitting.by_category import CategoryVectors, fit_by_category
+from medx_core.fitting.fit import CategoryVectors, fit_by_category
 from medx_core.fitting.gated import GatedFit, fit_gated
 from medx_core.fitting.recipe import VectorRecipe
-from medx_core.steering.contrast import ANSWER_WORD, READINGS
-from medx_core.steering.strategies import GATED
+from medx_core.steering.names import ANSWER_WORD, GATED, READINGS
 from medx_core.traces.statement_runner import StatementRunner
 
 

@@ -13,11 +13,11 @@ from medx_core.evaluation.arms import TestItems
 from medx_core.evaluation.bootstrap import Estimate, Resamples, resamples
 from medx_core.fitting.examples import drawn_examples
 from medx_core.steering.diagnostics import shift_of_distribution
-from medx_core.steering.hooks import Positions, SteeringStep
+from medx_core.steering.hooks import SteeringPlan, SteeringStep
+from medx_core.steering.names import Positions
 from medx_core.steering.steering_vector import SteeringVector
 from medx_core.traces.running import BATCH_ROWS
 from medx_core.traces.statement_runner import RunScores, StatementRunner
-from medx_core.traces.steering_conditions import SteeringCondition
 
 HELD_OUT_ROWS = 120
 
@@ -58,9 +58,11 @@ def with_gain(
     """
     judged = drawn_examples(held_out, HELD_OUT_ROWS, seed=seed)
     statements = judged or train[:BATCH_ROWS]
-    before, conditions = _RecordingShift(), [SteeringCondition.of(_at_the_answer(vector))]
+    before = _RecordingShift()
+    unsteered_plan = SteeringPlan((SteeringStep(vector.layer, before),))
+    # A verdict is read from the last prompt token, wherever in a text the vector acts.
     unsteered, steered = runner.steered(
-        [statement.text for statement in statements], [SteeringCondition(vector.layer, before), *conditions]
+        [statement.text for statement in statements], [unsteered_plan, vector.plan.at(Positions.LAST)]
     )
     found: dict[str, Any] = {"validation_gain": None} | _moved(vector, before.states)
     if judged:
@@ -69,8 +71,7 @@ def with_gain(
 
 
 def _moved(vector: SteeringVector, before: Tensor) -> dict[str, Any]:
-    shift = next(step.shift for step in vector.steps if step.layer == vector.layer)
-    after = before + shift(before[:, None, :])[:, 0]
+    after = before + vector.shift(before[:, None, :])[:, 0]
     return {
         "relative_norm": float((after - before).norm(dim=1).mean() / before.norm(dim=1).mean()),
         "shift": shift_of_distribution(before, after),
@@ -91,11 +92,6 @@ def _gain(items: TestItems, unsteered: RunScores, steered: RunScores, seed: int)
             "answer_word_rate": _both(*(_answer_words(run) for run in (unsteered, steered))),
         },
     }
-
-
-def _at_the_answer(vector: SteeringVector) -> list[SteeringStep]:
-    """A verdict is read from the last prompt token, wherever in a text the vector acts."""
-    return [replace(step, positions=Positions.LAST) for step in vector.steps]
 
 
 def _balanced(run: RunScores, items: TestItems, weights: Resamples) -> Estimate:

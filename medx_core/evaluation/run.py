@@ -11,9 +11,10 @@ from medx_core.evaluation.arms import ArmScores, ControlDraws
 from medx_core.evaluation.baselines import lexical_reader, prior_arm
 from medx_core.evaluation.fit import EvaluationPlan, FittedArms
 from medx_core.evaluation.prompt_selection import OnStage, RunnerFor, candidate_scores
-from medx_core.steering.contrast import ANSWER_WORD
-from medx_core.traces.statement_runner import RecordedStates, RunScores
-from medx_core.traces.steering_conditions import SteeringCondition
+from medx_core.fitting.fitted import FittedLayer
+from medx_core.steering.hooks import SteeringPlan
+from medx_core.steering.names import ANSWER_WORD
+from medx_core.traces.statement_runner import RecordedStates
 
 ExtraArm = Callable[[FittedArms, Sequence[LabelledStatement], EvaluationPlan, OnStage], ArmScores]
 """Runs an arm that is off unless asked for on the statements to answer; see `medx_core.lab.arms`."""
@@ -65,7 +66,7 @@ def run_arms(
     arms = (
         ArmScores("unsteered", unsteered.scores, unsteered.answer_words),
         *_prompt_only(fitted, runner_for, statements, on_stage),
-        prior_arm(RunScores(unsteered.scores, unsteered.answer_words), fitted.threshold),
+        prior_arm(unsteered, fitted.threshold),
         *steered,
         _probe(fitted, unsteered),
         ArmScores("lexical", wording.scores),
@@ -113,9 +114,13 @@ def _controls(
 ) -> tuple[ControlDraws, ...]:
     gated, paper = fitted.gated.chosen, fitted.paper.readings[ANSWER_WORD]
     seeds = [10_000 * plan.seed + draw for draw in range(plan.draws)]
-    drawn: dict[tuple[str, str], list[SteeringCondition]] = {
-        ("random", "paper"): [paper.random(seed).condition(statements) for seed in seeds],
-        ("shuffled", "paper"): [paper.shuffled(seed).condition(statements) for seed in seeds],
+    drawn: dict[tuple[str, str], list[SteeringPlan]] = {
+        ("random", "paper"): [
+            paper.redrawn(FittedLayer.random, seed).condition(statements) for seed in seeds
+        ],
+        ("shuffled", "paper"): [
+            paper.redrawn(FittedLayer.shuffled, seed).condition(statements) for seed in seeds
+        ],
         ("gated_random", "gated"): [gated.random(seed).condition for seed in seeds],
         ("gated_shuffled", "gated"): [gated.shuffled(seed).condition for seed in seeds],
     }

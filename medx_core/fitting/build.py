@@ -1,137 +1,126 @@
 """Building vectors for use: fitted by a recipe, with provenance and diagnostics, and going on after an interruption."""
 
-import hashlib
-import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from medx_core.categories import Category
 from medx_core.clock import iso, utc_now
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput
 from medx_core.fitting.examples import sha256_of_statements
-from medx_core.fitting.fit import FittedVector, fit_vector
+from medx_core.fitting.fit import fit_vector
+from medx_core.fitting.fitted import FittedLayer
 from medx_core.fitting.recipe import VectorRecipe
-from medx_core.models.loading import LoadedModel
-from medx_core.steering import diagnostics
+from medx_core.steering.contrast import separation
+from medx_core.steering.diagnostics import cosine
 from medx_core.steering.layers import model_type
+from medx_core.steering.names import RANDOM
 from medx_core.steering.steering_vector import SteeringVector
-from medx_core.steering.strategies import RANDOM
-from medx_core.traces.running import BATCH_ROWS, FinishedBatches, OnProgress, silent
+from medx_core.traces.running import FinishedBatches, OnProgress, batch_key, silent
 from medx_core.traces.statement_runner import StatementRunner
 
+STABILITY = ("halves_cosine", "shuffled_cosine", "shuffled_cosine_size", "shuffled_separation")
+SHUFFLES = 20
+"""How often labels are shuffled for the diagnostics; one draw alone says nothing."""
 
-class VectorBuilder:
-    """Builds vectors for one model.
 
-    With `finished`, batches of traces that are done are kept on disk, so that the same build goes on where it was
-    interrupted.
+def build_vector(
+    runner: StatementRunner,
+    category: Category,
+    train: Sequence[LabelledStatement],
+    recipe: VectorRecipe,
+    on_progress: OnProgress = silent,
+) -> SteeringVector:
+    """Build one category's vector from `train`, by a runner of the recipe's prompt.
+
+    Its diagnostics are those of the fit; `evaluation.gain` adds what it changes on other statements.
+
+    Raises:
+        BadInput: there is nothing, or too little, to build from.
+        VectorRefused: the statements are all TRUE or all FALSE, or a layer does not exist.
     """
-
-    def __init__(
-        self,
-        model: LoadedModel,
-        recipe: VectorRecipe | None = None,
-        *,
-        batch_rows: int = BATCH_ROWS,
-        finished: FinishedBatches | None = None,
-    ) -> None:
-        self.recipe = recipe or VectorRecipe()
-        self.runner = StatementRunner(model, self.recipe.prompt, batch_rows, finished=finished)
-
-    def build(
-        self,
-        category: Category,
-        train: Sequence[LabelledStatement],
-        *,
-        version: str = "",
-        on_progress: OnProgress = silent,
-    ) -> SteeringVector:
-        """Build one category's vector from `train`.
-
-        Its diagnostics are those of the fit; `evaluation.gain` adds what it changes on other statements.
-
-        Raises:
-            BadInput: there is nothing, or too little, to build from.
-            VectorRefused: the statements are all TRUE or all FALSE, or a layer does not exist.
-            ModelUnavailable: a batch does not fit into the device's memory.
-        """
-        if not train:
-            raise BadInput(f"There are no statements of the category {category} to build a vector from.")
-        fitted, model = fit_vector(self.runner, train, self.recipe, on_progress), self.runner.model
-        top = fitted.top
-        return SteeringVector(
-            category=category,
-            direction=top.direction,
-            layer=top.layer,
-            model=model.name,
-            model_sha256=model.weight_sha256,
-            strategy=self.recipe.strategy,
-            alpha=top.alpha,
-            reading=top.reading,
-            pairs=len(fitted.statements),
-            data_sha256=sha256_of_statements(fitted.statements),
-            prompt_version=self.recipe.prompt.version,
-            created_at=iso(utc_now()) or "",
-            version=version,
-            diagnostics=self._diagnostics(fitted),
-            positions=self.recipe.positions,
-            fitted_on=fitted.fitted_on,
-            gate=top.gate,
-            b0=top.b0,
-            centre=top.centre,
-            model_type=model_type(model.network),
-            further={layer: fit.direction for layer, fit in fitted.layers.items() if layer != top.layer},
-        )
-
-    def _diagnostics(self, fitted: FittedVector) -> dict[str, Any]:
-        top = fitted.top
-        figures: dict[str, Any] = {
-            "dtype": str(self.runner.model.placement.dtype).removeprefix("torch."),
-            "norm": float(top.direction.norm()),
-            "separation": diagnostics.separation(top.traces, top.axis),
-            "choices": dict(fitted.choices),
-        }
-        stability = ("halves_cosine", "shuffled_cosine", "shuffled_cosine_size", "shuffled_separation")
-        if self.recipe.strategy == RANDOM:  # a random direction is fitted to nothing
-            return figures | dict.fromkeys(stability)
-        seed = self.recipe.seed
-        halves = diagnostics.halves_cosine(
-            lambda half: top.on(half).axis,
-            groups=[statement.group for statement in fitted.statements],
-            seed=seed,
-        )
-        mixed = diagnostics.against_shuffled(
-            top.axis, [top.shuffled(1_000 * seed + draw) for draw in range(diagnostics.DRAWS)]
-        )
-        return figures | dict(
-            zip(stability, (halves, mixed.cosine, mixed.cosine_size, mixed.separation), strict=True)
-        )
+    if not train:
+        raise BadInput(f"There are no statements of the category {category} to build a vector from.")
+    fitted, model = fit_vector(runner, train, recipe, on_progress), runner.model
+    top = fitted.top
+    groups = [statement.group for statement in fitted.statements]
+    # A random direction is fitted to nothing, so nothing of it can be stable.
+    stable = (
+        dict.fromkeys(STABILITY) if recipe.strategy == RANDOM else stability(top, groups, seed=recipe.seed)
+    )
+    diagnostics: dict[str, Any] = {
+        "dtype": str(model.placement.dtype).removeprefix("torch."),
+        "norm": top.norm,
+        "separation": separation(top.traces, top.axis),
+        "choices": dict(fitted.choices),
+        **stable,
+    }
+    return SteeringVector(
+        category=category,
+        direction=top.direction,
+        layer=top.layer,
+        model=model.name,
+        model_sha256=model.weight_sha256,
+        strategy=recipe.strategy,
+        alpha=top.alpha,
+        reading=top.traces.reading,
+        pairs=len(fitted.statements),
+        data_sha256=sha256_of_statements(fitted.statements),
+        prompt_version=runner.prompt.version,
+        created_at=iso(utc_now()) or "",
+        diagnostics=diagnostics,
+        positions=recipe.positions,
+        fitted_on=fitted.fitted_on,
+        gate=top.gate,
+        b0=top.b0,
+        centre=top.centre,
+        model_type=model_type(model.network),
+        further={layer: fit.direction for layer, fit in fitted.layers.items() if layer != top.layer},
+    )
 
 
-@dataclass(frozen=True)
-class ResumableBuild:
+def stability(fit: FittedLayer, groups: Sequence[str], *, seed: int) -> dict[str, float]:
+    """Fit again on two random halves of the data, `groups` kept whole, and to shuffled labels: what stays the same.
+
+    Returns:
+        `halves_cosine`: between the axes of both halves; near 1 the axis is stable, which is not to say medical.
+        `shuffled_cosine`: mean cosine of the axis with those of shuffled labels; high where the axis holds the answer
+        words or the class prior, not what is true. `shuffled_cosine_size`: mean absolute cosine; an axis whose sign
+        comes by chance, as a principal component's does, is the same each time and yet has a mean cosine near 0.
+        `shuffled_separation`: the largest that shuffled labels reach along their own axes, in pooled standard
+        deviations; real labels that are told apart no better decide nothing about the axis.
+    """
+    names = sorted(set(groups))
+    order = torch.randperm(len(names), generator=torch.Generator().manual_seed(seed)).tolist()
+    chosen = {names[place] for place in order[: len(names) // 2]}
+    half = torch.tensor([group in chosen for group in groups])
+    draws = [fit.shuffled(1_000 * seed + draw) for draw in range(SHUFFLES)]
+    cosines = [cosine(fit.axis, draw.axis) for draw in draws]
+    figures = (
+        cosine(fit.on(half).axis, fit.on(~half).axis),
+        sum(cosines) / len(draws),
+        sum(map(abs, cosines)) / len(draws),
+        max(separation(draw.traces, draw.axis) for draw in draws),
+    )
+    return dict(zip(STABILITY, figures, strict=True))
+
+
+class ResumableBuild(FinishedBatches):
     """A build of several categories that goes on where it was interrupted; its folder is there until all is done.
 
-    The folder is named by a hash of everything that decides the outcome.
+    All categories share the folder, since batches name themselves.
     """
-
-    folder: Path
 
     @classmethod
     def of(
         cls, home: Path, recipe: VectorRecipe, weights_and_device: str, parts: Mapping[Category, Any]
     ) -> "ResumableBuild":
         """Return the build of these statements by this recipe on this device: the same whenever it is asked for again."""
-        told = repr((recipe, weights_and_device, [(name.value, part) for name, part in parts.items()]))
-        return cls(home / "traces" / hashlib.sha256(told.encode()).hexdigest()[:16])
-
-    @property
-    def batches(self) -> FinishedBatches:
-        """The batches that are done; they name themselves, so that all categories share one folder."""
-        return FinishedBatches(self.folder)
+        statements = [(category.value, part) for category, part in parts.items()]
+        return cls(home / "traces" / batch_key(recipe, weights_and_device, statements)[:16])
 
     def built(self, category: Category) -> str:
         """Return the hash of the file that this build registered for a category before it was interrupted, else ''."""
@@ -144,10 +133,6 @@ class ResumableBuild:
         """Keep that a category is built, so that going on does not make a second version of it."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self._marker(category).write_text(file_sha256, encoding="ascii")
-
-    def forget(self) -> None:
-        """Remove everything; called when the build is done."""
-        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _marker(self, category: Category) -> Path:
         return self.folder / f"{category.value}.built"

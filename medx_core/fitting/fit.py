@@ -4,31 +4,36 @@
 returns; a sweep fits the same strategies at every layer.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from operator import attrgetter
 from typing import Any
 
 import torch
 
+from medx_core.categories import Category
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput
-from medx_core.fitting.examples import drawn_examples, kept_together
+from medx_core.fitting.examples import examples_of, kept_together
 from medx_core.fitting.fitted import FittedLayer, fitted_layer
 from medx_core.fitting.gated import fit_gated, record_for_gates
 from medx_core.fitting.readings import read_traces
-from medx_core.fitting.recipe import PAPER_ALPHA, PAPER_EXAMPLES, VectorRecipe
+from medx_core.fitting.recipe import PAPER_ALPHA, VectorRecipe
 from medx_core.fitting.search import (
     CONSTANT_STRENGTHS,
     cross_fitted_settings,
     folds_of,
     spread_layers,
-    weakest_good_constant,
+    usable,
+    weakest_good,
 )
+from medx_core.steering.hooks import ShiftsByText, SteeringPlan, SteeringStep
 from medx_core.steering.layers import penultimate_layer
-from medx_core.steering.steering_vector import ON_STATEMENTS
-from medx_core.steering.strategies import MEAN_DIFFERENCE, RANDOM, SHUFFLED
+from medx_core.steering.names import MEAN_DIFFERENCE, ON_STATEMENTS, RANDOM, SHUFFLED
 from medx_core.traces.running import OnProgress, silent
 from medx_core.traces.statement_runner import StatementRunner
+
+FEWEST_OF_A_CATEGORY = 40
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,6 @@ def fit_vector(
     Raises:
         BadInput: there is nothing, or too little, to fit on.
         VectorRefused: one side of the contrast is empty, or a layer does not exist.
-        ModelUnavailable: a batch does not fit into the device's memory.
     """
     examples = examples_of(statements, recipe)
     if recipe.is_gated:
@@ -68,12 +72,6 @@ def fit_vector(
         layers = {gated.chosen.layer: gated.chosen}
         return FittedVector(gated.training.statements, layers, gated.training.fitted_on, gated.as_json())
     return _constant(runner, examples, recipe, on_progress)
-
-
-def examples_of(statements: Sequence[LabelledStatement], recipe: VectorRecipe) -> list[LabelledStatement]:
-    """Draw what a recipe is fitted on: the paper's 200 where it names no number, and for a gate all there are."""
-    default = None if recipe.is_gated else PAPER_EXAMPLES
-    return drawn_examples(statements, recipe.examples or default, seed=recipe.seed)
 
 
 def fit_at_layers(
@@ -88,7 +86,6 @@ def fit_at_layers(
     Raises:
         BadInput: too few statements or twins for a gate.
         VectorRefused: one side of the contrast is empty, or a layer does not exist.
-        ModelUnavailable: a batch does not fit into the device's memory.
     """
     alpha = PAPER_ALPHA if recipe.alpha is None else recipe.alpha
     if recipe.is_gated:
@@ -121,9 +118,10 @@ def _constant(
     ]
     strengths = CONSTANT_STRENGTHS if recipe.alpha is None else (recipe.alpha,)
     tried = cross_fitted_settings(runner, examples, folds, refits, strengths, key=recipe)
-    best = weakest_good_constant(tried, len(examples))
+    # Accuracy alone would reward a setting that answers with the commoner label.
+    best = weakest_good(usable(tried) or tried, attrgetter("balanced_accuracy"), len(examples))
     chosen = {best.layer: fitted.layers[best.layer].at(best.strength)}
-    choices = {"places_tried": [setting.as_json() for setting in tried]}
+    choices = {"places_tried": [asdict(setting) for setting in tried]}
     return _version(replace(fitted, layers=chosen, choices=choices), recipe)
 
 
@@ -134,3 +132,37 @@ def _version(fitted: FittedVector, recipe: VectorRecipe) -> FittedVector:
     if recipe.strategy == SHUFFLED:
         return replace(fitted, layers={at: fit.shuffled(recipe.seed) for at, fit in fitted.layers.items()})
     return fitted
+
+
+@dataclass(frozen=True)
+class CategoryVectors:
+    """A constant vector of one layer for each category that has enough statements; under None that of all together."""
+
+    fits: Mapping[Category | None, FittedLayer]
+
+    def condition(self, statements: Sequence[LabelledStatement]) -> SteeringPlan:
+        """Return what steers each statement by the vector of its category, else by that of all together."""
+        fits = [self.fits.get(statement.category, self.fits[None]) for statement in statements]
+        rows = torch.stack([fit.direction.float() * fit.alpha for fit in fits])
+        return SteeringPlan((SteeringStep(fits[0].layer, ShiftsByText(rows)),))
+
+    def redrawn(self, draw: Callable[[FittedLayer, int], FittedLayer], seed: int) -> "CategoryVectors":
+        """Return the control that `draw` makes (`FittedLayer.random` or `.shuffled`), each category with its own seed."""
+        fits = enumerate(self.fits.items())
+        return CategoryVectors({category: draw(fit, 1_000 * seed + place) for place, (category, fit) in fits})
+
+
+def fit_by_category(
+    runner: StatementRunner, statements: Sequence[LabelledStatement], recipe: VectorRecipe
+) -> CategoryVectors:
+    """Fit a constant recipe on the statements of every category that has enough of them, and on all together.
+
+    Raises:
+        VectorRefused: one side of the contrast is empty, or both have the same mean.
+    """
+    parts: dict[Category | None, Sequence[LabelledStatement]] = {None: statements}
+    for category in Category:
+        part = [statement for statement in statements if statement.category is category]
+        if len(part) >= FEWEST_OF_A_CATEGORY and len({statement.answer for statement in part}) == 2:
+            parts[category] = part
+    return CategoryVectors({name: fit_vector(runner, part, recipe).top for name, part in parts.items()})

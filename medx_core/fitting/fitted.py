@@ -11,22 +11,20 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from medx_core.steering.contrast import STATEMENT, ContrastStates, PromptStates, Traces
-from medx_core.steering.gate import Gate, fit_gate
-from medx_core.steering.hooks import Shift
-from medx_core.steering.steering_vector import strategy_shift
-from medx_core.steering.strategies import (
-    AMPLIFY,
-    PCA,
+from medx_core.steering.contrast import (
+    ContrastTraces,
     mean_difference,
     midpoint,
     pca,
     random_direction,
     shuffled,
 )
+from medx_core.steering.gate import Gate, fit_gate
+from medx_core.steering.hooks import SteeringPlan, SteeringStep
+from medx_core.steering.names import AMPLIFY, PCA
+from medx_core.steering.strategies import SteeredLayer
 from medx_core.traces.running import OnProgress
 from medx_core.traces.statement_runner import RecordedStates, RunScores
-from medx_core.traces.steering_conditions import SteeringCondition
 
 
 class StatementModel(Protocol):
@@ -44,7 +42,7 @@ class StatementModel(Protocol):
         ...
 
     def steered(
-        self, texts: Sequence[str], conditions: Sequence[SteeringCondition], *, name: str = ""
+        self, texts: Sequence[str], conditions: Sequence[SteeringPlan], *, name: str = ""
     ) -> list[RunScores]:
         """Score every text under each of `conditions`; `name` tells them from all others, where runs are kept."""
         ...
@@ -54,69 +52,22 @@ class StatementModel(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class GateStates:
-    """States of the last prompt token (statements, hidden_size) with what a gate is fitted by.
+@dataclass(frozen=True, kw_only=True)
+class FittedLayer(SteeredLayer):
+    """A strategy fitted to `traces`, the states after its layer.
 
-    `groups` names each statement's twins; with `on_twins` the gate is fitted on the differences within them.
+    `groups` names, per statement, what stays together when labels are shuffled; with `on_twins` a gate is fitted on the
+    differences within them.
     """
 
-    states: Tensor
-    gold: Tensor
-    groups: tuple[str, ...]
-    on_twins: bool
-
-    @property
-    def contrast(self) -> ContrastStates:
-        """The states of TRUE and of FALSE statements."""
-        return PromptStates(self.states, self.gold, STATEMENT).contrast
-
-    def part(self, chosen: Tensor) -> "GateStates":
-        """Return the statements that `chosen` (a mask or indices) names."""
-        rows = torch.arange(len(self.gold))[chosen]
-        groups = tuple(self.groups[row] for row in rows.tolist())
-        return GateStates(self.states[rows], self.gold[rows], groups, self.on_twins)
-
-    def relabelled(self, gold: Tensor) -> "GateStates":
-        """Return the same states under other labels."""
-        return replace(self, gold=gold)
-
-    def gate(self) -> Gate:
-        """Fit a gate on these states."""
-        return fit_gate(self.states, self.gold.numpy(), groups=self.groups, differences=self.on_twins)
-
-
-@dataclass(frozen=True)
-class FittedLayer:
-    """A strategy fitted to `traces`, the states after `layer`.
-
-    `groups` names, per statement, what stays together when labels are shuffled. `direction` (hidden_size,) is what
-    `alpha` multiplies; with a `gate` it is the answer's gradient, and `b0` the unsteered bias that is taken away.
-    `centre` is where the middle of both sides lies along the axis that `amplify` stretches.
-    """
-
-    strategy: str
-    layer: int
-    traces: Traces
+    traces: ContrastTraces
     groups: Sequence[str]
-    direction: Tensor
-    alpha: float
-    reading: str
-    gate: Gate | None = None
-    b0: float = 0.0
-    centre: float = 0.0
+    on_twins: bool = False
 
     @property
-    def shift(self) -> Shift:
-        """The shift of a state after the layer."""
-        return strategy_shift(
-            self.strategy, self.direction, self.alpha, gate=self.gate, b0=self.b0, centre=self.centre
-        )
-
-    @property
-    def condition(self) -> SteeringCondition:
-        """The same as a condition of a steered run."""
-        return SteeringCondition(self.layer, self.shift)
+    def condition(self) -> SteeringPlan:
+        """What this fit does to a run."""
+        return SteeringPlan((SteeringStep(self.layer, self.shift),))
 
     @property
     def axis(self) -> Tensor:
@@ -129,8 +80,7 @@ class FittedLayer:
 
     def on(self, chosen: Tensor) -> "FittedLayer":
         """Fit the same strategy to the statements alone that `chosen` (a mask or indices) names."""
-        rows = torch.arange(len(self.groups))[chosen].tolist()
-        return self._refitted(self.traces.part(chosen), [self.groups[row] for row in rows])
+        return self._refitted(self.traces.part(chosen), part_of(self.groups, chosen))
 
     def random(self, seed: int) -> "FittedLayer":
         """Return the same with a random direction of equal length."""
@@ -142,23 +92,38 @@ class FittedLayer:
         gold = shuffled(self.traces.gold.numpy(), self.groups, seed)
         return self._refitted(self.traces.relabelled(torch.as_tensor(gold)), self.groups)
 
-    def _refitted(self, traces: Traces, groups: Sequence[str]) -> "FittedLayer":
-        if isinstance(traces, GateStates):
-            return replace(self, traces=traces, groups=groups, gate=traces.gate())
+    def _refitted(self, traces: ContrastTraces, groups: Sequence[str]) -> "FittedLayer":
+        if self.gate is not None:
+            gate = gate_on(traces, groups, on_twins=self.on_twins)
+            return replace(self, traces=traces, groups=groups, gate=gate)
         return fitted_layer(self.strategy, self.layer, traces, groups, self.alpha)
 
 
+def part_of(groups: Sequence[str], chosen: Tensor) -> list[str]:
+    """Return the groups of the statements that `chosen` (a mask or indices) names."""
+    return [groups[row] for row in torch.arange(len(groups))[chosen].tolist()]
+
+
+def gate_on(traces: ContrastTraces, groups: Sequence[str], *, on_twins: bool) -> Gate:
+    """Fit a gate on states of the last prompt token, or on their differences within twins."""
+    return fit_gate(traces.states, traces.gold.numpy(), groups=groups, differences=on_twins)
+
+
 def fitted_layer(
-    strategy: str, layer: int, traces: Traces, groups: Sequence[str], alpha: float
+    strategy: str, layer: int, traces: ContrastTraces, groups: Sequence[str], alpha: float
 ) -> FittedLayer:
     """Fit one of the strategies that are read from contrast traces.
 
     Raises:
         VectorRefused: one side of the contrast is empty, or both have the same mean.
     """
-    contrast = traces.contrast
-    direction = pca(contrast) if strategy == PCA else mean_difference(contrast)
-    centre = midpoint(contrast, direction) if strategy == AMPLIFY else 0.0
+    direction = pca(traces) if strategy == PCA else mean_difference(traces)
     return FittedLayer(
-        strategy, layer, traces, groups, direction, alpha, reading=contrast.reading, centre=centre
+        strategy=strategy,
+        layer=layer,
+        traces=traces,
+        groups=groups,
+        direction=direction,
+        alpha=alpha,
+        centre=midpoint(traces, direction) if strategy == AMPLIFY else 0.0,
     )

@@ -7,6 +7,7 @@ are ranked right.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -14,48 +15,49 @@ import torch
 from torch import Tensor
 
 from medx_core.accuracy import Values
-from medx_core.data.labelled_statements import LabelledStatement
+from medx_core.data.labelled_statements import LabelledStatement, twins_of
 from medx_core.fitting.examples import gate_statements, kept_together
-from medx_core.fitting.fitted import FittedLayer, GateStates, StatementModel
+from medx_core.fitting.fitted import FittedLayer, StatementModel, gate_on, part_of
 from medx_core.fitting.recipe import VectorRecipe
 from medx_core.fitting.search import (
     GATE_STRENGTHS,
+    Fold,
     SettingTried,
     candidate_layers,
-    cross_fitted_gates,
     cross_fitted_settings,
     folds_of,
     rank_quality,
-    weakest_good_gate,
+    usable,
+    weakest_good,
 )
-from medx_core.steering.contrast import STATEMENT
-from medx_core.steering.steering_vector import ON_TWINS
-from medx_core.steering.strategies import GATED
+from medx_core.steering.contrast import ContrastTraces
+from medx_core.steering.gate import Gate
+from medx_core.steering.names import GATED, ON_TWINS, STATEMENT
 from medx_core.traces.running import OnProgress, silent
 from medx_core.traces.statement_runner import RunScores
 
 GRADIENT_TEXTS = 64
 """How many statements the answer's gradient is averaged over; more do not turn it."""
+STRENGTH_FIGURES = ("strength", "accuracy", "rank_quality", "answer_word_rate")
 
 
 @dataclass(frozen=True)
 class GateTraining:
-    """The statements a gate is fitted on, run once without steering: their states by layer, and their scores."""
+    """The statements a gate is fitted on, run once without steering: their states by layer, and their scores.
+
+    `groups` names each statement's twins.
+    """
 
     statements: Sequence[LabelledStatement]
     fitted_on: str
-    traces: Mapping[int, GateStates]
+    groups: Sequence[str]
+    traces: Mapping[int, ContrastTraces]
     unsteered: RunScores
 
     @property
     def on_twins(self) -> bool:
         """Whether gates are fitted on the differences within twins."""
         return self.fitted_on == ON_TWINS
-
-    @property
-    def offset(self) -> float:
-        """The unsteered bias in logits, which gated steering takes away: the median score."""
-        return float(np.median(self.unsteered.scores))
 
     def fits(
         self, model: StatementModel, layers: Sequence[int], alpha: float, rows: Tensor | None = None
@@ -66,21 +68,33 @@ class GateTraining:
             VectorRefused: one kind of statement is missing.
         """
         texts = [statement.text for statement in self.statements[:GRADIENT_TEXTS]]
+        rows = torch.arange(len(self.statements)) if rows is None else rows
+        groups = part_of(self.groups, rows)
         fits = {}
         for layer, gradient in model.answer_gradients(texts, layers).items():
-            traces = self.traces[layer] if rows is None else self.traces[layer].part(rows)
+            traces = self.traces[layer].part(rows)
             fits[layer] = FittedLayer(
                 strategy=GATED,
                 layer=layer,
                 traces=traces,
-                groups=traces.groups,
+                groups=groups,
+                on_twins=self.on_twins,
                 direction=gradient,
                 alpha=alpha,
-                reading=STATEMENT,
-                gate=traces.gate(),
-                b0=self.offset,
+                gate=gate_on(traces, groups, on_twins=self.on_twins),
+                b0=float(np.median(self.unsteered.scores)),  # the unsteered bias in logits
             )
         return fits
+
+    def cross_fitted(self, layer: int, folds: Sequence[Fold]) -> tuple[list[Gate], Values]:
+        """Return each fold's gate, fitted on the other folds, and the gates' values on what they were not fitted on."""
+        gates, values, traces = [], np.zeros(len(self.statements)), self.traces[layer]
+        for fitted, judged in folds:
+            rows = torch.as_tensor(fitted)
+            gate = gate_on(traces.part(rows), part_of(self.groups, rows), on_twins=self.on_twins)
+            values[judged] = gate.values(traces.states[torch.as_tensor(judged)]).numpy()
+            gates.append(gate)
+        return gates, values
 
 
 @dataclass(frozen=True)
@@ -107,12 +121,7 @@ class GatedFit:
             "fitted_on": self.training.fitted_on,
             "layers_tried": {str(layer): quality for layer, quality in self.layers_tried.items()},
             "strengths_tried": [
-                {
-                    "strength": setting.strength,
-                    "accuracy": setting.accuracy,
-                    "rank_quality": setting.rank_quality,
-                    "answer_word_rate": setting.answer_word_rate,
-                }
+                {name: getattr(setting, name) for name in STRENGTH_FIGURES}
                 for setting in self.strengths_tried
             ],
         }
@@ -130,16 +139,12 @@ def record_for_gates(
     Raises:
         BadInput: there are too few statements, or too few twins where twins are asked for.
         VectorRefused: a layer does not exist.
-        ModelUnavailable: a batch does not fit into the device's memory.
     """
     used, fitted_on = gate_statements(statements, fit_on)
     run = model.recorded([statement.text for statement in used], layers, on_progress)
     gold = torch.tensor([statement.answer for statement in used], dtype=torch.bool)
-    groups = tuple(kept_together(used))
-    traces = {
-        layer: GateStates(states, gold, groups, fitted_on == ON_TWINS) for layer, states in run.states.items()
-    }
-    return GateTraining(used, fitted_on, traces, RunScores(run.scores, run.answer_words))
+    traces = {layer: ContrastTraces(states, gold, STATEMENT) for layer, states in run.states.items()}
+    return GateTraining(used, fitted_on, kept_together(used), traces, run)
 
 
 def fit_gated(
@@ -153,7 +158,6 @@ def fit_gated(
     Raises:
         BadInput: there are too few statements, or too few twins where twins are asked for.
         VectorRefused: one kind of statement is missing, or a layer does not exist.
-        ModelUnavailable: a batch does not fit into the device's memory.
     """
     layers = recipe.layers or candidate_layers(model.layer_count)
     training = record_for_gates(model, statements, layers, recipe.fit_on, on_progress)
@@ -164,7 +168,7 @@ def fit_gated(
 
 def _chosen(model: StatementModel, training: GateTraining, recipe: VectorRecipe) -> GatedFit:
     statements, on_twins, folds = training.statements, training.on_twins, folds_of(training.statements)
-    unseen = {layer: cross_fitted_gates(traces, folds) for layer, traces in training.traces.items()}
+    unseen = {layer: training.cross_fitted(layer, folds) for layer in training.traces}
     tried = {
         layer: rank_quality(statements, values, on_twins=on_twins) for layer, (_, values) in unseen.items()
     }
@@ -179,6 +183,9 @@ def _chosen(model: StatementModel, training: GateTraining, recipe: VectorRecipe)
         key=recipe,
         on_twins=on_twins,
     )
-    best = weakest_good_gate(settings, statements, on_twins=on_twins)
-    alpha = best.strength if recipe.alpha is None else recipe.alpha
+    quality = attrgetter("rank_quality" if on_twins else "accuracy")
+    judged = len(twins_of(statements)) if on_twins else len(statements)
+    candidates = usable(settings) or [max(settings, key=attrgetter("answer_word_rate"))]
+    strength = weakest_good(candidates, quality, judged).strength
+    alpha = strength if recipe.alpha is None else recipe.alpha
     return GatedFit(training, fit.at(alpha), tried, settings)

@@ -1,29 +1,33 @@
 """Reading contrast pairs from a model: running their traces, and keeping the states that a reading asks for.
 
 `answer_word` and `full_trace` write the correct and the incorrect answer after each prompt; `statement` and
-`model_right` read the last prompt token of statements of either kind.
+`model_right` read the last prompt token of statements of either kind. A batch of prompts runs once; both answers go on
+from its keys and values, which are cut back afterwards.
 """
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput
+from medx_core.models.padding import PaddedBatch, common_length, forward
+from medx_core.models.prefix_cache import KeptPass
 from medx_core.models.prompting import VerdictPrompt
 from medx_core.models.scoring import answer_word_tokens
-from medx_core.steering.contrast import (
-    ANSWER_WORD,
-    FULL_TRACE,
-    MODEL_RIGHT,
-    READINGS,
-    AnswerWordStates,
-    PromptStates,
-    Traces,
-)
-from medx_core.traces.continuations import continued_states, trace_tokens
-from medx_core.traces.running import OnProgress, silent
+from medx_core.steering.contrast import ContrastTraces
+from medx_core.steering.hooks import outputs_read
+from medx_core.steering.layers import hidden_of
+from medx_core.steering.names import ANSWER_WORD, FULL_TRACE, MODEL_RIGHT, READINGS
+from medx_core.traces.running import Arrays, OnProgress, silent
 from medx_core.traces.statement_runner import StatementRunner
+
+BothAnswers = tuple[list[int], list[int]]
+"""Tokens of the answer that calls a text TRUE, and of the one that calls it FALSE."""
 
 
 def read_traces(
@@ -32,30 +36,28 @@ def read_traces(
     reading: str,
     layers: Sequence[int],
     on_progress: OnProgress = silent,
-) -> dict[int, Traces]:
-    """Read the contrast pairs of `statements` at several layers in one run; labels stay apart, to be shuffled later.
+) -> dict[int, ContrastTraces]:
+    """Read the contrast pairs of `statements` at several layers in one run.
 
     Of an answer word of several tokens the last one is read; of a full trace, the mean over its tokens.
 
     Raises:
         BadInput: there is no such reading.
         VectorRefused: a layer does not exist.
-        ModelUnavailable: a batch does not fit into the device's memory.
     """
     if reading not in READINGS:
         raise BadInput(f"There is no reading called {reading!r}; the readings are: {', '.join(READINGS)}.")
     texts = [statement.text for statement in statements]
     gold = torch.tensor([statement.answer for statement in statements], dtype=torch.bool)
     if reading in (ANSWER_WORD, FULL_TRACE):
-        words = answer_word_tokens(runner.prefix)
-        answers = [words] * len(texts) if reading == ANSWER_WORD else _written_answers(runner, texts)
-        states = continued_states(
-            runner, texts, answers, layers, last=reading == ANSWER_WORD, on_progress=on_progress
+        states = _answered_states(runner, texts, reading, layers, on_progress)
+    else:
+        run = runner.recorded(texts, layers, on_progress, with_answer_words=False)
+        states, gold = (
+            run.states,
+            torch.as_tensor(run.scores >= 0) == gold if reading == MODEL_RIGHT else gold,
         )
-        return {layer: AnswerWordStates(both[0], both[1], gold, reading) for layer, both in states.items()}
-    run = runner.recorded(texts, layers, on_progress, with_answer_words=False)
-    label = torch.as_tensor(run.scores >= 0) == gold if reading == MODEL_RIGHT else gold
-    return {layer: PromptStates(states, label, reading) for layer, states in run.states.items()}
+    return {layer: ContrastTraces(at_layer, gold, reading) for layer, at_layer in states.items()}
 
 
 def written_answer(prompt: VerdictPrompt, text: str, truth: bool) -> str:
@@ -64,10 +66,77 @@ def written_answer(prompt: VerdictPrompt, text: str, truth: bool) -> str:
     return f"{prompt.word(truth)}. The statement is {kind}: {' '.join(text.split())}"
 
 
-def _written_answers(runner: StatementRunner, texts: Sequence[str]) -> list[tuple[list[int], list[int]]]:
-    """Return the tokens of both written answers to each text."""
+def _answered_states(
+    runner: StatementRunner,
+    texts: Sequence[str],
+    reading: str,
+    layers: Sequence[int],
+    on_progress: OnProgress,
+) -> dict[int, Tensor]:
+    """Return, by layer, the states inside both answers to every text: (2, texts, hidden_size), the TRUE answer first."""
+    word_only = reading == ANSWER_WORD
+    words = answer_word_tokens(runner.prefix)
+    answers = [words if word_only else _written_answers(runner, text) for text in texts]
 
-    def tokens(text: str, truth: bool) -> list[int]:
-        return trace_tokens(runner.prefix, text, written_answer(runner.prompt, text, truth))
+    def run(prompts: list[list[int]], rows: list[int]) -> Arrays:
+        return _states_of_batch(runner, prompts, [answers[row] for row in rows], layers, last=word_only)
 
-    return [(tokens(text, truth=True), tokens(text, truth=False)) for text in texts]
+    arrays = runner.per_batch(texts, run, on_progress, ("answers", tuple(layers), word_only, answers))
+    # Per batch the rows come first; the readings want both answers first.
+    return {
+        layer: torch.from_numpy(np.ascontiguousarray(arrays[str(layer)])).transpose(0, 1) for layer in layers
+    }
+
+
+def _written_answers(runner: StatementRunner, text: str) -> BothAnswers:
+    prompt, filled = runner.prefix.encoded(text), runner.prompt.filled(text)
+    written = (
+        runner.model.tokenizer(filled + written_answer(runner.prompt, text, truth))["input_ids"]
+        for truth in (True, False)
+    )
+    in_true, in_false = (
+        [int(token) for token in whole[common_length([prompt, whole]) :]] for whole in written
+    )
+    return in_true, in_false
+
+
+def _states_of_batch(
+    runner: StatementRunner,
+    prompts: list[list[int]],
+    answers: Sequence[BothAnswers],
+    layers: Sequence[int],
+    *,
+    last: bool,
+) -> Arrays:
+    """Return, by layer, the mean state over each answer's tokens, or its last one: (rows, 2, hidden_size)."""
+    network = runner.model.network
+    states: list[dict[int, Tensor]] = []
+    with torch.no_grad():
+        kept = runner.prefix.kept_pass(prompts) if runner.resumes else None
+        for side in zip(*answers, strict=True):
+            lengths = [1 if last else len(answer) for answer in side]
+            with outputs_read(network, layers, partial(_mean_of_ends, lengths=lengths)) as means:
+                if kept is None:
+                    whole = [[*prompt, *answer] for prompt, answer in zip(prompts, side, strict=True)]
+                    runner.prefix.last_states(whole)
+                else:
+                    _go_on(runner, kept, side)
+            states.append(means)
+    return {str(layer): torch.stack([means[layer] for means in states], dim=1).numpy() for layer in layers}
+
+
+def _mean_of_ends(output: object, lengths: Sequence[int]) -> Tensor:
+    hidden = hidden_of(output)
+    ends = [hidden[row, -length:].float().mean(dim=0) for row, length in enumerate(lengths)]
+    return torch.stack(ends).cpu()
+
+
+def _go_on(runner: StatementRunner, kept: KeptPass, answers: Sequence[Sequence[int]]) -> None:
+    """Run one answer per row after the prompts that `kept` holds, and cut its cache back."""
+    own = runner.model.padded(answers)
+    mask = torch.cat([kept.batch.mask, own.mask], dim=1)
+    width = own.ids.shape[1]
+    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -width:]
+    cache: Any = kept.cache
+    forward(runner.model.network.base_model, PaddedBatch(own.ids, mask, positions), cache)
+    cache.crop(-width)

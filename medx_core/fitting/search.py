@@ -4,20 +4,18 @@ Every fold is judged by what was fitted on the other folds, in real steered runs
 next token is too often not an answer word are left out: that is what breaks first as a strength grows.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
 
 from medx_core.accuracy import Flags, Values, balanced_accuracy, twins_ranked_right
-from medx_core.data.labelled_statements import LabelledStatement, twins_of
-from medx_core.fitting.fitted import FittedLayer, GateStates, StatementModel
-from medx_core.steering.gate import Gate
+from medx_core.data.labelled_statements import LabelledStatement
+from medx_core.fitting.fitted import FittedLayer, StatementModel
 from medx_core.traces.running import batch_key
 
 CONSTANT_STRENGTHS = (0.5, 1.0, 2.0, 4.0, 8.0)
@@ -46,10 +44,6 @@ class SettingTried:
     rank_quality: float
     false_acceptance_rate: float
     answer_word_rate: float
-
-    def as_json(self) -> dict[str, float]:
-        """Return the figures by name."""
-        return asdict(self)
 
 
 def candidate_layers(count: int) -> tuple[int, ...]:
@@ -81,16 +75,6 @@ def rank_quality(statements: Sequence[LabelledStatement], scores: Values, *, on_
     return float(roc_auc_score([statement.answer for statement in statements], scores))
 
 
-def cross_fitted_gates(traces: GateStates, folds: Sequence[Fold]) -> tuple[list[Gate], Values]:
-    """Return each fold's gate, fitted on the other folds, and the gates' values on what they were not fitted on."""
-    gates, values = [], np.zeros(len(traces.gold))
-    for fitted, judged in folds:
-        gate = traces.part(torch.as_tensor(fitted)).gate()
-        values[judged] = gate.values(traces.states[torch.as_tensor(judged)]).numpy()
-        gates.append(gate)
-    return gates, values
-
-
 def cross_fitted_settings(  # noqa: PLR0913 - what is tried, on what, and how it is called where runs are kept
     model: StatementModel,
     statements: Sequence[LabelledStatement],
@@ -108,10 +92,10 @@ def cross_fitted_settings(  # noqa: PLR0913 - what is tried, on what, and how it
     settings = list(product(fits[0], strengths))
     scores = np.zeros((len(settings), len(statements)))
     words = np.zeros(scores.shape, dtype=bool)
-    told = [(one.text, one.answer, one.group, one.pair) for one in statements]
+    content = [(each.text, each.answer, each.group, each.pair) for each in statements]
     for number, ((_, judged), fitted) in enumerate(zip(folds, fits, strict=True)):
         conditions = [fitted[layer].at(strength).condition for layer, strength in settings]
-        name = batch_key(key, settings, told, number)
+        name = batch_key(key, settings, content, number)
         runs = model.steered([statements[i].text for i in judged], conditions, name=name)
         for place, run in enumerate(runs):
             scores[place, judged] = run.scores
@@ -143,30 +127,19 @@ def _figures(
     )
 
 
-def weakest_good_constant(tried: Sequence[SettingTried], n: int) -> SettingTried:
-    """Return the weakest setting within one standard error of the best balanced accuracy; of several, the highest layer.
-
-    Accuracy alone would reward whatever answers with the commoner label. The highest layer is the paper's side.
-    """
-    usable = [setting for setting in tried if setting.answer_word_rate >= LEAST_ANSWER_WORDS] or tried
-    best = max(setting.balanced_accuracy for setting in usable)
-    good = [setting for setting in usable if setting.balanced_accuracy >= best - _standard_error(best, n)]
-    return min(good, key=lambda setting: (setting.strength, -setting.layer))
+def usable(tried: Sequence[SettingTried]) -> list[SettingTried]:
+    """Return the settings under which the likeliest next token is an answer word often enough."""
+    return [setting for setting in tried if setting.answer_word_rate >= LEAST_ANSWER_WORDS]
 
 
-def weakest_good_gate(
-    tried: Sequence[SettingTried], statements: Sequence[LabelledStatement], *, on_twins: bool
+def weakest_good(
+    tried: Sequence[SettingTried], quality: Callable[[SettingTried], float], n: int
 ) -> SettingTried:
-    """Return the weakest setting within one standard error of the best: by twins ranked right, else by accuracy."""
-    usable = [setting for setting in tried if setting.answer_word_rate >= LEAST_ANSWER_WORDS]
-    if not usable:
-        return max(tried, key=lambda setting: setting.answer_word_rate)
-    quality = [setting.rank_quality if on_twins else setting.accuracy for setting in usable]
-    count = len(twins_of(statements)) if on_twins else len(statements)
-    least = max(quality) - _standard_error(max(quality), count)
-    good = [setting for setting, reached in zip(usable, quality, strict=True) if reached >= least]
-    return min(good, key=lambda setting: setting.strength)
+    """Return the weakest setting within one standard error of the best; of several, the highest layer: the paper's side.
 
-
-def _standard_error(share: float, n: int) -> float:
-    return float((share * (1 - share) / n) ** 0.5)
+    `quality` is a share of `n` statements or twins.
+    """
+    best = max(map(quality, tried))
+    least = best - float((best * (1 - best) / n) ** 0.5)
+    good = [setting for setting in tried if quality(setting) >= least]
+    return min(good, key=lambda setting: (setting.strength, -setting.layer))

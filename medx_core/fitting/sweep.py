@@ -6,7 +6,8 @@ picks a setting by this map has chosen on the statements it was measured on, so 
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from itertools import product
 from math import gcd
 from typing import Any
 
@@ -17,72 +18,23 @@ from sklearn.metrics import roc_auc_score
 from medx_core.accuracy import Flags, balanced_accuracy
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput
-from medx_core.fitting.fit import examples_of, fit_at_layers
+from medx_core.fitting.examples import examples_of
+from medx_core.fitting.fit import fit_at_layers
 from medx_core.fitting.fitted import FittedLayer
 from medx_core.fitting.gated import GatedFit
-from medx_core.fitting.recipe import VectorRecipe
+from medx_core.fitting.recipe import SweepRecipe
 from medx_core.fitting.search import GATE_STRENGTHS, folds_of
-from medx_core.steering.contrast import ANSWER_WORD, STATEMENT
-from medx_core.steering.strategies import AMPLIFY, GATED, MEAN_DIFFERENCE, PCA
+from medx_core.steering.hooks import SteeringPlan
+from medx_core.steering.names import GATED
 from medx_core.traces.running import OnProgress, batch_key, silent
 from medx_core.traces.statement_runner import RunScores, StatementRunner
-from medx_core.traces.steering_conditions import SteeringCondition
 
-SWEPT = (MEAN_DIFFERENCE, PCA, AMPLIFY, GATED)
 MAP_STRENGTHS = tuple(sorted({1.0, *GATE_STRENGTHS, 16.0}))
 MAP_LAYERS = 10
-
-
-@dataclass(frozen=True)
-class SweepRecipe:
-    """What is swept. `reading` says how contrast traces are read; `gated` always reads the last prompt token."""
-
-    layers: tuple[int, ...]
-    strengths: tuple[float, ...]
-    strategy: str = MEAN_DIFFERENCE
-    reading: str = STATEMENT
-    fit_on: str = "auto"
-    seed: int = 1
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the recipe by name."""
-        return {
-            "strategy": self.strategy,
-            "reading": STATEMENT if self.strategy == GATED else self.reading,
-            "layers": list(self.layers),
-            "strengths": list(self.strengths),
-        }
-
-    @property
-    def vector(self) -> VectorRecipe:
-        """How the vector of each layer is fitted.
-
-        Raises:
-            BadInput: there is no such reading, or the strategy cannot be swept.
-        """
-        if self.strategy not in SWEPT:
-            raise BadInput(f"The strategy {self.strategy!r} cannot be swept; these can: {', '.join(SWEPT)}.")
-        return VectorRecipe(
-            strategy=self.strategy,
-            reading=ANSWER_WORD
-            if self.strategy == GATED
-            else self.reading,  # a gate has no reading of its own
-            fit_on=self.fit_on,
-            seed=self.seed,
-        )
-
 
 OnStage = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and of how much."""
 
-FIGURES = (
-    "accuracy",
-    "balanced_accuracy",
-    "auroc",
-    "predicted_true_rate",
-    "false_acceptance_rate",
-    "answer_word_rate",
-)
 NOTE = (
     "Fitted on the train part, measured on the other part. A cell that is picked by this map is chosen on the "
     "statements it was measured on; evaluate it on others."
@@ -95,7 +47,7 @@ MAP_NOTE = (
 
 @dataclass(frozen=True)
 class SweepMap:
-    """What every cell (a layer and a strength) gave: `runs` in the order of layers, then strengths.
+    """The outcome of every cell (a layer and a strength): `runs` in the order of layers, then strengths.
 
     `n_train` statements were fitted on; `seconds` were spent on fitting and on measuring.
     """
@@ -103,13 +55,18 @@ class SweepMap:
     recipe: SweepRecipe
     fitted_on: str
     n_train: int
-    conditions: tuple[SteeringCondition, ...]
-    runs: tuple[RunScores, ...]
+    conditions: Sequence[SteeringPlan]
+    runs: Sequence[RunScores]
     unsteered: RunScores
     gold: Flags
     resumed: bool
     seconds: Mapping[str, float] = field(default_factory=dict)
     note: str = NOTE
+
+    @property
+    def places(self) -> list[tuple[int, float]]:
+        """The layer and the strength of every cell."""
+        return list(product(self.recipe.layers, self.recipe.strengths))
 
     def as_json(self) -> dict[str, Any]:
         """Return the map: each figure as one list of strengths per layer."""
@@ -123,7 +80,7 @@ class SweepMap:
             "n_measured": len(self.gold),
             "note": self.note,
             "unsteered": run_figures(self.unsteered, self.gold),
-            **{name: [[cell[name] for cell in row] for row in rows] for name in FIGURES},
+            **{name: [[cell[name] for cell in row] for row in rows] for name in figures[0]},
             "seconds": dict(self.seconds),
             "from_cached_states": self.resumed,
         }
@@ -139,20 +96,12 @@ class CellCheck:
     largest_difference: float
     verdicts_changed: int
 
-    @property
-    def ratio(self) -> float:
-        """How many times faster the sweep was, a cell."""
-        return self.whole_seconds_a_cell / self.swept_seconds_a_cell
-
     def as_json(self) -> dict[str, Any]:
-        """Return the check by name."""
+        """Return the check by name; `ratio` is how many times faster the sweep was, per cell."""
         return {
+            **asdict(self),
             "cells": [{"layer": layer, "strength": strength} for layer, strength in self.cells],
-            "whole_seconds_a_cell": self.whole_seconds_a_cell,
-            "swept_seconds_a_cell": self.swept_seconds_a_cell,
-            "ratio": self.ratio,
-            "largest_difference": self.largest_difference,
-            "verdicts_changed": self.verdicts_changed,
+            "ratio": self.whole_seconds_a_cell / self.swept_seconds_a_cell,
         }
 
 
@@ -168,7 +117,6 @@ def sweep(
     Raises:
         BadInput: `measured` holds one kind of answer only.
         VectorRefused: a layer does not exist, or `train` does not do for the strategy.
-        ModelUnavailable: a batch does not fit into the device's memory.
     """
     gold = np.array([statement.answer for statement in measured], dtype=bool)
     if len(np.unique(gold)) < 2:
@@ -183,20 +131,11 @@ def sweep(
     unsteered = runner.scores(texts, lambda done, of: on_stage("unsteered", done, of))
     resumes = runner.resumes  # found out before the clock starts
     begun = time.perf_counter()
-    name = batch_key(recipe, [(one.text, one.answer, one.group, one.pair) for one in train])
+    name = batch_key(recipe, [(each.text, each.answer, each.group, each.pair) for each in train])
     runs = runner.steered(texts, conditions, lambda done, of: on_stage("measuring", done, of), name=name)
     seconds = {"fitting": begun - started, "measuring": time.perf_counter() - begun}
-    return SweepMap(
-        recipe,
-        fitted.fitted_on,
-        len(fitted.statements),
-        conditions,
-        tuple(runs),
-        unsteered,
-        gold,
-        resumes,
-        seconds,
-    )
+    n_train = len(fitted.statements)
+    return SweepMap(recipe, fitted.fitted_on, n_train, conditions, runs, unsteered, gold, resumes, seconds)
 
 
 def map_of_settings(runner: StatementRunner, gated: GatedFit, on_progress: OnProgress = silent) -> SweepMap:
@@ -204,9 +143,6 @@ def map_of_settings(runner: StatementRunner, gated: GatedFit, on_progress: OnPro
 
     It is for looking at: how narrow the good settings are. Layer and strength were chosen by all five folds; the map
     shows one of them, whose statements the gates of the map have not seen.
-
-    Raises:
-        ModelUnavailable: a batch does not fit into the device's memory.
     """
     training, statements = gated.training, gated.training.statements
     fitted, judged = folds_of(statements)[0]
@@ -219,35 +155,20 @@ def map_of_settings(runner: StatementRunner, gated: GatedFit, on_progress: OnPro
     words = training.unsteered.answer_words
     unsteered = RunScores(training.unsteered.scores[judged], None if words is None else words[judged])
     gold = np.array([statements[i].answer for i in judged], dtype=bool)
-    return SweepMap(
-        recipe,
-        training.fitted_on,
-        len(fitted),
-        conditions,
-        tuple(runs),
-        unsteered,
-        gold,
-        runner.resumes,
-        note=MAP_NOTE,
-    )
+    fitted_on, n_train, resumes = training.fitted_on, len(fitted), runner.resumes
+    return SweepMap(recipe, fitted_on, n_train, conditions, runs, unsteered, gold, resumes, note=MAP_NOTE)
 
 
-def _conditions(fits: Mapping[int, FittedLayer], recipe: SweepRecipe) -> tuple[SteeringCondition, ...]:
-    return tuple(
-        fits[layer].at(strength).condition for layer in recipe.layers for strength in recipe.strengths
-    )
+def _conditions(fits: Mapping[int, FittedLayer], recipe: SweepRecipe) -> list[SteeringPlan]:
+    cells = product(recipe.layers, recipe.strengths)
+    return [fits[layer].at(strength).condition for layer, strength in cells]
 
 
 def check_cells(
     runner: StatementRunner, swept: SweepMap, texts: Sequence[str], count: int, on_stage: OnStage
 ) -> CellCheck:
-    """Run `count` cells, spread evenly over the map, as whole passes; compare scores and time.
-
-    Raises:
-        ModelUnavailable: a batch does not fit into the device's memory.
-    """
-    width = len(swept.recipe.strengths)
-    chosen = spread_cells(len(swept.recipe.layers), width, count)
+    """Run `count` cells, spread evenly over the map, as whole passes; compare scores and time."""
+    chosen = spread_cells(len(swept.recipe.layers), len(swept.recipe.strengths), count)
     started = time.perf_counter()
     again = []
     for done, place in enumerate(chosen):
@@ -257,9 +178,8 @@ def check_cells(
     on_stage("checking", len(chosen), len(chosen))
     before = np.array([swept.runs[place].scores for place in chosen])
     after = np.array([run.scores for run in again])
-    places = [divmod(place, width) for place in chosen]
     return CellCheck(
-        cells=tuple((swept.recipe.layers[row], swept.recipe.strengths[column]) for row, column in places),
+        cells=tuple(swept.places[place] for place in chosen),
         whole_seconds_a_cell=whole,
         swept_seconds_a_cell=swept.seconds["measuring"] / len(swept.conditions),
         largest_difference=float(np.abs(before - after).max()),

@@ -1,8 +1,9 @@
 """Arms of an evaluation that are off unless asked for: `likelihood_gated` is experimental, `fine_tuned` is slow.
 
-`likelihood_gated` is pushed by how plausible a statement is next to alternatives made from it. One word of a known kind is exchanged for others of its kind; the gate is the statement's log-likelihood minus the mean
-of its alternatives'. Each word's mean effect over unlabelled statements is taken off first, or the gate would like
-some words wherever they stand. No label is used, except that strength and offset come from the gated arm.
+`likelihood_gated` is pushed by how plausible a statement is compared with alternatives made from it. One word of a known
+kind is exchanged for others of its kind; the gate is the statement's log-likelihood minus the mean of its alternatives'.
+Each word's mean effect over unlabelled statements is taken off first, or the gate would prefer some words wherever they
+appear. No label is used, except that strength and offset come from the gated arm.
 
 It measures plausibility (does this word go with this context), not truth: it prefers the original word of a FALSE
 statement too, which the association control shows.
@@ -28,9 +29,9 @@ from medx_core.evaluation.request import FINE_TUNED, LIKELIHOOD_GATED
 from medx_core.fitting.fitted import FittedLayer
 from medx_core.lab.fine_tuning import FineTuningRecipe, fine_tuned_scores
 from medx_core.models.loading import LoadedModel
+from medx_core.steering.hooks import ShiftsByText, SteeringPlan, SteeringStep
 from medx_core.traces.likelihoods import TextLikelihoods
 from medx_core.traces.running import OnProgress, silent
-from medx_core.traces.steering_conditions import ShiftsByText, SteeringCondition
 
 ALTERNATIVES = 4
 PSEUDO_COUNTS = 3.0
@@ -47,11 +48,12 @@ class LikelihoodGate:
 
     values: Tensor
 
-    def condition(self, gated: FittedLayer) -> SteeringCondition:
+    def condition(self, gated: FittedLayer) -> SteeringPlan:
         """Return what steers: layer, strength and push of the gated arm, gated by likelihood."""
         push = gated.direction / gated.direction.double().square().sum().float()
         amounts = gated.alpha * torch.tanh(self.values) - gated.b0
-        return SteeringCondition(gated.layer, ShiftsByText(amounts.float()[:, None] * push.float()[None, :]))
+        rows = amounts.float()[:, None] * push.float()[None, :]
+        return SteeringPlan((SteeringStep(gated.layer, ShiftsByText(rows)),))
 
 
 def likelihood_gate(
@@ -62,18 +64,18 @@ def likelihood_gate(
 ) -> LikelihoodGate:
     """Compute the gate for `asked`; kinds, words' effects, centre and scale come from `fitted` alone, without labels."""
     statements = [*fitted, *asked]
-    kinds = EntityKinds.from_texts([one.text for one in fitted])
-    made = [kinds.alternatives(one.text, k=ALTERNATIVES, seed=0) for one in statements]
-    likelihoods = _likelihoods(model, statements, made, on_progress)
-    effects = _word_effects(made[: len(fitted)], likelihoods)
+    kinds = EntityKinds.from_texts([statement.text for statement in fitted])
+    alternatives = [kinds.alternatives(statement.text, k=ALTERNATIVES, seed=0) for statement in statements]
+    likelihoods = _likelihoods(model, statements, alternatives, on_progress)
+    effects = _word_effects(alternatives[: len(fitted)], likelihoods)
     values = np.full(len(statements), np.nan)
-    for place, one in enumerate(made):
-        if one is not None:
-            corrected = [
+    for place, made in enumerate(alternatives):
+        if made is not None:
+            own, *others = (
                 value - effects.get(word, 0.0)
-                for word, value in zip(one.words, likelihoods[place], strict=True)
-            ]
-            values[place] = corrected[0] - float(np.mean(corrected[1:]))
+                for word, value in zip(made.words, likelihoods[place], strict=True)
+            )
+            values[place] = own - float(np.mean(others))
     known = values[: len(fitted)][~np.isnan(values[: len(fitted)])]
     centre = float(np.median(known)) if len(known) else 0.0
     spread = float(known.std()) if len(known) > 1 else 1.0
@@ -84,28 +86,31 @@ def likelihood_gate(
 def _likelihoods(
     model: LoadedModel,
     statements: Sequence[LabelledStatement],
-    made: Sequence[Alternatives | None],
+    alternatives: Sequence[Alternatives | None],
     on_progress: OnProgress,
 ) -> list[Values]:
     """Return, for each statement that has alternatives, its own log-likelihood and then theirs."""
     texts, owners = [], []
-    for place, one in enumerate(made):
-        if one is not None:
-            texts += [statements[place].text, *one.texts]
-            owners += [place] * (1 + len(one.texts))
+    for place, made in enumerate(alternatives):
+        if made is not None:
+            texts += [statements[place].text, *made.texts]
+            owners += [place] * (1 + len(made.texts))
     totals = TextLikelihoods(model, FIELD).totals(texts, on_progress) if texts else np.zeros(0)
-    where = np.array(owners, dtype=np.intp)
-    return [totals[where == place] for place in range(len(statements))]
+    owner = np.array(owners, dtype=np.intp)
+    return [totals[owner == place] for place in range(len(statements))]
 
 
-def _word_effects(made: Sequence[Alternatives | None], likelihoods: Sequence[Values]) -> Mapping[str, float]:
-    """Return each word's mean likelihood beside its rivals in the same statements, shrunk where it was met seldom."""
-    met: dict[str, list[float]] = defaultdict(list)
-    for one, found in zip(made, likelihoods, strict=False):  # likelihoods of the asked ones follow
-        if one is not None:
-            for word, value in zip(one.words, found, strict=True):
-                met[word].append(float(value - found.mean()))
-    return {word: sum(values) / (len(values) + PSEUDO_COUNTS) for word, values in met.items()}
+def _word_effects(
+    alternatives: Sequence[Alternatives | None], likelihoods: Sequence[Values]
+) -> Mapping[str, float]:
+    """Return each word's mean likelihood above its rivals' in the same statements, shrunk where it appears seldom."""
+    effects: dict[str, list[float]] = defaultdict(list)
+    # The likelihoods of the test statements follow those of the training statements and are left out.
+    for made, totals in zip(alternatives, likelihoods, strict=False):
+        if made is not None:
+            for word, value in zip(made.words, totals, strict=True):
+                effects[word].append(float(value - totals.mean()))
+    return {word: sum(values) / (len(values) + PSEUDO_COUNTS) for word, values in effects.items()}
 
 
 def likelihood_gated(

@@ -19,7 +19,7 @@ from torch.nn import functional
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.models.devices import memory_faults_in_words
 from medx_core.models.loading import LoadedModel
-from medx_core.models.padding import left_padded, position_arguments
+from medx_core.models.padding import position_arguments
 from medx_core.models.prefix_cache import SharedPrefix
 from medx_core.models.prompting import VerdictPrompt
 from medx_core.models.scoring import answer_word_ids
@@ -74,13 +74,13 @@ def fine_tuned_scores(
         _train(adapted, reader, train, chosen)
         seconds = time.perf_counter() - began
         scores = _scores(adapted, reader, texts, chosen.batch_rows)
-        count = sum(one.numel() for one in adapted.parameters() if one.requires_grad)
+        count = sum(weights.numel() for weights in adapted.parameters() if weights.requires_grad)
     return FineTuned(scores, seconds, count, short.version)
 
 
 @contextmanager
 def _adapted(model: LoadedModel, recipe: FineTuningRecipe) -> Iterator[nn.Module]:
-    """Put adapters on the network; afterwards, also after an error, its own weights stand alone, frozen again."""
+    """Put adapters on the network; afterwards, also after an error, its own weights are alone again, frozen."""
     config = LoraConfig(
         r=recipe.rank, lora_alpha=2 * recipe.rank, target_modules="all-linear", task_type="CAUSAL_LM"
     )
@@ -106,11 +106,7 @@ class _AnswerReader:
 
     def differences(self, network: nn.Module, texts: Sequence[str]) -> Tensor:
         """Return logit(TRUE word) - logit(FALSE word) of each text: (texts,), float32."""
-        batch = left_padded(
-            [self._encode(text) for text in texts],
-            pad_id=int(self._model.tokenizer.pad_token_id or 0),
-            device=self._model.device,
-        )
+        batch = self._model.padded([self._encode(text) for text in texts])
         own = self._model.network
         only_last = (
             {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(own.forward).parameters else {}
@@ -130,15 +126,15 @@ class _AnswerReader:
 def _train(
     network: nn.Module, reader: _AnswerReader, train: Sequence[LabelledStatement], recipe: FineTuningRecipe
 ) -> None:
-    trained = [one for one in network.parameters() if one.requires_grad]
+    trained = [weights for weights in network.parameters() if weights.requires_grad]
     optimiser = torch.optim.AdamW(trained, lr=recipe.learning_rate)
     network.train()
     for _ in range(recipe.epochs):
         order = torch.randperm(len(train)).tolist()
         for start in range(0, len(order), recipe.batch_rows):
             part = [train[i] for i in order[start : start + recipe.batch_rows]]
-            differences = reader.differences(network, [one.text for one in part])
-            gold = torch.tensor([float(one.answer) for one in part], device=differences.device)
+            differences = reader.differences(network, [statement.text for statement in part])
+            gold = torch.tensor([float(statement.answer) for statement in part], device=differences.device)
             loss = functional.binary_cross_entropy_with_logits(differences, gold)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -148,9 +144,9 @@ def _train(
 def _scores(network: nn.Module, reader: _AnswerReader, texts: Sequence[str], rows: int) -> Tensor:
     network.eval()
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-    found = torch.empty(len(texts))
+    scores = torch.empty(len(texts))
     with torch.inference_mode():
         for start in range(0, len(order), rows):
             part = order[start : start + rows]
-            found[part] = reader.differences(network, [texts[i] for i in part]).cpu()
-    return found
+            scores[part] = reader.differences(network, [texts[i] for i in part]).cpu()
+    return scores

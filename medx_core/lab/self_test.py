@@ -10,6 +10,7 @@ its arms and draws its controls by the functions of `medx_core.fitting` and is j
 
 import multiprocessing
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -22,7 +23,6 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # i
 from medx_core import __version__
 from medx_core.evaluation.bootstrap import wilson
 from medx_core.evaluation.decision_rule import ASSOCIATION, ASSOCIATION_GAIN
-from medx_core.evaluation.result import Judgement
 from medx_core.lab.synthetic_arms import (
     CONTROL_PAIRS,
     OUTSIDE,
@@ -100,8 +100,8 @@ def run_self_test(
     began = time.perf_counter()
     planned = list(trials(null_runs, power_runs, seed))
     outcomes: list[Outcome] = []
-    for found in _run_all(planned, processes):
-        outcomes.append(found)
+    for outcome in _run_all(planned, processes):
+        outcomes.append(outcome)
         on_progress(len(outcomes), len(planned))
     return {
         **summary(outcomes),
@@ -113,7 +113,15 @@ def run_self_test(
 
 def run_trial(trial: Trial) -> Outcome:
     """Make the world of a trial, evaluate in it and return the verdict."""
-    judgement = _judgement(trial)
+    random = np.random.default_rng(
+        [trial.seed, KINDS.index(trial.kind), trial.effect, trial.n_test, trial.number]
+    )
+    if trial.kind in (ASSOCIATION_ONLY, PLANTED_TWINS):
+        judgement = twin_judgement(trial.effect, trial.n_test, random)
+    else:
+        permuted = trial.kind == "permuted"
+        effect = max(EFFECTS) if permuted else trial.effect
+        judgement = statement_judgement(effect, trial.n_test, random, permuted=permuted)
     return Outcome(trial, judgement.helps, judgement.failed_controls)
 
 
@@ -124,8 +132,8 @@ def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     twins = _on_twins(outcomes)
     return {
         "null": {
-            "runs": sum(one["runs"] for one in by_kind.values()),
-            "helps": sum(one["helps"] for one in by_kind.values()),
+            "runs": sum(counted["runs"] for counted in by_kind.values()),
+            "helps": sum(counted["helps"] for counted in by_kind.values()),
             "by_kind": by_kind,
         },
         "power": power,
@@ -175,39 +183,26 @@ def _run_on_one_thread(trial: Trial) -> Outcome:
         torch.set_num_threads(threads)
 
 
-def _judgement(trial: Trial) -> Judgement:
-    random = np.random.default_rng(
-        [trial.seed, KINDS.index(trial.kind), trial.effect, trial.n_test, trial.number]
-    )
-    if trial.kind in (ASSOCIATION_ONLY, PLANTED_TWINS):
-        return twin_judgement(trial.effect, trial.n_test, random)
-    permuted = trial.kind == "permuted"
-    effect = max(EFFECTS) if permuted else trial.effect
-    return statement_judgement(effect, trial.n_test, random, permuted=permuted)
-
-
 def _counted(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    failed = sorted({name for one in outcomes for name in one.failed})
     return {
         "runs": len(outcomes),
-        "helps": sum(one.helps is True for one in outcomes),
-        "cannot_tell": sum(one.helps is None for one in outcomes),
-        "failed_controls": {name: sum(name in one.failed for one in outcomes) for name in failed},
+        "helps": sum(outcome.helps is True for outcome in outcomes),
+        "cannot_tell": sum(outcome.helps is None for outcome in outcomes),
+        "failed_controls": dict(sorted(Counter(name for o in outcomes for name in set(o.failed)).items())),
     }
 
 
 def _of(outcomes: Sequence[Outcome], kind: str) -> list[Outcome]:
-    return [one for one in outcomes if one.trial.kind == kind]
+    return [outcome for outcome in outcomes if outcome.trial.kind == kind]
 
 
 def _on_twins(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     null = _of(outcomes, ASSOCIATION_ONLY)
     of_twins = {ASSOCIATION, ASSOCIATION_GAIN}
-    else_beaten = [one for one in null if one.helps is not None and set(one.failed) <= of_twins]
     return {
         "null": _counted(null),
         "power": _powers(outcomes, PLANTED_TWINS),
-        "without_association": len(else_beaten),
+        "without_association": sum(o.helps is not None and set(o.failed) <= of_twins for o in null),
         "n_train": TRAIN_TWINS,
         "n_test": TEST_TWINS,
         "n_control": CONTROL_PAIRS,
@@ -215,26 +210,24 @@ def _on_twins(outcomes: Sequence[Outcome]) -> dict[str, Any]:
 
 
 def _powers(outcomes: Sequence[Outcome], kind: str) -> list[dict[str, Any]]:
-    cells = sorted({one.trial.key for one in _of(outcomes, kind)})
-    return [_power(key, [one for one in outcomes if one.trial.key == key]) for key in cells]
-
-
-def _power(key: tuple[str, int, int], outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    counted = _counted(outcomes)
-    share = wilson(counted["helps"], counted["runs"])
-    power = {} if share is None else {"power": share.value, "low": share.low, "high": share.high}
-    return {"effect": key[1], "n": key[2], **power, **counted}
+    powers = []
+    for key in sorted({outcome.trial.key for outcome in _of(outcomes, kind)}):
+        counted = _counted([outcome for outcome in outcomes if outcome.trial.key == key])
+        share = wilson(counted["helps"], counted["runs"])
+        power = {} if share is None else {"power": share.value, "low": share.low, "high": share.high}
+        powers.append({"effect": key[1], "n": key[2], **power, **counted})
+    return powers
 
 
 def _false_alarms(by_kind: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [
         {
             "target": f"helps is true in at most {MOST_FALSE_ALARMS:.0%} of the {kind} runs",
-            "found": found["helps"] / found["runs"],
-            "met": found["helps"] <= MOST_FALSE_ALARMS * found["runs"],
+            "found": counted["helps"] / counted["runs"],
+            "met": counted["helps"] <= MOST_FALSE_ALARMS * counted["runs"],
         }
-        for kind, found in by_kind.items()
-        if found["runs"]
+        for kind, counted in by_kind.items()
+        if counted["runs"]
     ]
 
 

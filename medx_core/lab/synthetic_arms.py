@@ -33,10 +33,10 @@ from medx_core.lab.synthetic_world import (
     worded,
     worded_swaps,
 )
-from medx_core.steering.strategies import GATED
+from medx_core.steering.hooks import SteeringPlan
+from medx_core.steering.names import GATED
 from medx_core.traces.running import OnProgress, silent
 from medx_core.traces.statement_runner import RecordedStates, RunScores
-from medx_core.traces.steering_conditions import SteeringCondition
 
 TRAIN = 861
 OUTSIDE = 4_000
@@ -72,12 +72,11 @@ class WorldModel:
         states = self._of(texts)
         on_progress(len(texts), len(texts))
         kept = torch.tensor(states, dtype=torch.float32)
-        return RecordedStates(
-            dict.fromkeys(layers, kept), self._output.scores(states), np.ones(len(texts), dtype=bool)
-        )
+        words = np.ones(len(texts), dtype=bool)
+        return RecordedStates(self._output.scores(states), words, dict.fromkeys(layers, kept))
 
     def steered(
-        self, texts: Sequence[str], conditions: Sequence[SteeringCondition], *, name: str = ""
+        self, texts: Sequence[str], conditions: Sequence[SteeringPlan], *, name: str = ""
     ) -> list[RunScores]:
         """Return the scores of the texts under each condition; nothing is kept under `name`."""
         del name
@@ -85,7 +84,8 @@ class WorldModel:
         unsteered, seen = self._output.scores(states), torch.tensor(states, dtype=torch.float32)[:, None]
         runs = []
         for condition in conditions:
-            shift = condition.shift(seen)[:, 0].double().numpy()
+            [step] = condition.steps
+            shift = step.shift(seen)[:, 0].double().numpy()
             runs.append(RunScores(unsteered + shift @ self._output.weights, np.ones(len(texts), dtype=bool)))
         return runs
 
@@ -129,12 +129,8 @@ class WorldArms:
             "gated_random": [chosen.random(seed).condition for seed in seeds],
             "gated_shuffled": [chosen.shuffled(seed).condition for seed in seeds],
         }
-        return [
-            ControlDraws(
-                name, "gated", np.stack([run.scores for run in self.model.steered(texts, conditions)])
-            )
-            for name, conditions in drawn.items()
-        ]
+        runs = {name: self.model.steered(texts, conditions) for name, conditions in drawn.items()}
+        return [ControlDraws(name, "gated", np.stack([run.scores for run in runs[name]])) for name in drawn]
 
 
 def fit_in(world: World, train: Statements, *others: Statements) -> WorldArms:
@@ -163,7 +159,8 @@ def statement_judgement(
     train, test = world.sample(TRAIN, random), world.sample(n_test, random)
     style, gold = world.wording(OUTSIDE, random)
     if permuted:
-        train, test, gold = _permuted(train, random), _permuted(test, random), random.permutation(gold)
+        train, test = (replace(sample, gold=random.permutation(sample.gold)) for sample in (train, test))
+        gold = random.permutation(gold)
     fitted_on, tested = statements_of(train, "train "), statements_of(test, "test ")
     fitted = fit_in(world, fitted_on, tested)
     wording = [*fitted_on.labelled, *worded(style, gold, "outside ")]
@@ -205,7 +202,3 @@ def _judged(
         seed=seed,
     )
     return judged(comparison, "gated", thorough=False)
-
-
-def _permuted(sample: Sample, random: np.random.Generator) -> Sample:
-    return replace(sample, gold=random.permutation(sample.gold))

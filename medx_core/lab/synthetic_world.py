@@ -17,7 +17,8 @@ statements are an unlimited number of ordinary ones of which, wherever the true 
 lies, as many TRUE as FALSE ones are kept: what matching keeps when nothing is left to chance. `DISTANCES` holds d.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,48 +27,11 @@ from medx_core.accuracy import Flags, Values
 from medx_core.data.labelled_statements import LabelledStatement
 
 WIDTH = 128
-STYLE_WORDS = [
-    "always",
-    "never",
-    "only",
-    "all",
-    "may",
-    "often",
-    "usually",
-    "can",
-    "not",
-    "no",
-    "must",
-    "which",
-    "when",
-    "while",
-    "should",
-    "some",
-    "many",
-    "most",
-    "the",
-    "of",
-    "in",
-    "with",
-    "by",
-    "from",
-    "entire",
-    "mainly",
-    "solely",
-    "rarely",
-    "typically",
-    "directly",
-    "located",
-    "formed",
-    "involved",
-    "related",
-    "called",
-    "found",
-    "seen",
-    "known",
-    "made",
-    "near",
-]
+STYLE_TEXT = (
+    "always never only all may often usually can not no must which when while should some many most the of in with by "
+    "from entire mainly solely rarely typically directly located formed involved related called found seen known made near"
+)
+STYLE_WORDS = STYLE_TEXT.split()
 LENGTH = 12
 LEANING = 0.22
 NOISE = 0.2
@@ -75,7 +39,7 @@ TRUE_SHARE = 0.6
 OUTPUT_LOGITS = 2.0
 DISTANCES = {0: 0.0, 3: 0.336, 6: 0.484, 12: 0.71}
 
-_CALIBRATION = 2_000
+CALIBRATION = 2_000
 
 
 @dataclass(frozen=True)
@@ -86,7 +50,7 @@ class Readout:
     bias: float
 
     def scores(self, states: Values) -> Values:
-        """Return one score a state."""
+        """Return one score per state."""
         return np.asarray(states @ self.weights + self.bias)
 
 
@@ -98,33 +62,24 @@ class Sample:
     gold: Flags
     states: Values
 
-    def among(self, kept: Flags) -> "Sample":
-        """Return the kept statements."""
-        return Sample(self.style[kept], self.gold[kept], self.states[kept])
 
-
-@dataclass(frozen=True)
 class World:
-    """What stays the same over statements; `distance` is d above, `seed` draws all the rest."""
+    """What stays the same over statements; `distance` is d above, `seed` draws all the rest.
 
-    distance: float
-    seed: int
-    leaning: Values = field(init=False)  # (style words,)
-    embedding: Values = field(init=False)  # (style words, 128)
-    content: Values = field(init=False)  # (128,)
-    unsteered: Readout = field(init=False)
-    prompt_only: Readout = field(init=False)
+    `leaning` (style words,) says towards which answer a word leans, `embedding` (style words, 128) is A above,
+    `content` (128,) is u.
+    """
 
-    def __post_init__(self) -> None:
-        random = np.random.default_rng(self.seed)
-        leaning = random.normal(size=len(STYLE_WORDS))
-        content = random.normal(size=WIDTH)
-        self._set("leaning", LEANING * (leaning - leaning.mean()) / leaning.std())
-        self._set("embedding", random.normal(0, 1 / np.sqrt(WIDTH), (len(STYLE_WORDS), WIDTH)) * np.sqrt(8))
-        self._set("content", content / np.linalg.norm(content))
-        states = self.sample(_CALIBRATION, random).states
-        self._set("unsteered", self._readout(states, random, style_share=0.45, true_rate=0.25))
-        self._set("prompt_only", self._readout(states, random, style_share=0.5, true_rate=0.45))
+    def __init__(self, distance: float, seed: int) -> None:
+        random = np.random.default_rng(seed)
+        self.distance, self.seed = distance, seed
+        leaning, content = random.normal(size=len(STYLE_WORDS)), random.normal(size=WIDTH)
+        self.leaning: Values = LEANING * (leaning - leaning.mean()) / leaning.std()
+        self.embedding: Values = random.normal(0, 1 / np.sqrt(WIDTH), (len(STYLE_WORDS), WIDTH)) * np.sqrt(8)
+        self.content: Values = content / np.linalg.norm(content)
+        states = self.sample(CALIBRATION, random).states
+        self.unsteered = self._readout(states, random, style_share=0.45, true_rate=0.25)
+        self.prompt_only = self._readout(states, random, style_share=0.5, true_rate=0.45)
 
     def sample(self, n: int, random: np.random.Generator) -> Sample:
         """Draw `n` ordinary statements."""
@@ -150,11 +105,6 @@ class World:
         towards = [np.searchsorted(np.cumsum(self._chances(sign)), places) for sign in (1, -1)]
         return np.minimum(np.where(gold[:, None], *towards), len(STYLE_WORDS) - 1)
 
-    def style_evidence(self, style: NDArray[np.intp]) -> Values:
-        """Return the true log-likelihood ratio of TRUE against FALSE that the style words carry: (n,)."""
-        ratio = np.log(self._chances(1)) - np.log(self._chances(-1))
-        return np.asarray(ratio[style].sum(axis=1))
-
     def _chances(self, sign: int) -> Values:
         weights = np.exp(sign * self.leaning)
         return np.asarray(weights / weights.sum())
@@ -164,17 +114,13 @@ class World:
     ) -> Readout:
         """Make an output that reads the style's lean with the share `style_share` of its spread, and else by chance."""
         lean = np.linalg.pinv(self.embedding) @ self.leaning
-        parts = [self._off_content(one) for one in (lean, random.normal(size=WIDTH))]
-        lean, chance = (one / (states @ one).std() for one in parts)
+        off_content = [
+            axis - (axis @ self.content) * self.content for axis in (lean, random.normal(size=WIDTH))
+        ]
+        lean, chance = (axis / (states @ axis).std() for axis in off_content)
         weights = style_share * lean + np.sqrt(1 - style_share**2) * chance
         weights *= OUTPUT_LOGITS / (states @ weights).std()
         return Readout(weights, -float(np.quantile(states @ weights, 1 - true_rate)))
-
-    def _off_content(self, direction: Values) -> Values:
-        return np.asarray(direction - (direction @ self.content) * self.content)
-
-    def _set(self, name: str, value: object) -> None:
-        object.__setattr__(self, name, value)
 
 
 def worded(style: NDArray[np.intp], gold: Flags, prefix: str) -> list[LabelledStatement]:
@@ -214,13 +160,14 @@ class TwinWorld:
 
     world: World
     association: float = ASSOCIATION
-    direction: Values = field(init=False)  # (128,), of length 1, at right angles to the content
 
-    def __post_init__(self) -> None:
+    @cached_property
+    def direction(self) -> Values:
+        """The direction (128,) of association, of length 1, at right angles to the content."""
         content = self.world.content
         drawn = np.random.default_rng([self.world.seed, 1]).normal(size=WIDTH)
         drawn -= (drawn @ content) * content
-        object.__setattr__(self, "direction", drawn / np.linalg.norm(drawn))
+        return np.asarray(drawn / np.linalg.norm(drawn))
 
     def swaps(self, pairs: int, random: np.random.Generator, *, source: bool) -> Sample:
         """Make swaps of `pairs` statements that are all TRUE or, with `source` False, all FALSE: 2 * pairs rows.
@@ -242,13 +189,16 @@ def worded_swaps(
     first = random.integers(NAMES, size=len(swaps.gold) // 2)
     second = (first + random.integers(1, NAMES, size=len(first))) % NAMES  # a different word
     names = np.stack([first, second], axis=1).ravel()
-    statements = []
-    for row, (name, statement) in enumerate(zip(names, worded(swaps.style, swaps.gold, prefix), strict=True)):
-        pair = f"{prefix}{row // 2}"
-        text = f"{statement.text} name{name:02d}"
-        statements.append(
-            LabelledStatement(
-                text, statement.answer, pair, pair=pair, source_answer=source, original=row % 2 == 0
-            )
+    return [
+        replace(
+            statement,
+            text=f"{statement.text} name{name:02d}",
+            group=f"{prefix}{row // 2}",
+            pair=f"{prefix}{row // 2}",
+            source_answer=source,
+            original=row % 2 == 0,
         )
-    return statements
+        for row, (name, statement) in enumerate(
+            zip(names, worded(swaps.style, swaps.gold, prefix), strict=True)
+        )
+    ]

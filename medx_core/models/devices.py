@@ -71,8 +71,8 @@ def use_threads(count: int) -> None:
 
 
 @contextmanager
-def memory_faults_in_words(what: str) -> Iterator[None]:
-    """Turn an exhausted device into one sentence about `what`, and hand the cached memory back.
+def memory_faults_in_words(subject: str) -> Iterator[None]:
+    """Turn an exhausted device into one sentence about `subject`, and hand the cached memory back.
 
     Raises:
         ModelUnavailable: the device ran out of memory inside the block.
@@ -82,5 +82,5 @@ def memory_faults_in_words(what: str) -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         torch.cuda.empty_cache()
         raise ModelUnavailable(
-            f"{what} does not fit into this device's memory; shorten it or lower MEDX_MAX_BATCH_ROWS."
+            f"{subject} does not fit into this device's memory; shorten it or lower MEDX_MAX_BATCH_ROWS."
         ) from error

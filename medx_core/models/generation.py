@@ -1,4 +1,4 @@
-"""Written answers by greedy decoding, one token a step.
+"""Written answers by greedy decoding, one token per step.
 
 A step is a small unit of work: between two steps the caller may stream what was written, notice a cancellation, or
 let a waiting verdict go first. `transformers.generate` holds on to the network until the whole answer is written.
@@ -6,6 +6,7 @@ let a waiting verdict go first. `transformers.generate` holds on to the network 
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -13,17 +14,17 @@ from transformers import Cache
 
 from medx_core.models.devices import memory_faults_in_words
 from medx_core.models.loading import LoadedModel
-from medx_core.models.padding import left_padded, position_arguments
+from medx_core.models.padding import PaddedBatch, forward
 from medx_core.questions import CANCELLED
 
 
+@dataclass
 class WrittenRow:
     """One answer while it grows."""
 
-    def __init__(self) -> None:
-        self.tokens: list[int] = []
-        self.text = ""
-        self.finish = ""
+    tokens: list[int] = field(default_factory=list)
+    text: str = ""
+    finish: str = ""
 
     @property
     def finished(self) -> bool:
@@ -50,8 +51,7 @@ class GreedyWriting:
         self._around = around
         self._max_new_tokens = max_new_tokens
         self._stop_ids = stop_token_ids(model)
-        batch = left_padded(prompts, pad_id=int(model.tokenizer.pad_token_id or 0), device=model.device)
-        self._ids, self._mask, self._positions = batch.ids, batch.mask, batch.positions
+        self._batch = model.padded(prompts)
         self._cache: Cache | None = None
 
     @property
@@ -60,7 +60,7 @@ class GreedyWriting:
         return all(row.finished for row in self.rows)
 
     def cancel(self, index: int) -> None:
-        """End one row where it stands; what was written stays."""
+        """End one row; what was written stays."""
         if not self.rows[index].finished:
             self.rows[index].finish = CANCELLED
 
@@ -74,22 +74,15 @@ class GreedyWriting:
         pieces = tuple(
             self._extend(row, int(token)) for row, token in zip(self.rows, chosen.tolist(), strict=True)
         )
-        self._ids = chosen[:, None]
-        self._mask = torch.cat([self._mask, torch.ones_like(self._ids)], dim=1)
-        self._positions = self._positions[:, -1:] + 1
+        ids = chosen[:, None]
+        mask = torch.cat([self._batch.mask, torch.ones_like(ids)], dim=1)
+        self._batch = PaddedBatch(ids, mask, self._batch.positions[:, -1:] + 1)
         return pieces
 
     def _next_tokens(self) -> Tensor:
         network = self._model.network
         with torch.inference_mode(), self._around(), memory_faults_in_words("This question"):
-            outputs = network(
-                input_ids=self._ids,
-                attention_mask=self._mask,
-                past_key_values=self._cache,
-                use_cache=True,
-                logits_to_keep=1,
-                **position_arguments(network, self._positions),
-            )
+            outputs = forward(network, self._batch, self._cache, use_cache=True, logits_to_keep=1)
         self._cache = outputs.past_key_values
         chosen: Tensor = outputs.logits[:, -1].argmax(dim=-1)
         return chosen

@@ -9,7 +9,7 @@ import json
 import math
 import mmap
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ SCALARS = {
 }  # fmt: skip
 DEFAULT_ALIGNMENT = 32
 CONTROL_TOKEN = 3  # in tokenizer.ggml.token_type
+# transformers' and GGUF's names of the special tokens
+SPECIAL_TOKENS = {"bos": "bos", "eos": "eos", "pad": "padding", "unk": "unknown"}
 NO_LENGTH_LIMIT = int(1e30)  # what transformers writes where a tokenizer has no limit of its own
 
 ATTENTION = {
@@ -156,12 +158,14 @@ class _Cursor:
 
 
 def _renamed_weights(file: GgufFile) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    as_in_transformers = {"llama": _unpermuted, "gemma3": _without_norm_offset}[file.architecture]
     for tensor in file.tensors:
-        yield (
-            _name(file.architecture, tensor.name),
-            as_in_transformers(file, tensor.name, file.weights(tensor)),
-        )
+        weights = file.weights(tensor)
+        if file.architecture == "llama":
+            weights = _unpermuted(file, tensor.name, weights)
+        elif tensor.name.endswith("norm.weight"):
+            # Gemma's norms multiply by 1 + weight, and llama.cpp stores the sum.
+            weights = weights - 1
+        yield _name(file.architecture, tensor.name), weights
 
 
 def _name(architecture: str, name: str) -> str:
@@ -183,11 +187,6 @@ def _unpermuted(file: GgufFile, name: str, weights: NDArray[np.float32]) -> NDAr
         return weights
     pairs = weights.reshape(file.of_architecture(count), -1, 2, weights.shape[-1])
     return pairs.swapaxes(1, 2).reshape(weights.shape)
-
-
-def _without_norm_offset(_file: GgufFile, name: str, weights: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Undo llama.cpp's addition: Gemma's norms multiply by 1 + weight, and llama.cpp stores the sum."""
-    return weights - 1 if name.endswith("norm.weight") else weights
 
 
 def configuration(file: GgufFile) -> dict[str, Any]:
@@ -223,24 +222,26 @@ def configuration(file: GgufFile) -> dict[str, Any]:
 
 
 def _special_ids(file: GgufFile) -> dict[str, int]:
-    keys = {"bos_token_id": "bos", "eos_token_id": "eos", "pad_token_id": "padding"}
-    return {ours: file.metadata[f"tokenizer.ggml.{key}_token_id"] for ours, key in keys.items()}
+    return {
+        f"{ours}_token_id": file.metadata[f"tokenizer.ggml.{key}_token_id"]
+        for ours, key in SPECIAL_TOKENS.items()
+        if ours != "unk"
+    }
 
 
 def _write_tokenizer(file: GgufFile, gguf: Path, built: Path) -> None:
-    kind = file.metadata["tokenizer.ggml.model"], file.metadata["tokenizer.ggml.pre"]
-    writers: dict[tuple[str, str], Callable[[GgufFile, Path, Path], None]] = {
-        ("gpt2", "smollm"): _write_smollm_tokenizer,
-        ("llama", "default"): _write_transformers_tokenizer,
-    }
-    if kind not in writers:
+    kind, rule = file.metadata["tokenizer.ggml.model"], file.metadata["tokenizer.ggml.pre"]
+    if (kind, rule) == ("gpt2", "smollm"):
+        _write_smollm_tokenizer(file, built)
+    elif (kind, rule) == ("llama", "default"):
+        _write_transformers_tokenizer(gguf, built)
+    else:
         raise ModelUnavailable(
-            f"A GGUF tokenizer of the kind {kind[0]!r} with the splitting rule {kind[1]!r} cannot be converted."
+            f"A GGUF tokenizer of the kind {kind!r} with the splitting rule {rule!r} cannot be converted."
         )
-    writers[kind](file, gguf, built)
 
 
-def _write_smollm_tokenizer(file: GgufFile, _gguf: Path, built: Path) -> None:
+def _write_smollm_tokenizer(file: GgufFile, built: Path) -> None:
     """Write a byte-level tokenizer that cuts numbers into digits first, as SmolLM2's own does.
 
     transformers 5.23 ignores the rule's name and leaves the cutting out: "BP  90/60" then has other tokens than the
@@ -260,21 +261,20 @@ def _write_smollm_tokenizer(file: GgufFile, _gguf: Path, built: Path) -> None:
          for token, kind in zip(tokens, file.metadata["tokenizer.ggml.token_type"], strict=True) if kind == CONTROL_TOKEN]
     )  # fmt: skip
     tokenizer.save(str(built / "tokenizer.json"))
-    keys = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
-    special = {ours: tokens[file.metadata[f"tokenizer.ggml.{key}_token_id"]] for ours, key in keys.items()}
-    _write_json(
-        built / "tokenizer_config.json",
-        {
-            **special,
-            "clean_up_tokenization_spaces": False,
-            "model_max_length": NO_LENGTH_LIMIT,
-            "tokenizer_class": "TokenizersBackend",
-        },
-    )
+    special = {
+        f"{ours}_token": tokens[file.metadata[f"tokenizer.ggml.{key}_token_id"]]
+        for ours, key in SPECIAL_TOKENS.items()
+    }
+    settings = {
+        "clean_up_tokenization_spaces": False,
+        "model_max_length": NO_LENGTH_LIMIT,
+        "tokenizer_class": "TokenizersBackend",
+    }
+    _write_json(built / "tokenizer_config.json", special | settings)
     (built / "chat_template.jinja").write_text(file.metadata["tokenizer.chat_template"], encoding="utf-8")
 
 
-def _write_transformers_tokenizer(_file: GgufFile, gguf: Path, built: Path) -> None:
+def _write_transformers_tokenizer(gguf: Path, built: Path) -> None:
     """Let transformers write Gemma's tokenizer, whose merges have to be worked out from the vocabulary."""
     from transformers import AutoTokenizer
     from transformers.utils.logging import disable_progress_bar

@@ -3,6 +3,7 @@
 Weights are safetensors only, and code that comes with a model is never run (`trust_remote_code` stays off).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from medx_core.models.catalog import ModelSource, model_source, refuse_missing
 from medx_core.models.devices import Placement, memory_faults_in_words
 from medx_core.models.model_files import local_folder, weight_sha256
 from medx_core.models.packed_linear import pack_linear_layers
+from medx_core.models.padding import PaddedBatch, left_padded
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,11 @@ class LoadedModel:
     def device(self) -> torch.device:
         """Where tensors handed to the network must lie."""
         return self.placement.device
+
+    def padded(self, rows: Sequence[Sequence[int]], prefix_length: int = 0) -> PaddedBatch:
+        """Make one batch of rows of token ids, on the device; `prefix_length` tokens are in the cache already."""
+        pad_id = int(self.tokenizer.pad_token_id or 0)
+        return left_padded(rows, pad_id=pad_id, device=self.device, prefix_length=prefix_length)
 
 
 def load_model(name: str, *, models_folder: Path, placement: Placement) -> LoadedModel:

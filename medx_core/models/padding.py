@@ -1,12 +1,14 @@
-"""Rows of token ids of unequal length, made into one batch with padding on the left."""
+"""Rows of token ids of unequal length: one batch with padding on the left, and its forward pass."""
 
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import Cache
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,13 @@ def common_length(rows: Sequence[Sequence[int]]) -> int:
     return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
 
 
+def forward(network: nn.Module, batch: PaddedBatch, cache: Cache | None = None, **options: Any) -> Any:
+    """Run a batch through a network, after what `cache` holds, and return the network's own kind of output."""
+    options = {"use_cache": cache is not None, **position_arguments(network, batch.positions), **options}
+    return network(input_ids=batch.ids, attention_mask=batch.mask, past_key_values=cache, **options)
+
+
 def position_arguments(network: nn.Module, positions: Tensor) -> dict[str, Tensor]:
     """Return `position_ids` for networks that take them; others count from the mask."""
-    return (
-        {"position_ids": positions} if "position_ids" in inspect.signature(network.forward).parameters else {}
-    )
+    takes_positions = "position_ids" in inspect.signature(network.forward).parameters
+    return {"position_ids": positions} if takes_positions else {}

@@ -15,7 +15,7 @@ from transformers import Cache, DynamicCache
 
 from medx_core.models.devices import memory_faults_in_words
 from medx_core.models.loading import LoadedModel
-from medx_core.models.padding import PaddedBatch, common_length, left_padded, position_arguments
+from medx_core.models.padding import PaddedBatch, common_length, forward
 from medx_core.models.prompting import VerdictPrompt
 
 PROBES = ("Water is wet.", "All 7 birds can swim under the sea ice?")
@@ -82,41 +82,22 @@ class SharedPrefix:
             return self._run(prompts, keep_cache=True, whole=whole)
 
     def _run(self, prompts: Sequence[Sequence[int]], *, keep_cache: bool, whole: bool = False) -> KeptPass:
-        shared = self.prefix_length
+        shared, cache = self.prefix_length, None
         if not whole and self._cache is not None and all(self._shares(row) for row in prompts):
-            cache = self._expanded(len(prompts))
-            if keep_cache:
-                cache.activate_past_recording()  # type: ignore[no-untyped-call]
-            return self._forward([row[shared:] for row in prompts], cache, shared)
-        return self._forward(prompts, self._empty_cache() if keep_cache else None, 0)
-
-    def _empty_cache(self) -> DynamicCache:
-        cache = DynamicCache(config=self.model.network.config)
-        cache.activate_past_recording()  # type: ignore[no-untyped-call]
-        return cache
+            cache = copy.deepcopy(self._cache)
+            if len(prompts) > 1:
+                cache.batch_repeat_interleave(len(prompts))
+        else:
+            shared = 0
+            cache = DynamicCache(config=self.model.network.config) if keep_cache else None
+        if cache is not None and keep_cache:
+            cache.activate_past_recording()  # type: ignore[no-untyped-call]
+        batch = self.model.padded([row[shared:] for row in prompts], shared)
+        outputs = forward(self.model.network.base_model, batch, cache)
+        return KeptPass(outputs.last_hidden_state, batch, outputs.past_key_values)
 
     def _shares(self, row: Sequence[int]) -> bool:
         return len(row) > self.prefix_length and list(row[: self.prefix_length]) == self._prefix_ids
-
-    def _expanded(self, rows: int) -> DynamicCache:
-        cache = copy.deepcopy(self._cache)
-        assert cache is not None  # noqa: S101 - for the type checker: only asked where there is one
-        if rows > 1:
-            cache.batch_repeat_interleave(rows)
-        return cache
-
-    def _forward(self, rows: Sequence[Sequence[int]], cache: Cache | None, shared: int) -> KeptPass:
-        network = self.model.network.base_model
-        pad_id = int(self.model.tokenizer.pad_token_id or 0)
-        batch = left_padded(rows, pad_id=pad_id, device=self.model.device, prefix_length=shared)
-        outputs = network(
-            input_ids=batch.ids,
-            attention_mask=batch.mask,
-            past_key_values=cache,
-            use_cache=cache is not None,
-            **position_arguments(network, batch.positions),
-        )
-        return KeptPass(outputs.last_hidden_state, batch, outputs.past_key_values)
 
     def _build(self) -> None:
         whole = [self.encoded(probe) for probe in PROBES]

@@ -1,7 +1,9 @@
-"""Steering as a with-block: row by row, undone on every way out.
+"""Forward hooks on decoder layers as with-blocks, undone on every way out: steering states, and recording them.
 
 One forward pass serves rows with different vectors, strengths and arms: each row of a batch is shifted by its own
-amount, an unsteered row by zero, which leaves it exactly as it was.
+amount, an unsteered row by zero, which leaves it exactly as it was. Hooks on a layer run in the order they were
+registered, so enter `recorded` inside `steered` to see what steering did. `output_hidden_states` is no substitute: its
+own hook runs before hooks that were added later.
 
 Where in the text: the state of the last prompt token and of every token written after it (`Positions.LAST`), that is
 each state a next token is read from. Earlier prompt tokens stay untouched, so that prompts may share a cached
@@ -10,11 +12,10 @@ rest is written by the model as it is. `Positions.ALL` shifts every token of a p
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from enum import StrEnum
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from itertools import count
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,14 +23,9 @@ from transformers import PreTrainedModel
 
 from medx_core.errors import VectorRefused
 from medx_core.steering.layers import hidden_of, hidden_size, layer_at, with_hidden
+from medx_core.steering.names import Positions
 
-
-class Positions(StrEnum):
-    """Which tokens of a forward pass are shifted."""
-
-    LAST = "last"
-    LAST_PROMPT = "last-prompt"
-    ALL = "all"
+T = TypeVar("T")
 
 
 class Shift(Protocol):
@@ -42,13 +38,26 @@ class Shift(Protocol):
 
 @dataclass(frozen=True)
 class ConstantShift:
-    """The same shift whatever the state: strength times vector, one row of the batch each."""
+    """The same shift whatever the state."""
 
     rows: Tensor  # (rows, hidden_size), or (1, hidden_size) for all rows alike
 
     def __call__(self, states: Tensor) -> Tensor:
         """Return the rows' shifts in the states' own device and number type."""
         return self.rows.to(device=states.device, dtype=states.dtype)[:, None, :]
+
+
+@dataclass(frozen=True)
+class ShiftsByText:
+    """A constant shift for every text of a run, (texts, hidden_size); `SteeringPlan.for_texts` takes a batch's rows."""
+
+    rows: Tensor
+
+    def __call__(self, states: Tensor) -> Tensor:
+        """Refuse: the shift must be bound to texts first."""
+        raise TypeError(
+            f"shifts by text must be bound to texts before they meet states of shape {tuple(states.shape)}"
+        )
 
 
 @dataclass(frozen=True)
@@ -62,15 +71,38 @@ class SteeringStep:
 
 @dataclass(frozen=True)
 class SteeringPlan:
-    """What is done to one batch. An empty plan changes nothing."""
+    """What is done to a row, to one batch, or to a run of batches. An empty plan changes nothing.
 
-    steps: tuple[SteeringStep, ...] = field(default_factory=tuple)
+    A run batches texts by length, so a plan for a run sees rows in another order than the caller's: its shifts must
+    treat all rows alike (a `ConstantShift` of one row, or a function of the state), or be `ShiftsByText`.
+    """
+
+    steps: tuple[SteeringStep, ...] = ()
 
     @property
     def after_the_prompt(self) -> "SteeringPlan":
         """What still acts once the prompt has been read: the plan for every later token."""
-        kept = tuple(step for step in self.steps if step.positions is not Positions.LAST_PROMPT)
-        return SteeringPlan(kept)
+        return SteeringPlan(tuple(s for s in self.steps if s.positions is not Positions.LAST_PROMPT))
+
+    @property
+    def last_token_only(self) -> bool:
+        """Whether all tokens of a prompt but the last stay as they are."""
+        return all(step.positions is not Positions.ALL for step in self.steps)
+
+    def at(self, positions: Positions) -> "SteeringPlan":
+        """Return the same plan acting on other tokens."""
+        return SteeringPlan(tuple(replace(step, positions=positions) for step in self.steps))
+
+    def for_texts(self, indices: Sequence[int]) -> "SteeringPlan":
+        """Return the plan for a batch of these texts of a run, lowest layer first."""
+        rows = torch.as_tensor(list(indices))
+        bound = (
+            replace(step, shift=ConstantShift(step.shift.rows[rows]))
+            if isinstance(step.shift, ShiftsByText)
+            else step
+            for step in self.steps
+        )
+        return SteeringPlan(tuple(sorted(bound, key=lambda step: step.layer)))
 
 
 @contextmanager
@@ -110,26 +142,31 @@ def _hook(step: SteeringStep, width: int) -> Callable[[nn.Module, tuple[object, 
     return shift_output
 
 
-@dataclass(frozen=True)
-class RowSteering:
-    """One row's vector (hidden_size,) with its layer and strength."""
+@contextmanager
+def outputs_read(
+    network: PreTrainedModel, layers: Sequence[int], read: Callable[[object], T]
+) -> Iterator[dict[int, T]]:
+    """Keep, by layer, what `read` makes of each layer's output in the latest forward pass inside the block.
 
-    layer: int
-    vector: Tensor
-    strength: float
-    positions: Positions = Positions.LAST
+    Raises:
+        VectorRefused: a layer does not exist.
+    """
+    kept: dict[int, T] = {}
+    with ExitStack() as hooks:
+        for layer in layers:
+
+            def keep(
+                _module: nn.Module, _inputs: tuple[object, ...], output: object, at: int = layer
+            ) -> None:
+                kept[at] = read(output)
+
+            hooks.callback(layer_at(network, layer).register_forward_hook(keep).remove)
+        yield kept
 
 
-@dataclass(frozen=True)
-class RowShift:
-    """One row's shift where it is no constant: it is computed from that row's own states."""
-
-    layer: int
-    shift: Shift
-    positions: Positions = Positions.LAST
-
-
-RowPart = RowSteering | RowShift
+def recorded(network: PreTrainedModel, layers: Sequence[int]) -> AbstractContextManager[dict[int, Tensor]]:
+    """Keep each row's last-token state after each of `layers`: (rows, hidden_size) in float32 on the CPU."""
+    return outputs_read(network, layers, lambda output: hidden_of(output)[:, -1].detach().float().cpu())
 
 
 @dataclass(frozen=True)
@@ -152,45 +189,38 @@ class RowwiseShift:
         return whole
 
 
-def plan_for_rows(rows: Sequence[RowPart | Sequence[RowPart] | None], *, width: int) -> SteeringPlan:
-    """Make one plan for a batch whose rows are steered differently.
-
-    A row may be steered at several layers; None, or nothing, leaves it as it is.
+def plan_for_rows(rows: Sequence[SteeringPlan], *, width: int) -> SteeringPlan:
+    """Make one plan for a batch whose rows are steered differently, each by its own plan; an empty one changes nothing.
 
     Raises:
         VectorRefused: a vector's length is not `width`, the model's hidden size.
     """
-    listed = [(index, part) for index, row in enumerate(rows) for part in _parts(row)]
-    places = sorted({(part.layer, part.positions) for _, part in listed})
+    listed = [(index, step) for index, plan in enumerate(rows) for step in plan.steps]
     steps = []
-    for layer, positions in places:
-        here = [(index, part) for index, part in listed if (part.layer, part.positions) == (layer, positions)]
-        steps.append(SteeringStep(layer, _shift_for(here, rows=len(rows), width=width), positions))
+    for layer, positions in sorted({(step.layer, step.positions) for _, step in listed}):
+        here = [
+            (index, step.shift)
+            for index, step in listed
+            if (step.layer, step.positions) == (layer, positions)
+        ]
+        steps.append(SteeringStep(layer, _shift_of_rows(here, rows=len(rows), width=width), positions))
     return SteeringPlan(tuple(steps))
 
 
-def _parts(row: RowPart | Sequence[RowPart] | None) -> Sequence[RowPart]:
-    if row is None:
-        return ()
-    return (row,) if isinstance(row, RowSteering | RowShift) else row
-
-
-def _shift_for(here: Sequence[tuple[int, RowPart]], *, rows: int, width: int) -> Shift:
+def _shift_of_rows(here: Sequence[tuple[int, Shift]], *, rows: int, width: int) -> Shift:
     constant = torch.zeros((rows, width), dtype=torch.float32)
-    by_shift: dict[int, tuple[Shift, list[int]]] = {}
-    for index, part in here:
-        if isinstance(part, RowSteering):
-            constant[index] += _checked(part.vector, width) * part.strength
+    by_shift: dict[
+        int, tuple[Shift, list[int]]
+    ] = {}  # rows that share a vector share its shift: one call for all
+    for index, shift in here:
+        if not isinstance(shift, ConstantShift):
+            by_shift.setdefault(id(shift), (shift, []))[1].append(index)
+        elif shift.rows.shape == (1, width):
+            constant[index] += shift.rows[0].detach().float().cpu()
         else:
-            by_shift.setdefault(id(part.shift), (part.shift, []))[1].append(index)
+            raise VectorRefused(
+                f"A steering vector of shape {tuple(shift.rows.shape[1:])} does not fit a model of hidden size {width}."
+            )
     if not by_shift:
         return ConstantShift(constant)
     return RowwiseShift(constant, tuple((shift, tuple(chosen)) for shift, chosen in by_shift.values()))
-
-
-def _checked(vector: Tensor, width: int) -> Tensor:
-    if tuple(vector.shape) != (width,):
-        raise VectorRefused(
-            f"A steering vector of shape {tuple(vector.shape)} does not fit a model of hidden size {width}."
-        )
-    return vector.detach().float().cpu()

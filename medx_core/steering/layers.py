@@ -21,20 +21,17 @@ def decoder_layers(network: PreTrainedModel) -> nn.ModuleList:
     expected = network.config.get_text_config().num_hidden_layers
     lists = [
         module
-        for _, module in network.named_modules()
+        for module in network.modules()
         if isinstance(module, nn.ModuleList) and len(module) == expected
     ]
-    # A mixture of experts has lists inside its layers too; the layers' own list is the one that holds the others.
-    outermost = [one for one in lists if not any(one is not other and _holds(other, one) for other in lists)]
+    # A mixture of experts has lists inside its layers too; the layers' own list is the one that no other list holds.
+    inner = {id(module) for outer in lists for module in outer.modules() if module is not outer}
+    outermost = [candidate for candidate in lists if id(candidate) not in inner]
     if len(outermost) != 1:
         raise ModelUnavailable(
             f"{type(network).__name__} has no single list of {expected} decoder layers; MedX cannot steer it."
         )
     return outermost[0]
-
-
-def _holds(outer: nn.ModuleList, inner: nn.ModuleList) -> bool:
-    return any(module is inner for module in outer.modules())
 
 
 def penultimate_layer(network: PreTrainedModel) -> int:
@@ -71,7 +68,7 @@ def hidden_of(output: object) -> Tensor:
     hidden = output[0] if isinstance(output, tuple) else output
     if not isinstance(hidden, Tensor):
         raise ModelUnavailable(
-            f"A decoder layer returned {type(hidden).__name__} in place of hidden states; MedX cannot steer it."
+            f"A decoder layer returned {type(hidden).__name__} instead of hidden states; MedX cannot steer it."
         )
     return hidden
 

@@ -1,7 +1,7 @@
 """A steering vector as a value: what is added, where, how it was made, and what makes it sound."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import isfinite
 from typing import Any
@@ -11,30 +11,14 @@ from torch import Tensor
 
 from medx_core.categories import Category
 from medx_core.errors import VectorRefused
-from medx_core.steering.gate import Gate, gated_shift
-from medx_core.steering.hooks import (
-    ConstantShift,
-    Positions,
-    RowPart,
-    RowShift,
-    RowSteering,
-    Shift,
-    SteeringStep,
-)
-from medx_core.steering.strategies import AMPLIFY, GATED, STRATEGIES, AmplifyShift
-
-ON_STATEMENTS = "statements"
-ON_TWINS = "twins"
+from medx_core.steering.hooks import SteeringPlan, SteeringStep
+from medx_core.steering.names import GATED, INPUT_DEPENDENT, ON_STATEMENTS, STRATEGIES, Positions
+from medx_core.steering.strategies import SteeredLayer
 
 
-@dataclass(frozen=True)
-class SteeringVector:
-    """A direction in one model's residual stream, with its provenance.
-
-    `direction` is (hidden_size,) in float32; constant strategies add `alpha * direction` at `layer`, and `further`
-    holds the directions of further layers, if any. `amplify` uses it as an axis whose middle is `centre` along it.
-    For `gated` it is the answer's gradient, `gate` reads the state, `alpha` is k in logits and `b0` the unsteered
-    bias that is cancelled.
+@dataclass(frozen=True, kw_only=True)
+class SteeringVector(SteeredLayer):
+    """A steered layer of one model with its provenance; `further` holds the directions of further layers, if any.
 
     `reading` names how the contrast traces were read, `pairs` how many contrast pairs (for `gated`: statements) went
     in, `data_sha256` which data, `fitted_on` whether single statements or twin differences. `prompt_version` is the
@@ -42,12 +26,8 @@ class SteeringVector:
     """
 
     category: Category
-    direction: Tensor
-    layer: int
     model: str
     model_sha256: str
-    strategy: str
-    alpha: float
     reading: str
     pairs: int
     data_sha256: str
@@ -57,21 +37,13 @@ class SteeringVector:
     diagnostics: Mapping[str, Any] = field(default_factory=dict)
     positions: Positions = Positions.LAST
     fitted_on: str = ON_STATEMENTS
-    gate: Gate | None = None
-    b0: float = 0.0
-    centre: float = 0.0
     model_type: str = ""
     further: Mapping[int, Tensor] = field(default_factory=dict)
 
     @property
-    def norm(self) -> float:
-        """The direction's length."""
-        return float(self.direction.norm())
-
-    @property
     def is_constant(self) -> bool:
         """Whether the same vector is added whatever the state."""
-        return STRATEGIES[self.strategy].constant
+        return self.strategy not in INPUT_DEPENDENT
 
     @property
     def directions(self) -> dict[int, Tensor]:
@@ -79,49 +51,13 @@ class SteeringVector:
         return dict(sorted({self.layer: self.direction, **self.further}.items()))
 
     @cached_property
-    def parts(self) -> tuple[RowPart, ...]:
-        """How one row of a batch is steered by this vector."""
-        if not self.is_constant:
-            shift = strategy_shift(
-                self.strategy, self.direction, self.alpha, gate=self.gate, b0=self.b0, centre=self.centre
-            )
-            return (RowShift(self.layer, shift, self.positions),)
-        return tuple(
-            RowSteering(layer, direction, self.alpha, self.positions)
+    def plan(self) -> SteeringPlan:
+        """How this vector steers a row, or any number of rows alike, lowest layer first."""
+        steps = (
+            SteeringStep(layer, replace(self, direction=direction).shift, self.positions)
             for layer, direction in self.directions.items()
         )
-
-    @property
-    def steps(self) -> tuple[SteeringStep, ...]:
-        """The same for any number of rows that are all steered by this vector, lowest layer first."""
-        shifts = {
-            layer: strategy_shift(
-                self.strategy, direction, self.alpha, gate=self.gate, b0=self.b0, centre=self.centre
-            )
-            for layer, direction in self.directions.items()
-        }
-        return tuple(SteeringStep(layer, shift, self.positions) for layer, shift in shifts.items())
-
-
-def strategy_shift(
-    strategy: str,
-    direction: Tensor,
-    alpha: float,
-    *,
-    gate: Gate | None = None,
-    b0: float = 0.0,
-    centre: float = 0.0,
-) -> Shift:
-    """Return the shift of a strategy along `direction` (hidden_size,), the same for every row of a batch.
-
-    Raises:
-        VectorRefused: the direction is zero, not finite, or of another length than the gate.
-    """
-    if gate is not None:
-        return gated_shift(gate, direction, alpha, b0)
-    if strategy == AMPLIFY:
-        return AmplifyShift(direction.float() / float(direction.float().norm()), centre, alpha)
-    return ConstantShift((direction.float() * alpha)[None])
+        return SteeringPlan(tuple(steps))
 
 
 def check_vector(vector: SteeringVector, name: str) -> None:
@@ -147,7 +83,7 @@ def check_vector(vector: SteeringVector, name: str) -> None:
 
 
 def check_direction(direction: Tensor, name: str) -> None:
-    """Refuse a tensor that is no usable direction.
+    """Refuse a tensor that cannot serve as a direction.
 
     Raises:
         VectorRefused: it is zero, not finite or not one row.

@@ -1,15 +1,16 @@
-"""What steering does to free text: whether the model still writes, in figures beside any gain.
+"""The damage that steering does to free text: whether the model still writes, in figures to hold against any gain.
 
 Two signs: ordinary text becomes less likely (perplexity), and written answers begin to repeat themselves.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 
 from medx_core.models.generation import GreedyWriting
 from medx_core.models.loading import LoadedModel
 from medx_core.models.prompting import text_prompt_ids
-from medx_core.steering.hooks import Positions, SteeringPlan, steered
+from medx_core.steering.hooks import SteeringPlan, steered
+from medx_core.steering.names import Positions
 from medx_core.traces.likelihoods import TextLikelihoods
 from medx_core.traces.running import by_length
 
@@ -29,22 +30,9 @@ class Damage:
     texts: int
     questions: int
 
-    @property
-    def perplexity_ratio(self) -> float:
-        """How many times more surprising ordinary text has become: 1 is no damage."""
-        return self.perplexity_after / self.perplexity_before
-
     def as_json(self) -> dict[str, float]:
-        """Return the figures by name."""
-        return {
-            "perplexity_before": self.perplexity_before,
-            "perplexity_after": self.perplexity_after,
-            "perplexity_ratio": self.perplexity_ratio,
-            "repetition_before": self.repetition_before,
-            "repetition_after": self.repetition_after,
-            "texts": self.texts,
-            "questions": self.questions,
-        }
+        """Return the figures by name; `perplexity_ratio` is how many times more surprising ordinary text has become."""
+        return asdict(self) | {"perplexity_ratio": self.perplexity_after / self.perplexity_before}
 
 
 def damage(
@@ -61,11 +49,11 @@ def damage(
         VectorRefused: the plan does not fit the model.
         ModelUnavailable: a batch does not fit into the device's memory.
     """
-    nothing = SteeringPlan()
+    unsteered = SteeringPlan()
     return Damage(
-        perplexity_before=perplexity(model, texts, nothing),
+        perplexity_before=perplexity(model, texts, unsteered),
         perplexity_after=perplexity(model, texts, plan),
-        repetition_before=mean_repetition(greedy_texts(model, questions, nothing, new_tokens=new_tokens)),
+        repetition_before=mean_repetition(greedy_texts(model, questions, unsteered, new_tokens=new_tokens)),
         repetition_after=mean_repetition(greedy_texts(model, questions, plan, new_tokens=new_tokens)),
         texts=len(texts),
         questions=len(questions),
@@ -75,12 +63,11 @@ def damage(
 def perplexity(model: LoadedModel, texts: Sequence[str], plan: SteeringPlan) -> float:
     """Return the perplexity of given texts under steering.
 
-    Here every token is a token that a next one is read from, as it would be while writing: steps that steer each
-    written token (`Positions.LAST`) act on all of them. A step of the last prompt token alone has no part in it.
+    A next token is read from every token here, as while writing: steps that steer each written token
+    (`Positions.LAST`) act on all of them, and a step of the last prompt token alone acts on none.
     """
-    everywhere = tuple(replace(step, positions=Positions.ALL) for step in plan.after_the_prompt.steps)
     likelihoods = TextLikelihoods(model)
-    with steered(model.network, SteeringPlan(everywhere)):
+    with steered(model.network, plan.after_the_prompt.at(Positions.ALL)):
         return likelihoods.perplexity(texts)
 
 
@@ -89,7 +76,7 @@ def greedy_texts(
 ) -> list[str]:
     """Write an answer to each question, greedily, under steering; in the order of the questions."""
     prompts = [text_prompt_ids(model.tokenizer, question) for question in questions]
-    found = [""] * len(prompts)
+    texts = [""] * len(prompts)
     for batch in by_length(prompts, WRITING_ROWS):
         writing = GreedyWriting(model, [prompts[i] for i in batch], max_new_tokens=new_tokens)
         first = True
@@ -98,8 +85,8 @@ def greedy_texts(
                 writing.step()
             first = False
         for index, row in zip(batch, writing.rows, strict=True):
-            found[index] = row.text
-    return found
+            texts[index] = row.text
+    return texts
 
 
 def repetition(text: str) -> float:

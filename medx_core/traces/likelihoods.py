@@ -18,7 +18,7 @@ from medx_core.models.padding import common_length
 from medx_core.models.prefix_cache import PROBES, SharedPrefix
 from medx_core.models.prompting import VerdictPrompt
 from medx_core.models.scoring import LOGITS_AT_ONCE, network_logits
-from medx_core.traces.running import BATCH_ROWS, OnProgress, by_length, silent
+from medx_core.traces.running import OnProgress, by_length, silent
 
 DOCUMENT_MARK = "<|endoftext|>"
 
@@ -30,16 +30,13 @@ class TextLikelihoods:
     this (the tokenizer's own, else <|endoftext|> where it has that, else its begin or end mark).
     """
 
-    def __init__(self, model: LoadedModel, prefix: str = "", batch_rows: int = BATCH_ROWS) -> None:
+    def __init__(self, model: LoadedModel, prefix: str = "") -> None:
         self._model = model
-        self._batch_rows = batch_rows
         escaped = " ".join(prefix.split()).replace("{", "{{").replace("}", "}}")
         frame = f"{escaped} {{}}" if escaped else "{}"
         self._prefix = SharedPrefix(model, VerdictPrompt("likelihood", frame, "", ""))
         self._start = [] if escaped else start_tokens(model)
-        alone = [
-            int(token) for token in model.tokenizer(" ".join(prefix.split()))["input_ids"]
-        ] or self._start
+        alone = list(model.tokenizer(" ".join(prefix.split()))["input_ids"]) or self._start
         self._uncounted = max(1, common_length([alone, *(self._encoded(probe) for probe in PROBES)]))
 
     def totals(self, texts: Sequence[str], on_progress: OnProgress = silent) -> NDArray[np.float64]:
@@ -48,16 +45,23 @@ class TextLikelihoods:
         Raises:
             ModelUnavailable: a batch does not fit into the device's memory.
         """
-        return self._run(texts, on_progress)[0]
+        rows = [self._encoded(text) for text in texts]
+        totals = np.zeros(len(texts))
+        done = 0
+        for batch in by_length(rows):
+            with torch.inference_mode(), memory_faults_in_words("This batch of texts"):
+                totals[batch] = self._batch_totals([rows[i] for i in batch]).numpy()
+            done += len(batch)
+            on_progress(done, len(texts))
+        return totals
 
     def counts(self, texts: Sequence[str]) -> NDArray[np.int64]:
         """Return how many tokens of each text are counted: (texts,)."""
         return np.array([len(self._encoded(text)) - self._uncounted for text in texts], dtype=np.int64)
 
     def perplexity(self, texts: Sequence[str]) -> float:
-        """Return exp(mean negative log-likelihood a token) over all texts; hooks entered around the call act on it."""
-        totals, counts = self._run(texts, silent)
-        return float(np.exp(-totals.sum() / max(1, counts.sum())))
+        """Return exp(mean negative log-likelihood per token) over all texts; hooks entered around the call act on it."""
+        return float(np.exp(-self.totals(texts).sum() / max(1, self.counts(texts).sum())))
 
     def _encoded(self, text: str) -> list[int]:
         tokens = self._prefix.encoded(text)
@@ -67,19 +71,6 @@ class TextLikelihoods:
     def _state_before(self) -> Tensor:
         """The final state (1, hidden_size) that a text's first token is read from, where the prefix is shared."""
         return self._prefix.last_states([self._encoded(PROBES[0])[: self._uncounted]])
-
-    def _run(
-        self, texts: Sequence[str], on_progress: OnProgress
-    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        rows = [self._encoded(text) for text in texts]
-        totals = np.zeros(len(texts))
-        done = 0
-        for batch in by_length(rows, self._batch_rows):
-            with torch.inference_mode(), memory_faults_in_words("This batch of texts"):
-                totals[batch] = self._batch_totals([rows[i] for i in batch]).numpy()
-            done += len(batch)
-            on_progress(done, len(texts))
-        return totals, np.array([len(row) - self._uncounted for row in rows], dtype=np.int64)
 
     def _batch_totals(self, rows: Sequence[Sequence[int]]) -> Tensor:
         # A beginning that reaches into the texts cannot be shared here: every token of theirs is read.
@@ -92,12 +83,11 @@ class TextLikelihoods:
             read_from += [first, done.states[place, -own:-1]] if own else []
             tokens.append(done.batch.ids[place, len(done.batch.ids[place]) - own :])
             owner.append(torch.full((own,), place))
-        found = torch.zeros(len(rows), dtype=torch.float64)
+        totals = torch.zeros(len(rows), dtype=torch.float64)
         if not read_from:
-            return found
-        return found.index_add(
-            0, torch.cat(owner), self._log_probabilities(torch.cat(read_from), torch.cat(tokens))
-        )
+            return totals
+        likelihoods = self._log_probabilities(torch.cat(read_from), torch.cat(tokens))
+        return totals.index_add(0, torch.cat(owner), likelihoods)
 
     def _log_probabilities(self, states: Tensor, tokens: Tensor) -> Tensor:
         """Return the log-probability of each token after its state (tokens, hidden_size): float64, on the CPU."""
@@ -112,11 +102,6 @@ class TextLikelihoods:
 def start_tokens(model: LoadedModel) -> list[int]:
     """Return the token a document begins with for this model; none where its tokenizer knows no mark at all."""
     tokenizer = model.tokenizer
-    by_itself = [int(token) for token in tokenizer("")["input_ids"]]
-    if by_itself:
-        return by_itself[:1]
     mark = tokenizer.get_vocab().get(DOCUMENT_MARK)
-    for token in (mark, tokenizer.bos_token_id, tokenizer.eos_token_id):
-        if token is not None:
-            return [int(token)]
-    return []
+    marks = [*tokenizer("")["input_ids"], mark, tokenizer.bos_token_id, tokenizer.eos_token_id]
+    return [int(token) for token in marks if token is not None][:1]

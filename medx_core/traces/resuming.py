@@ -18,73 +18,67 @@ from torch import Tensor, nn
 from transformers import Cache, PreTrainedModel
 
 from medx_core.errors import VectorRefused
-from medx_core.models.padding import position_arguments
+from medx_core.models.padding import PaddedBatch, forward
 from medx_core.models.prefix_cache import SharedPrefix
-from medx_core.steering.hooks import Positions, SteeringPlan, SteeringStep, steered
-from medx_core.steering.layers import decoder_layers, hidden_of, layer_at, with_hidden
+from medx_core.steering.hooks import SteeringPlan, SteeringStep, outputs_read, steered
+from medx_core.steering.layers import decoder_layers, hidden_of, with_hidden
+
+UNSTEERED = SteeringPlan()
 
 
 @dataclass(frozen=True)
 class PromptBatch:
-    """A batch of prompts after its one full pass, ready to be gone on from.
+    """A batch of prompts after its one full pass, from which steered runs go on.
 
-    `final` is (rows, hidden_size), the unsteered final states; `states` the last token's states after each layer that
-    was asked for, in the model's own number type; the cache holds everything before the last token.
+    `outputs` are what the layers asked for returned, cut down to the last token; the cache holds everything before it.
     """
 
     network: PreTrainedModel
-    final: Tensor
-    states: dict[int, Tensor]
     outputs: dict[int, object]
-    last_ids: Tensor  # (rows, 1)
-    last_positions: Tensor  # (rows, 1)
-    mask: Tensor  # (rows, tokens up to the last)
+    last: PaddedBatch  # ids and positions (rows, 1), mask (rows, tokens up to the last)
     cache: Cache
 
-    def resumed(self, layer: int, state: Tensor, above: Sequence[SteeringStep] = ()) -> Tensor:
+    def state(self, layer: int) -> Tensor:
+        """Return the last token's states (rows, hidden_size) after a layer, in the model's own number type."""
+        return hidden_of(self.outputs[layer])[:, -1]
+
+    def resumed(self, layer: int, state: Tensor, above: SteeringPlan = UNSTEERED) -> Tensor:
         """Put `state` (rows, hidden_size) after `layer`, run the layers above, return the final states.
 
         Gradients flow to `state` where the caller records them. The cache is as before on every way out.
         """
-        network = self.network.base_model
-        given = with_hidden(self.outputs[layer], state.to(self.states[layer].dtype)[:, None])
+        given = with_hidden(self.outputs[layer], state.to(self.state(layer).dtype)[:, None])
         with (
             self._cache_restored(layer),
             standing_in(self.network, layer, given),
-            steered(self.network, SteeringPlan(tuple(above))),
+            steered(self.network, above),
         ):
-            outputs = network(
-                input_ids=self.last_ids,
-                attention_mask=self.mask,
-                past_key_values=self.cache,
-                use_cache=True,
-                **position_arguments(network, self.last_positions),
-            )
+            outputs = forward(self.network.base_model, self.last, self.cache)
         final: Tensor = outputs.last_hidden_state[:, -1]
         return final
 
-    def steered(self, steps: Sequence[SteeringStep]) -> Tensor:
-        """Steer the last token by `steps` (lowest layer first); return the final states (rows, hidden_size)."""
-        first = steps[0]
-        before = self.states[first.layer][:, None]
+    def steered(self, plan: SteeringPlan) -> Tensor:
+        """Steer the last token by a plan (lowest layer first); return the final states (rows, hidden_size)."""
+        first, *above = plan.steps
+        before = self.state(first.layer)[:, None]
         shift = first.shift(before)
         if shift.shape[-1] != before.shape[-1] or shift.shape[0] not in (1, before.shape[0]):
             raise VectorRefused(
                 f"A shift of shape {tuple(shift.shape)} met states of shape {tuple(before.shape)}; it must broadcast to them."
             )
-        return self.resumed(first.layer, (before + shift)[:, 0], steps[1:])
+        return self.resumed(first.layer, (before + shift)[:, 0], SteeringPlan(tuple(above)))
 
     @contextmanager
     def _cache_restored(self, layer: int) -> Iterator[None]:
         # Only layers that ran hold one token more; counting tells which, whatever an error left behind.
         above: list[Any] = list(self.cache.layers[layer + 1 :])
-        before = [one.get_seq_length() for one in above]
+        before = [layer_cache.get_seq_length() for layer_cache in above]
         try:
             yield
         finally:
-            for one, length in zip(above, before, strict=True):
-                if one.get_seq_length() > length:
-                    one.crop(-1)
+            for layer_cache, length in zip(above, before, strict=True):
+                if layer_cache.get_seq_length() > length:
+                    layer_cache.crop(-1)
 
 
 def prompt_batch(
@@ -98,19 +92,15 @@ def prompt_batch(
     """
     network = prefix.model.network
     with torch.no_grad():
-        with _outputs_kept(network, layers) as outputs:
+        with outputs_read(network, layers, _last_token) as outputs:
             done = prefix.kept_pass(prompts)
         if done.cache is None:
             raise RuntimeError("the network kept no cache")
         done.cache.crop(-1)
     return PromptBatch(
         network=network,
-        final=done.states[:, -1],
-        states={layer: hidden_of(output)[:, -1] for layer, output in outputs.items()},
         outputs=outputs,
-        last_ids=done.batch.ids[:, -1:],
-        last_positions=done.batch.positions[:, -1:],
-        mask=done.batch.mask,
+        last=PaddedBatch(done.batch.ids[:, -1:], done.batch.mask, done.batch.positions[:, -1:]),
         cache=done.cache,
     )
 
@@ -135,14 +125,13 @@ def can_resume(prefix: SharedPrefix, prompts: Sequence[Sequence[int]], tolerance
 def _resumes_at(
     prefix: SharedPrefix, prompts: Sequence[Sequence[int]], batch: PromptBatch, layer: int, tolerance: float
 ) -> bool:
-    step = SteeringStep(layer=layer, shift=_turned)
+    plan = SteeringPlan((SteeringStep(layer, _turned),))
     with torch.no_grad():
-        found = batch.steered([step]).float()
-        again = batch.steered([step]).float()
-    with steered(prefix.model.network, SteeringPlan((step,))):
+        first, again = (batch.steered(plan).float() for _ in range(2))
+    with steered(prefix.model.network, plan):
         expected = prefix.last_states(prompts).float()
     scale = expected.abs().max().clamp(min=1e-6)
-    worst = torch.maximum((found - expected).abs().max(), (again - expected).abs().max())
+    worst = torch.maximum((first - expected).abs().max(), (again - expected).abs().max())
     return bool(worst / scale <= tolerance)
 
 
@@ -178,22 +167,6 @@ def _forward_restored(module: nn.Module) -> Callable[[], None]:
     return restore
 
 
-@contextmanager
-def _outputs_kept(network: PreTrainedModel, layers: Sequence[int]) -> Iterator[dict[int, object]]:
-    """Keep what `layers` return in the one pass of the block, cut down to the last token, in the form they return it."""
-    kept: dict[int, object] = {}
-    with ExitStack() as hooks:
-        for layer in layers:
-
-            def keep(
-                _module: nn.Module, _inputs: tuple[object, ...], output: object, at: int = layer
-            ) -> None:
-                kept[at] = with_hidden(output, hidden_of(output)[:, -1:].clone())
-
-            hooks.callback(layer_at(network, layer).register_forward_hook(keep).remove)
-        yield kept
-
-
-def resumable_steps(steps: Sequence[SteeringStep]) -> bool:
-    """Whether these steps leave all tokens but the last alone."""
-    return all(step.positions is not Positions.ALL for step in steps)
+def _last_token(output: object) -> object:
+    """Cut a layer's output down to the last token, in the form that the layer returns it."""
+    return with_hidden(output, hidden_of(output)[:, -1:].clone())

@@ -4,7 +4,8 @@ Texts of like length share a batch, so that little is spent on padding; results 
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def by_length(rows: Sequence[Sequence[int]], batch_rows: int = BATCH_ROWS) -> It
 class FinishedBatches:
     """Batches of one long run on disk, so that the run goes on where it was interrupted.
 
-    One file a batch, named by a hash of everything that decides what is in it; a file is there whole or not at all.
+    One file per batch, named by a hash of everything that decides what is in it; a file is there whole or not at all.
     """
 
     folder: Path
@@ -48,35 +49,21 @@ class FinishedBatches:
         try:
             return dict(load_file(path))
         except (FileNotFoundError, SafetensorError):
-            found = compute()
+            arrays = compute()
         self.folder.mkdir(parents=True, exist_ok=True)
         fresh = path.with_suffix(".new")
-        save_file({name: np.ascontiguousarray(values) for name, values in found.items()}, fresh)
+        save_file({name: np.ascontiguousarray(values) for name, values in arrays.items()}, fresh)
         fresh.replace(path)
-        return found
+        return arrays
 
     def forget(self) -> None:
-        """Remove every batch; called when the run is finished."""
-        for path in self.folder.glob("*.safetensors"):
-            path.unlink()
-        if self.folder.is_dir() and not any(self.folder.iterdir()):
-            self.folder.rmdir()
+        """Remove everything; called when the run is finished."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def batch_key(*parts: object) -> str:
-    """Return a name for a batch out of whatever decides its content."""
+    """Return a name for a batch, or for a run, from everything that decides its content."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(repr(part).encode() + b"\0")
     return digest.hexdigest()[:32]
-
-
-def in_order(parts: Sequence[tuple[Sequence[int], Mapping[str, NDArray[np.generic]]]], count: int) -> Arrays:
-    """Put the batches' arrays together, each row at the place of its text."""
-    found: Arrays = {}
-    for indices, arrays in parts:
-        for name, values in arrays.items():
-            if name not in found:
-                found[name] = np.empty((count, *values.shape[1:]), dtype=values.dtype)
-            found[name][list(indices)] = values
-    return found

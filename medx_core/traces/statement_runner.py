@@ -1,4 +1,4 @@
-"""Running statements through one model with one prompt: their scores, their states, and what steering makes of them.
+"""Running statements through one model with one prompt: their scores and states, without and with steering.
 
 Everything is batched, deterministic, and in the order of the texts. A steered run costs one pass over the prompts for
 all its conditions together, plus the layers above each steered layer on a single token (see `traces.resuming`).
@@ -6,7 +6,7 @@ all its conditions together, plus the layers above each steered layer on a singl
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -18,10 +18,9 @@ from medx_core.models.loading import LoadedModel
 from medx_core.models.prefix_cache import PROBES, TOLERANCE, SharedPrefix
 from medx_core.models.prompting import VerdictPrompt
 from medx_core.models.scoring import AnswerHead
-from medx_core.steering.activations import recorded
-from medx_core.steering.hooks import SteeringPlan, SteeringStep, steered
+from medx_core.steering.hooks import SteeringPlan, SteeringStep, recorded, steered
 from medx_core.steering.layers import decoder_layers, hidden_size
-from medx_core.traces.resuming import can_resume, prompt_batch, resumable_steps
+from medx_core.traces.resuming import can_resume, prompt_batch
 from medx_core.traces.running import (
     BATCH_ROWS,
     Arrays,
@@ -29,17 +28,15 @@ from medx_core.traces.running import (
     OnProgress,
     batch_key,
     by_length,
-    in_order,
     silent,
 )
-from medx_core.traces.steering_conditions import SteeringCondition
 
 
 @dataclass(frozen=True)
 class RunScores:
     """One run over n texts: `scores` (n,) is logit(TRUE word) - logit(FALSE word), a text is judged TRUE at 0 or more.
 
-    `answer_words` (n,) says where the likeliest next token of all is one of the two answer words; None where the
+    `answer_words` (n,) says where the likeliest of all next tokens is one of the two answer words; None where the
     caller did not ask.
     """
 
@@ -48,12 +45,10 @@ class RunScores:
 
 
 @dataclass(frozen=True)
-class RecordedStates:
-    """The last prompt token's states after some layers, (n, hidden_size) each in float32 on the CPU, and the scores."""
+class RecordedStates(RunScores):
+    """The scores, and the last prompt token's states after some layers: (n, hidden_size) each in float32 on the CPU."""
 
     states: dict[int, Tensor]
-    scores: NDArray[np.float64]
-    answer_words: NDArray[np.bool_] | None
 
 
 class StatementRunner:
@@ -103,14 +98,9 @@ class StatementRunner:
         """Score every text, unsteered.
 
         Raises:
-            ModelUnavailable: a batch does not fit into the device's memory.
+            ModelUnavailable: a batch does not fit into the device's memory, here and in all other runs.
         """
-
-        def run(prompts: list[list[int]], _rows: list[int]) -> Arrays:
-            return self._read(self.prefix.last_states(prompts), with_answer_words)
-
-        found = self.per_batch(texts, run, on_progress, ("scores", with_answer_words))
-        return _run_scores(found)
+        return self.recorded(texts, (), on_progress, with_answer_words=with_answer_words)
 
     def recorded(
         self,
@@ -124,25 +114,22 @@ class StatementRunner:
 
         Raises:
             VectorRefused: a layer does not exist.
-            ModelUnavailable: a batch does not fit into the device's memory.
         """
 
         def run(prompts: list[list[int]], _rows: list[int]) -> Arrays:
-            with recorded(self.model.network, layers) as recording:
-                found = self._read(self.prefix.last_states(prompts), with_answer_words)
-            for layer in layers:
-                found[f"layer {layer}"] = recording.states(layer).numpy()
-            return found
+            with recorded(self.model.network, layers) as states:
+                read = self._read(self.prefix.last_states(prompts), with_answer_words)
+            return read | {f"layer {layer}": states[layer].numpy() for layer in layers}
 
-        found = self.per_batch(texts, run, on_progress, ("recorded", tuple(layers), with_answer_words))
-        states = {layer: torch.from_numpy(found[f"layer {layer}"]) for layer in layers}
-        scores = _run_scores(found)
-        return RecordedStates(states, scores.scores, scores.answer_words)
+        arrays = self.per_batch(texts, run, on_progress, ("recorded", tuple(layers), with_answer_words))
+        run_scores = _run_scores(arrays)
+        states = {layer: torch.from_numpy(arrays[f"layer {layer}"]) for layer in layers}
+        return RecordedStates(run_scores.scores, run_scores.answer_words, states)
 
     def steered(
         self,
         texts: Sequence[str],
-        conditions: Sequence[SteeringCondition],
+        conditions: Sequence[SteeringPlan],
         on_progress: OnProgress = silent,
         *,
         with_answer_words: bool = True,
@@ -157,22 +144,21 @@ class StatementRunner:
 
         Raises:
             VectorRefused: a layer does not exist, or a shift does not fit.
-            ModelUnavailable: a batch does not fit into the device's memory.
         """
         if not conditions:
             return []
 
         def run(prompts: list[list[int]], rows: list[int]) -> Arrays:
-            plans = [condition.steps_for(rows) for condition in conditions]
+            plans = [condition.for_texts(rows) for condition in conditions]
             finals = self._steered_finals(prompts, plans, resumed=resumed)
             read = self._read(torch.cat(finals), with_answer_words)
             return {key: values.reshape(len(conditions), len(rows)).T for key, values in read.items()}
 
         key = ("steered", name, len(conditions), with_answer_words) if name else None
-        found = self.per_batch(texts, run, on_progress, key)
+        arrays = self.per_batch(texts, run, on_progress, key)
         return [
-            _run_scores({key: values[:, at] for key, values in found.items()})
-            for at in range(len(conditions))
+            _run_scores({name: values[:, place] for name, values in arrays.items()})
+            for place in range(len(conditions))
         ]
 
     def answer_gradients(self, texts: Sequence[str], layers: Sequence[int]) -> dict[int, Tensor]:
@@ -183,7 +169,6 @@ class StatementRunner:
 
         Raises:
             VectorRefused: a layer does not exist.
-            ModelUnavailable: a batch does not fit into the device's memory.
         """
         prompts = [self.prefix.encoded(text) for text in texts]
         sums = {layer: torch.zeros(self.width) for layer in layers}
@@ -200,7 +185,7 @@ class StatementRunner:
         batch = prompt_batch(self.prefix, prompts, layers)
         gradients = {}
         for layer in layers:
-            state = batch.states[layer].float().clone().requires_grad_()
+            state = batch.state(layer).float().clone().requires_grad_()
             with torch.enable_grad():
                 gradients[layer] = self._gradient(batch.resumed(layer, state), state)
         return gradients
@@ -217,38 +202,36 @@ class StatementRunner:
             return self._gradient(self.prefix.kept_pass(prompts).states[:, -1], zero)
 
     def _gradient(self, final: Tensor, state: Tensor) -> Tensor:
-        total = self.head.differences(
-            final
-        ).sum()  # rows are independent: the sum's gradient is each row's own
-        return torch.autograd.grad(total, state)[0]
+        # Rows are independent: the sum's gradient is each row's own.
+        return torch.autograd.grad(self.head.differences(final).sum(), state)[0]
 
     def _steered_finals(
-        self, prompts: list[list[int]], plans: Sequence[tuple[SteeringStep, ...]], *, resumed: bool
+        self, prompts: list[list[int]], plans: Sequence[SteeringPlan], *, resumed: bool
     ) -> list[Tensor]:
         """Return final states (rows, hidden_size) of one batch under each plan."""
-        can = [resumed and self.resumes and resumable_steps(steps) for steps in plans]
-        lowest = sorted({steps[0].layer for steps, possible in zip(plans, can, strict=True) if possible})
-        with torch.no_grad(), memory_faults_in_words("This batch of statements"):
+        resumable = [resumed and self.resumes and bool(plan.steps) and plan.last_token_only for plan in plans]
+        lowest = sorted(
+            {plan.steps[0].layer for plan, possible in zip(plans, resumable, strict=True) if possible}
+        )
+        with torch.no_grad():
             batch = prompt_batch(self.prefix, prompts, lowest) if lowest else None
             return [
-                batch.steered(steps) if batch is not None and possible else self._whole(prompts, steps)
-                for steps, possible in zip(plans, can, strict=True)
+                batch.steered(plan) if batch is not None and possible else self._whole(prompts, plan)
+                for plan, possible in zip(plans, resumable, strict=True)
             ]
 
-    def _whole(self, prompts: list[list[int]], steps: tuple[SteeringStep, ...]) -> Tensor:
-        # Steering of all tokens must reach the common beginning too, so that is not taken from the cache then.
-        with steered(self.model.network, SteeringPlan(steps)):
-            return (
-                self.prefix.last_states(prompts)
-                if resumable_steps(steps)
-                else self.prefix.kept_pass(prompts, whole=True).states[:, -1]
-            )
+    def _whole(self, prompts: list[list[int]], plan: SteeringPlan) -> Tensor:
+        with steered(self.model.network, plan):
+            if plan.last_token_only:
+                return self.prefix.last_states(prompts)
+            # Steering of all tokens must reach the common beginning too, so that is not taken from the cache.
+            return self.prefix.kept_pass(prompts, whole=True).states[:, -1]
 
     def _read(self, finals: Tensor, with_answer_words: bool) -> Arrays:
-        found: Arrays = {"scores": self.head.logit_differences(finals).double().numpy()}
+        read: Arrays = {"scores": self.head.logit_differences(finals).double().numpy()}
         if with_answer_words:
-            found["answer_words"] = self.head.answer_words(finals).numpy()
-        return found
+            read["answer_words"] = self.head.answer_words(finals).numpy()
+        return read
 
     def per_batch(
         self,
@@ -257,29 +240,32 @@ class StatementRunner:
         on_progress: OnProgress,
         key: tuple[object, ...] | None,
     ) -> Arrays:
-        """Let `run` make arrays of one batch after the other, given its prompts and its texts' indices; put them together.
+        """Let `run` make the arrays of each batch from its prompts and its texts' indices; join them in the order of the texts.
 
         `key` names what `run` does, for batches kept on disk; None where it cannot be named.
         """
         prompts = [self.prefix.encoded(text) for text in texts]
-        parts: list[tuple[Sequence[int], Arrays]] = []
+        whole: Arrays = {}
         done = 0
         for rows in by_length(prompts, self.batch_rows):
-            chosen = [prompts[i] for i in rows]
-            if self._finished is None or key is None:
-                arrays = run(chosen, rows)
-            else:
-                where = batch_key(
-                    self.model.weight_sha256, str(self.model.placement), self.prompt, chosen, key
-                )
-                arrays = self._finished.kept(where, lambda chosen=chosen, rows=rows: run(chosen, rows))  # type: ignore[misc]
-            parts.append((rows, arrays))
+            batch = [prompts[i] for i in rows]
+            with memory_faults_in_words("This batch of statements"):
+                if self._finished is None or key is None:
+                    arrays = run(batch, rows)
+                else:
+                    model = (self.model.weight_sha256, str(self.model.placement))
+                    content = batch_key(*model, self.prompt, batch, key)
+                    arrays = self._finished.kept(content, partial(run, batch, rows))
+            for name, values in arrays.items():
+                if name not in whole:
+                    whole[name] = np.empty((len(texts), *values.shape[1:]), dtype=values.dtype)
+                whole[name][rows] = values
             done += len(rows)
             on_progress(done, len(texts))
-        return in_order(parts, len(texts))
+        return whole
 
 
-def _run_scores(found: Arrays) -> RunScores:
-    words = found.get("answer_words")
-    scores = found.get("scores", np.zeros(0))
+def _run_scores(arrays: Arrays) -> RunScores:
+    words = arrays.get("answer_words")
+    scores = arrays.get("scores", np.zeros(0))
     return RunScores(scores.astype(np.float64), None if words is None else words.astype(np.bool_))

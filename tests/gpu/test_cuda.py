@@ -13,8 +13,14 @@ from medx_core.models.prefix_cache import SharedPrefix
 from medx_core.models.prompting import STATEMENT_PROMPT
 from medx_core.models.scoring import AnswerHead
 from medx_core.questions import ARM_CHOICES, Arm, ArmRow, Question
-from medx_core.steering.activations import recorded
-from medx_core.steering.hooks import RowSteering, plan_for_rows, steered
+from medx_core.steering.hooks import (
+    ConstantShift,
+    SteeringPlan,
+    SteeringStep,
+    plan_for_rows,
+    recorded,
+    steered,
+)
 from medx_core.steering.layers import hidden_size, penultimate_layer
 from tests.integration.test_answering import FixedRouter, FixedVectors, vector_for
 from tests.language_models import REAL, models_folder, tiny_model
@@ -59,11 +65,12 @@ def test_steering_shifts_a_row_by_exactly_its_vector():
     ids = torch.tensor([[5, 6, 7], [8, 9, 10]], device="cuda:0")
     with torch.inference_mode(), recorded(model.network, [layer]) as before:
         model.network(input_ids=ids, use_cache=False)
-    plan = plan_for_rows([RowSteering(layer, vector, 1.0), None], width=width)
+    added = SteeringPlan((SteeringStep(layer, ConstantShift(vector[None])),))
+    plan = plan_for_rows([added, SteeringPlan()], width=width)
     with torch.inference_mode(), steered(model.network, plan), recorded(model.network, [layer]) as after:
         model.network(input_ids=ids, use_cache=False)
-    torch.testing.assert_close(after.states(layer)[0] - before.states(layer)[0], vector, atol=1e-5, rtol=1e-5)
-    assert torch.equal(after.states(layer)[1], before.states(layer)[1])
+    torch.testing.assert_close(after[layer][0] - before[layer][0], vector, atol=1e-5, rtol=1e-5)
+    assert torch.equal(after[layer][1], before[layer][1])
 
 
 @pytest.mark.weights

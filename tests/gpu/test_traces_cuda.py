@@ -6,10 +6,9 @@ import torch
 
 from medx_core.models.devices import choose_placement
 from medx_core.models.prompting import STATEMENT_PROMPT
-from medx_core.steering.hooks import ConstantShift
+from medx_core.steering.hooks import ConstantShift, ShiftsByText, SteeringPlan, SteeringStep
 from medx_core.traces.likelihoods import TextLikelihoods
 from medx_core.traces.statement_runner import StatementRunner
-from medx_core.traces.steering_conditions import ShiftsByText, SteeringCondition
 from tests.language_models import WIDTH, tiny_model
 
 pytestmark = [
@@ -31,8 +30,8 @@ def test_resumed_runs_gradients_and_likelihoods_are_those_of_the_cpu(dtype):
     on_cpu = StatementRunner(tiny_model(placement=choose_placement("cpu", "float32")), STATEMENT_PROMPT)
     amounts = torch.linspace(-2, 2, len(TEXTS))
     cells = [
-        SteeringCondition(0, ConstantShift(VECTOR[None])),
-        SteeringCondition(1, ShiftsByText(amounts[:, None] * VECTOR)),
+        SteeringPlan((SteeringStep(0, ConstantShift(VECTOR[None])),)),
+        SteeringPlan((SteeringStep(1, ShiftsByText(amounts[:, None] * VECTOR)),)),
     ]
     assert on_gpu.resumes
     runs = zip(

@@ -8,15 +8,17 @@ from medx_core.cli.vector_building import statements_by_category
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput, VectorRefused
 from medx_core.evaluation.gain import with_gain
-from medx_core.fitting.build import VectorBuilder
+from medx_core.fitting.build import build_vector
 from medx_core.fitting.examples import drawn_examples
 from medx_core.fitting.recipe import VectorRecipe
 from medx_core.steering.layers import penultimate_layer
 from medx_core.storage.vectors import VectorStatus, VectorStore
+from medx_core.traces.statement_runner import StatementRunner
 from medx_core.vector_registry import VectorRegistry
 
 pytestmark = pytest.mark.weights
 EXAMPLES = 12
+RECIPE = VectorRecipe(examples=EXAMPLES)
 
 
 def bundled_parts():
@@ -24,24 +26,25 @@ def bundled_parts():
 
 
 @pytest.fixture(scope="module")
-def builder(real_model):
-    return VectorBuilder(real_model, VectorRecipe(examples=EXAMPLES))
+def runner(real_model):
+    return StatementRunner(real_model, RECIPE.prompt)
 
 
 @pytest.fixture(scope="module")
-def vector(builder):
+def vector(runner):
     train, held_out = bundled_parts()
-    return with_gain(builder.runner, builder.build(Category.TRIAGE, train), train, held_out[:8], seed=1)
+    built = build_vector(runner, Category.TRIAGE, train, RECIPE)
+    return with_gain(runner, built, train, held_out[:8], seed=1)
 
 
-def test_a_vector_is_the_mean_of_correct_minus_incorrect_traces_read_one_by_one(builder, vector, real_model):
+def test_a_vector_is_the_mean_of_correct_minus_incorrect_traces_read_one_by_one(vector, real_model):
     """The batched, shared-prompt reading equals running each trace whole and alone."""
     chosen = drawn_examples(bundled_parts()[0], EXAMPLES, seed=1)
     sums = {True: [], False: []}
     for statement in chosen:
         states = {}
         for truth in (True, False):
-            text = builder.recipe.prompt.filled(statement.text) + builder.recipe.prompt.word(truth)
+            text = RECIPE.prompt.filled(statement.text) + RECIPE.prompt.word(truth)
             ids = torch.tensor([real_model.tokenizer(text)["input_ids"]])
             with torch.inference_mode():
                 hidden = real_model.network(ids, output_hidden_states=True, use_cache=False).hidden_states
@@ -62,8 +65,8 @@ def test_it_carries_its_provenance_and_diagnostics(vector, real_model):
     assert vector.diagnostics["validation"]["answer_word_rate"] == {"unsteered": 1.0, "steered": 1.0}
 
 
-def test_building_twice_gives_the_same_vector(builder, vector):
-    again = builder.build(Category.TRIAGE, bundled_parts()[0])
+def test_building_twice_gives_the_same_vector(runner, vector):
+    again = build_vector(runner, Category.TRIAGE, bundled_parts()[0], RECIPE)
     assert torch.equal(again.direction, vector.direction)
     assert again.data_sha256 == vector.data_sha256
 
@@ -96,8 +99,8 @@ def test_a_file_that_was_changed_afterwards_is_refused(database, tmp_path, vecto
     assert registry.active(vector.model_sha256) == {}, "nothing else is in use"
 
 
-def test_nothing_to_build_from_is_said(builder):
+def test_nothing_to_build_from_is_said(runner):
     with pytest.raises(BadInput, match="no statements of the category triage"):
-        builder.build(Category.TRIAGE, [])
+        build_vector(runner, Category.TRIAGE, [], RECIPE)
     with pytest.raises(VectorRefused, match="both TRUE and FALSE"):
-        builder.build(Category.TRIAGE, [LabelledStatement("a b", answer=True, group="g")])
+        build_vector(runner, Category.TRIAGE, [LabelledStatement("a b", answer=True, group="g")], RECIPE)

@@ -13,9 +13,8 @@ from medx_core.data.bundled_texts import bundled_statements
 from medx_core.errors import BadInput
 from medx_core.models.prompting import STATEMENT_PROMPT
 from medx_core.settings import settings
-from medx_core.steering.hooks import ConstantShift
+from medx_core.steering.hooks import ConstantShift, SteeringPlan, SteeringStep
 from medx_core.traces.statement_runner import StatementRunner
-from medx_core.traces.steering_conditions import SteeringCondition
 from tests.language_models import tiny_network, word_tokenizer
 
 WORDS = ("heart", "kidneys", "blood", "insulin", "glucose")
@@ -112,7 +111,7 @@ def test_the_real_model_resumes_to_what_whole_passes_give(real_model):
     runner = StatementRunner(real_model, STATEMENT_PROMPT, batch_rows=8)
     assert runner.resumes
     direction = torch.randn(1, runner.width, generator=torch.Generator().manual_seed(0))
-    cells = [SteeringCondition(layer, ConstantShift(direction * 3)) for layer in (0, 13, 28)]
+    cells = [SteeringPlan((SteeringStep(layer, ConstantShift(direction * 3)),)) for layer in (0, 13, 28)]
     resumed, whole = runner.steered(texts, cells), runner.steered(texts, cells, resumed=False)
     for one, other in zip(resumed, whole, strict=True):
         np.testing.assert_allclose(one.scores, other.scores, atol=1e-3)
@@ -126,5 +125,5 @@ def test_one_logit_along_the_answer_gradient_is_about_one_logit_in_the_score(rea
     gradient = runner.answer_gradients(texts, [21])[21]
     push = gradient / gradient.square().sum()
     plain = runner.scores(texts).scores
-    moved = runner.steered(texts, [SteeringCondition(21, ConstantShift(push[None]))])[0].scores
+    moved = runner.steered(texts, [SteeringPlan((SteeringStep(21, ConstantShift(push[None])),))])[0].scores
     assert (moved - plain).mean() == pytest.approx(1, abs=0.2)

@@ -12,7 +12,7 @@ from medx_core.job_execution.batching import MicroBatcher
 from medx_core.job_execution.interfaces import Lane
 from medx_core.job_execution.scheduling import BatchLimits
 from medx_core.questions import Arm, Question
-from medx_core.steering.vector_files import SteeringVector
+from medx_core.steering.steering_vector import SteeringVector
 from medx_core.vector_registry import VectorRegistry
 from tests.language_models import WIDTH, tiny_model
 from tests.waiting import until

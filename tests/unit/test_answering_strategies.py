@@ -10,15 +10,16 @@ from medx_core.categories import Category, Route, RouteSource
 from medx_core.models.prompting import STATEMENT_PROMPT
 from medx_core.questions import ARM_CHOICES, ArmRow, Mode, Question
 from medx_core.steering.gate import Gate
-from medx_core.steering.hooks import Positions
+from medx_core.steering.names import Positions
 from medx_core.steering.steering_vector import SteeringVector
 from tests.language_models import WIDTH, tiny_model
 
 WORDS = sorted({word for text, _ in STATEMENT_PROMPT.shots for word in text.split()})
 TEXTS = [" ".join(WORDS[(7 * i + j) % len(WORDS)] for j in range(1 + i % 9)) for i in range(16)]
 CONSTANT = SteeringVector(
-    Category.TRIAGE, torch.linspace(-2, 2, WIDTH), 1, "tiny-llama", "0" * 64, "mean_difference", 1.0, "answer_word",
-    20, "d", STATEMENT_PROMPT.version, "2026-01-01", version="triage v1",
+    category=Category.TRIAGE, direction=torch.linspace(-2, 2, WIDTH), layer=1, model="tiny-llama",
+    model_sha256="0" * 64, strategy="mean_difference", alpha=1.0, reading="answer_word", pairs=20, data_sha256="d",
+    prompt_version=STATEMENT_PROMPT.version, created_at="2026-01-01", version="triage v1",
 )  # fmt: skip
 GATED = replace(
     CONSTANT, category=Category.LITERATURE, strategy="gated", alpha=4.0, b0=0.5, version="literature v1",

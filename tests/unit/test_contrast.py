@@ -5,13 +5,14 @@ import torch
 
 from medx_core.errors import VectorRefused
 from medx_core.evaluation.vector_findings import SAME_AXIS, warnings_of
+from medx_core.fitting.build import stability
 from medx_core.fitting.fitted import FittedLayer, fitted_layer
-from medx_core.steering.contrast import AnswerWordStates, mean_of_contrast
-from medx_core.steering.diagnostics import against_shuffled, halves_cosine, separation, shift_of_distribution
-from medx_core.steering.strategies import MEAN_DIFFERENCE, PCA
+from medx_core.steering.contrast import ContrastTraces, mean_difference, separation
+from medx_core.steering.diagnostics import shift_of_distribution
+from medx_core.steering.names import ANSWER_WORD, MEAN_DIFFERENCE, PCA
 
 
-def states(rows: int, *, signal: float, share_true: float = 0.5, seed: int = 0) -> AnswerWordStates:
+def states(rows: int, *, signal: float, share_true: float = 0.5, seed: int = 0) -> ContrastTraces:
     """States in which the answer word sits on axis 0, and right minus wrong on axis 1 with size `signal`."""
     generator = torch.Generator().manual_seed(seed)
     gold = torch.arange(rows) < round(rows * share_true)
@@ -21,11 +22,11 @@ def states(rows: int, *, signal: float, share_true: float = 0.5, seed: int = 0) 
     false_word[:, 0] -= 5
     true_word[gold, 1] += signal
     false_word[~gold, 1] += signal
-    return AnswerWordStates(true_word, false_word, gold)
+    return ContrastTraces(noise, gold, ANSWER_WORD)
 
 
 def test_the_share_of_true_statements_does_not_leak_the_answer_word_into_the_vector():
-    vector = mean_of_contrast(states(400, signal=1.0, share_true=0.9).contrast)
+    vector = mean_difference(states(400, signal=1.0, share_true=0.9))
     assert vector[1].item() == pytest.approx(1.0, abs=0.05)
     assert vector[0].item() == pytest.approx(0.0, abs=0.05), (
         "a plain average would hold 8 here: the class prior"
@@ -34,31 +35,25 @@ def test_the_share_of_true_statements_does_not_leak_the_answer_word_into_the_vec
 
 def test_statements_of_one_kind_make_no_vector():
     with pytest.raises(VectorRefused, match="both TRUE and FALSE"):
-        mean_of_contrast(states(10, signal=1.0, share_true=1.0).contrast)
+        mean_difference(states(10, signal=1.0, share_true=1.0))
 
 
 def test_a_real_direction_is_stable_and_differs_from_shuffled_labels():
-    fit = fitted(states(200, signal=1.0))
-    assert (
-        halves_cosine(lambda half: fit.on(half).axis, groups=[str(i // 2) for i in range(200)], seed=1) > 0.9
-    )
-    assert abs(against_shuffled(fit.axis, [fit.shuffled(seed) for seed in range(40)]).cosine) < 0.5
+    found = stability(fitted(states(200, signal=1.0)), [str(i // 2) for i in range(200)], seed=1)
+    assert found["halves_cosine"] > 0.9
+    assert abs(found["shuffled_cosine"]) < 0.5
 
 
-def fitted(found: AnswerWordStates, strategy: str = MEAN_DIFFERENCE) -> FittedLayer:
+def fitted(found: ContrastTraces, strategy: str = MEAN_DIFFERENCE) -> FittedLayer:
     return fitted_layer(strategy, 0, found, [str(row) for row in range(len(found.gold))], 1.0)
 
 
-def findings(found: AnswerWordStates, strategy: str = MEAN_DIFFERENCE) -> dict[str, float]:
+def findings(found: ContrastTraces, strategy: str = MEAN_DIFFERENCE) -> dict[str, float]:
     """What the builder stores of shuffled labels."""
     fit = fitted(found, strategy)
-    shuffled = against_shuffled(fit.axis, [fit.shuffled(seed) for seed in range(20)])
-    return {
-        "shuffled_cosine": shuffled.cosine,
-        "shuffled_cosine_size": shuffled.cosine_size,
-        "shuffled_separation": shuffled.separation,
-        "separation": separation(found, fit.axis),
-    }
+    shuffled = stability(fit, fit.groups, seed=0)
+    del shuffled["halves_cosine"]
+    return shuffled | {"separation": separation(found, fit.axis)}
 
 
 def test_an_axis_that_owes_nothing_to_the_labels_is_told_though_its_sign_comes_by_chance():
@@ -72,8 +67,8 @@ def test_an_axis_that_owes_nothing_to_the_labels_is_told_though_its_sign_comes_b
 @pytest.mark.parametrize("strategy", [MEAN_DIFFERENCE, PCA])
 def test_an_axis_that_shuffled_labels_find_too_because_the_effect_is_strong_is_not_warned_of(strategy):
     strong = states(200, signal=2.0)
-    strong.with_true_word[:, 0] -= 5  # no class prior
-    strong.with_false_word[:, 0] += 5
+    strong.states[0, :, 0] -= 5  # no class prior
+    strong.states[1, :, 0] += 5
     found = findings(strong, strategy)
     assert found["shuffled_cosine_size"] > SAME_AXIS
     assert found["separation"] > 3 * found["shuffled_separation"]
@@ -88,7 +83,7 @@ def test_mean_differences_of_few_examples_are_not_warned_of_for_what_chance_give
 
 def test_noise_has_no_stable_direction():
     fit = fitted(states(200, signal=0.0))
-    assert abs(halves_cosine(lambda half: fit.on(half).axis, groups=fit.groups, seed=1)) < 0.9
+    assert abs(stability(fit, fit.groups, seed=1)["halves_cosine"]) < 0.9
 
 
 def test_separation_is_in_standard_deviations():
@@ -97,9 +92,9 @@ def test_separation_is_in_standard_deviations():
     base = torch.randn((1000, 4), generator=generator)
     other = torch.randn((1000, 4), generator=generator)
     moved = base + torch.tensor([2.0, 0, 0, 0])
-    found = AnswerWordStates(
-        torch.where(gold[:, None], moved, other), torch.where(gold[:, None], other, moved), gold
-    )
+    side = gold[:, None]
+    in_answers = torch.stack([torch.where(side, moved, other), torch.where(side, other, moved)])
+    found = ContrastTraces(in_answers, gold, ANSWER_WORD)
     assert separation(found, torch.tensor([3.0, 0, 0, 0])) == pytest.approx(2.0, abs=0.15)
 
 

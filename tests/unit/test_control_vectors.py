@@ -73,7 +73,7 @@ def test_a_vector_goes_out_and_comes_back_steering_the_same(tmp_path):
         "tiny",
         2,
     )
-    for ours, theirs in zip(VECTOR.steps, back.steps, strict=True):
+    for ours, theirs in zip(VECTOR.plan.steps, back.plan.steps, strict=True):
         assert ours.layer == theirs.layer
         states = torch.zeros((1, 1, WIDTH))
         assert torch.equal(ours.shift(states), theirs.shift(states))

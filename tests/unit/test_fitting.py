@@ -10,13 +10,12 @@ from medx_core.categories import Category
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput
 from medx_core.evaluation.fit import EvaluationPlan, fit_arms
-from medx_core.fitting.build import VectorBuilder
+from medx_core.fitting.build import build_vector
 from medx_core.fitting.examples import drawn_examples, gate_statements
-from medx_core.fitting.recipe import VectorRecipe
-from medx_core.fitting.sweep import SWEPT, SweepRecipe, sweep
+from medx_core.fitting.recipe import SWEPT, SweepRecipe, VectorRecipe
+from medx_core.fitting.sweep import sweep
 from medx_core.models.prompting import STATEMENT_PROMPT
-from medx_core.steering.contrast import READINGS
-from medx_core.steering.strategies import BUILDABLE, GATED, RANDOM, SHUFFLED
+from medx_core.steering.names import BUILDABLE, GATED, RANDOM, READINGS, SHUFFLED
 from medx_core.traces.statement_runner import StatementRunner
 from tests.language_models import tiny_model
 
@@ -60,8 +59,7 @@ def measured(runner):
 
 
 def built(runner, train, **recipe):
-    builder = VectorBuilder(runner.model, VectorRecipe(**{"prompt": PROMPT, **recipe}))
-    return builder.build(Category.TRIAGE, train)
+    return build_vector(runner, Category.TRIAGE, train, VectorRecipe(**{"prompt": PROMPT, **recipe}))
 
 
 @pytest.mark.parametrize("reading", READINGS)
@@ -106,7 +104,7 @@ def test_a_swept_vector_is_the_one_that_is_built(runner, strategy, reading):
         reading="answer_word" if strategy == GATED else reading,
     )
     states = torch.randn((4, 1, runner.width), generator=torch.Generator().manual_seed(1))
-    assert torch.equal(swept.shift(states), vector.steps[0].shift(states))
+    assert torch.equal(swept.shift(states), vector.shift(states))
 
 
 def test_every_strategy_that_can_be_built_is_compared_here():

@@ -4,24 +4,29 @@ import pytest
 import torch
 
 from medx_core.errors import VectorRefused
-from medx_core.steering.activations import recorded
-from medx_core.steering.gate import Gate, gated_shift
+from medx_core.steering.gate import Gate
 from medx_core.steering.hooks import (
     ConstantShift,
-    Positions,
-    RowShift,
-    RowSteering,
     SteeringPlan,
     SteeringStep,
     plan_for_rows,
+    recorded,
     steered,
 )
 from medx_core.steering.layers import decoder_layers, hidden_size, penultimate_layer
-from medx_core.steering.strategies import AmplifyShift
+from medx_core.steering.names import Positions
+from medx_core.steering.strategies import AmplifyShift, GatedShift
 from tests.language_models import ARCHITECTURES, WIDTH, tiny_network
 
-GATED = gated_shift(Gate(torch.linspace(1, -1, WIDTH), 0.2), torch.linspace(0.5, 1, WIDTH), k=3.0, b0=0.5)
+GATED = GatedShift.along(
+    torch.linspace(0.5, 1, WIDTH), Gate(torch.linspace(1, -1, WIDTH), 0.2), k=3.0, b0=0.5
+)
 IDS = torch.tensor([[5, 6, 7, 8], [9, 10, 11, 12]])
+
+
+def added(layer: int, vector: torch.Tensor, strength: float = 1.0) -> SteeringPlan:
+    """The plan of a row to which a vector is added."""
+    return SteeringPlan((SteeringStep(layer, ConstantShift(strength * vector[None])),))
 
 
 def hooks_left(network) -> int:
@@ -32,10 +37,10 @@ def states_at(network, layer, plan=None):
     with (
         torch.inference_mode(),
         steered(network, plan or SteeringPlan()),
-        recorded(network, [layer]) as recording,
+        recorded(network, [layer]) as states,
     ):
         logits = network(input_ids=IDS, use_cache=False).logits
-    return recording.states(layer), logits
+    return states[layer], logits
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -43,7 +48,7 @@ def test_a_row_is_shifted_by_exactly_its_vector_and_its_neighbour_not_at_all(arc
     network = tiny_network(architecture).eval()
     layer = penultimate_layer(network)
     vector = torch.linspace(-1, 1, WIDTH)
-    plan = plan_for_rows([RowSteering(layer, vector, 2.0), None], width=hidden_size(network))
+    plan = plan_for_rows([added(layer, vector, 2.0), SteeringPlan()], width=hidden_size(network))
 
     before, plain_logits = states_at(network, layer)
     after, steered_logits = states_at(network, layer, plan)
@@ -69,7 +74,7 @@ def test_the_penultimate_layer_is_the_one_before_the_last(architecture):
 def test_rows_of_one_batch_may_be_steered_at_different_layers():
     network = tiny_network("llama").eval()
     vector = torch.ones(WIDTH)
-    plan = plan_for_rows([RowSteering(0, vector, 1.0), RowSteering(2, vector, -1.0)], width=WIDTH)
+    plan = plan_for_rows([added(0, vector), added(2, vector, -1.0)], width=WIDTH)
     first, _ = states_at(network, 0, plan)
     plain, _ = states_at(network, 0)
     torch.testing.assert_close(first[0] - plain[0], vector)
@@ -92,23 +97,23 @@ def test_rows_of_one_batch_may_be_steered_by_different_strategies():
     """A constant, an input-dependent and an unsteered row: each comes out as it does alone."""
     network = tiny_network("llama").eval()
     ids = torch.cat([IDS, IDS])
-    parts = [
-        RowShift(1, AmplifyShift(torch.ones(WIDTH) / WIDTH**0.5, 0.3, 2.0)),
-        None,
-        (RowSteering(0, torch.ones(WIDTH), 0.5), RowSteering(1, torch.linspace(-1, 1, WIDTH), 1.0)),
-        RowShift(1, GATED),
+    plans = [
+        SteeringPlan((SteeringStep(1, AmplifyShift(torch.ones(WIDTH) / WIDTH**0.5, 0.3, 2.0)),)),
+        SteeringPlan(),
+        SteeringPlan(added(0, torch.ones(WIDTH), 0.5).steps + added(1, torch.linspace(-1, 1, WIDTH)).steps),
+        SteeringPlan((SteeringStep(1, GATED),)),
     ]
 
     def last_logits(some_ids, plan):
         with torch.inference_mode(), steered(network, plan):
             return network(input_ids=some_ids, use_cache=False).logits[:, -1]
 
-    together = last_logits(ids, plan_for_rows(parts, width=WIDTH))
+    together = last_logits(ids, plan_for_rows(plans, width=WIDTH))
     plain = last_logits(ids, SteeringPlan())
-    for row, part in enumerate(parts):
-        alone = last_logits(ids[row : row + 1], plan_for_rows([part], width=WIDTH))
+    for row, own in enumerate(plans):
+        alone = last_logits(ids[row : row + 1], plan_for_rows([own], width=WIDTH))
         torch.testing.assert_close(together[row], alone[0], atol=1e-6, rtol=1e-5)
-        assert torch.equal(together[row], plain[row]) is (part is None)
+        assert torch.equal(together[row], plain[row]) is (not own.steps)
 
 
 def test_last_prompt_shifts_the_first_pass_only_and_last_every_one():
@@ -118,11 +123,12 @@ def test_last_prompt_shifts_the_first_pass_only_and_last_every_one():
         with (
             torch.inference_mode(),
             steered(network, SteeringPlan((step,))),
-            recorded(network, [1]) as recording,
+            recorded(network, [1]) as states,
         ):
             network(input_ids=IDS, use_cache=False)
+            first = states[1]
             network(input_ids=IDS, use_cache=False)
-        first, second = recording.states(1).chunk(2)
+            second = states[1]
         plain, _ = states_at(network, 1)
         torch.testing.assert_close(first - plain, torch.ones_like(plain), atol=1e-5, rtol=1e-5)
         assert torch.equal(second, plain) is not later_moves
@@ -131,7 +137,7 @@ def test_last_prompt_shifts_the_first_pass_only_and_last_every_one():
 
 def test_the_shift_takes_the_number_type_of_the_states():
     network = tiny_network("llama").eval().to(torch.bfloat16)
-    plan = plan_for_rows([RowSteering(1, torch.ones(WIDTH), 1.0)] * 2, width=WIDTH)
+    plan = plan_for_rows([added(1, torch.ones(WIDTH))] * 2, width=WIDTH)
     _, logits = states_at(network, 1, plan)
     assert logits.dtype is torch.bfloat16
 
@@ -139,7 +145,7 @@ def test_the_shift_takes_the_number_type_of_the_states():
 def test_a_plan_that_does_not_fit_leaves_no_hook_behind():
     network = tiny_network("llama").eval()
     vector = torch.ones(WIDTH)
-    plan = plan_for_rows([RowSteering(1, vector, 1.0), RowSteering(7, vector, 1.0)], width=WIDTH)
+    plan = plan_for_rows([added(1, vector), added(7, vector)], width=WIDTH)
     with (
         pytest.raises(VectorRefused, match=r"Layer 7 does not exist: .* layers 0 to 2"),
         steered(network, plan),
@@ -150,7 +156,7 @@ def test_a_plan_that_does_not_fit_leaves_no_hook_behind():
 
 def test_an_error_inside_the_block_leaves_no_hook_behind():
     network = tiny_network("llama").eval()
-    plan = plan_for_rows([RowSteering(1, torch.ones(WIDTH), 1.0)] * 3, width=WIDTH)
+    plan = plan_for_rows([added(1, torch.ones(WIDTH))] * 3, width=WIDTH)
     with pytest.raises(VectorRefused, match=r"A steering plan for 3 rows .* met a batch"):
         states_at(network, 1, plan)
     assert hooks_left(network) == 0
@@ -158,4 +164,4 @@ def test_an_error_inside_the_block_leaves_no_hook_behind():
 
 def test_a_vector_of_another_width_is_refused():
     with pytest.raises(VectorRefused, match=r"shape \(8,\) does not fit a model of hidden size 32"):
-        plan_for_rows([RowSteering(1, torch.ones(8), 1.0)], width=WIDTH)
+        plan_for_rows([added(1, torch.ones(8))], width=WIDTH)

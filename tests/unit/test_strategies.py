@@ -8,21 +8,14 @@ from hypothesis import strategies as st
 
 from medx_core.errors import VectorRefused
 from medx_core.fitting.fitted import fitted_layer
-from medx_core.steering.contrast import AnswerWordStates, ContrastStates, PromptStates
-from medx_core.steering.steering_vector import strategy_shift
-from medx_core.steering.strategies import (
-    AMPLIFY,
-    MEAN_DIFFERENCE,
-    mean_difference,
-    pca,
-    random_direction,
-    shuffled,
-)
+from medx_core.steering.contrast import ContrastTraces, mean_difference, pca, random_direction, shuffled
+from medx_core.steering.names import AMPLIFY, MEAN_DIFFERENCE
+from medx_core.steering.strategies import SteeredLayer
 
 WIDTH = 12
 
 
-def contrast(paired=True, rows=60):
+def contrast(paired=True, rows=60) -> ContrastTraces:
     """Correct lies above incorrect along axis 2 by amounts around 1; both share what the statements are about."""
     generator = torch.Generator().manual_seed(4)
     shared = torch.randn((rows, WIDTH), generator=generator) if paired else torch.zeros((rows, WIDTH))
@@ -30,7 +23,13 @@ def contrast(paired=True, rows=60):
     amount = 1 + 0.3 * torch.randn(rows, generator=generator)
     correct, incorrect = shared + noise[0], shared + noise[1]
     correct[:, 2] += amount
-    return ContrastStates(correct, incorrect if paired else incorrect[: rows // 2], "answer_word", paired)
+    if not paired:
+        gold = torch.arange(rows + rows // 2) < rows
+        return ContrastTraces(torch.cat([correct, incorrect[: rows // 2]]), gold, "statement")
+    gold = torch.arange(rows) % 2 == 0
+    side = gold[:, None]
+    in_answers = torch.stack([torch.where(side, correct, incorrect), torch.where(side, incorrect, correct)])
+    return ContrastTraces(in_answers, gold, "answer_word")
 
 
 @pytest.mark.parametrize("paired", [True, False])
@@ -39,24 +38,22 @@ def test_the_first_component_points_from_incorrect_to_correct_and_is_as_long_as_
     found = pca(states)
     assert float(found.norm()) == pytest.approx(float(mean_difference(states).norm()), rel=1e-5)
     assert found[2] > 0.95 * found.norm()
-    turned = ContrastStates(states.incorrect, states.correct, "answer_word", paired)
-    torch.testing.assert_close(pca(turned), -found, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(pca(states.relabelled(~states.gold)), -found, atol=1e-4, rtol=1e-3)
 
 
 def test_a_constant_direction_is_added_strength_times_to_every_state():
     direction = torch.arange(1.0, WIDTH + 1)
     states = torch.randn((3, 2, WIDTH))
-    moved = states + strategy_shift(MEAN_DIFFERENCE, direction, 2.0)(states)
+    steered = SteeredLayer(strategy=MEAN_DIFFERENCE, layer=0, direction=direction, alpha=2.0)
+    moved = states + steered.shift(states)
     torch.testing.assert_close(moved - states, (2 * direction).expand_as(states), atol=1e-5, rtol=1e-5)
 
 
 def test_amplifying_by_one_doubles_the_distance_from_the_middle_and_touches_nothing_else():
     states = contrast()
-    gold = torch.arange(len(states.correct)) % 2 == 0
-    states = AnswerWordStates(states.correct, states.incorrect, gold)
-    fit = fitted_layer(AMPLIFY, 0, states, [str(row) for row in range(len(gold))], 1.0)
+    fit = fitted_layer(AMPLIFY, 0, states, [str(row) for row in range(len(states.gold))], 1.0)
     unit = fit.direction / fit.direction.norm()
-    batch = states.correct[:5, None, :]
+    batch = states.sides[0][:5, None, :]
     moved = batch + fit.shift(batch)
     before, after = batch @ unit - fit.centre, moved @ unit - fit.centre
     torch.testing.assert_close(after, 2 * before, atol=1e-5, rtol=1e-5)
@@ -80,19 +77,17 @@ def test_a_direction_that_steers_nothing_is_refused(norm):
 def test_a_reading_without_one_of_its_sides_is_refused():
     states = torch.ones((4, WIDTH))
     with pytest.raises(VectorRefused, match="found no correct or no incorrect traces"):
-        _ = PromptStates(states, torch.ones(4, dtype=torch.bool)).contrast
+        _ = ContrastTraces(states, torch.ones(4, dtype=torch.bool), "statement").sides
 
 
 def test_relabelling_swaps_the_sides_of_exactly_the_relabelled_statements():
     generator = torch.Generator().manual_seed(1)
-    states = AnswerWordStates(
-        torch.randn((4, 3), generator=generator),
-        torch.randn((4, 3), generator=generator),
-        torch.tensor([True, True, False, False]),
-    )
+    drawn = torch.randn((2, 4, 3), generator=generator)
+    states = ContrastTraces(drawn, torch.tensor([True, True, False, False]), "answer_word")
     other = states.relabelled(torch.tensor([True, False, False, True]))
-    assert torch.equal(other.contrast.correct[[0, 2]], states.contrast.correct[[0, 2]])
-    assert torch.equal(other.contrast.correct[[1, 3]], states.contrast.incorrect[[1, 3]])
+    (correct, incorrect), (turned, _) = states.sides, other.sides
+    assert torch.equal(turned[[0, 2]], correct[[0, 2]])
+    assert torch.equal(turned[[1, 3]], incorrect[[1, 3]])
 
 
 labelled = st.lists(st.tuples(st.booleans(), st.integers(0, 9)), min_size=1, max_size=60)

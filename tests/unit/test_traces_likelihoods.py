@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from medx_core.steering.hooks import ConstantShift, Positions, SteeringPlan, SteeringStep
+from medx_core.steering.hooks import ConstantShift, SteeringPlan, SteeringStep
+from medx_core.steering.names import Positions
 from medx_core.traces.damage import damage, greedy_texts, mean_repetition, perplexity, repetition
 from medx_core.traces.likelihoods import TextLikelihoods, start_tokens
 from tests.language_models import ARCHITECTURES, WIDTH, tiny_model
@@ -80,6 +81,6 @@ def test_damage_puts_before_and_after_side_by_side():
     assert found.repetition_after == mean_repetition(
         greedy_texts(model, ["The heart", "Is blood"], plan, new_tokens=12)
     )
-    assert found.as_json()["perplexity_ratio"] == found.perplexity_after / found.perplexity_before
-    assert found.perplexity_ratio != 1
+    ratio = found.as_json()["perplexity_ratio"]
+    assert ratio == found.perplexity_after / found.perplexity_before != 1
     assert not any(module._forward_hooks for module in model.network.modules())

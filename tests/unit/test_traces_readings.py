@@ -10,15 +10,9 @@ from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput, VectorRefused
 from medx_core.fitting.readings import read_traces, written_answer
 from medx_core.models.prompting import STATEMENT_PROMPT
-from medx_core.steering.activations import recorded
-from medx_core.steering.contrast import (
-    ANSWER_WORD,
-    FULL_TRACE,
-    MODEL_RIGHT,
-    READINGS,
-    STATEMENT,
-    mean_of_contrast,
-)
+from medx_core.steering.contrast import mean_difference
+from medx_core.steering.hooks import recorded
+from medx_core.steering.names import ANSWER_WORD, FULL_TRACE, MODEL_RIGHT, READINGS, STATEMENT
 from medx_core.traces.running import FinishedBatches
 from medx_core.traces.statement_runner import StatementRunner
 from tests.language_models import ARCHITECTURES, tiny_model
@@ -33,10 +27,9 @@ STATEMENTS = [LabelledStatement(text, answer=i % 2 == 0, group=str(i)) for i, te
 LAYER = 1
 
 
-def contrast_states(runner, statements, reading, layers):
-    return {
-        layer: states.contrast for layer, states in read_traces(runner, statements, reading, layers).items()
-    }
+def sides_at(runner, statements, reading, layers):
+    """The correct and the incorrect states by layer."""
+    return {layer: traces.sides for layer, traces in read_traces(runner, statements, reading, layers).items()}
 
 
 def plain_states(runner, text, continuation):
@@ -60,12 +53,13 @@ def runner():
 
 
 def test_answer_word_reads_the_state_at_the_right_and_at_the_wrong_word(runner):
-    found = contrast_states(runner, STATEMENTS, ANSWER_WORD, [LAYER])[LAYER]
-    for row, one in enumerate(STATEMENTS):
-        right, _ = plain_states(runner, one.text, STATEMENT_PROMPT.word(one.answer))
-        wrong, _ = plain_states(runner, one.text, STATEMENT_PROMPT.word(not one.answer))
-        torch.testing.assert_close(found.correct[row], right[-1], atol=1e-5, rtol=1e-4)
-        torch.testing.assert_close(found.incorrect[row], wrong[-1], atol=1e-5, rtol=1e-4)
+    found = read_traces(runner, STATEMENTS, ANSWER_WORD, [LAYER])[LAYER]
+    correct, incorrect = found.sides
+    for row, statement in enumerate(STATEMENTS):
+        right, _ = plain_states(runner, statement.text, STATEMENT_PROMPT.word(statement.answer))
+        wrong, _ = plain_states(runner, statement.text, STATEMENT_PROMPT.word(not statement.answer))
+        torch.testing.assert_close(correct[row], right[-1], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(incorrect[row], wrong[-1], atol=1e-5, rtol=1e-4)
     assert found.paired
 
 
@@ -74,12 +68,13 @@ def test_full_trace_is_the_mean_over_the_written_answer_alone():
         STATEMENT_PROMPT, true_word=" Yes the", false_word=" No the"
     )  # words that survive a full stop
     runner = StatementRunner(tiny_model(), prompt)
-    found = contrast_states(runner, STATEMENTS, FULL_TRACE, [LAYER])[LAYER]
-    for row, one in enumerate(STATEMENTS):
-        for side, truth in ((found.correct, one.answer), (found.incorrect, not one.answer)):
-            states, before = plain_states(runner, one.text, written_answer(prompt, one.text, truth))
+    correct, incorrect = sides_at(runner, STATEMENTS, FULL_TRACE, [LAYER])[LAYER]
+    for row, statement in enumerate(STATEMENTS):
+        for side, truth in ((correct, statement.answer), (incorrect, not statement.answer)):
+            answer = written_answer(prompt, statement.text, truth)
+            states, before = plain_states(runner, statement.text, answer)
             torch.testing.assert_close(side[row], states[before:].mean(dim=0), atol=1e-5, rtol=1e-4)
-    assert (found.correct - found.incorrect).norm() > 1e-3
+    assert (correct - incorrect).norm() > 1e-3
     assert (
         written_answer(STATEMENT_PROMPT, "Bones grow.", truth=False)
         == " No. The statement is incorrect: Bones grow."
@@ -87,9 +82,9 @@ def test_full_trace_is_the_mean_over_the_written_answer_alone():
 
 
 def test_statement_and_model_right_divide_the_same_states_differently(runner):
-    by_gold = contrast_states(runner, STATEMENTS, STATEMENT, [LAYER])[LAYER]
+    true, _ = sides_at(runner, STATEMENTS, STATEMENT, [LAYER])[LAYER]
     torch.testing.assert_close(
-        by_gold.correct,
+        true,
         torch.stack([plain_states(runner, TEXTS[i], "")[0][-1] for i in (0, 2)]),
         atol=1e-5,
         rtol=1e-4,
@@ -98,13 +93,13 @@ def test_statement_and_model_right_divide_the_same_states_differently(runner):
     gold = np.array([one.answer for one in STATEMENTS])
     if (said == gold).all() or (said != gold).all():
         pytest.fail("the tiny model must be right on some statements and wrong on others")
-    by_right = contrast_states(runner, STATEMENTS, MODEL_RIGHT, [LAYER])[LAYER]
+    judged_right, _ = sides_at(runner, STATEMENTS, MODEL_RIGHT, [LAYER])[LAYER]
     wanted = [
         plain_states(runner, text, "")[0][-1]
         for text, right in zip(TEXTS, said == gold, strict=True)
         if right
     ]
-    torch.testing.assert_close(by_right.correct, torch.stack(wanted), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(judged_right, torch.stack(wanted), atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -115,21 +110,21 @@ def test_every_reading_works_on_every_architecture_alone_as_in_a_batch(architect
         StatementRunner(model, STATEMENT_PROMPT, batch_rows=1),
     )
     for reading in (ANSWER_WORD, STATEMENT, FULL_TRACE):
-        together = contrast_states(many, STATEMENTS, reading, [0, 2])
-        alone = contrast_states(single, STATEMENTS, reading, [0, 2])
+        together = read_traces(many, STATEMENTS, reading, [0, 2])
+        alone = read_traces(single, STATEMENTS, reading, [0, 2])
         for layer in (0, 2):
-            torch.testing.assert_close(together[layer].correct, alone[layer].correct, atol=1e-4, rtol=1e-3)
+            sides = (traces[layer].sides[0] for traces in (together, alone))
+            torch.testing.assert_close(*sides, atol=1e-4, rtol=1e-3)
             # The tiny tokenizer knows no full stop after an answer word: both written answers read alike to it.
-            assert reading == FULL_TRACE or mean_of_contrast(together[layer]).norm() > 0
+            assert reading == FULL_TRACE or mean_difference(together[layer]).norm() > 0
 
 
 def test_a_trace_read_from_cached_prompts_is_the_trace_of_whole_passes(runner):
     whole = StatementRunner(runner.model, STATEMENT_PROMPT)
     whole.__dict__["resumes"] = False  # what is found out for networks whose cache cannot be cut back
     for reading in (ANSWER_WORD, FULL_TRACE):
-        cached, plain = (contrast_states(one, STATEMENTS, reading, [LAYER])[LAYER] for one in (runner, whole))
-        torch.testing.assert_close(cached.correct, plain.correct, atol=1e-5, rtol=1e-4)
-        torch.testing.assert_close(cached.incorrect, plain.incorrect, atol=1e-5, rtol=1e-4)
+        cached, plain = (read_traces(each, STATEMENTS, reading, [LAYER])[LAYER] for each in (runner, whole))
+        torch.testing.assert_close(cached.states, plain.states, atol=1e-5, rtol=1e-4)
 
 
 def test_hooks_are_gone_afterwards_and_progress_ends_at_all_texts(runner):
@@ -141,9 +136,9 @@ def test_hooks_are_gone_afterwards_and_progress_ends_at_all_texts(runner):
 
 def test_an_unknown_reading_and_a_missing_side_are_refused_in_words(runner):
     with pytest.raises(BadInput, match=", ".join(READINGS)):
-        contrast_states(runner, STATEMENTS, "aloud", [LAYER])
+        read_traces(runner, STATEMENTS, "aloud", [LAYER])
     with pytest.raises(VectorRefused, match="needs both"):
-        contrast_states(runner, STATEMENTS[::2], STATEMENT, [LAYER])
+        sides_at(runner, STATEMENTS[::2], STATEMENT, [LAYER])
 
 
 def test_an_interrupted_run_goes_on_where_it_was(tmp_path):
@@ -171,7 +166,7 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path):
     anew = StatementRunner(model, STATEMENT_PROMPT, batch_rows=1)
     fresh = read_traces(anew, STATEMENTS, ANSWER_WORD, [LAYER])[LAYER]
     handle.remove()
-    assert torch.equal(again.with_true_word, fresh.with_true_word)
+    assert torch.equal(again.states, fresh.states)
     assert resumed_passes < len(passes)
     finished.forget()
     assert not finished.folder.exists()
@@ -191,6 +186,6 @@ def test_recorded_states_are_those_of_a_plain_recording(runner):
     for row, text in enumerate(TEXTS):
         with recorded(runner.model.network, [0, 2]) as plain:
             runner.prefix.last_states([runner.prefix.encoded(text)])
-        torch.testing.assert_close(found.states[0][row], plain.states(0)[0], atol=1e-5, rtol=1e-4)
-        torch.testing.assert_close(found.states[2][row], plain.states(2)[0], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(found.states[0][row], plain[0][0], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(found.states[2][row], plain[2][0], atol=1e-5, rtol=1e-4)
     np.testing.assert_allclose(found.scores, runner.scores(TEXTS).scores, atol=1e-6)

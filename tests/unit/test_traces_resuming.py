@@ -9,11 +9,11 @@ from medx_core.errors import VectorRefused
 from medx_core.models.devices import choose_placement
 from medx_core.models.loading import LoadedModel, prepared
 from medx_core.models.prompting import STATEMENT_PROMPT
-from medx_core.steering.hooks import ConstantShift, Positions, SteeringPlan, SteeringStep, steered
+from medx_core.steering.hooks import ConstantShift, Shift, ShiftsByText, SteeringPlan, SteeringStep, steered
 from medx_core.steering.layers import decoder_layers
+from medx_core.steering.names import Positions
 from medx_core.traces.resuming import prompt_batch
 from medx_core.traces.statement_runner import StatementRunner
-from medx_core.traces.steering_conditions import ShiftsByText, SteeringCondition
 from tests.language_models import ARCHITECTURES, WIDTH, tiny_model
 
 TEXTS = [
@@ -27,6 +27,10 @@ VECTOR = torch.linspace(-1, 1, WIDTH)
 
 def constant(strength: float) -> ConstantShift:
     return ConstantShift(strength * VECTOR[None])
+
+
+def shifted(layer: int, shift: Shift) -> SteeringPlan:
+    return SteeringPlan((SteeringStep(layer, shift),))
 
 
 def gate(states: torch.Tensor) -> torch.Tensor:
@@ -57,9 +61,9 @@ def runner(request):
 
 
 def test_steered_scores_are_those_of_whole_passes_under_hooks(runner):
-    cells = [SteeringCondition(layer, constant(a)) for layer in range(3) for a in (0.5, -2.0)]
-    cells.append(SteeringCondition(1, gate))
-    cells.append(SteeringCondition.of([SteeringStep(2, gate), SteeringStep(0, constant(1.0))]))
+    cells = [shifted(layer, constant(a)) for layer in range(3) for a in (0.5, -2.0)]
+    cells.append(shifted(1, gate))
+    cells.append(SteeringPlan((SteeringStep(2, gate), SteeringStep(0, constant(1.0)))))
     plain = runner.scores(TEXTS).scores
     found = runner.steered(TEXTS, cells)
     assert runner.resumes
@@ -73,7 +77,7 @@ def test_a_batch_of_one_gives_what_a_batch_of_32_gives(runner):
     alone = StatementRunner(runner.model, STATEMENT_PROMPT, batch_rows=1)
     texts = TEXTS[:32]
     assert runner.batch_rows == len(texts)
-    cells = [SteeringCondition(0, gate), SteeringCondition(1, constant(1.0))]
+    cells = [shifted(0, gate), shifted(1, constant(1.0))]
     for one, many in zip(alone.steered(texts, cells), runner.steered(texts, cells), strict=True):
         np.testing.assert_allclose(one.scores, many.scores, atol=2e-4)
         np.testing.assert_array_equal(one.answer_words, many.answer_words)
@@ -106,12 +110,12 @@ def test_nothing_is_left_behind_after_an_error(runner):
     assert runner.resumes
     plain = runner.scores(TEXTS[:4]).scores
     batch = prompt_batch(runner.prefix, [runner.prefix.encoded(text) for text in TEXTS[:4]], [0])
-    before = batch.steered([SteeringStep(0, constant(1.0))])
+    before = batch.steered(shifted(0, constant(1.0)))
     with pytest.raises(ZeroDivisionError):
-        batch.steered([SteeringStep(0, constant(1.0)), SteeringStep(2, break_off)])
+        batch.steered(SteeringPlan((SteeringStep(0, constant(1.0)), SteeringStep(2, break_off))))
     assert own_forwards(network) == 0
     assert hooks_left(network) == 0
-    assert torch.equal(batch.steered([SteeringStep(0, constant(1.0))]), before), "the cache is as it was"
+    assert torch.equal(batch.steered(shifted(0, constant(1.0))), before), "the cache is as it was"
     np.testing.assert_array_equal(runner.scores(TEXTS[:4]).scores, plain)
 
 
@@ -126,8 +130,7 @@ def test_results_come_in_the_order_of_the_texts_and_are_the_same_every_time():
 
 def test_answer_words_are_where_the_likeliest_token_of_all_is_one_of_them():
     runner = StatementRunner(tiny_model(), STATEMENT_PROMPT)
-    step = SteeringStep(2, constant(0.0))
-    found = runner.steered(TEXTS[:4], [SteeringCondition(2, step.shift)])[0].answer_words
+    found = runner.steered(TEXTS[:4], [shifted(2, constant(0.0))])[0].answer_words
     for text, said in zip(TEXTS[:4], found, strict=True):
         with torch.inference_mode():
             logits = runner.model.network(input_ids=torch.tensor([runner.prefix.encoded(text)])).logits[0, -1]
@@ -138,18 +141,16 @@ def test_answer_words_are_where_the_likeliest_token_of_all_is_one_of_them():
 def test_a_shift_by_text_reaches_its_own_text_whatever_the_batches_are():
     runner = StatementRunner(tiny_model(), STATEMENT_PROMPT, batch_rows=3)
     amounts = torch.arange(8, dtype=torch.float32) - 3
-    found = runner.steered(TEXTS[:8], [SteeringCondition(1, ShiftsByText(amounts[:, None] * VECTOR))])[
-        0
-    ].scores
+    found = runner.steered(TEXTS[:8], [shifted(1, ShiftsByText(amounts[:, None] * VECTOR))])[0].scores
     for index in range(8):
-        alone = runner.steered([TEXTS[index]], [SteeringCondition(1, constant(float(amounts[index])))])
+        alone = runner.steered([TEXTS[index]], [shifted(1, constant(float(amounts[index])))])
         assert found[index] == pytest.approx(alone[0].scores[0], abs=2e-4)
 
 
 def test_steering_every_token_reaches_the_common_beginning_too():
     runner = StatementRunner(tiny_model(), STATEMENT_PROMPT)
     step = SteeringStep(1, constant(1.0), Positions.ALL)
-    found = runner.steered(TEXTS[:2], [SteeringCondition.of([step])])[0].scores
+    found = runner.steered(TEXTS[:2], [SteeringPlan((step,))])[0].scores
     for text, score in zip(TEXTS[:2], found, strict=True):
         with torch.inference_mode(), steered(runner.model.network, SteeringPlan((step,))):
             logits = runner.model.network(
@@ -162,9 +163,9 @@ def test_steering_every_token_reaches_the_common_beginning_too():
 def test_a_layer_that_does_not_exist_is_refused_by_number():
     runner = StatementRunner(tiny_model(), STATEMENT_PROMPT)
     with pytest.raises(VectorRefused, match="Layer 9 does not exist"):
-        runner.steered(TEXTS[:2], [SteeringCondition(9, constant(1.0))])
+        runner.steered(TEXTS[:2], [shifted(9, constant(1.0))])
     with pytest.raises(VectorRefused, match="broadcast"):
-        runner.steered(TEXTS[:2], [SteeringCondition(1, ConstantShift(torch.zeros(5, WIDTH)))])
+        runner.steered(TEXTS[:2], [shifted(1, ConstantShift(torch.zeros(5, WIDTH)))])
 
 
 @pytest.mark.parametrize("window", [16, 57], ids=["within-the-beginning", "within-the-statement"])
@@ -177,12 +178,12 @@ def test_a_sliding_window_shorter_than_the_prompt_changes_nothing(architecture, 
     prepared(network, like.tokenizer)
     model = LoadedModel("windowed", network, like.tokenizer, like.placement, like.weight_sha256)
     runner = StatementRunner(model, STATEMENT_PROMPT)
-    cell = SteeringCondition(0, gate)
+    cell = shifted(0, gate)
     found = runner.steered(TEXTS[:6], [cell])[0].scores
     expected = []
     for text in TEXTS[:6]:
         ids = torch.tensor([runner.prefix.encoded(text)])
-        with torch.inference_mode(), steered(network, SteeringPlan(cell.steps)):
+        with torch.inference_mode(), steered(network, cell):
             logits = network(input_ids=ids, use_cache=False).logits[0, -1]
         expected.append((logits[runner.head.true_id] - logits[runner.head.false_id]).item())
     np.testing.assert_allclose(found, expected, atol=2e-3)
@@ -202,7 +203,7 @@ def test_a_network_that_carries_more_than_the_residual_stream_runs_whole_prompts
 
     hooks = [layers[1].register_forward_pre_hook(remember), layers[2].register_forward_hook(add)]
     runner = StatementRunner(model, STATEMENT_PROMPT)
-    found = runner.steered(TEXTS[:3], [SteeringCondition(0, constant(1.0)), SteeringCondition(1, gate)])
+    found = runner.steered(TEXTS[:3], [shifted(0, constant(1.0)), shifted(1, gate)])
     gradient = runner.answer_gradients(TEXTS[:3], [1])[1]
     for run, step in zip(found, (SteeringStep(0, constant(1.0)), SteeringStep(1, gate)), strict=True):
         np.testing.assert_allclose(run.scores, whole_passes(runner, TEXTS[:3], step), atol=2e-4)
@@ -215,7 +216,7 @@ def test_a_network_that_carries_more_than_the_residual_stream_runs_whole_prompts
 def test_in_bfloat16_resumed_runs_are_whole_runs_within_its_precision():
     runner = StatementRunner(tiny_model(placement=choose_placement("cpu", "bfloat16")), STATEMENT_PROMPT)
     assert runner.resumes
-    cells = [SteeringCondition(0, constant(2.0)), SteeringCondition(1, gate)]
+    cells = [shifted(0, constant(2.0)), shifted(1, gate)]
     for one, other in zip(
         runner.steered(TEXTS[:8], cells), runner.steered(TEXTS[:8], cells, resumed=False), strict=True
     ):

@@ -9,10 +9,8 @@ from medx_core.cli.vector_building import swept_layers
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput
 from medx_core.fitting.fit import fit_at_layers
+from medx_core.fitting.recipe import SWEPT, SweepRecipe
 from medx_core.fitting.sweep import (
-    FIGURES,
-    SWEPT,
-    SweepRecipe,
     check_cells,
     run_figures,
     spread,
@@ -20,7 +18,7 @@ from medx_core.fitting.sweep import (
     sweep,
 )
 from medx_core.models.prompting import STATEMENT_PROMPT
-from medx_core.steering.contrast import ANSWER_WORD, STATEMENT
+from medx_core.steering.names import ANSWER_WORD, STATEMENT
 from medx_core.traces.running import FinishedBatches
 from medx_core.traces.statement_runner import RunScores, StatementRunner
 from tests.language_models import tiny_model
@@ -64,7 +62,9 @@ def test_every_cell_is_what_it_is_alone(runner, strategy):
 
 def test_the_map_has_a_row_a_layer_and_says_what_it_was_fitted_and_measured_on(runner):
     shown = sweep(runner, TRAIN, MEASURED, RECIPE, silent).as_json()
-    for name in FIGURES:
+    figures = shown["unsteered"].keys()
+    assert len(figures) == 6
+    for name in figures:
         assert np.array(shown[name]).shape == (2, 3)
     assert (shown["n_train"], shown["n_measured"], shown["layers"]) == (24, 16, [0, 2])
     assert shown["reading"] == STATEMENT
@@ -84,7 +84,7 @@ def test_checked_cells_are_spread_over_the_map_and_agree_with_whole_passes(runne
     assert {layer for layer, _ in check.cells} == {0, 2}
     assert len(set(check.cells)) == 4
     assert check.largest_difference < 5e-4
-    assert check.ratio == check.whole_seconds_a_cell / check.swept_seconds_a_cell
+    assert check.as_json()["ratio"] == check.whole_seconds_a_cell / check.swept_seconds_a_cell
 
 
 def test_places_in_one_row_are_evenly_spread():

@@ -12,14 +12,14 @@ from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput, VectorRefused
 from medx_core.evaluation.gain import with_gain
 from medx_core.evaluation.vector_findings import gain_sentence, warnings_of
-from medx_core.fitting.build import VectorBuilder
+from medx_core.fitting.build import build_vector
 from medx_core.fitting.recipe import VectorRecipe
 from medx_core.models.prompting import STATEMENT_PROMPT
-from medx_core.steering.hooks import Positions
+from medx_core.steering.names import BUILDABLE, Positions
 from medx_core.steering.steering_vector import check_vector
-from medx_core.steering.strategies import BUILDABLE, STRATEGIES
 from medx_core.steering.vector_files import load_vector, save_vector
 from medx_core.traces.running import FinishedBatches
+from medx_core.traces.statement_runner import StatementRunner
 from tests.language_models import tiny_model
 
 WORDS = sorted({word for text, _ in STATEMENT_PROMPT.shots for word in text.split()})
@@ -37,6 +37,7 @@ def twins(pairs, seed):
 
 
 TRAIN, HELD_OUT = twins(50, seed=1), twins(30, seed=2)
+PAPERS = VectorRecipe()
 
 
 @pytest.fixture(scope="module")
@@ -44,13 +45,13 @@ def model():
     return tiny_model()
 
 
-def built(model, recipe=None, train=TRAIN, held_out=HELD_OUT):
-    return with_its_gain(VectorBuilder(model, recipe), train, held_out)
+def built(model, recipe=PAPERS, train=TRAIN, held_out=HELD_OUT):
+    return with_its_gain(StatementRunner(model, recipe.prompt), recipe, train, held_out)
 
 
-def with_its_gain(builder, train=TRAIN, held_out=HELD_OUT, **told):
-    vector = builder.build(Category.TRIAGE, train, **told)
-    return with_gain(builder.runner, vector, train, held_out, seed=builder.recipe.seed)
+def with_its_gain(runner, recipe, train=TRAIN, held_out=HELD_OUT, **told):
+    vector = build_vector(runner, Category.TRIAGE, train, recipe, **told)
+    return with_gain(runner, vector, train, held_out, seed=recipe.seed)
 
 
 @pytest.mark.parametrize("strategy", BUILDABLE)
@@ -60,7 +61,7 @@ def test_every_strategy_builds_a_sound_vector_that_survives_its_file(model, tmp_
     save_vector(vector, tmp_path / "v")
     loaded = load_vector(tmp_path / "v", model_sha256=model.weight_sha256)
     states = torch.randn((2, 1, vector.direction.shape[0]), generator=torch.Generator().manual_seed(1))
-    for before, after in zip(vector.steps, loaded.steps, strict=True):
+    for before, after in zip(vector.plan.steps, loaded.plan.steps, strict=True):
         assert torch.equal(before.shift(states), after.shift(states))
     assert (loaded.strategy, loaded.model_type) == (strategy, "llama")
     assert vector.diagnostics["validation_gain"].keys() == {"value", "low", "high", "n"}
@@ -151,12 +152,15 @@ def test_a_build_that_was_interrupted_goes_on_from_its_finished_batches(model, t
 
     finished, vectors = FinishedBatches(tmp_path / "build"), []
 
+    def runner(**kept):
+        return StatementRunner(model, recipe.prompt, batch_rows=8, **kept)
+
     def build(**kept):
-        vectors.append(with_its_gain(VectorBuilder(model, recipe, batch_rows=8, **kept)))
+        vectors.append(with_its_gain(runner(**kept), recipe))
 
     whole = passes_of(model, build)
     with pytest.raises(KeyboardInterrupt):
-        with_its_gain(VectorBuilder(model, recipe, batch_rows=8, finished=finished), on_progress=break_off)
+        with_its_gain(runner(finished=finished), recipe, on_progress=break_off)
     rest = passes_of(model, lambda: build(finished=finished))
     again = passes_of(model, lambda: build(finished=finished))
     assert again < rest <= whole - 5, "five batches were done"
@@ -171,16 +175,16 @@ def test_chosen_places_that_were_kept_are_not_taken_for_those_of_other_labels(mo
     recipe = VectorRecipe(choose=True, reading="statement", alpha=2.0)
     turned = [replace(one, answer=not one.answer) for one in TRAIN]
     kept = {"finished": FinishedBatches(tmp_path / "build")}
-    VectorBuilder(model, recipe, **kept).build(Category.TRIAGE, TRAIN)
-    after = VectorBuilder(model, recipe, **kept).build(Category.TRIAGE, turned)
-    fresh = VectorBuilder(model, recipe).build(Category.TRIAGE, turned)
+    build_vector(StatementRunner(model, recipe.prompt, **kept), Category.TRIAGE, TRAIN, recipe)
+    after = build_vector(StatementRunner(model, recipe.prompt, **kept), Category.TRIAGE, turned, recipe)
+    fresh = build_vector(StatementRunner(model, recipe.prompt), Category.TRIAGE, turned, recipe)
     assert after.diagnostics["choices"] == fresh.diagnostics["choices"]
 
 
-def test_a_batch_has_as_many_rows_as_the_builder_is_told(model):
+def test_a_batch_has_as_many_rows_as_the_runner_is_told(model):
     told = []
-    builder = VectorBuilder(model, VectorRecipe(examples=60), batch_rows=7)
-    builder.build(Category.TRIAGE, TRAIN, on_progress=lambda done, _total: told.append(done))
+    runner, recipe = StatementRunner(model, PAPERS.prompt, batch_rows=7), VectorRecipe(examples=60)
+    build_vector(runner, Category.TRIAGE, TRAIN, recipe, lambda done, _total: told.append(done))
     assert told == [*range(7, 60, 7), 60]
 
 
@@ -277,8 +281,3 @@ def test_a_file_without_categories_needs_one_and_then_is_split(tmp_path):
     assert list(parts) == [Category.LITERATURE]
     assert (len(train), len(held_out)) == (80, 20)
     assert not {one.group for one in train} & {one.group for one in held_out}
-
-
-def test_every_strategy_is_described():
-    assert set(BUILDABLE) <= set(STRATEGIES)
-    assert all(one.words and name == one.name for name, one in STRATEGIES.items())
