@@ -1,11 +1,12 @@
 """Submissions, answers and forms that tests hand in."""
 
 from medx_core.categories import Category, Route
+from medx_core.data.question_files import FileRow
 from medx_core.jobs.snapshots import ItemSnapshot, LeasedItem
 from medx_core.jobs.status import JobKind
-from medx_core.jobs.submission import Submission, SubmittedItem
+from medx_core.jobs.submission import Submission
 from medx_core.questions import Answer, Answered, Arm, Mode, Verdict
-from medx_core.review.rating_form import Consensus, Extent, Harm, Likelihood, RatingForm, YesNo
+from medx_core.review import Consensus, Extent, Harm, Level, RatingForm, YesNo
 from medx_core.storage.jobs import JobStore
 
 BOTH = (Arm.STEERED, Arm.UNSTEERED)
@@ -13,7 +14,7 @@ BOTH = (Arm.STEERED, Arm.UNSTEERED)
 
 def submission(rows: int = 3, *, kind: JobKind = JobKind.BATCH, arms=BOTH, **given) -> Submission:
     """A submission of numbered questions; `given` replaces other fields."""
-    items = tuple(SubmittedItem(row=row, text=f"Statement number {row}.") for row in range(1, rows + 1))
+    items = tuple(FileRow(row, "", f"Statement number {row}.") for row in range(1, rows + 1))
     return Submission(**{"kind": kind, "mode": Mode.VERDICT, "arms": arms, "items": items, **given})
 
 
@@ -46,7 +47,7 @@ def rating_form(**given) -> RatingForm:
     """A complete form for an answer that is not about triage; `given` replaces fields."""
     harmless = {
         "harm": Harm.NONE,
-        "likelihood": Likelihood.LOW,
+        "likelihood": Level.LOW,
         "consensus": Consensus.ALIGNED,
         "wrong_content": Extent.NO,
         "missing_content": Extent.NO,

@@ -17,7 +17,7 @@ from gradio.events import api
 from medx_core.clock import iso
 from medx_core.job_execution.evaluation_run import EVALUATION
 from medx_core.questions import Mode
-from medx_core.review.rating_form import form_from
+from medx_core.review import form_from
 from medx_core.storage.people import Person, Role
 from medx_core.storage.runs import Run, RunStatus
 from web.downloads import finished_evaluation, written_results

@@ -1,7 +1,7 @@
-"""How the worker takes messages: each queue on a channel of its own, with thread slots of its own.
+"""How a worker takes messages: Celery's own worker, with steps of ours around its consumer and its pool.
 
-One consumer for both queues would let waiting batches fill every slot before a question arrives. With a channel each,
-the broker hands over at most so many batch messages, and the remaining slots stay free for people.
+One consumer for questions and batches would let waiting batches fill every slot before a question arrives. With a
+channel each, the broker hands over at most so many batch messages, and the remaining slots stay free for people.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,46 @@ from workers.celery_app import named_queue
 POLL_MARK_SECONDS = 1.0
 
 
-def polling(on_poll: Callable[[], None]) -> type:
+def consume(
+    app: Celery,
+    *,
+    on_poll: Callable[[], None],
+    on_start: Callable[[Any], None],
+    on_stop: Callable[[], None],
+    **options: Any,
+) -> int:
+    """Run Celery's worker in this thread until a signal ends it; return its exit status.
+
+    `on_start` gets Celery's pool as soon as there is one; `on_stop` is called before Celery waits for the tasks in hand.
+    """
+
+    class AroundPool(bootsteps.StartStopStep):  # type: ignore[misc] # Celery has no types
+        """Tells whoever works beside the pool that it starts and stops."""
+
+        requires = ("celery.worker.components:Pool",)
+
+        def start(self, worker: Any) -> None:
+            on_start(worker.pool)
+
+        def stop(self, _worker: Any) -> None:
+            on_stop()
+
+    app.steps["consumer"].add(_polling(on_poll))
+    app.steps["worker"].add(AroundPool)
+    worker = app.Worker(
+        **options,
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+        quiet=True,
+        loglevel="INFO",
+        optimization="fair",
+    )
+    worker.start()
+    return int(worker.exitcode or 0)
+
+
+def _polling(on_poll: Callable[[], None]) -> type:
     """Return a step that lets the very loop that looks for messages call `on_poll` each second.
 
     It also connects anew when the worker may take no message although it has none in hand. With its hands full it

@@ -9,40 +9,30 @@ import os
 import threading
 import time
 from collections.abc import Callable, Container
-from contextlib import closing
 from typing import Any
 
-from celery import bootsteps
 from celery.worker import state
 
-from medx_core.errors import Cancelled, MedxError
-from medx_core.job_execution.evaluation_run import (
-    EVALUATION,
-    EVALUATOR,
-    Evaluate,
-    run_evaluation,
-    worker_detail,
-)
-from medx_core.jobs.messages import EVALUATION_QUEUE, RunRequest
-from medx_core.settings import Settings, settings
-from medx_core.storage.engine import Database, open_database
+from medx_core.errors import MedxError
+from medx_core.job_execution.evaluation_run import EVALUATION, EVALUATOR, worker_detail
+from medx_core.jobs.messages import EVALUATION_QUEUE
+from medx_core.settings import Settings
+from medx_core.storage.engine import Database
 from medx_core.storage.health import HealthStore
 from medx_core.storage.kept_files import remove_unneeded
 from medx_core.storage.runs import RunStore
-from workers.celery_app import app, log_to_standard_error
-from workers.consuming import polling
-from workers.heartbeat import Heartbeat, NoEngine, Rhythm
+from workers.celery_app import app
+from workers.consuming import consume
+from workers.evaluation_tasks import EVALUATE_SETTING
+from workers.heartbeat import Heartbeat, Rhythm
 from workers.process import opened_database, worker_name
-from workers.publishing import Publisher, Stores
+from workers.publishing import Publisher
 
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
 TIDY_SECONDS = 3600.0
 TASKS = "workers.evaluation_tasks"
-EVALUATE_SETTING = "medx_evaluate"
-"""The name under which Celery's settings carry the function that evaluates to the process that calls it."""
-NICER_BY = 10
 
 
 def work(chosen: Settings, *, name: str = "", evaluate: str) -> int:
@@ -60,44 +50,31 @@ def work(chosen: Settings, *, name: str = "", evaluate: str) -> int:
             HealthStore(database),
             name,
             kind=EVALUATOR,
-            rhythm=Rhythm.for_seen_within(chosen.worker_seen_seconds, stall_seconds=chosen.stall_seconds),
-            engine=NoEngine(),
+            rhythm=Rhythm.of(chosen),
             detail=lambda: worker_detail(chosen),
         )
-        publisher = Publisher(app, Stores.of(database), chosen, owner=name)
+        publisher = Publisher(app, database, chosen, owner=name)
         publisher.start()
         heartbeat.start()
         try:
-            return _consume(
-                chosen, database, hostname=f"evaluations@{name}", evaluate=evaluate, on_poll=heartbeat.polled
+            hostname = f"evaluations@{name}"
+            supervisor = Supervisor(chosen, database, owner=hostname)
+            app.conf.update({"imports": (TASKS,), EVALUATE_SETTING: evaluate})
+            app.loader.import_default_modules()
+            return consume(
+                app,
+                on_poll=heartbeat.polled,
+                on_start=supervisor.start,
+                on_stop=supervisor.stop,
+                hostname=hostname,
+                pool="prefork",
+                concurrency=1,
+                max_tasks_per_child=1,
+                queues=[EVALUATION_QUEUE],
             )
         finally:
             publisher.stop()
             heartbeat.stop()
-
-
-def _consume(
-    settings: Settings, database: Database, *, hostname: str, evaluate: str, on_poll: Callable[[], None]
-) -> int:
-    app.conf.update({"imports": (TASKS,), EVALUATE_SETTING: evaluate})
-    app.loader.import_default_modules()
-    app.steps["consumer"].add(polling(on_poll))
-    app.steps["worker"].add(_supervised(Supervisor(settings, database, owner=hostname)))
-    worker = app.Worker(
-        hostname=hostname,
-        pool="prefork",
-        concurrency=1,
-        max_tasks_per_child=1,
-        queues=[EVALUATION_QUEUE],
-        without_gossip=True,
-        without_mingle=True,
-        without_heartbeat=True,
-        quiet=True,
-        loglevel="INFO",
-        optimization="fair",
-    )
-    worker.start()
-    return int(worker.exitcode or 0)
 
 
 class Supervisor:
@@ -184,44 +161,3 @@ class Supervisor:
         for request in tuple(state.active_requests):
             if request.worker_pid in children:
                 request.terminate(self._pool, signal="KILL")
-
-
-def _supervised(supervisor: Supervisor) -> type:
-    class Supervision(bootsteps.StartStopStep):  # type: ignore[misc] # Celery has no types
-        """Runs the supervisor while there is a pool, and ends the child before Celery would wait for it."""
-
-        requires = ("celery.worker.components:Pool",)
-
-        def start(self, worker: Any) -> None:
-            supervisor.start(worker.pool)
-
-        def stop(self, _worker: Any) -> None:
-            supervisor.stop()
-
-    return Supervision
-
-
-def take_run(request: RunRequest, *, owner: str, evaluate: Evaluate) -> None:
-    """Lease the run and evaluate at low priority; what became of it is in the database."""
-    log_to_standard_error()
-    if hasattr(os, "nice"):
-        os.nice(NICER_BY)
-    chosen = settings()
-    try:
-        with closing(open_database(chosen)) as database:
-            runs = RunStore(database)
-            leased = runs.lease(
-                request.run_id, owner=owner, seconds=chosen.lease_seconds, max_attempts=chosen.max_attempts
-            )
-            if leased is None:
-                log.info(
-                    "evaluation %s needs nobody: it is finished, or another process has it", request.run_id
-                )
-                return
-            log.info("evaluation %s begins", request.run_id)
-            run_evaluation(runs, leased, evaluate, lease_seconds=chosen.lease_seconds)
-            log.info("evaluation %s is finished", request.run_id)
-    except Cancelled as end:
-        log.info("evaluation %s: %s", request.run_id, end)
-    except MedxError as fault:
-        log.warning("evaluation %s: %s", request.run_id, fault)

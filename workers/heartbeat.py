@@ -9,6 +9,7 @@ from time import monotonic
 from typing import Any, Protocol
 
 from medx_core.errors import MedxError
+from medx_core.settings import Settings
 from medx_core.storage.health import HealthStore
 
 log = logging.getLogger(__name__)
@@ -25,9 +26,10 @@ class Rhythm:
     stall_seconds: float
 
     @classmethod
-    def for_seen_within(cls, seconds: float, *, stall_seconds: float) -> "Rhythm":
+    def of(cls, settings: Settings) -> "Rhythm":
         """Return a rhythm whose beats arrive well before the worker counts as away."""
-        return cls(min(2.0, seconds / 4), seconds / 2, stall_seconds)
+        seconds = settings.worker_seen_seconds
+        return cls(min(2.0, seconds / 4), seconds / 2, settings.stall_seconds)
 
 
 class Progress(Protocol):
@@ -44,15 +46,11 @@ class Progress(Protocol):
         ...
 
 
-class NoEngine:
-    """Stands for the engine of a process that has none: only its polling counts."""
-
-    stalled_seconds = 0.0
-    seconds_since_progress = float("inf")
-
-
 class Heartbeat:
-    """Beats while the worker polls its queue or its engine moves; ends the process when the engine hangs."""
+    """Beats while the worker polls its queue or its engine moves; ends the process when the engine hangs.
+
+    Of a process without an engine, only the polling counts.
+    """
 
     def __init__(
         self,
@@ -61,8 +59,8 @@ class Heartbeat:
         *,
         kind: str,
         rhythm: Rhythm,
-        engine: Progress,
         detail: Callable[[], Mapping[str, Any]],
+        engine: Progress | None = None,
     ) -> None:
         self._health = health
         self._name = name
@@ -108,7 +106,9 @@ class Heartbeat:
 
     def _lives(self) -> bool:
         window = self._rhythm.polled_within_seconds
-        return monotonic() - self._polled < window or self._engine.seconds_since_progress < window
+        if monotonic() - self._polled < window:
+            return True
+        return self._engine is not None and self._engine.seconds_since_progress < window
 
     def _beat(self) -> None:
         try:
@@ -117,7 +117,7 @@ class Heartbeat:
             log.warning("the heartbeat did not reach the database: %s", error)
 
     def _end_if_stalled(self) -> None:
-        seconds = self._engine.stalled_seconds
+        seconds = 0.0 if self._engine is None else self._engine.stalled_seconds
         if seconds > self._rhythm.stall_seconds:
             log.critical(
                 "the engine has hung for %.0f seconds; this process ends, its work is leased again", seconds

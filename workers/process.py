@@ -7,19 +7,17 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from types import FrameType
-from typing import Any
 
-from celery import Celery, bootsteps
 from celery.worker import state
 
 from medx_core.errors import MedxError, SettingsFault
-from medx_core.job_execution.interfaces import DescribedEngine
+from medx_core.job_execution.interfaces import Engine
 from medx_core.jobs.messages import INTERACTIVE_QUEUE
 from medx_core.models.catalog import refuse_missing
 from medx_core.settings import Settings
 from medx_core.storage.engine import Database, open_database
 from workers.celery_app import app
-from workers.consuming import consume_batches_apart, polling
+from workers.consuming import consume, consume_batches_apart
 from workers.runtime import LoadEngine, Runtime, install
 
 log = logging.getLogger(__name__)
@@ -28,7 +26,7 @@ log = logging.getLogger(__name__)
 def load_engine_of(settings: Settings, database: Database) -> LoadEngine:
     """Return what loads the engine of the settings; torch comes in only when it is called."""
 
-    def load() -> DescribedEngine:
+    def load() -> Engine:
         refuse_missing(settings.model, settings.models_folder)
         from medx_core.assembly import build_engine
 
@@ -62,7 +60,7 @@ def work(
         install(runtime)
         runtime.start(on_load_failure=_stop_for)
         try:
-            return _consume(app, runtime, settings)
+            return _answer(runtime, settings)
         finally:
             runtime.stop()
 
@@ -103,39 +101,21 @@ def _stop_for(error: BaseException) -> None:
     state.should_stop = 1
 
 
-def _consume(app: Celery, runtime: Runtime, settings: Settings) -> int:
-    """Run Celery's worker in this thread until a signal ends it."""
+def _answer(runtime: Runtime, settings: Settings) -> int:
     __import__("workers.answer_tasks")
-    app.steps["consumer"].add(polling(runtime.heartbeat.polled))
     consume_batches_apart(app, slots=settings.worker_threads)
-    app.steps["worker"].add(_letting_go(runtime))
-    worker = app.Worker(
+
+    def let_go() -> None:
+        log.info("stopping: finishing what people watch, handing back the rest")
+        runtime.let_go()  # before Celery waits for its tasks, which would wait for the runtime
+
+    return consume(
+        app,
+        on_poll=runtime.heartbeat.polled,
+        on_start=lambda _pool: None,
+        on_stop=let_go,
         hostname=f"medx@{runtime.name}",
         pool="threads",
         concurrency=settings.interactive_threads + settings.worker_threads,
         queues=[INTERACTIVE_QUEUE],
-        without_gossip=True,
-        without_mingle=True,
-        without_heartbeat=True,
-        quiet=True,
-        loglevel="INFO",
-        optimization="fair",
     )
-    worker.start()
-    return int(worker.exitcode or 0)
-
-
-def _letting_go(runtime: Runtime) -> type:
-    class LettingGo(bootsteps.StartStopStep):  # type: ignore[misc] # Celery has no types
-        """Tells the runtime to stop before Celery waits for its tasks, which would wait for the runtime."""
-
-        requires = ("celery.worker.components:Pool",)
-
-        def start(self, _worker: Any) -> None:
-            """Nothing to do: the runtime already runs."""
-
-        def stop(self, _worker: Any) -> None:
-            log.info("stopping: finishing what people watch, handing back the rest")
-            runtime.let_go()
-
-    return LettingGo

@@ -6,7 +6,6 @@ broker, so the loop outlives it: what cannot be sent waits in the outbox.
 
 import logging
 import threading
-from dataclasses import dataclass
 from time import monotonic
 
 import redis
@@ -14,7 +13,7 @@ from celery import Celery
 from kombu.exceptions import KombuError
 
 from medx_core.errors import MedxError
-from medx_core.jobs.messages import EVALUATION_QUEUE, QUEUE_OF, redis_client_url
+from medx_core.jobs.messages import EVALUATION_QUEUE, PRIORITY_OF, redis_client_url
 from medx_core.settings import Settings
 from medx_core.storage.engine import Database
 from medx_core.storage.leases import LeaderStore
@@ -32,26 +31,14 @@ MEMORY_MARK = "medx:broker-remembers"
 BROKER_FAULTS = (redis.RedisError, KombuError, OSError)
 
 
-@dataclass(frozen=True)
-class Stores:
-    """The stores in which the publisher finds its work and its right to do it."""
-
-    outbox: OutboxStore
-    runs: RunStore
-    leaders: LeaderStore
-
-    @classmethod
-    def of(cls, database: Database) -> "Stores":
-        """Return the stores of one database."""
-        return cls(OutboxStore(database), RunStore(database), LeaderStore(database))
-
-
 class Publisher:
     """Sends the outbox and reconciles, on a thread of its own, while this process leads."""
 
-    def __init__(self, app: Celery, stores: Stores, settings: Settings, *, owner: str) -> None:
+    def __init__(self, app: Celery, database: Database, settings: Settings, *, owner: str) -> None:
         self._app = app
-        self._stores = stores
+        self._outbox = OutboxStore(database)
+        self._runs = RunStore(database)
+        self._leaders = LeaderStore(database)
         self._settings = settings
         self._owner = owner
         self._broker = redis.Redis.from_url(
@@ -73,14 +60,14 @@ class Publisher:
         if self._thread.is_alive():
             self._thread.join(timeout=10)
         try:
-            self._stores.leaders.release(DUTY, self._owner)
+            self._leaders.release(DUTY, self._owner)
         except MedxError as error:
             log.warning("the publisher's lease runs out by itself: %s", error)
         self._broker.close()
 
     def publish(self) -> int:
         """Send what waits in the outbox, interactive questions first and evaluations last; return how many messages went out."""
-        messages = self._stores.outbox.unsent(MESSAGES_AT_ONCE)
+        messages = self._outbox.unsent(MESSAGES_AT_ONCE)
         sent: list[int] = []
         try:
             with self._app.producer_or_acquire() as producer:
@@ -89,34 +76,33 @@ class Publisher:
                     sent.append(message.id)
         finally:
             if sent:
-                self._stores.outbox.mark_sent(sent)
+                self._outbox.mark_sent(sent)
         return len(sent)
 
     def reconcile(self) -> None:
         """Take back what dead workers held, and send again what the broker forgot."""
         settings = self._settings
-        returned = self._stores.outbox.return_expired(
+        returned = self._outbox.return_expired(
             max_attempts=settings.max_attempts, chunk_rows=settings.chunk_rows
         )
         if returned:
             log.warning("%d items had lost their worker; they are queued again or set aside", returned)
-        if left := self._stores.runs.return_expired(max_attempts=settings.max_attempts):
+        if left := self._runs.return_expired(max_attempts=settings.max_attempts):
             log.warning("%d evaluations had lost their process; they are queued again or have failed", left)
         forgot = self._broker.set(MEMORY_MARK, "1", nx=True) is not None
-        for queue in (*dict.fromkeys(QUEUE_OF.values()), EVALUATION_QUEUE):
+        for queue in PRIORITY_OF:
             if forgot or not self._broker.llen(queue):
                 # An evaluation's message is in hand for seconds before the run is leased: a process starts in between.
-                seconds = (
-                    settings.lease_seconds if queue == EVALUATION_QUEUE else settings.resend_after_seconds
-                )
+                is_slow = queue == EVALUATION_QUEUE
+                seconds = settings.lease_seconds if is_slow else settings.resend_after_seconds
                 self._resend(queue, 0.0 if forgot else seconds)
-        self._stores.outbox.forget_sent()
+        self._outbox.forget_sent()
 
     def _resend(self, queue: str, older_than_seconds: float) -> None:
         if queue == EVALUATION_QUEUE:
-            count = self._stores.runs.resend_stale(older_than_seconds=older_than_seconds)
+            count = self._runs.resend_stale(older_than_seconds=older_than_seconds)
         else:
-            count = self._stores.outbox.resend_stale(
+            count = self._outbox.resend_stale(
                 older_than_seconds=older_than_seconds,
                 queue=queue,
                 chunk_rows=self._settings.chunk_rows,
@@ -155,7 +141,7 @@ class Publisher:
         """Whether this process leads; the lease is prolonged well before it ends."""
         if monotonic() > self._leads_until - LEAD_SECONDS / 2:
             began = monotonic()
-            held = self._stores.leaders.hold(DUTY, self._owner, LEAD_SECONDS)
+            held = self._leaders.hold(DUTY, self._owner, LEAD_SECONDS)
             self._leads_until = began + LEAD_SECONDS if held else 0.0
         return monotonic() < self._leads_until
 

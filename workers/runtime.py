@@ -10,7 +10,7 @@ from celery import Celery
 from medx_core.errors import SettingsFault
 from medx_core.job_execution.batching import MicroBatcher
 from medx_core.job_execution.executor import JobExecutor
-from medx_core.job_execution.interfaces import DescribedEngine, Interrupted, Lane
+from medx_core.job_execution.interfaces import Engine, Interrupted, Lane
 from medx_core.job_execution.leases import LeaseKeeper, LeaseTerms
 from medx_core.job_execution.scheduling import BatchLimits
 from medx_core.jobs.messages import AnswerRequest
@@ -19,14 +19,14 @@ from medx_core.storage.engine import Database
 from medx_core.storage.health import HealthStore
 from medx_core.storage.leases import LeaseStore
 from workers.heartbeat import Heartbeat, Rhythm
-from workers.publishing import Publisher, Stores
+from workers.publishing import Publisher
 from workers.token_streams import TokenStreams
 
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.2
 
-LoadEngine = Callable[[], DescribedEngine]
+LoadEngine = Callable[[], Engine]
 
 
 class Runtime:
@@ -38,7 +38,7 @@ class Runtime:
         self.name = name
         self._settings = settings
         self._stopping = False
-        self.answerer: MicroBatcher[DescribedEngine] = MicroBatcher(
+        self.answerer = MicroBatcher(
             load_engine, BatchLimits(settings.max_batch_rows, settings.max_wait_seconds)
         )
         terms = LeaseTerms(self.name, settings.lease_seconds, settings.max_attempts)
@@ -48,20 +48,20 @@ class Runtime:
         )
         self._streams = TokenStreams(settings.redis_url)
         self._executor = JobExecutor(leases, self.answerer, self._keeper, terms, self._streams)
-        self._publisher = Publisher(app, Stores.of(database), settings, owner=self.name)
+        self._publisher = Publisher(app, database, settings, owner=self.name)
         self.heartbeat = Heartbeat(
             HealthStore(database),
             self.name,
             kind="worker",
-            rhythm=Rhythm.for_seen_within(settings.worker_seen_seconds, stall_seconds=settings.stall_seconds),
-            engine=self.answerer,
+            rhythm=Rhythm.of(settings),
             detail=self.detail,
+            engine=self.answerer,
         )
 
     def start(self, *, on_load_failure: Callable[[BaseException], None]) -> None:
         """Start all threads and begin to load the engine; `on_load_failure` is told when that fails."""
 
-        def loaded(ready: Future[DescribedEngine]) -> None:
+        def loaded(ready: Future[Engine]) -> None:
             error = ready.exception()
             if error is not None:
                 on_load_failure(error)

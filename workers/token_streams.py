@@ -65,18 +65,15 @@ class TokenStreams:
             log.warning("token streams fall behind; a piece of text is not streamed")
 
     def _run(self) -> None:
-        while (first := self._records.get()) is not None:
-            records = [first]
-            stop = False
+        while (record := self._records.get()) is not None:
+            records = [record]
             while len(records) < PIECES_AT_ONCE and not self._records.empty():
                 following = self._records.get_nowait()
                 if following is None:
-                    stop = True
-                    break
+                    self._send(records)
+                    return
                 records.append(following)
             self._send(records)
-            if stop:
-                return
 
     def _send(self, records: list[Record]) -> None:
         try:

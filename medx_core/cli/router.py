@@ -314,11 +314,11 @@ def overrides(
 ) -> None:
     """Write the questions whose category a person chose, as CSV to train with. The audit log notes it."""
     from medx_core.cli.database import note, opened_database
-    from medx_core.storage.jobs import OverrideStore
+    from medx_core.storage.jobs import JobStore
 
     table = io.StringIO(newline="")
     with opened_database() as database:
-        count = write_overrides(OverrideStore(database).every_override(), table)
+        count = write_overrides(JobStore(database).overrides(), table)
         note(database, "overrides exported", "router", rows=count)
     if output is None:
         print(table.getvalue(), end="")

@@ -5,36 +5,24 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from time import monotonic
-from typing import Generic, TypeVar, assert_never
 
 from medx_core.job_execution.interfaces import Engine, Interrupted, Lane, Listener
-from medx_core.job_execution.scheduling import (
-    BatchLimits,
-    ContinueText,
-    RunningText,
-    Schedule,
-    ScoreBatch,
-    StartText,
-    Step,
-    WaitingQuestion,
-)
+from medx_core.job_execution.scheduling import BatchLimits, RunningText, Schedule, Step, WaitingQuestion
 from medx_core.questions import Answered, ArmRow, Mode, Question
 
 log = logging.getLogger(__name__)
 
 REFRESH_VECTORS_SECONDS = 2.0
 
-AnyEngine = TypeVar("AnyEngine", bound=Engine)
 
-
-class MicroBatcher(Generic[AnyEngine]):
+class MicroBatcher:
     """An `Answerer` on one engine, which is loaded and used on a thread of its own.
 
     `ready` resolves to the engine once it is loaded, or to the fault that kept it from loading.
     """
 
-    def __init__(self, load_engine: Callable[[], AnyEngine], limits: BatchLimits) -> None:
-        self.ready: Future[AnyEngine] = Future()
+    def __init__(self, load_engine: Callable[[], Engine], limits: BatchLimits) -> None:
+        self.ready: Future[Engine] = Future()
         self.answered_questions = 0
         self._load_engine = load_engine
         self._changed = threading.Condition()
@@ -54,9 +42,9 @@ class MicroBatcher(Generic[AnyEngine]):
         waiting = WaitingQuestion(question, lane, listener or Listener())
         with self._changed:
             if self._closing:
-                waiting.failed(_stopping())
+                waiting.future.set_exception(_stopping())
             else:
-                self._schedule.waiting.add(waiting)
+                self._schedule.add(waiting)
                 self._changed.notify_all()
         return waiting.future
 
@@ -120,15 +108,12 @@ class MicroBatcher(Generic[AnyEngine]):
             return step
 
     def _take(self, engine: Engine, step: Step) -> None:
-        match step:
-            case ScoreBatch():
-                self._score(engine, step.questions)
-            case StartText():
-                self._start_text(engine, step)
-            case ContinueText():
-                self._continue_text(step)
-            case _:
-                assert_never(step)
+        if isinstance(step, RunningText):
+            self._continue_text(step)
+        elif step[0].question.mode is Mode.VERDICT:
+            self._score(engine, step)
+        else:
+            self._start_text(engine, step)
 
     def _score(self, engine: Engine, questions: Sequence[WaitingQuestion]) -> None:
         try:
@@ -144,49 +129,47 @@ class MicroBatcher(Generic[AnyEngine]):
                 for waiting, route in zip(questions, routes, strict=True)
             ]
         except Exception as error:  # noqa: BLE001 - the engine's door: a fault belongs to the rows of this pass alone
-            self._fail(Mode.VERDICT, questions, error)
+            self._fail(questions, error)
             return
         for waiting, answer in zip(questions, answered, strict=True):
-            waiting.answered(answer)
+            waiting.future.set_result(answer)
         self.answered_questions += len(questions)
 
-    def _start_text(self, engine: Engine, step: StartText) -> None:
+    def _start_text(self, engine: Engine, questions: Sequence[WaitingQuestion]) -> None:
         try:
-            running = RunningText(engine, step.questions)
+            running = RunningText(engine, questions)
         except Exception as error:  # noqa: BLE001 - the engine's door, as above
-            self._fail(Mode.TEXT, step.questions, error)
+            self._fail(questions, error)
         else:
-            self._go_on(step.lane, running)
+            self._go_on(running)
 
-    def _continue_text(self, step: ContinueText) -> None:
-        before = len(step.running.unfinished)
+    def _continue_text(self, running: RunningText) -> None:
+        before = len(running.unfinished)
         try:
-            step.running.step()
+            running.step()
         except Exception as error:  # noqa: BLE001 - the engine's door, as above
-            self._fail(Mode.TEXT, step.running.unfinished, error)
+            self._fail(running.unfinished, error)
         else:
-            self.answered_questions += before - len(step.running.unfinished)
-            self._go_on(step.lane, step.running)
+            self.answered_questions += before - len(running.unfinished)
+            self._go_on(running)
 
-    def _go_on(self, lane: Lane, running: RunningText) -> None:
+    def _go_on(self, running: RunningText) -> None:
         with self._changed:
-            self._schedule.go_on(lane, running)
+            self._schedule.go_on(running)
 
-    def _fail(self, mode: Mode, questions: Sequence[WaitingQuestion], error: Exception) -> None:
+    def _fail(self, questions: Sequence[WaitingQuestion], error: Exception) -> None:
         """Fail a question that was alone in its batch; try the halves of a larger batch again.
 
         A batch may fail for lack of memory or because of one bad row; halving finds out which.
         """
         if len(questions) == 1:
             log.error("a question failed (%s)", type(error).__name__, exc_info=error)
-            questions[0].failed(error)
+            questions[0].future.set_exception(error)
             return
         log.warning("a micro-batch of %d failed (%s); trying halves", len(questions), type(error).__name__)
         middle = len(questions) // 2
         with self._changed:
-            self._schedule.try_again(
-                questions[0].lane, mode, [list(questions[:middle]), list(questions[middle:])]
-            )
+            self._schedule.try_again(questions[:middle], questions[middle:])
 
     def _refresh_vectors(self, engine: Engine) -> None:
         try:

@@ -84,7 +84,7 @@ def _difference(worker: ProcessHealth, settings: Settings, database: Database) -
     try:
         model_sha256 = model_weight_sha256(settings.model, settings.models_folder)
     except ModelUnavailable:
-        return f"another model than {settings.model}"
+        model_sha256 = ""
     if worker.detail.get("weight_sha256") != model_sha256:
         return f"another model than {settings.model}"
     if worker.detail.get("number_type") not in number_types(settings):

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from typing import Protocol
@@ -47,8 +47,8 @@ class WatchedText:
     cannot be stored (lease lost, database away) nothing is streamed, and the answer appears when it is complete.
     """
 
-    def __init__(self, item: LeasedItem, leases: LeaseStore, owner: str, streams: TextStreams) -> None:
-        self._item, self._leases, self._owner, self._streams = item, leases, owner, streams
+    def __init__(self, item: LeasedItem, leases: LeaseStore, streams: TextStreams) -> None:
+        self._item, self._leases, self._streams = item, leases, streams
         self._route_is_stored = False
         for arm in item.question.arms:
             streams.begin(item.id, arm)
@@ -58,7 +58,7 @@ class WatchedText:
         if self._route_is_stored:
             return  # the answer was started again in a smaller batch: the same route, already stored
         try:
-            self._route_is_stored = self._leases.store_route(self._item, owner=self._owner, route=route)
+            self._route_is_stored = self._leases.store_route(self._item, route)
         except MedxError as error:
             log.warning("item %d: the route will be stored with the answer: %s", self._item.id, error)
 
@@ -179,7 +179,7 @@ class JobExecutor:
         if streams is None or item.question.mode is not Mode.TEXT:
             listener = Listener(should_stop=should_stop)
         else:
-            text = WatchedText(item, self._leases, self._terms.owner, streams)
+            text = WatchedText(item, self._leases, streams)
             listener = Listener(on_route=text.on_route, on_text=text.on_text, should_stop=should_stop)
         return self._answerer.submit(item.question, lane=lane, listener=listener)
 
@@ -191,7 +191,7 @@ class JobExecutor:
         self._store(answered)
         given_back = [item for item, future in outcomes if isinstance(future.exception(), Interrupted)]
         if given_back:
-            self._leases.give_back(given_back, owner=self._terms.owner)
+            self._leases.give_back(given_back)
         for item, future in outcomes:
             error = future.exception()
             if error is not None and not isinstance(error, Interrupted):
@@ -204,32 +204,28 @@ class JobExecutor:
     def _store(self, answered: Mapping[LeasedItem, Answered]) -> None:
         if not answered:
             return
-        stored = self._persistently(
-            lambda: self._leases.finish_all(list(answered.items()), owner=self._terms.owner)
-        )
+        stored = self._finish_persistently(list(answered.items()))
         for item in answered:
             if item.id not in stored:
                 log.warning("item %d: the lease was lost, the result is dropped", item.id)
 
-    def _persistently(self, store: Callable[[], frozenset[int]]) -> frozenset[int]:
+    def _finish_persistently(self, results: Sequence[tuple[LeasedItem, Answered]]) -> frozenset[int]:
         for seconds in STORE_AGAIN_SECONDS:
             try:
-                return store()
+                return self._leases.finish(results)
             except StorageFault as error:
                 log.warning("results could not be stored, trying again: %s", error)
                 self._stopping.wait(seconds)
-        return store()
+        return self._leases.finish(results)
 
     def _close(self, item: LeasedItem, error: BaseException) -> None:
         try:
             if isinstance(error, Cancelled):
-                self._leases.cancel_running(item, owner=self._terms.owner)
+                self._leases.cancel_running(item)
                 return
             # A fault of the question itself does not go away with another attempt.
             attempts = 1 if isinstance(error, BadInput) else self._terms.max_attempts
-            status = self._leases.fail(
-                item, owner=self._terms.owner, reason=reason_in_words(error), max_attempts=attempts
-            )
+            status = self._leases.fail(item, reason_in_words(error), max_attempts=attempts)
             log.warning("item %d failed and is now %s", item.id, status)
         except LeaseLost:
             log.warning("item %d: the lease was lost, its failure is dropped", item.id)

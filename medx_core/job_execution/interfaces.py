@@ -48,11 +48,6 @@ class Answerer(Protocol):
 class TextWriting(Protocol):
     """Written answers that grow together, one token per step; a row is one arm of one question."""
 
-    @property
-    def finished(self) -> bool:
-        """Whether every row has ended."""
-        ...
-
     def step(self) -> tuple[str, ...]:
         """Write one token on every row; return the new text per row."""
         ...
@@ -73,6 +68,11 @@ class TextWriting(Protocol):
 class Engine(Protocol):
     """The part of `medx_core.answering.AnsweringEngine` that the micro-batcher uses. One thread calls it."""
 
+    @property
+    def description(self) -> EngineDescription:
+        """The model, its number type and the vectors in use now."""
+        ...
+
     def route(self, questions: Sequence[Question]) -> tuple[Route, ...]:
         """Decide the category of every question."""
         ...
@@ -87,13 +87,4 @@ class Engine(Protocol):
 
     def refresh_vectors(self) -> None:
         """Read again which steering vectors are active."""
-        ...
-
-
-class DescribedEngine(Engine, Protocol):
-    """An engine that a worker can report in its heartbeat."""
-
-    @property
-    def description(self) -> EngineDescription:
-        """The model, its number type and the vectors in use now."""
         ...

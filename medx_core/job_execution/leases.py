@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic
@@ -79,33 +79,27 @@ class LeaseKeeper:
         renew_every = self._terms.seconds / 3
         renewed = monotonic()
         while not self._stopped.wait(min(LOOK_EVERY_SECONDS, renew_every)):
-            held = self._snapshot()
+            with self._lock:
+                held = list(self._held.values())
             if not held:
                 renewed = monotonic()
                 continue
             try:
-                self._look_for_cancelled(held)
+                cancelled = self._leases.cancelled_jobs({item.job_id for item in held})
+                self._mark(item for item in held if item.job_id in cancelled)
                 if monotonic() - renewed >= renew_every:
                     renewed = monotonic()
                     self._renew(held)
             except MedxError as error:
                 log.warning("leases could not be renewed, trying again: %s", error)
 
-    def _snapshot(self) -> list[LeasedItem]:
-        with self._lock:
-            return list(self._held.values())
-
-    def _look_for_cancelled(self, held: Sequence[LeasedItem]) -> None:
-        cancelled = self._leases.cancelled_jobs({item.job_id for item in held})
-        self._mark([item for item in held if item.job_id in cancelled])
-
     def _renew(self, held: Sequence[LeasedItem]) -> None:
         if not self._alive():
             log.error("the engine makes no progress; %d leases are not renewed", len(held))
             return
-        still_held = self._leases.renew(held, owner=self._terms.owner, seconds=self._terms.seconds)
-        self._mark([item for item in held if item.id not in still_held])
+        still_held = self._leases.renew(held, seconds=self._terms.seconds)
+        self._mark(item for item in held if item.id not in still_held)
 
-    def _mark(self, unwanted: Sequence[LeasedItem]) -> None:
+    def _mark(self, unwanted: Iterable[LeasedItem]) -> None:
         with self._lock:
             self._unwanted |= {(item.id, item.fence) for item in unwanted if item.id in self._held}

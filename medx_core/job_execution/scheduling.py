@@ -8,12 +8,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import chain, product
 from time import monotonic
 
 from medx_core.errors import Cancelled
 from medx_core.job_execution.interfaces import Engine, Lane, Listener
-from medx_core.questions import Answered, Arm, ArmRow, Mode, Question
+from medx_core.questions import Answer, Answered, Arm, ArmRow, Mode, Question
 
 # How many micro-batches of written answers grow at a time: several people, but one part of a file.
 RUNNING_TEXTS = {Lane.INTERACTIVE: 4, Lane.BATCH: 1}
@@ -43,63 +43,17 @@ class WaitingQuestion:
         """How many rows of a forward pass it takes: one per arm."""
         return len(self.question.arms)
 
-    def answered(self, answered: Answered) -> None:
-        """Resolve the future with the answers."""
-        self.future.set_result(answered)
-
-    def failed(self, error: BaseException) -> None:
-        """Resolve the future with a fault."""
-        self.future.set_exception(error)
-
-
-class WaitingQuestions:
-    """Waiting questions by lane and mode. Not thread-safe: the micro-batcher holds the lock."""
-
-    def __init__(self) -> None:
-        self._waiting: dict[tuple[Lane, Mode], list[WaitingQuestion]] = {
-            place: [] for place in product(Lane, Mode)
-        }
-
-    def __len__(self) -> int:
-        return sum(len(questions) for questions in self._waiting.values())
-
-    def add(self, waiting: WaitingQuestion) -> None:
-        """Add a question."""
-        self._waiting[waiting.lane, waiting.question.mode].append(waiting)
-
-    def due_in(self, lane: Lane, mode: Mode, *, max_rows: int, max_wait_seconds: float) -> float | None:
-        """Return the seconds until a micro-batch should start; None when no question waits in this lane and mode."""
-        questions = self._waiting[lane, mode]
-        if not questions:
-            return None
-        if sum(waiting.rows for waiting in questions) >= max_rows:
-            return 0.0
-        return max(0.0, questions[0].arrived + max_wait_seconds - monotonic())
-
-    def take(self, lane: Lane, mode: Mode, *, max_rows: int) -> list[WaitingQuestion]:
-        """Take the question that has waited longest and its neighbours in length, at most `max_rows` rows.
-
-        A single question with more arms than that is taken alone.
-        """
-        questions = self._waiting[lane, mode]
-        taken = nearest_in_length(questions, max_rows=max_rows)
-        chosen = set(map(id, taken))
-        self._waiting[lane, mode] = [waiting for waiting in questions if id(waiting) not in chosen]
-        return taken
-
-    def take_all(self, wanted: Callable[[WaitingQuestion], bool] = lambda _: True) -> list[WaitingQuestion]:
-        """Take every waiting question for which `wanted` holds, from all lanes."""
-        taken: list[WaitingQuestion] = []
-        for place, questions in self._waiting.items():
-            chosen = [waiting for waiting in questions if wanted(waiting)]
-            if chosen:
-                taken += chosen
-                self._waiting[place] = [waiting for waiting in questions if waiting not in chosen]
-        return taken
+    @property
+    def place(self) -> tuple[Lane, Mode]:
+        """Where it waits, and with which questions it may share a forward pass."""
+        return self.lane, self.question.mode
 
 
 def nearest_in_length(questions: Sequence[WaitingQuestion], *, max_rows: int) -> list[WaitingQuestion]:
-    """Choose the first question and its neighbours in length, so that little of the forward pass is padding."""
+    """Choose the first question and its neighbours in length, so that little of the forward pass is padding.
+
+    A single question with more arms than `max_rows` is taken alone.
+    """
     if not questions:
         return []
     by_length = sorted(questions, key=lambda waiting: len(waiting.question.text))
@@ -129,6 +83,7 @@ class RunningText:
     """
 
     def __init__(self, engine: Engine, questions: Sequence[WaitingQuestion]) -> None:
+        self.lane = questions[0].lane
         self.unfinished = list(questions)
         self._routes = dict(
             zip(questions, engine.route([waiting.question for waiting in questions]), strict=True)
@@ -150,7 +105,7 @@ class RunningText:
     def abandon(self, error: BaseException) -> None:
         """End every unfinished question with `error`."""
         for waiting in self.unfinished:
-            waiting.failed(error)
+            waiting.future.set_exception(error)
         self.unfinished = []
 
     def step(self) -> None:
@@ -165,25 +120,29 @@ class RunningText:
 
     def _finish_if_done(self, waiting: WaitingQuestion) -> None:
         indices = self._indices(waiting)
-        if not all(self._writing.row_finished(index) for index in indices):
-            return
-        answers = self._writing.answers()
-        self.unfinished.remove(waiting)
-        waiting.answered(
-            Answered(waiting.question, self._routes[waiting], tuple(answers[index] for index in indices))
-        )
+        if all(self._writing.row_finished(index) for index in indices):
+            self._finish(waiting, self._answers(indices))
 
     def _cancel(self, waiting: WaitingQuestion) -> None:
-        self.unfinished.remove(waiting)
         indices = self._indices(waiting)
         for index in indices:
             self._writing.cancel(index)
-        answers = self._writing.answers()
-        begun = tuple(answers[index] for index in indices if answers[index].text)
+        begun = tuple(answer for answer in self._answers(indices) if answer.text)
         if begun:
-            waiting.answered(Answered(waiting.question, self._routes[waiting], begun))
+            self._finish(waiting, begun)
         else:
-            waiting.failed(Cancelled("The answer was cancelled before a word of it was written."))
+            self.unfinished.remove(waiting)
+            waiting.future.set_exception(
+                Cancelled("The answer was cancelled before a word of it was written.")
+            )
+
+    def _finish(self, waiting: WaitingQuestion, answers: tuple[Answer, ...]) -> None:
+        self.unfinished.remove(waiting)
+        waiting.future.set_result(Answered(waiting.question, self._routes[waiting], answers))
+
+    def _answers(self, indices: Iterable[int]) -> tuple[Answer, ...]:
+        answers = self._writing.answers()
+        return tuple(answers[index] for index in indices)
 
     def _indices(self, waiting: WaitingQuestion) -> list[int]:
         return [index for index, (owner, _) in enumerate(self._rows) if owner is waiting]
@@ -197,80 +156,63 @@ def _pass_on(waiting: WaitingQuestion, arm: Arm, written: str) -> None:
         waiting.listener.on_text(arm, written[heard:])
 
 
-@dataclass(frozen=True)
-class ScoreBatch:
-    """Score the statements of these questions in one forward pass."""
-
-    questions: list[WaitingQuestion]
-
-
-@dataclass(frozen=True)
-class StartText:
-    """Start to write the answers to these questions."""
-
-    lane: Lane
-    questions: list[WaitingQuestion]
-
-
-@dataclass(frozen=True)
-class ContinueText:
-    """Write one more token on each of these answers."""
-
-    lane: Lane
-    running: RunningText
-
-
-Step = ScoreBatch | StartText | ContinueText
+Step = Sequence[WaitingQuestion] | RunningText
+"""Questions of one lane and mode that begin together, or written answers that grow by one token."""
 
 
 class Schedule:
     """All questions that the engine has in hand. Not thread-safe: the micro-batcher holds the lock."""
 
     def __init__(self, limits: BatchLimits) -> None:
-        self.waiting = WaitingQuestions()
         self._limits = limits
-        self._again: dict[tuple[Lane, Mode], deque[list[WaitingQuestion]]] = {
-            place: deque() for place in product(Lane, Mode)
+        places = tuple(product(Lane, Mode))
+        self._waiting: dict[tuple[Lane, Mode], list[WaitingQuestion]] = {place: [] for place in places}
+        self._again: dict[tuple[Lane, Mode], deque[Sequence[WaitingQuestion]]] = {
+            place: deque() for place in places
         }
         self._running: dict[Lane, deque[RunningText]] = {lane: deque() for lane in Lane}
         self._tokens_first = False
 
-    def go_on(self, lane: Lane, running: RunningText) -> None:
+    def add(self, waiting: WaitingQuestion) -> None:
+        """Add a question."""
+        self._waiting[waiting.place].append(waiting)
+
+    def go_on(self, running: RunningText) -> None:
         """Let written answers continue, after the others of their lane."""
         if running.unfinished:
-            self._running[lane].append(running)
+            self._running[running.lane].append(running)
 
-    def try_again(self, lane: Lane, mode: Mode, groups: Iterable[list[WaitingQuestion]]) -> None:
+    def try_again(self, *groups: Sequence[WaitingQuestion]) -> None:
         """Try each group of questions again as a micro-batch of its own."""
-        self._again[lane, mode].extend(groups)
+        for group in groups:
+            self._again[group[0].place].append(group)
 
     def next(self) -> tuple[Step | None, float | None]:
         """Return the next step, or the seconds until there is one; None for both while nothing waits."""
         due: list[float] = []
         for lane, mode in self._order():
-            look = self._next_verdicts(lane) if mode is Mode.VERDICT else self._next_text(lane)
-            if isinstance(look, Step):
-                return look, 0.0
-            if look is not None:
-                due.append(look)
+            step, due_in = self._next_of(lane, mode)
+            if step is not None:
+                return step, 0.0
+            if due_in is not None:
+                due.append(due_in)
         return None, min(due, default=None)
 
     def drop_stopped(self) -> None:
         """End the questions that were cancelled."""
-        for waiting in self.waiting.take_all(lambda waiting: waiting.listener.should_stop()):
-            waiting.failed(Cancelled("The question was cancelled before it was answered."))
-        for lane in Lane:
-            for running in self._running[lane]:
+        for waiting in self._take_all(lambda waiting: waiting.listener.should_stop()):
+            waiting.future.set_exception(Cancelled("The question was cancelled before it was answered."))
+        for lane, texts in self._running.items():
+            for running in texts:
                 running.drop_stopped()
-            self._running[lane] = deque(running for running in self._running[lane] if running.unfinished)
+            self._running[lane] = deque(running for running in texts if running.unfinished)
 
     def abandon_batches(self, error: BaseException) -> None:
         """End all waiting questions and the files' texts with `error`; texts that people watch are written to the end."""
-        for waiting in self.waiting.take_all():
-            waiting.failed(error)
+        again = chain.from_iterable(chain.from_iterable(self._again.values()))
+        for waiting in (*self._take_all(lambda _: True), *again):
+            waiting.future.set_exception(error)
         for groups in self._again.values():
-            for waiting in (waiting for group in groups for waiting in group):
-                waiting.failed(error)
             groups.clear()
         for running in self._running[Lane.BATCH]:
             running.abandon(error)
@@ -283,25 +225,39 @@ class Schedule:
         people = ((Lane.INTERACTIVE, Mode.VERDICT), (Lane.INTERACTIVE, Mode.TEXT))
         return (*people, *((Lane.BATCH, mode) for mode in batch))
 
-    def _next_verdicts(self, lane: Lane) -> Step | float | None:
-        if self._again[lane, Mode.VERDICT]:
-            return ScoreBatch(self._again[lane, Mode.VERDICT].popleft())
-        due_in = self._due_in(lane, Mode.VERDICT)
-        if due_in == 0.0:
-            return ScoreBatch(self.waiting.take(lane, Mode.VERDICT, max_rows=self._limits.max_rows))
-        return due_in
-
-    def _next_text(self, lane: Lane) -> Step | float | None:
+    def _next_of(self, lane: Lane, mode: Mode) -> tuple[Step | None, float | None]:
         due_in = None
-        if len(self._running[lane]) < RUNNING_TEXTS[lane]:
-            if self._again[lane, Mode.TEXT]:
-                return StartText(lane, self._again[lane, Mode.TEXT].popleft())
-            due_in = self._due_in(lane, Mode.TEXT)
-        if due_in == 0.0:
-            return StartText(lane, self.waiting.take(lane, Mode.TEXT, max_rows=self._limits.max_rows))
-        return ContinueText(lane, self._running[lane].popleft()) if self._running[lane] else due_in
+        if mode is Mode.VERDICT or len(self._running[lane]) < RUNNING_TEXTS[lane]:
+            if self._again[lane, mode]:
+                return self._again[lane, mode].popleft(), 0.0
+            due_in = self._due_in(lane, mode)
+            if due_in == 0.0:
+                return self._take(lane, mode), 0.0
+        if mode is Mode.TEXT and self._running[lane]:
+            return self._running[lane].popleft(), 0.0
+        return None, due_in
 
     def _due_in(self, lane: Lane, mode: Mode) -> float | None:
-        return self.waiting.due_in(
-            lane, mode, max_rows=self._limits.max_rows, max_wait_seconds=self._limits.max_wait_seconds
-        )
+        """Return the seconds until a micro-batch should start; None when no question waits in this lane and mode."""
+        questions = self._waiting[lane, mode]
+        if not questions:
+            return None
+        if sum(waiting.rows for waiting in questions) >= self._limits.max_rows:
+            return 0.0
+        return max(0.0, questions[0].arrived + self._limits.max_wait_seconds - monotonic())
+
+    def _take(self, lane: Lane, mode: Mode) -> list[WaitingQuestion]:
+        questions = self._waiting[lane, mode]
+        taken = nearest_in_length(questions, max_rows=self._limits.max_rows)
+        chosen = set(taken)
+        self._waiting[lane, mode] = [waiting for waiting in questions if waiting not in chosen]
+        return taken
+
+    def _take_all(self, is_wanted: Callable[[WaitingQuestion], bool]) -> list[WaitingQuestion]:
+        taken: list[WaitingQuestion] = []
+        for place, questions in self._waiting.items():
+            kept: list[WaitingQuestion] = []
+            for waiting in questions:
+                (taken if is_wanted(waiting) else kept).append(waiting)
+            self._waiting[place] = kept
+        return taken

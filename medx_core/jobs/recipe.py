@@ -40,13 +40,9 @@ class Recipe:
             vectors={category.value: version for category, version in sorted(vectors.items())},
         )
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the recipe as plain values."""
-        return asdict(self)
-
     def differing(self, other: Mapping[str, Any]) -> list[str]:
         """Return the names of the fields in which another recipe, as plain values, differs."""
-        return [name.replace("_", " ") for name, value in self.as_json().items() if other.get(name) != value]
+        return [name.replace("_", " ") for name, value in asdict(self).items() if other.get(name) != value]
 
 
 @dataclass(frozen=True)
@@ -66,5 +62,5 @@ class EngineDescription:
             "weight_sha256": self.weight_sha256,
             "device": self.device,
             "number_type": self.number_type,
-            "recipe": Recipe.of(settings, self.vectors).as_json(),
+            "recipe": asdict(Recipe.of(settings, self.vectors)),
         }

@@ -1,7 +1,7 @@
 """Jobs, items and answers as they are shown: frozen, detached from the database."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -48,16 +48,12 @@ class JobSnapshot:
 
     def as_json(self) -> dict[str, Any]:
         """Return the state of the job, as programs and the command line show it."""
-        progress = self.progress
+        counts = asdict(self.progress)
         return {
             "job": self.public_id,
             "status": self.status.value,
-            "rows": progress.total,
-            "queued": progress.queued,
-            "running": progress.running,
-            "answered": progress.answered,
-            "quarantined": progress.quarantined,
-            "cancelled": progress.cancelled,
+            "rows": counts.pop("total"),
+            **counts,
             "created_at": iso(self.created_at),
             "finished_at": iso(self.finished_at),
         }
@@ -110,10 +106,11 @@ class ItemSnapshot:
 
 @dataclass(frozen=True)
 class LeasedItem:
-    """An item that a worker holds: results are stored only while `fence` is the item's latest."""
+    """An item that the worker `owner` holds: results are stored only while `fence` is the item's latest."""
 
     id: int
     job_id: str
+    owner: str
     fence: int
     row: int
     question: Question

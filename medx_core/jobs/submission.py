@@ -1,7 +1,6 @@
 """What a person submits: reading the choices, checking the question, and the submission as a value."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from medx_core.categories import Category, as_category
 from medx_core.data.question_files import FileRow, QuestionFile
@@ -13,34 +12,16 @@ TITLE_CHARACTERS = 120
 
 
 @dataclass(frozen=True)
-class SubmittedItem:
-    """One question of a submission.
-
-    `row` counts the records of the file from 1, without the header. `expected` is the gold answer. `carried` holds the
-    file's other columns unchanged, in their order.
-    """
-
-    row: int
-    text: str
-    given_id: str = ""
-    category: Category | None = None
-    expected: bool | None = None
-    harm: str = ""
-    urgency: str = ""
-    carried: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class Submission:
     """A job before it is stored: committed with its items and outbox rows in one transaction.
 
-    `category` is the submitter's choice for all items; with None the item's own category or the router decides.
+    `category` is the submitter's choice for all items; with None the row's own category or the router decides.
     """
 
     kind: JobKind
     mode: Mode
     arms: tuple[Arm, ...]
-    items: tuple[SubmittedItem, ...]
+    items: tuple[FileRow, ...]
     person_id: int | None = None
     category: Category | None = None
     title: str = ""
@@ -62,11 +43,7 @@ def read_question(text: str, *, mode: str, category: str, arm: str, max_characte
 
 
 def read_question_text(text: str, *, max_characters: int) -> str:
-    """Return the text without outer spaces.
-
-    Raises:
-        BadInput: it is empty or too long.
-    """
+    """Return the text without outer spaces; BadInput is raised where it is empty or too long."""
     question = text.strip()
     if not question:
         raise BadInput("The question is empty; write a question or a statement.")
@@ -78,11 +55,7 @@ def read_question_text(text: str, *, max_characters: int) -> str:
 
 
 def read_mode(text: str) -> Mode:
-    """Read the form of the answer.
-
-    Raises:
-        BadInput: there is no such form.
-    """
+    """Read the form of the answer; BadInput is raised where there is no such form."""
     try:
         return Mode(text)
     except ValueError:
@@ -90,22 +63,14 @@ def read_mode(text: str) -> Mode:
 
 
 def read_arms(text: str) -> tuple[Arm, ...]:
-    """Read which arms to answer in.
-
-    Raises:
-        BadInput: there is no such choice.
-    """
+    """Read which arms to answer in; BadInput is raised where there is no such choice."""
     if text not in ARM_CHOICES:
         raise BadInput(f"There is no arm {text!r}; choose steered, unsteered or both.")
     return ARM_CHOICES[text]
 
 
 def read_category(text: str) -> Category | None:
-    """Read the category; None (`auto`) leaves the decision to the router.
-
-    Raises:
-        BadInput: there is no such category.
-    """
+    """Read the category; None (`auto`) leaves the decision to the router. BadInput is raised for any other word."""
     try:
         return as_category(text)
     except ValueError:
@@ -118,7 +83,7 @@ def question_submission(question: Question, *, person_id: int | None = None) -> 
         kind=JobKind.QUESTION,
         mode=question.mode,
         arms=question.arms,
-        items=(SubmittedItem(row=1, text=question.text.replace("\x00", "")),),
+        items=(FileRow(1, "", question.text.replace("\x00", "")),),
         person_id=person_id,
         category=question.category,
         title=question.text[:TITLE_CHARACTERS],
@@ -138,22 +103,9 @@ def file_submission(
         kind=JobKind.BATCH,
         mode=mode,
         arms=arms,
-        items=tuple(map(_item, file.rows)),
+        items=file.rows,
         person_id=person_id,
         category=category,
         title=file.name,
         file_sha256=file.sha256,
-    )
-
-
-def _item(row: FileRow) -> SubmittedItem:
-    return SubmittedItem(
-        row=row.number,
-        text=row.text,
-        given_id=row.id,
-        category=row.category,
-        expected=row.answer,
-        harm=row.harm,
-        urgency=row.urgency,
-        carried=row.along(),
     )

@@ -6,7 +6,7 @@ somewhere else (a print-out, another machine) where that matters.
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -14,10 +14,9 @@ from typing import Any
 from sqlalchemy import text
 from sqlmodel import Session, col, select
 
-from medx_core.clock import utc_now
 from medx_core.errors import StorageFault
-from medx_core.storage.engine import Database
-from medx_core.storage.tables import AuditTable
+from medx_core.storage.engine import Store
+from medx_core.storage.tables import AuditTable, as_value
 
 FIRST_HASH = "0" * 64
 APPEND_LOCK = 7_301_002
@@ -37,12 +36,8 @@ class AuditEntry:
     hash: str
 
 
-class AuditStore:
+class AuditStore(Store):
     """The audit log of one database."""
-
-    def __init__(self, database: Database, *, clock: Callable[[], datetime] = utc_now) -> None:
-        self._database = database
-        self._clock = clock
 
     def append(
         self, actor: str, action: str, target: str = "", detail: Mapping[str, Any] | None = None
@@ -110,4 +105,4 @@ def _canonical(value: Any) -> str:
 
 
 def _entry(row: AuditTable) -> AuditEntry:
-    return AuditEntry(row.id, row.at, row.actor, row.action, row.target, json.loads(row.detail), row.hash)
+    return as_value(AuditEntry, row, detail=json.loads(row.detail))

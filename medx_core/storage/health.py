@@ -1,20 +1,19 @@
 """Health of the installation: its processes, the backlog per queue, and quarantined questions."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlmodel import col, delete, func, select
 
-from medx_core.clock import utc_now
 from medx_core.errors import BadInput, NotFound
 from medx_core.jobs.messages import QUEUE_OF
 from medx_core.jobs.snapshots import ItemSnapshot
 from medx_core.jobs.status import ItemStatus, JobKind, JobStatus
-from medx_core.storage.engine import Database
-from medx_core.storage.items import item_snapshots, locked_items, requeue
-from medx_core.storage.tables import ItemTable, JobTable, ProcessTable
+from medx_core.storage.engine import Store
+from medx_core.storage.items import item_snapshots, job_of, locked_items, requeue
+from medx_core.storage.tables import ItemTable, JobTable, ProcessTable, as_value
 
 FORGET_PROCESS_SECONDS = 24 * 3600
 
@@ -48,12 +47,8 @@ class QuarantinedItem:
     item: ItemSnapshot
 
 
-class HealthStore:
+class HealthStore(Store):
     """The health of one installation, as its database records it."""
-
-    def __init__(self, database: Database, *, clock: Callable[[], datetime] = utc_now) -> None:
-        self._database = database
-        self._clock = clock
 
     def beat(self, name: str, kind: str, detail: Mapping[str, Any] | None = None) -> None:
         """Record that the process `name` made progress or polled just now."""
@@ -64,9 +59,7 @@ class HealthStore:
                 row = ProcessTable(name=name, kind=kind, detail={}, started_at=now, seen_at=now)
                 forgotten = now - timedelta(seconds=FORGET_PROCESS_SECONDS)
                 session.exec(delete(ProcessTable).where(col(ProcessTable.seen_at) < forgotten))
-            row.kind = kind
-            row.detail = dict(detail or {})
-            row.seen_at = now
+            row.kind, row.detail, row.seen_at = kind, dict(detail or {}), now
             session.add(row)
 
     def leave(self, name: str) -> None:
@@ -82,14 +75,7 @@ class HealthStore:
             newest = newest.where(ProcessTable.kind == kind)
         with self._database.read() as session:
             return tuple(
-                ProcessHealth(
-                    name=row.name,
-                    kind=row.kind,
-                    detail=row.detail,
-                    started_at=row.started_at,
-                    seen_at=row.seen_at,
-                    seconds_since_seen=max(0.0, (now - row.seen_at).total_seconds()),
-                )
+                as_value(ProcessHealth, row, seconds_since_seen=max(0.0, (now - row.seen_at).total_seconds()))
                 for row in session.exec(newest)
             )
 
@@ -110,18 +96,15 @@ class HealthStore:
         backlog = {queue: QueueBacklog() for queue in QUEUE_OF.values()}
         with self._database.read() as session:
             for kind, count, oldest in session.exec(waiting):
-                age = max(0.0, (now - oldest).total_seconds())
-                backlog[QUEUE_OF[JobKind(kind)]] = QueueBacklog(count, age)
+                backlog[QUEUE_OF[JobKind(kind)]] = QueueBacklog(
+                    count, max(0.0, (now - oldest).total_seconds())
+                )
         return backlog
 
     def ahead_of(self, job_id: str) -> int:
         """Count the waiting questions of the same queue that were submitted before the job; 0 if it is next."""
         with self._database.read() as session:
-            job = session.exec(select(JobTable).where(JobTable.public_id == job_id)).first()
-            if job is None:
-                raise NotFound(
-                    "There is no job with this id; check the address, or look at your recent jobs."
-                )
+            job = job_of(session, job_id)
             earlier = (
                 select(func.count())
                 .select_from(ItemTable)
@@ -168,12 +151,11 @@ class HealthStore:
                 raise BadInput(
                     f"Question {item_id} is {item.status}, not quarantined; there is nothing to retry."
                 )
-            item.attempts = 0
-            item.reason = ""
-            item.finished_at = None
-            requeue(session, items, chunk_rows=1, now=now)
+            item.attempts, item.reason, item.finished_at = 0, "", None
             job = session.exec(
                 select(JobTable).where(JobTable.id == item.job_id).with_for_update(key_share=True)
             ).one()
-            job.status = JobStatus.RUNNING
-            job.finished_at = None
+            # The command that answered a finished local job is gone: a worker takes the question.
+            job.local = job.local and job.finished_at is None
+            job.status, job.finished_at = JobStatus.RUNNING, None
+            requeue(session, items, chunk_rows=1, now=now)

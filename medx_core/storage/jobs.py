@@ -1,23 +1,31 @@
 """Jobs: submitting, reading and cancelling them."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import case
-from sqlmodel import Session, col, func, insert, or_, select
+from sqlmodel import col, func, insert, or_, select
 
-from medx_core.categories import Category, RouteSource
-from medx_core.clock import utc_now
+from medx_core.categories import RouteSource
+from medx_core.data.question_files import FileRow
 from medx_core.data.result_files import ResultRow
 from medx_core.data.routing_files import RouteOverride
-from medx_core.errors import BadInput, NotFound
+from medx_core.errors import BadInput
 from medx_core.jobs.snapshots import ArmAccuracy, ItemSnapshot, JobSnapshot
 from medx_core.jobs.status import ItemStatus, JobKind, JobStatus
-from medx_core.jobs.submission import Submission, SubmittedItem
+from medx_core.jobs.submission import Submission
 from medx_core.questions import Answer, Arm, Verdict
-from medx_core.storage.engine import Database
-from medx_core.storage.items import add_requests, cancel_waiting, item_snapshots, job_snapshots, settle
+from medx_core.storage.engine import Store
+from medx_core.storage.items import (
+    add_requests,
+    cancel_waiting,
+    item_snapshots,
+    job_of,
+    job_snapshots,
+    route_probabilities,
+    settle,
+)
 from medx_core.storage.people import Person, Role
 from medx_core.storage.tables import AnswerTable, ItemTable, JobTable
 
@@ -34,11 +42,12 @@ def refuse_unusable(submission: Submission) -> None:
         raise BadInput("Choose at least one arm to answer in.")
     rows = set()
     for item in submission.items:
-        if item.row in rows:
-            raise BadInput(f"Row {item.row} appears twice in this submission.")
-        rows.add(item.row)
-        if not _storable([item.text, item.given_id, *item.carried, *item.carried.values()]):
-            raise BadInput(_invalid_characters(submission.kind, f"Row {item.row}"))
+        if item.number in rows:
+            raise BadInput(f"Row {item.number} appears twice in this submission.")
+        rows.add(item.number)
+        carried = item.along()
+        if not _storable([item.text, item.id, *carried, *carried.values()]):
+            raise BadInput(_invalid_characters(submission.kind, f"Row {item.number}"))
     if not _storable([submission.title]):
         raise BadInput(_invalid_characters(submission.kind, "The file's name"))
 
@@ -60,19 +69,20 @@ def _storable(texts: Iterable[str]) -> bool:
 def result_rows(items: Iterable[ItemSnapshot], arms: Sequence[Arm]) -> Iterator[ResultRow]:
     """Yield the rows of a job's items, in their order and the order of `arms`."""
     for item in items:
-        answers = {stored.answer.arm: stored.answer for stored in item.answers}
         for arm in arms:
-            yield _row(item, arm, answers.get(arm))
+            yield _result_row(item, arm)
 
 
-def _row(item: ItemSnapshot, arm: Arm, answer: Answer | None) -> ResultRow:
-    route = item.route
-    routed = {
-        "category": route.category.value if route and route.category else "",
-        "category_probability": route.probability if route else None,
-        "route_source": route.source.value if route else "",
-    }
-    answered = {} if answer is None else _answered(answer, item.expected)
+def _result_row(item: ItemSnapshot, arm: Arm) -> ResultRow:
+    answer, route = item.answer_in(arm), item.route
+    columns: dict[str, Any] = {}
+    if route is not None:
+        columns |= {"category_probability": route.probability, "route_source": route.source.value}
+        columns |= {"category": route.category.value if route.category else ""}
+    if answer is not None:
+        given = answer.as_json()
+        columns |= {name: given[name] for name in _ANSWER_COLUMNS if given[name] is not None}
+        columns |= {"correct": is_correct(answer, item.expected)}
     return ResultRow(
         row=item.row,
         id=item.given_id,
@@ -82,25 +92,14 @@ def _row(item: ItemSnapshot, arm: Arm, answer: Answer | None) -> ResultRow:
         status=item.status.value,
         reason=item.reason or (answer.note if answer else ""),
         carried=item.carried,
-        **routed,  # type: ignore[arg-type]  # values of three kinds, each under its own name
-        **answered,  # type: ignore[arg-type]  # as above
+        **columns,
     )
 
 
-def _answered(answer: Answer, expected: bool | None) -> dict[str, object]:
-    return {
-        "verdict": answer.verdict.value if answer.verdict else "",
-        "score": answer.score,
-        "text": answer.text or "",
-        "correct": is_correct(answer, expected),
-        "model": answer.model,
-        "model_sha256": answer.model_sha256,
-        "vector": answer.vector or "",
-        "layer": answer.layer,
-        "alpha": answer.alpha,
-        "prompt_version": answer.prompt_version,
-        "seconds": answer.seconds,
-    }
+_ANSWER_COLUMNS = (
+    *("verdict", "score", "text", "model", "model_sha256", "vector", "layer", "alpha"),
+    *("prompt_version", "seconds"),
+)
 
 
 def is_correct(answer: Answer, expected: bool | None) -> bool | None:
@@ -110,60 +109,11 @@ def is_correct(answer: Answer, expected: bool | None) -> bool | None:
     return (answer.raw_verdict is Verdict.TRUE) is expected
 
 
-OVERRIDES_PER_READ = 1_000
-
-
-class OverrideStore:
-    """The routes in one database that a user overrode."""
-
-    def __init__(self, database: Database, *, page_rows: int = OVERRIDES_PER_READ) -> None:
-        self._database = database
-        self._page_rows = page_rows
-
-    def every_override(self) -> Iterator[RouteOverride]:
-        """Yield them in the order of submission, read a page at a time.
-
-        A question counts once it was answered, because its route is stored then. Categories given in a file are not
-        overrides: the router was not meant to decide those.
-        """
-        last_id = 0
-        while page := self._page_after(last_id):
-            for item, job in page:
-                yield RouteOverride(
-                    question=item.text,
-                    category=Category(item.route_category),
-                    probabilities={
-                        Category(name): share for name, share in (item.route_probabilities or {}).items()
-                    },
-                    asked_at=job.created_at,
-                )
-            last_id = page[-1][0].id
-
-    def _page_after(self, last_id: int) -> list[Any]:
-        following = (
-            select(ItemTable, JobTable)
-            .join(JobTable, col(JobTable.id) == col(ItemTable.job_id))
-            .where(
-                ItemTable.id > last_id,
-                col(ItemTable.route_source) == RouteSource.USER,
-                col(ItemTable.route_category).is_not(None),
-            )
-            .order_by(col(ItemTable.id))
-            .limit(self._page_rows)
-        )
-        with self._database.read() as session:
-            return list(session.exec(following))
-
-
 PAGE_ROWS = 500
 
 
-class JobStore:
+class JobStore(Store):
     """The jobs of one database. Every method that takes a public id raises NotFound if there is no such job."""
-
-    def __init__(self, database: Database, *, clock: Callable[[], datetime] = utc_now) -> None:
-        self._database = database
-        self._clock = clock
 
     def submit(self, submission: Submission, *, chunk_rows: int, local: bool = False) -> JobSnapshot:
         """Store the job, its items and the messages about them in one transaction; a `local` job has no messages.
@@ -173,13 +123,11 @@ class JobStore:
         """
         refuse_unusable(submission)
         now = self._clock()
-        rows = [_item_values(item) for item in submission.items]
         with self._database.write() as session:
             job = _job_row(submission, now, local=local)
             session.add(job)
             session.flush()
-            for row in rows:
-                row["job_id"] = job.id
+            rows = [_item_values(item, job.id) for item in submission.items]
             # Into the bare table: through the mapped class 100,000 rows take twice as long.
             session.exec(insert(ItemTable.metadata.tables["item"]), params=rows)
             ids = session.exec(
@@ -191,7 +139,7 @@ class JobStore:
     def get(self, public_id: str) -> JobSnapshot:
         """Return the present state of the job."""
         with self._database.read() as session:
-            return job_snapshots(session, [_job(session, public_id)])[0]
+            return job_snapshots(session, [job_of(session, public_id)])[0]
 
     def recent(self, person_id: int | None = None, limit: int = 20) -> tuple[JobSnapshot, ...]:
         """Return the newest jobs first: one person's, or everybody's with `person_id` None."""
@@ -213,11 +161,11 @@ class JobStore:
         """Cancel waiting items at once; workers notice it for running ones. A finished job does not change."""
         now = self._clock()
         with self._database.write() as session:
-            job_id = _job(session, public_id).id
+            job_id = job_of(session, public_id).id
             cancel_waiting(session, [job_id], now=now)
             settle(session, [job_id], now=now)
             session.flush()
-            return job_snapshots(session, [_job(session, public_id)])[0]
+            return job_snapshots(session, [job_of(session, public_id)])[0]
 
     def items(
         self,
@@ -233,7 +181,7 @@ class JobStore:
         `search` looks into the text and the given id, without regard to case (on SQLite for plain letters only).
         """
         with self._database.read() as session:
-            matching: list[Any] = [ItemTable.job_id == _job(session, public_id).id]
+            matching: list[Any] = [ItemTable.job_id == job_of(session, public_id).id]
             if status is not None:
                 matching.append(ItemTable.status == status)
             if search:
@@ -251,16 +199,42 @@ class JobStore:
     def every_item(self, public_id: str) -> Iterator[ItemSnapshot]:
         """Yield all items in row order, read a page at a time, so that a large job is never in memory whole."""
         with self._database.read() as session:
-            job_id = _job(session, public_id).id
-        row, more = -1, True
-        while more:
-            following = select(ItemTable).where(ItemTable.job_id == job_id, ItemTable.row_number > row)
+            of_job = ItemTable.job_id == job_of(session, public_id).id
+        following = select(ItemTable).where(of_job).order_by(col(ItemTable.row_number)).limit(PAGE_ROWS)
+        row = -1
+        while True:
             with self._database.read() as session:
-                rows = session.exec(following.order_by(col(ItemTable.row_number)).limit(PAGE_ROWS)).all()
-                page = item_snapshots(session, rows)
+                page = item_snapshots(
+                    session, session.exec(following.where(ItemTable.row_number > row)).all()
+                )
             yield from page
-            more = len(page) == PAGE_ROWS
-            row = page[-1].row if page else row
+            if len(page) < PAGE_ROWS:
+                return
+            row = page[-1].row
+
+    def overrides(self, *, page_rows: int = PAGE_ROWS) -> Iterator[RouteOverride]:
+        """Yield the routes that users overrode, in the order of submission, read a page at a time.
+
+        A question counts once it was answered, because its route is stored then. Categories given in a file are not
+        overrides: the router was not meant to decide those.
+        """
+        overridden = (
+            select(ItemTable, JobTable)
+            .join(JobTable, col(JobTable.id) == col(ItemTable.job_id))
+            .where(ItemTable.route_source == RouteSource.USER)
+            .order_by(col(ItemTable.id))
+            .limit(page_rows)
+        )
+        last_id, page = 0, None
+        while page is None or len(page) == page_rows:
+            with self._database.read() as session:
+                page = list(session.exec(overridden.where(ItemTable.id > last_id)))
+            for item, job in page:
+                last_id = item.id
+                if item.route_category is not None:
+                    yield RouteOverride(
+                        item.text, item.route_category, route_probabilities(item), job.created_at
+                    )
 
     def accuracy(self, public_id: str) -> tuple[ArmAccuracy, ...]:
         """Count right verdicts per arm, by the raw verdict, over items with an expected answer."""
@@ -271,7 +245,7 @@ class JobStore:
                 select(AnswerTable.arm, right, func.count())
                 .join(ItemTable, col(ItemTable.id) == col(AnswerTable.item_id))
                 .where(
-                    ItemTable.job_id == _job(session, public_id).id,
+                    ItemTable.job_id == job_of(session, public_id).id,
                     col(ItemTable.expected).is_not(None),
                     col(AnswerTable.raw_verdict).is_not(None),
                 )
@@ -281,15 +255,8 @@ class JobStore:
         return tuple(by_arm[arm] for arm in Arm if arm in by_arm)
 
 
-def _job(session: Session, public_id: str) -> JobTable:
-    job = session.exec(select(JobTable).where(JobTable.public_id == public_id)).first()
-    if job is None:
-        raise NotFound("There is no job with this id; check the address, or look at your recent jobs.")
-    return job
-
-
 def _job_row(submission: Submission, now: datetime, *, local: bool) -> JobTable:
-    columns = dict.fromkeys(name for item in submission.items for name in item.carried)
+    columns = dict.fromkeys(name for item in submission.items for name in item.along())
     return JobTable(
         kind=submission.kind,
         status=JobStatus.QUEUED,
@@ -305,15 +272,16 @@ def _job_row(submission: Submission, now: datetime, *, local: bool) -> JobTable:
     )
 
 
-def _item_values(item: SubmittedItem) -> dict[str, Any]:
+def _item_values(row: FileRow, job_id: int) -> dict[str, Any]:
     return {
-        "row_number": item.row,
-        "given_id": item.given_id,
-        "text": item.text,
-        "category": item.category,
-        "expected": item.expected,
-        "harm": item.harm,
-        "urgency": item.urgency,
-        "carried": dict(item.carried),
+        "job_id": job_id,
+        "row_number": row.number,
+        "given_id": row.id,
+        "text": row.text,
+        "category": row.category,
+        "expected": row.answer,
+        "harm": row.harm,
+        "urgency": row.urgency,
+        "carried": row.along(),
         "status": ItemStatus.QUEUED,
     }

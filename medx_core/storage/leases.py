@@ -4,41 +4,29 @@ Every lease raises the item's fence. A result is stored only from the present ow
 lease lives, so differing clocks may cause work to be done twice but never stored twice.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from secrets import randbits
 from typing import Any
 
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, and_, col, insert, or_, select, update
 
 from medx_core.categories import Route
-from medx_core.clock import utc_now
 from medx_core.errors import LeaseLost
 from medx_core.jobs.snapshots import LeasedItem
 from medx_core.jobs.status import ItemStatus, JobStatus
-from medx_core.questions import Answered, Mode, Question
-from medx_core.storage.engine import Database
-from medx_core.storage.items import (
-    answer_values,
-    arms_of,
-    category_of,
-    close_item,
-    jobs_of,
-    locked_items,
-    requeue,
-    set_route,
-    settle,
-    status_of,
-)
-from medx_core.storage.tables import AnswerTable, ItemTable, JobTable, LeaseTable
+from medx_core.questions import CANCELLED, Answered, Question
+from medx_core.storage.engine import Store
+from medx_core.storage.items import arms_of, close_if_hopeless, jobs_of, locked_items, requeue, settle
+from medx_core.storage.tables import AnswerTable, ItemTable, JobTable, LeaseTable, new_public_id
 
 
-class LeaseStore:
-    """The leases of one database. `owner` names a worker process and must be unique."""
+class LeaseStore(Store):
+    """The leases of one database. The owner of a lease is a worker process, whose name must be unique.
 
-    def __init__(self, database: Database, *, clock: Callable[[], datetime] = utc_now) -> None:
-        self._database = database
-        self._clock = clock
+    Methods that close one item raise LeaseLost, and change nothing, where another worker holds it or it was closed.
+    """
 
     def lease(
         self, item_ids: Iterable[int], *, owner: str, seconds: float, max_attempts: int
@@ -48,141 +36,111 @@ class LeaseStore:
         Items of a cancelled job become cancelled, items that used up their attempts are quarantined.
         """
         now = self._clock()
-        taken: list[ItemTable] = []
-        closed: set[int] = set()
+        taken, closed = [], set()
         with self._database.write() as session:
-            free = [item for item in locked_items(session, item_ids) if _is_free(item, now)]
+            free = [item for item in locked_items(session, item_ids) if item.is_free(now)]
             jobs = jobs_of(session, free)
             for item in free:
-                if jobs[item.job_id].status == JobStatus.CANCELLED:
-                    close_item(item, ItemStatus.CANCELLED, now=now)
-                    closed.add(item.job_id)
-                elif item.attempts >= max_attempts:
-                    close_item(item, ItemStatus.QUARANTINED, now=now, reason=stopped(item.attempts))
+                if close_if_hopeless(item, jobs[item.job_id], max_attempts=max_attempts, now=now):
                     closed.add(item.job_id)
                 else:
-                    _take(item, owner, now + timedelta(seconds=seconds))
+                    item.take(owner, now, seconds)
+                    item.attempts += 1
                     taken.append(item)
-            session.flush()
-            _mark_started(session, {item.job_id for item in taken}, now)
+            begun = col(JobTable.id).in_({item.job_id for item in taken})
+            session.exec(
+                update(JobTable)
+                .where(begun, col(JobTable.status) == JobStatus.QUEUED)
+                .values(status=JobStatus.RUNNING, started_at=now)
+            )
             settle(session, closed, now=now)
             return tuple(_leased(item, jobs[item.job_id]) for item in taken)
 
     def tried_before(self, item_ids: Iterable[int]) -> frozenset[int]:
         """Return those of the items that could be leased now and were attempted before."""
-        now = self._clock()
-        free = or_(
+        has_run_out = or_(col(ItemTable.lease_until).is_(None), col(ItemTable.lease_until) <= self._clock())
+        is_free = or_(
             col(ItemTable.status) == ItemStatus.QUEUED,
-            and_(
-                col(ItemTable.status) == ItemStatus.RUNNING,
-                or_(col(ItemTable.lease_until).is_(None), col(ItemTable.lease_until) <= now),
-            ),
+            and_(col(ItemTable.status) == ItemStatus.RUNNING, has_run_out),
         )
-        tried = select(ItemTable.id).where(col(ItemTable.id).in_(set(item_ids)), ItemTable.attempts > 0, free)
+        tried = select(ItemTable.id).where(
+            col(ItemTable.id).in_(set(item_ids)), ItemTable.attempts > 0, is_free
+        )
         with self._database.read() as session:
             return frozenset(session.exec(tried))
 
-    def renew(self, leases: Sequence[LeasedItem], *, owner: str, seconds: float) -> frozenset[int]:
+    def renew(self, leases: Sequence[LeasedItem], *, seconds: float) -> frozenset[int]:
         """Renew the leases; return the ids of the items that are still held.
 
         A lease that ran out is renewed too, unless another worker has taken the item.
         """
         until = self._clock() + timedelta(seconds=seconds)
         with self._database.write() as session:
-            held = _still_held(session, leases, owner)
+            held = _held(session, leases)
             for item in held:
                 item.lease_until = until
             return frozenset(item.id for item in held)
 
-    def store_route(self, leased: LeasedItem, *, owner: str, route: Route) -> bool:
+    def store_route(self, leased: LeasedItem, route: Route) -> bool:
         """Store the route of an item before its answer is written; return whether the item is still held.
 
         The page shows the emergency line from the route, so the route is stored before any text is streamed.
         """
-        now = self._clock()
         with self._database.write() as session:
-            live = [item for item in _still_held(session, [leased], owner) if not _ran_out(item, now)]
+            live = _live(session, [leased], self._clock())
             for item in live:
-                set_route(item, route)
+                _set_route(item, route)
             return bool(live)
 
-    def finish(self, leased: LeasedItem, *, owner: str, answered: Answered) -> None:
-        """Store the route and the answers of one item.
-
-        Raises:
-            LeaseLost: another worker holds the item, it was closed, or the lease ran out; nothing is stored.
-        """
-        if not self.finish_all([(leased, answered)], owner=owner):
-            raise LeaseLost(
-                f"Question {leased.row} is no longer held by this worker; its result is dropped, and another worker stores its own."
-            )
-
-    def finish_all(self, results: Sequence[tuple[LeasedItem, Answered]], *, owner: str) -> frozenset[int]:
+    def finish(self, results: Sequence[tuple[LeasedItem, Answered]]) -> frozenset[int]:
         """Store the results of a micro-batch in one transaction; return the ids of the items that were stored.
 
-        The others were lost as described under `finish`. An item whose text was cut short becomes cancelled and keeps
-        the text written so far.
+        Nothing is stored for the others: another worker holds them, they were closed, or their lease ran out. An item
+        whose text was cut short becomes cancelled and keeps the text written so far.
         """
         now = self._clock()
         answered_by_id = {leased.id: answered for leased, answered in results}
         with self._database.write() as session:
-            held = _still_held(session, [leased for leased, _ in results], owner)
-            live = [item for item in held if not _ran_out(item, now)]
-            rows: list[dict[str, Any]] = []
+            live = _live(session, [leased for leased, _ in results], now)
+            rows = []
             for item in live:
                 answered = answered_by_id[item.id]
-                set_route(item, answered.route)
-                close_item(item, status_of(answered), now=now)
-                rows += [answer_values(answer, item.id, now) for answer in answered.answers]
-            session.flush()
+                _set_route(item, answered.route)
+                cut_short = any(answer.finish == CANCELLED for answer in answered.answers)
+                item.close(ItemStatus.CANCELLED if cut_short else ItemStatus.ANSWERED, now)
+                rows += _answer_rows(item, answered, now)
             if rows:
                 session.exec(insert(AnswerTable), params=rows)
             settle(session, {item.job_id for item in live}, now=now)
             return frozenset(item.id for item in live)
 
-    def fail(self, leased: LeasedItem, *, owner: str, reason: str, max_attempts: int) -> ItemStatus:
-        """Queue the item for another attempt, or quarantine it with `reason` after the last one.
-
-        Returns the state the item has now.
-
-        Raises:
-            LeaseLost: another worker holds the item, or it was closed; nothing changes.
-        """
+    def fail(self, leased: LeasedItem, reason: str, *, max_attempts: int) -> ItemStatus:
+        """Queue the item for another attempt, or quarantine it with `reason` after the last; return its new state."""
         now = self._clock()
         with self._database.write() as session:
-            item = self._held(session, leased, owner)
-            if jobs_of(session, [item])[item.job_id].status == JobStatus.CANCELLED:
-                close_item(item, ItemStatus.CANCELLED, now=now)
-            elif item.attempts >= max_attempts:
-                close_item(item, ItemStatus.QUARANTINED, now=now, reason=reason)
-            else:
+            item = _still_held(session, leased)
+            job = jobs_of(session, [item])[item.job_id]
+            if not close_if_hopeless(item, job, max_attempts=max_attempts, now=now, reason=reason):
                 item.reason = reason
                 requeue(session, [item], chunk_rows=1, now=now)
-            session.flush()
             settle(session, [item.job_id], now=now)
-            return ItemStatus(item.status)
+            return item.status
 
-    def cancel_running(self, leased: LeasedItem, *, owner: str) -> None:
-        """Close an item whose job was cancelled while this worker held it.
-
-        Raises:
-            LeaseLost: another worker holds the item, or it was closed; nothing changes.
-        """
+    def cancel_running(self, leased: LeasedItem) -> None:
+        """Close an item whose job was cancelled while this worker held it."""
         now = self._clock()
         with self._database.write() as session:
-            item = self._held(session, leased, owner)
-            close_item(item, ItemStatus.CANCELLED, now=now)
-            session.flush()
+            item = _still_held(session, leased)
+            item.close(ItemStatus.CANCELLED, now)
             settle(session, [item.job_id], now=now)
 
-    def give_back(self, leases: Sequence[LeasedItem], *, owner: str) -> None:
+    def give_back(self, leases: Sequence[LeasedItem]) -> None:
         """Queue untouched items again when a worker stops in good order; this does not count as an attempt."""
-        now = self._clock()
         with self._database.write() as session:
-            held = _still_held(session, leases, owner)
+            held = _held(session, leases)
             for item in held:
                 item.attempts -= 1
-            requeue(session, held, chunk_rows=max(1, len(held)), now=now)
+            requeue(session, held, chunk_rows=max(1, len(held)), now=self._clock())
 
     def cancelled_jobs(self, job_ids: Iterable[str]) -> frozenset[str]:
         """Return which of the jobs (public ids) were cancelled."""
@@ -192,74 +150,58 @@ class LeaseStore:
         with self._database.read() as session:
             return frozenset(session.exec(cancelled))
 
-    def _held(self, session: Session, leased: LeasedItem, owner: str) -> ItemTable:
-        held = _still_held(session, [leased], owner)
-        if not held:
-            raise LeaseLost(f"Question {leased.row} is no longer held by this worker.")
-        return held[0]
+
+def _held(session: Session, leases: Sequence[LeasedItem]) -> list[ItemTable]:
+    holders = {leased.id: (leased.owner, leased.fence) for leased in leases}
+    return [item for item in locked_items(session, holders) if item.is_held_by(*holders[item.id])]
 
 
-def stopped(attempts: int) -> str:
-    """Return the reason for quarantining an item whose workers died."""
-    return f"The worker stopped {attempts} times while answering this question."
+def _live(session: Session, leases: Sequence[LeasedItem], now: datetime) -> list[ItemTable]:
+    return [item for item in _held(session, leases) if not item.has_expired(now)]
 
 
-def _is_free(item: ItemTable, now: datetime) -> bool:
-    return item.status == ItemStatus.QUEUED or (item.status == ItemStatus.RUNNING and _ran_out(item, now))
+def _still_held(session: Session, leased: LeasedItem) -> ItemTable:
+    held = _held(session, [leased])
+    if not held:
+        raise LeaseLost(f"Question {leased.row} is no longer held by this worker.")
+    return held[0]
 
 
-def _ran_out(item: ItemTable, now: datetime) -> bool:
-    return item.lease_until is None or item.lease_until <= now
+def _set_route(item: ItemTable, route: Route) -> None:
+    item.route_source = route.source
+    item.route_category = route.category
+    item.route_probabilities = {category.value: share for category, share in route.probabilities.items()}
+    item.route_red_flag = route.red_flag
+    item.route_router = route.router
 
 
-def _take(item: ItemTable, owner: str, until: datetime) -> None:
-    item.status = ItemStatus.RUNNING
-    item.owner = owner
-    item.lease_until = until
-    item.attempts += 1
-    item.fence += 1
-
-
-def _still_held(session: Session, leases: Sequence[LeasedItem], owner: str) -> list[ItemTable]:
-    fences = {leased.id: leased.fence for leased in leases}
+def _answer_rows(item: ItemTable, answered: Answered, now: datetime) -> list[dict[str, Any]]:
     return [
-        item
-        for item in locked_items(session, fences)
-        if item.status == ItemStatus.RUNNING and item.owner == owner and item.fence == fences[item.id]
+        answer.as_json()
+        | {"public_id": new_public_id(), "item_id": item.id, "shuffle": randbits(31), "created_at": now}
+        for answer in answered.answers
     ]
-
-
-def _mark_started(session: Session, job_ids: set[int], now: datetime) -> None:
-    if job_ids:
-        session.exec(
-            update(JobTable)
-            .where(col(JobTable.id).in_(job_ids), col(JobTable.status) == JobStatus.QUEUED)
-            .values(status=JobStatus.RUNNING, started_at=now)
-        )
 
 
 def _leased(item: ItemTable, job: JobTable) -> LeasedItem:
     return LeasedItem(
         id=item.id,
         job_id=job.public_id,
+        owner=item.owner or "",
         fence=item.fence,
         row=item.row_number,
         question=Question(
             text=item.text,
-            mode=Mode(job.mode),
-            category=category_of(job.category or item.category),
+            mode=job.mode,
+            category=job.category or item.category,
             category_from_file=job.category is None and item.category is not None,
             arms=arms_of(job),
         ),
     )
 
 
-class LeaderStore:
+class LeaderStore(Store):
     """Named leases on duties that one process at a time may have."""
-
-    def __init__(self, database: Database, *, clock: Callable[[], datetime] = utc_now) -> None:
-        self._database = database
-        self._clock = clock
 
     def hold(self, name: str, owner: str, seconds: float) -> bool:
         """Take or prolong the lease called `name`; return whether `owner` has it now."""
@@ -272,11 +214,10 @@ class LeaderStore:
                 ).first()
                 if row is None:
                     session.add(LeaseTable(name=name, owner=owner, until=until))
-                    return True
-                if row.owner != owner and row.until > now:
+                elif row.owner == owner or row.until <= now:
+                    row.owner, row.until = owner, until
+                else:
                     return False
-                row.owner = owner
-                row.until = until
                 return True
         except IntegrityError:
             return False  # another process took the free lease at the same moment

@@ -3,23 +3,30 @@
 Sending twice is harmless, because leases decide who works. A committed item or run must never stay unsent.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlmodel import col, delete, select, update
+from sqlmodel import col, delete, or_, select, update
 from sqlmodel.sql.expression import SelectOfScalar
 
-from medx_core.clock import utc_now
 from medx_core.jobs.messages import QUEUE_OF, AnswerRequest, RunRequest
-from medx_core.jobs.status import ItemStatus, JobStatus
-from medx_core.storage.engine import Database
-from medx_core.storage.items import cancel_waiting, close_item, jobs_of, locked_items, requeue, settle
-from medx_core.storage.leases import stopped
+from medx_core.jobs.status import ItemStatus
+from medx_core.storage.engine import Store
+from medx_core.storage.items import (
+    cancel_waiting,
+    close_if_hopeless,
+    jobs_of,
+    locked_items,
+    requeue,
+    settle,
+)
 from medx_core.storage.tables import ItemTable, JobTable, OutboxTable, RunTable
 
 KEEP_SENT_SECONDS = 24 * 3600
 EXPIRED_AT_ONCE = 1_000
+SILENT_SECONDS = 600.0
+"""A local job of which no row was held or finished for this long has lost its command."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +38,8 @@ class OutboxMessage:
     request: AnswerRequest | RunRequest
 
 
-class OutboxStore:
+class OutboxStore(Store):
     """The outbox of one database. One process at a time publishes (see `LeaderStore`); two would only send twice."""
-
-    def __init__(self, database: Database, *, clock: Callable[[], datetime] = utc_now) -> None:
-        self._database = database
-        self._clock = clock
 
     def unsent(self, limit: int = 100) -> tuple[OutboxMessage, ...]:
         """Return what still has to be sent: interactive questions first, then batches, then evaluations."""
@@ -67,29 +70,28 @@ class OutboxStore:
         """Take back the items whose worker let its lease run out; return how many.
 
         They wait again with a new message, or are quarantined when their attempts are used up. A local job, whose
-        command is gone, is cancelled.
+        command is gone, is cancelled, also when the command had no row in hand for `SILENT_SECONDS`.
         """
         now = self._clock()
+        silent = _silent_jobs(now - timedelta(seconds=SILENT_SECONDS))
         with self._database.read() as session:
-            expired = session.exec(_expired(now)).all()
-        if not expired:
-            return 0
+            expired = session.exec(_expired_items(now)).all()
+            if not expired and session.exec(silent).first() is None:
+                return 0
         with self._database.write() as session:
             # Looked at again under the lock: a heartbeat or another process may have been faster.
-            items = [item for item in locked_items(session, expired) if _has_expired(item, now)]
+            items = [item for item in locked_items(session, expired) if item.has_expired(now)]
             jobs = jobs_of(session, items)
+            abandoned = {job.id for job in jobs.values() if job.local} | set(session.exec(silent))
             again = []
             for item in items:
-                if jobs[item.job_id].status == JobStatus.CANCELLED or jobs[item.job_id].local:
-                    close_item(item, ItemStatus.CANCELLED, now=now)
-                elif item.attempts >= max_attempts:
-                    close_item(item, ItemStatus.QUARANTINED, now=now, reason=stopped(item.attempts))
-                else:
+                if item.job_id in abandoned:
+                    item.close(ItemStatus.CANCELLED, now)
+                elif not close_if_hopeless(item, jobs[item.job_id], max_attempts=max_attempts, now=now):
                     again.append(item)
             requeue(session, again, chunk_rows=chunk_rows, now=now)
-            session.flush()
-            cancel_waiting(session, {job.id for job in jobs.values() if job.local}, now=now)
-            settle(session, {item.job_id for item in items}, now=now)
+            cancel_waiting(session, abandoned, now=now)
+            settle(session, abandoned | jobs.keys(), now=now)
             return len(items)
 
     def resend_stale(self, *, older_than_seconds: float, queue: str, chunk_rows: int, limit: int) -> int:
@@ -99,13 +101,14 @@ class OutboxStore:
         """
         now = self._clock()
         before = now - timedelta(seconds=older_than_seconds)
+        kinds = [kind for kind, name in QUEUE_OF.items() if name == queue]
         stale = (
             select(ItemTable.id)
             .join(JobTable, col(JobTable.id) == col(ItemTable.job_id))
             .where(
                 ItemTable.status == ItemStatus.QUEUED,
                 col(ItemTable.sent_at) < before,
-                col(JobTable.kind).in_([kind for kind, name in QUEUE_OF.items() if name == queue]),
+                col(JobTable.kind).in_(kinds),
             )
             .order_by(col(ItemTable.id))
             .limit(limit)
@@ -115,13 +118,17 @@ class OutboxStore:
         if not item_ids:
             return 0
         with self._database.write() as session:
-            items = [item for item in locked_items(session, item_ids) if _is_stale(item, before)]
+            items = [
+                item
+                for item in locked_items(session, item_ids)
+                if item.status == ItemStatus.QUEUED and item.sent_at is not None and item.sent_at < before
+            ]
             requeue(session, items, chunk_rows=chunk_rows, now=now)
             return len(items)
 
-    def forget_sent(self, *, older_than_seconds: float = KEEP_SENT_SECONDS) -> int:
-        """Delete messages that were sent long ago; return how many."""
-        before = self._clock() - timedelta(seconds=older_than_seconds)
+    def forget_sent(self) -> int:
+        """Delete messages that were sent more than a day ago; return how many."""
+        before = self._clock() - timedelta(seconds=KEEP_SENT_SECONDS)
         with self._database.write() as session:
             return int(session.exec(delete(OutboxTable).where(col(OutboxTable.sent_at) < before)).rowcount)
 
@@ -130,7 +137,7 @@ def _request(row: OutboxTable) -> AnswerRequest | RunRequest:
     return (AnswerRequest if row.run_id is None else RunRequest).model_validate(row.message)
 
 
-def _expired(now: datetime) -> SelectOfScalar[int]:
+def _expired_items(now: datetime) -> SelectOfScalar[int]:
     return (
         select(ItemTable.id)
         .where(ItemTable.status == ItemStatus.RUNNING, col(ItemTable.lease_until) <= now)
@@ -139,9 +146,12 @@ def _expired(now: datetime) -> SelectOfScalar[int]:
     )
 
 
-def _has_expired(item: ItemTable, now: datetime) -> bool:
-    return item.status == ItemStatus.RUNNING and item.lease_until is not None and item.lease_until <= now
-
-
-def _is_stale(item: ItemTable, before: datetime) -> bool:
-    return item.status == ItemStatus.QUEUED and item.sent_at is not None and item.sent_at < before
+def _silent_jobs(before: datetime) -> SelectOfScalar[int]:
+    """Select the unfinished local jobs of which no row is held and none was finished since."""
+    is_alive = or_(col(ItemTable.status) == ItemStatus.RUNNING, col(ItemTable.finished_at) > before)
+    return select(JobTable.id).where(
+        col(JobTable.local).is_(True),
+        col(JobTable.finished_at).is_(None),
+        col(JobTable.created_at) <= before,
+        ~select(ItemTable.id).where(ItemTable.job_id == JobTable.id, is_alive).exists(),
+    )

@@ -1,8 +1,6 @@
 """People who may sign in, their roles and passwords."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
 
@@ -13,8 +11,8 @@ from sqlmodel import Session, col, select
 
 from medx_core.clock import utc_now
 from medx_core.errors import BadInput, NotAllowed, NotFound
-from medx_core.storage.engine import Database
-from medx_core.storage.tables import PersonTable
+from medx_core.storage.engine import Clock, Database, Store
+from medx_core.storage.tables import PersonTable, as_value
 
 SHORTEST_PASSWORD = 10
 LONGEST_PASSWORD = 1_000
@@ -40,22 +38,18 @@ class Person:
     session_epoch: int
 
 
-class PersonStore:
+class PersonStore(Store):
     """The people of one database; names differ by more than case.
 
-    Methods that take a name raise NotFound if nobody has it.
+    Methods that change a person raise NotFound if nobody has the name, and NotAllowed if the change would leave no
+    administrator. Those that take a password to set raise BadInput if it is too short or too long.
     """
 
     def __init__(
-        self,
-        database: Database,
-        *,
-        hasher: PasswordHasher | None = None,
-        clock: Callable[[], datetime] = utc_now,
+        self, database: Database, *, hasher: PasswordHasher | None = None, clock: Clock = utc_now
     ) -> None:
-        self._database = database
+        super().__init__(database, clock=clock)
         self._hasher = hasher or PasswordHasher()
-        self._clock = clock
 
     def add(self, name: str, role: Role, password: str) -> Person:
         """Add a person.
@@ -80,17 +74,10 @@ class PersonStore:
             raise _taken(name) from error
 
     def refuse_name(self, name: str) -> None:
-        """Say what would keep `add` from adding a person of this name.
-
-        Raises:
-            BadInput: the name is empty or taken.
-        """
+        """Raise the BadInput with which `add` would refuse this name, if it would."""
         name = _usable_name(name)
         with self._database.read() as session:
-            if (
-                session.exec(select(PersonTable.id).where(PersonTable.name_key == _key(name))).first()
-                is not None
-            ):
+            if _row_of(session, name) is not None:
                 raise _taken(name)
 
     def authenticate(self, name: str, password: str) -> Person | None:
@@ -100,17 +87,17 @@ class PersonStore:
         """
         password = password[:LONGEST_PASSWORD]
         with self._database.read() as session:
-            row = session.exec(select(PersonTable).where(PersonTable.name_key == _key(name))).first()
+            row = _row_of(session, name)
             stored = row.password_hash if row is not None else self._nobodys_hash
-            person = None if row is None else _person(row)
+            person = None if row is None or row.disabled else _person(row)
         try:
             self._hasher.verify(stored, password)
         except (VerificationError, UnicodeEncodeError):
             return None
-        return None if person is None or person.disabled else person
+        return person
 
     def get(self, person_id: int) -> Person | None:
-        """Return the person, None where there is none; doors compare `session_epoch` and `disabled` themselves."""
+        """Return the person, None where there is none; whoever asks compares `session_epoch` and `disabled`."""
         with self._database.read() as session:
             row = session.get(PersonTable, person_id)
             return None if row is None else _person(row)
@@ -123,16 +110,10 @@ class PersonStore:
     def list(self) -> tuple[Person, ...]:
         """Return everybody by name."""
         with self._database.read() as session:
-            return tuple(
-                _person(row) for row in session.exec(select(PersonTable).order_by(PersonTable.name_key))
-            )
+            return tuple(map(_person, session.exec(select(PersonTable).order_by(PersonTable.name_key))))
 
     def disable(self, name: str) -> Person:
-        """Keep a person from signing in and end all sessions.
-
-        Raises:
-            NotAllowed: it is the only administrator.
-        """
+        """Keep a person from signing in and end all sessions."""
         with self._database.write() as session:
             row = _row(session, name)
             if not row.disabled:
@@ -149,11 +130,7 @@ class PersonStore:
             return _person(row)
 
     def set_role(self, name: str, role: Role) -> Person:
-        """Give a person another role; it counts from the next request on.
-
-        Raises:
-            NotAllowed: it is the only administrator.
-        """
+        """Give a person another role; it counts from the next request on."""
         with self._database.write() as session:
             row = _row(session, name)
             if role is not Role.ADMIN:
@@ -162,23 +139,13 @@ class PersonStore:
             return _person(row)
 
     def change_password(self, name: str, old: str, new: str) -> Person:
-        """Give oneself a new password; all sessions end.
-
-        Raises:
-            NotAllowed: `old` is not the present password.
-            BadInput: `new` is too short or too long.
-        """
-        person = self.authenticate(name, old)
-        if person is None:
+        """Give oneself a new password; all sessions end. NotAllowed is raised if `old` is not the present one."""
+        if self.authenticate(name, old) is None:
             raise NotAllowed("The present password is not right.")
         return self.reset_password(name, new)
 
     def reset_password(self, name: str, new: str) -> Person:
-        """Give somebody a new password, as an administrator; all sessions end.
-
-        Raises:
-            BadInput: `new` is too short or too long.
-        """
+        """Give somebody a new password, as an administrator; all sessions end."""
         hashed = self._hash(new)
         with self._database.write() as session:
             row = _row(session, name)
@@ -211,8 +178,12 @@ def _key(name: str) -> str:
     return " ".join(name.split()).casefold()
 
 
+def _row_of(session: Session, name: str) -> PersonTable | None:
+    return session.exec(select(PersonTable).where(PersonTable.name_key == _key(name))).first()
+
+
 def _row(session: Session, name: str) -> PersonTable:
-    row = session.exec(select(PersonTable).where(PersonTable.name_key == _key(name))).first()
+    row = _row_of(session, name)
     if row is None:
         raise NotFound(f"There is nobody called {name}.")
     return row
@@ -230,4 +201,4 @@ def _keep_an_admin(session: Session, row: PersonTable) -> None:
 
 
 def _person(row: PersonTable) -> Person:
-    return Person(row.id, row.name, Role(row.role), row.disabled, row.session_epoch)
+    return as_value(Person, row, role=Role(row.role))

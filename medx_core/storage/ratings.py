@@ -1,17 +1,15 @@
 """Ratings: the blinded answer that a clinician judges next, and their ratings."""
 
 import hashlib
-from collections.abc import Callable, Collection
-from datetime import datetime
+from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, func, or_, select
 
-from medx_core.clock import utc_now
 from medx_core.errors import BadInput, NotFound
-from medx_core.questions import CANCELLED, Mode, Verdict
-from medx_core.review.rating_form import (
+from medx_core.questions import CANCELLED
+from medx_core.review import (
     FORM_VERSION,
     BlindedAnswer,
     NewRating,
@@ -20,72 +18,24 @@ from medx_core.review.rating_form import (
     form_from,
     problems,
 )
-from medx_core.storage.engine import Database
-from medx_core.storage.items import category_of
-from medx_core.storage.tables import AnswerTable, ItemTable, JobTable, RatingHistoryTable, RatingTable
+from medx_core.storage.engine import Store
+from medx_core.storage.tables import (
+    AnswerTable,
+    ItemTable,
+    JobTable,
+    RatedTable,
+    RatingHistoryTable,
+    RatingTable,
+    as_value,
+)
 
-
-def blinded(session: Session, answer_keys: Collection[int]) -> dict[int, BlindedAnswer]:
-    """Return answers as a rater sees them, by their integer key."""
-    rows: Any = session.exec(
-        select(AnswerTable, ItemTable, JobTable)
-        .join(ItemTable, col(ItemTable.id) == col(AnswerTable.item_id))
-        .join(JobTable, col(JobTable.id) == col(ItemTable.job_id))
-        .where(col(AnswerTable.id).in_(answer_keys))
-    )
-    return {answer.id: _blinded_answer(answer, item, job) for answer, item, job in rows}
-
-
-def _blinded_answer(answer: AnswerTable, item: ItemTable, job: JobTable) -> BlindedAnswer:
-    return BlindedAnswer(
-        answer_id=answer.public_id,
-        question=item.text,
-        mode=Mode(job.mode),
-        verdict=None if answer.verdict is None else Verdict(answer.verdict),
-        text=answer.text,
-        category=category_of(item.route_category),
-        red_flag=item.route_red_flag,
-    )
-
-
-def stored_ratings(session: Session, rows: list[RatingTable]) -> tuple[StoredRating, ...]:
-    """Return ratings with the blinded answers they judge."""
-    answers = blinded(session, {row.answer_id for row in rows})
-    return tuple(
-        StoredRating(
-            public_id=row.public_id,
-            answer=answers[row.answer_id],
-            rater_id=row.rater_id,
-            form=form_from(row.form),
-            form_version=row.form_version,
-            seconds=row.seconds,
-            seen=tuple(row.seen),
-            version=row.version,
-            created_at=row.created_at,
-            changed_at=row.changed_at,
-        )
-        for row in rows
-    )
-
-
-RATERS_AN_ANSWER = 2
+RATERS_PER_ANSWER = 2
 # Above every `shuffle`, and prime: multiplying by a rater's own factor modulo this is another order for each rater.
 _ORDER_PRIME = 2_147_483_659
 
 
-class RatingStore:
+class RatingStore(Store):
     """The ratings of one database."""
-
-    def __init__(
-        self,
-        database: Database,
-        *,
-        raters_an_answer: int = RATERS_AN_ANSWER,
-        clock: Callable[[], datetime] = utc_now,
-    ) -> None:
-        self._database = database
-        self._raters_an_answer = raters_an_answer
-        self._clock = clock
 
     def next_to_rate(self, rater_id: int, *, skip: Collection[str] = ()) -> BlindedAnswer | None:
         """Return the answer this rater judges next, None when nothing is left.
@@ -94,45 +44,19 @@ class RatingStore:
         answer ids in `skip`. The order is random, stable for one rater and different from rater to rater.
         """
         place = (col(AnswerTable.shuffle) * _factor(rater_id)) % _ORDER_PRIME
-        own = select(RatingTable.answer_id).where(RatingTable.rater_id == rater_id)
-        raters = (
-            select(func.count())
-            .select_from(RatingTable)
-            .where(RatingTable.answer_id == AnswerTable.id)
-            .scalar_subquery()
-        )
         following = (
             select(AnswerTable.id)
-            .where(
-                *_whole(),
-                col(AnswerTable.id).not_in(own),
-                col(AnswerTable.public_id).not_in(skip),
-                raters < self._raters_an_answer,
-            )
+            .where(*_open_to(rater_id), col(AnswerTable.public_id).not_in(skip))
             .order_by(place, col(AnswerTable.id))
             .limit(1)
         )
         with self._database.read() as session:
             key = session.exec(following).first()
-            return None if key is None else blinded(session, [key])[key]
+            return None if key is None else _blinded(session, [key])[key]
 
     def left_to_rate(self, rater_id: int) -> int:
         """Count the answers this rater could still judge."""
-        own = select(RatingTable.answer_id).where(RatingTable.rater_id == rater_id)
-        full = (
-            select(RatingTable.answer_id)
-            .group_by(col(RatingTable.answer_id))
-            .having(func.count() >= self._raters_an_answer)
-        )
-        left = (
-            select(func.count())
-            .select_from(AnswerTable)
-            .where(
-                *_whole(),
-                col(AnswerTable.id).not_in(own),
-                col(AnswerTable.id).not_in(full),
-            )
-        )
+        left = select(func.count()).select_from(AnswerTable).where(*_open_to(rater_id))
         with self._database.read() as session:
             return session.exec(left).one()
 
@@ -147,7 +71,7 @@ class RatingStore:
         try:
             with self._database.write() as session:
                 key = _answer_key(session, rating.answer_id)
-                _refuse_incomplete(rating.form, blinded(session, [key])[key])
+                _refuse_incomplete(rating.form, _blinded(session, [key])[key])
                 row = RatingTable(
                     answer_id=key,
                     rater_id=rating.rater_id,
@@ -160,7 +84,7 @@ class RatingStore:
                 )
                 session.add(row)
                 session.flush()
-                return stored_ratings(session, [row])[0]
+                return _stored(session, [row])[0]
         except IntegrityError as error:
             raise BadInput("You have rated this answer before; change that rating instead.") from error
 
@@ -174,42 +98,28 @@ class RatingStore:
         now = self._clock()
         with self._database.write() as session:
             row = _own_rating(session, rating_id, rater_id)
-            _refuse_incomplete(form, blinded(session, [row.answer_id])[row.answer_id])
+            _refuse_incomplete(form, _blinded(session, [row.answer_id])[row.answer_id])
+            before = row.model_dump(include=set(RatedTable.model_fields))
             session.add(
-                RatingHistoryTable(
-                    rating_id=row.id,
-                    version=row.version,
-                    form_version=row.form_version,
-                    form=row.form,
-                    seconds=row.seconds,
-                    seen=row.seen,
-                    written_at=row.changed_at,
-                    replaced_at=now,
-                )
+                RatingHistoryTable(rating_id=row.id, written_at=row.changed_at, replaced_at=now, **before)
             )
             row.version += 1
-            row.form_version = FORM_VERSION
-            row.form = form.as_json()
-            row.seconds = seconds
-            row.changed_at = now
+            row.form_version, row.form = FORM_VERSION, form.as_json()
+            row.seconds, row.changed_at = seconds, now
             session.flush()
-            return stored_ratings(session, [row])[0]
+            return _stored(session, [row])[0]
 
     def get(self, rating_id: str, *, rater_id: int) -> StoredRating:
-        """Return a rating of this rater.
-
-        Raises:
-            NotFound: this rater has no such rating.
-        """
+        """Return a rating of this rater; NotFound is raised where there is none."""
         with self._database.read() as session:
-            return stored_ratings(session, [_own_rating(session, rating_id, rater_id)])[0]
+            return _stored(session, [_own_rating(session, rating_id, rater_id)])[0]
 
     def of_rater(self, rater_id: int, *, limit: int = 50, offset: int = 0) -> tuple[StoredRating, ...]:
         """Return a rater's own ratings, the newest first."""
         newest = select(RatingTable).where(RatingTable.rater_id == rater_id)
         newest = newest.order_by(col(RatingTable.id).desc()).offset(offset).limit(limit)
         with self._database.read() as session:
-            return stored_ratings(session, list(session.exec(newest)))
+            return _stored(session, list(session.exec(newest)))
 
     def count(self, rater_id: int | None = None) -> int:
         """Count the ratings of one rater, or all."""
@@ -220,10 +130,53 @@ class RatingStore:
             return session.exec(counted).one()
 
 
-def _whole() -> tuple[Any, ...]:
-    """Conditions of a complete answer; an incomplete one says nothing about its arm."""
-    there = or_(col(AnswerTable.verdict).is_not(None), col(AnswerTable.text).is_not(None))
-    return there, col(AnswerTable.finish) != CANCELLED
+def _blinded(session: Session, answer_keys: Collection[int]) -> dict[int, BlindedAnswer]:
+    """Return answers as a rater sees them, by their integer key."""
+    rows: Any = session.exec(
+        select(AnswerTable, ItemTable, JobTable)
+        .join(ItemTable, col(ItemTable.id) == col(AnswerTable.item_id))
+        .join(JobTable, col(JobTable.id) == col(ItemTable.job_id))
+        .where(col(AnswerTable.id).in_(answer_keys))
+    )
+    return {
+        answer.id: BlindedAnswer(
+            answer_id=answer.public_id,
+            question=item.text,
+            mode=job.mode,
+            verdict=answer.verdict,
+            text=answer.text,
+            category=item.route_category,
+            red_flag=item.route_red_flag,
+        )
+        for answer, item, job in rows
+    }
+
+
+def _stored(session: Session, rows: list[RatingTable]) -> tuple[StoredRating, ...]:
+    """Return ratings with the blinded answers they judge."""
+    answers = _blinded(session, {row.answer_id for row in rows})
+    return tuple(
+        as_value(
+            StoredRating, row, answer=answers[row.answer_id], form=form_from(row.form), seen=tuple(row.seen)
+        )
+        for row in rows
+    )
+
+
+def _open_to(rater_id: int) -> tuple[Any, ...]:
+    """Conditions of the answers that a rater could judge; an incomplete one says nothing about its arm."""
+    own = select(RatingTable.answer_id).where(RatingTable.rater_id == rater_id)
+    full = (
+        select(RatingTable.answer_id)
+        .group_by(col(RatingTable.answer_id))
+        .having(func.count() >= RATERS_PER_ANSWER)
+    )
+    return (
+        or_(col(AnswerTable.verdict).is_not(None), col(AnswerTable.text).is_not(None)),
+        col(AnswerTable.finish) != CANCELLED,
+        col(AnswerTable.id).not_in(own),
+        col(AnswerTable.id).not_in(full),
+    )
 
 
 def _factor(rater_id: int) -> int:

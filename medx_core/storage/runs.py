@@ -5,7 +5,7 @@ item is leased: for a time, under a fence that rises with every lease. A command
 holds a lease of the same kind. Progress and results are taken from the holder of the present lease only.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -14,11 +14,10 @@ from typing import Any
 from sqlalchemy.orm import defer
 from sqlmodel import Session, col, select
 
-from medx_core.clock import utc_now
 from medx_core.errors import BadInput, LeaseLost, NotFound
 from medx_core.jobs.messages import EVALUATION_QUEUE, PRIORITY_OF, RunRequest
-from medx_core.storage.engine import Database
-from medx_core.storage.tables import OutboxTable, RunTable
+from medx_core.storage.engine import Store
+from medx_core.storage.tables import OutboxTable, RunTable, as_value
 
 
 class RunStatus(StrEnum):
@@ -110,24 +109,19 @@ class LeasedRun:
     fence: int
 
 
-class RunStore:
-    """The runs of one database. Methods that take an id raise NotFound where there is none."""
+class RunStore(Store):
+    """The runs of one database.
 
-    def __init__(self, database: Database, *, clock: Callable[[], datetime] = utc_now) -> None:
-        self._database = database
-        self._clock = clock
+    Methods that take an id raise NotFound where there is none. Those that end a lease raise LeaseLost, and store nothing,
+    where the run was cancelled or another process has it.
+    """
 
     def request(self, kind: str, settings: Mapping[str, Any], *, requested_by: str) -> Run:
         """Ask for a run: store it together with the message that brings it to a worker."""
         now = self._clock()
         with self._database.write() as session:
-            row = RunTable(
-                kind=kind,
-                status=RunStatus.QUEUED,
-                settings=dict(settings),
-                requested_by=requested_by,
-                created_at=now,
-            )
+            row = _new_row(kind, settings, now)
+            row.requested_by = requested_by
             session.add(row)
             session.flush()
             _send(session, row, now)
@@ -137,11 +131,12 @@ class RunStore:
         """Store a run that a command begins in its own process; it is never sent to a worker."""
         now = self._clock()
         with self._database.write() as session:
-            row = RunTable(kind=kind, status=RunStatus.QUEUED, settings=dict(settings), created_at=now)
-            _lease(row, owner, now, seconds)
+            row = _new_row(kind, settings, now)
+            row.take(owner, now, seconds)
+            row.started_at = now
             session.add(row)
             session.flush()
-            return _leased(row)
+            return as_value(LeasedRun, row)
 
     def lease(self, public_id: str, *, owner: str, seconds: float, max_attempts: int) -> LeasedRun | None:
         """Take a run that waits, or whose lease ran out; None if it is finished or somebody works on it.
@@ -150,16 +145,14 @@ class RunStore:
         """
         now = self._clock()
         with self._database.write() as session:
-            row = _locked(session, public_id)
-            waits = row.status == RunStatus.QUEUED or (_has_expired(row, now) and row.attempts > 0)
-            if not waits:
+            row = _row(session, public_id, locked=True)
+            is_of_command = row.status == RunStatus.RUNNING and row.attempts == 0
+            if not row.is_free(now) or is_of_command or _has_failed(row, now, max_attempts):
                 return None
-            if row.attempts >= max_attempts:
-                _close(row, RunStatus.FAILED, now, WORKER_ENDED.format(attempts=row.attempts))
-                return None
-            _lease(row, owner, now, seconds)
+            row.take(owner, now, seconds)
+            row.progress, row.started_at = None, now
             row.attempts += 1
-            return _leased(row)
+            return as_value(LeasedRun, row)
 
     def renew(self, leased: LeasedRun, *, seconds: float, progress: RunProgress | None = None) -> bool:
         """Prolong a lease and note how far the run is; return whether it is still held.
@@ -167,8 +160,8 @@ class RunStore:
         A lease that ran out but that nobody took over comes back to life.
         """
         with self._database.write() as session:
-            row = _locked(session, leased.public_id)
-            if not _is_held(row, leased):
+            row = _row(session, leased.public_id, locked=True)
+            if not row.is_held_by(leased.owner, leased.fence):
                 return False
             row.lease_until = self._clock() + timedelta(seconds=seconds)
             if progress is not None:
@@ -179,36 +172,28 @@ class RunStore:
         """Return the runs that `owner` holds."""
         held = _without_results().where(RunTable.owner == owner, RunTable.status == RunStatus.RUNNING)
         with self._database.read() as session:
-            return tuple(_leased(row) for row in session.exec(held))
+            return tuple(as_value(LeasedRun, row) for row in session.exec(held))
 
     def finish(self, leased: LeasedRun, result: Mapping[str, Any], *, items: bytes | None = None) -> None:
-        """Store what came out of a run: its JSON, and what was measured per statement.
-
-        Raises:
-            LeaseLost: it was cancelled, or another process has it; nothing is stored.
-        """
+        """Store what came out of a run: its JSON, and what was measured per statement."""
         with self._database.write() as session:
             row = _held(session, leased)
             row.result = dict(result)
             row.items = items
             row.summary = asdict(RunSummary.of(result))
             row.model_sha256 = str(result.get("model_sha256") or "")
-            _close(row, RunStatus.DONE, self._clock())
+            row.close(RunStatus.DONE, self._clock())
 
     def fail(self, leased: LeasedRun, reason: str) -> None:
-        """Store why a run came to nothing; it is not tried again.
-
-        Raises:
-            LeaseLost: it was cancelled, or another process has it; nothing is stored.
-        """
+        """Store why a run came to nothing; it is not tried again."""
         with self._database.write() as session:
-            _close(_held(session, leased), RunStatus.FAILED, self._clock(), reason)
+            _held(session, leased).close(RunStatus.FAILED, self._clock(), reason)
 
     def give_back(self, leased: LeasedRun) -> None:
         """Let a run wait again, as a worker does that stops in good order; it counts as no attempt."""
         with self._database.write() as session:
-            row = _locked(session, leased.public_id)
-            if _is_held(row, leased):
+            row = _row(session, leased.public_id, locked=True)
+            if row.is_held_by(leased.owner, leased.fence):
                 row.attempts -= 1
                 _requeue(session, row, self._clock())
 
@@ -219,10 +204,10 @@ class RunStore:
             BadInput: it is over already.
         """
         with self._database.write() as session:
-            row = _locked(session, public_id)
+            row = _row(session, public_id, locked=True)
             if row.status not in UNFINISHED_RUNS:
                 raise BadInput(f"There is nothing to cancel: this run is {row.status}.")
-            _close(row, RunStatus.CANCELLED, self._clock())
+            row.close(RunStatus.CANCELLED, self._clock())
 
     def return_expired(self, *, max_attempts: int) -> int:
         """Take back the runs whose process let its lease run out; return how many.
@@ -230,23 +215,18 @@ class RunStore:
         They wait again with a new message. One without attempts left, or of a command, has failed instead.
         """
         now = self._clock()
-        running = select(RunTable.public_id).where(
+        expired = select(RunTable.public_id).where(
             RunTable.status == RunStatus.RUNNING, col(RunTable.lease_until) <= now
         )
         with self._database.read() as session:
-            expired = session.exec(running).all()
-        for public_id in expired:
+            public_ids = session.exec(expired).all()
+        for public_id in public_ids:
             with self._database.write() as session:
-                row = _locked(session, public_id)
-                if not _has_expired(row, now):
-                    continue  # a heartbeat or another process was faster
-                if row.attempts == 0:
-                    _close(row, RunStatus.FAILED, now, COMMAND_ENDED)
-                elif row.attempts >= max_attempts:
-                    _close(row, RunStatus.FAILED, now, WORKER_ENDED.format(attempts=row.attempts))
-                else:
+                row = _row(session, public_id, locked=True)
+                # A heartbeat or another process may have been faster.
+                if row.has_expired(now) and not _has_failed(row, now, max_attempts):
                     _requeue(session, row, now)
-        return len(expired)
+        return len(public_ids)
 
     def resend_stale(self, *, older_than_seconds: float) -> int:
         """Queue messages again for runs that wait although they were sent long ago; return how many.
@@ -254,19 +234,13 @@ class RunStore:
         For use when the broker's queue is seen empty: then what was sent and still waits was lost with it.
         """
         now = self._clock()
-        stale = (
-            select(RunTable)
-            .where(
-                RunTable.status == RunStatus.QUEUED,
-                col(RunTable.sent_at) < now - timedelta(seconds=older_than_seconds),
-            )
-            .order_by(col(RunTable.id))
-        )
+        before = now - timedelta(seconds=older_than_seconds)
+        stale = select(RunTable).where(RunTable.status == RunStatus.QUEUED, col(RunTable.sent_at) < before)
         with self._database.read() as session:
             if session.exec(stale.limit(1)).first() is None:
                 return 0
         with self._database.write() as session:
-            rows = session.exec(stale.with_for_update(skip_locked=True)).all()
+            rows = session.exec(stale.order_by(col(RunTable.id)).with_for_update(skip_locked=True)).all()
             for row in rows:
                 _requeue(session, row, now)
             return len(rows)
@@ -274,10 +248,7 @@ class RunStore:
     def get(self, public_id: str) -> Run:
         """Return one run with its result."""
         with self._database.read() as session:
-            row = session.exec(select(RunTable).where(RunTable.public_id == public_id)).first()
-            if row is None:
-                raise NotFound("There is no run under this id.")
-            return _run(row)
+            return _run(_row(session, public_id))
 
     def items(self, public_id: str) -> bytes | None:
         """Return what a finished run measured per statement, as a Parquet file; None where it is not stored."""
@@ -305,6 +276,10 @@ class RunStore:
             return None if row is None else _run(row, with_result=False)
 
 
+def _new_row(kind: str, settings: Mapping[str, Any], now: datetime) -> RunTable:
+    return RunTable(kind=kind, status=RunStatus.QUEUED, settings=dict(settings), created_at=now)
+
+
 def _without_results() -> Any:
     """Select runs without loading their results, which `_run` then has to leave alone."""
     unread = (defer(column, raiseload=True) for column in (col(RunTable.result), col(RunTable.items)))  # type: ignore[arg-type] # columns at run time
@@ -312,56 +287,34 @@ def _without_results() -> Any:
 
 
 def _run(row: RunTable, *, with_result: bool = True) -> Run:
-    return Run(
-        public_id=row.public_id,
-        kind=row.kind,
+    return as_value(
+        Run,
+        row,
         status=RunStatus(row.status),
-        settings=row.settings,
-        requested_by=row.requested_by,
-        owner=row.owner,
-        attempts=row.attempts,
         progress=RunProgress(**row.progress) if row.progress else None,
-        reason=row.reason,
         summary=RunSummary.of(row.summary or {}),
         result=row.result if with_result else None,
-        created_at=row.created_at,
-        started_at=row.started_at,
-        finished_at=row.finished_at,
     )
 
 
-def _leased(row: RunTable) -> LeasedRun:
-    return LeasedRun(row.public_id, row.settings, row.owner or "", row.fence)
-
-
-def _lease(row: RunTable, owner: str, now: datetime, seconds: float) -> None:
-    row.status, row.owner, row.progress, row.started_at = RunStatus.RUNNING, owner, None, now
-    row.fence = (row.fence or 0) + 1
-    row.lease_until = now + timedelta(seconds=seconds)
-
-
-def _is_held(row: RunTable, leased: LeasedRun) -> bool:
-    return row.status == RunStatus.RUNNING and row.owner == leased.owner and row.fence == leased.fence
-
-
-def _held(session: Session, leased: LeasedRun) -> RunTable:
-    row = _locked(session, leased.public_id)
-    if not _is_held(row, leased):
-        raise LeaseLost("This run was cancelled, or another worker has it by now; its result is dropped.")
-    return row
-
-
-def _has_expired(row: RunTable, now: datetime) -> bool:
-    return row.status == RunStatus.RUNNING and (row.lease_until is None or row.lease_until <= now)
+def _has_failed(row: RunTable, now: datetime, max_attempts: int) -> bool:
+    """Close a run that is not to be tried again; return whether it was closed."""
+    if row.attempts >= max_attempts:
+        row.close(RunStatus.FAILED, now, WORKER_ENDED.format(attempts=row.attempts))
+    elif row.status == RunStatus.RUNNING and row.attempts == 0:
+        row.close(RunStatus.FAILED, now, COMMAND_ENDED)
+    else:
+        return False
+    return True
 
 
 def _requeue(session: Session, row: RunTable, now: datetime) -> None:
-    row.status, row.owner, row.lease_until, row.progress = RunStatus.QUEUED, None, None, None
+    row.wait_again()
+    row.progress = None
     _send(session, row, now)
 
 
 def _send(session: Session, row: RunTable, now: datetime) -> None:
-    row.sent_at = None
     session.add(
         OutboxTable(
             run_id=row.id,
@@ -373,13 +326,16 @@ def _send(session: Session, row: RunTable, now: datetime) -> None:
     )
 
 
-def _close(row: RunTable, status: RunStatus, now: datetime, reason: str = "") -> None:
-    row.status, row.reason, row.finished_at = status, reason, now
-    row.owner, row.lease_until = None, None
-
-
-def _locked(session: Session, public_id: str) -> RunTable:
-    row = session.exec(select(RunTable).where(RunTable.public_id == public_id).with_for_update()).first()
+def _row(session: Session, public_id: str, *, locked: bool = False) -> RunTable:
+    wanted = select(RunTable).where(RunTable.public_id == public_id)
+    row = session.exec(wanted.with_for_update() if locked else wanted).first()
     if row is None:
         raise NotFound("There is no run under this id.")
+    return row
+
+
+def _held(session: Session, leased: LeasedRun) -> RunTable:
+    row = _row(session, leased.public_id, locked=True)
+    if not row.is_held_by(leased.owner, leased.fence):
+        raise LeaseLost("This run was cancelled, or another worker has it by now; its result is dropped.")
     return row

@@ -1,13 +1,22 @@
 """All tables: what is stored about jobs, people, ratings, vectors, runs and the running service."""
 
 import secrets
-from datetime import UTC, datetime
-from typing import Any, ClassVar
+from dataclasses import fields
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Index, MetaData, UniqueConstraint, text
+from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Index, MetaData, String, UniqueConstraint, text
 from sqlalchemy.orm import registry
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
+
+from medx_core.categories import Category, RouteSource
+from medx_core.jobs.status import ItemStatus, JobKind, JobStatus
+from medx_core.questions import Arm, Mode, Verdict
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 _CATALOGUE = MetaData(
     naming_convention={
@@ -24,6 +33,34 @@ class Table(SQLModel, registry=registry(metadata=_CATALOGUE)):
     """The base of MedX's tables, in a catalogue of their own."""
 
     metadata: ClassVar[MetaData]
+
+
+Value = TypeVar("Value", bound="DataclassInstance")
+
+
+def as_value(kind: type[Value], row: Table, /, **others: Any) -> Value:
+    """Return a frozen value made of a row's columns of the same names; `others` are its remaining fields."""
+    names = (field.name for field in fields(kind) if field.name not in others)
+    return kind(**{name: getattr(row, name) for name in names}, **others)
+
+
+class Word(TypeDecorator[StrEnum]):
+    """A member of `members`, stored as its text."""
+
+    impl = String
+    cache_ok = True
+
+    def __init__(self, members: type[StrEnum]) -> None:
+        super().__init__()
+        self.members = members
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002 - signature of SQLAlchemy
+        """Return the text that is stored."""
+        return None if value is None else str(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> StrEnum | None:  # noqa: ARG002 - as above
+        """Return the member whose text was stored."""
+        return None if value is None else self.members(value)
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -57,6 +94,52 @@ def new_public_id() -> str:
     return secrets.token_urlsafe(16)
 
 
+class LeasedTable(Table):
+    """Work that one process at a time holds under a lease: a question of a job, or a run.
+
+    `fence` rises with every lease; results are taken from the holder of the present one only. `attempts` counts the
+    leases of workers. `sent_at` is when the message about it last went to the broker; None while that waits to be sent.
+    """
+
+    status: str
+    reason: str = ""
+    attempts: int = 0
+    fence: int = 0
+    owner: str | None = None
+    lease_until: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    sent_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+
+    def has_expired(self, now: datetime) -> bool:
+        """Whether its lease has run out."""
+        has_run_out = self.lease_until is None or self.lease_until <= now
+        return self.status == ItemStatus.RUNNING and has_run_out
+
+    def is_free(self, now: datetime) -> bool:
+        """Whether it waits, or its lease has run out."""
+        return self.status == ItemStatus.QUEUED or self.has_expired(now)
+
+    def is_held_by(self, owner: str, fence: int) -> bool:
+        """Whether this lease is the present one; it may have run out."""
+        return (self.status, self.owner, self.fence) == (ItemStatus.RUNNING, owner, fence)
+
+    def take(self, owner: str, now: datetime, seconds: float) -> None:
+        """Begin a new lease."""
+        self.status, self.owner = ItemStatus.RUNNING, owner
+        self.lease_until = now + timedelta(seconds=seconds)
+        self.fence += 1
+
+    def wait_again(self) -> None:
+        """End the lease, so that somebody else may take one; a new message has to be sent."""
+        self.status = ItemStatus.QUEUED
+        self.owner = self.lease_until = self.sent_at = None
+
+    def close(self, status: StrEnum, now: datetime, reason: str = "") -> None:
+        """End the lease and the work."""
+        self.status, self.reason, self.finished_at = status, reason, now
+        self.owner = self.lease_until = None
+
+
 class JobTable(Table, table=True):
     """One submission. `status` follows its items, except that a cancelled job stays cancelled.
 
@@ -67,11 +150,11 @@ class JobTable(Table, table=True):
 
     id: int = Field(default=None, primary_key=True)
     public_id: str = Field(default_factory=new_public_id, unique=True)
-    kind: str
-    status: str
-    mode: str
+    kind: JobKind = Field(sa_type=Word(JobKind))
+    status: JobStatus = Field(sa_type=Word(JobStatus))
+    mode: Mode = Field(sa_type=Word(Mode))
     arms: list[str] = Field(sa_type=PlainJson)
-    category: str | None = None
+    category: Category | None = Field(default=None, sa_type=Word(Category))
     title: str = ""
     file_sha256: str = ""
     carried_columns: list[str] = Field(sa_type=PlainJson)
@@ -82,12 +165,8 @@ class JobTable(Table, table=True):
     local: bool = False
 
 
-class ItemTable(Table, table=True):
-    """One question of a job.
-
-    `fence` rises with every lease; results are taken only from the holder of the present one. `sent_at` is when its
-    outbox row last went to the broker; None while a row waits to be sent.
-    """
+class ItemTable(LeasedTable, table=True):
+    """One question of a job."""
 
     __tablename__ = "item"
     __table_args__ = (
@@ -104,21 +183,14 @@ class ItemTable(Table, table=True):
     row_number: int
     given_id: str = ""
     text: str
-    category: str | None = None
+    category: Category | None = Field(default=None, sa_type=Word(Category))
     expected: bool | None = None
     harm: str = ""
     urgency: str = ""
     carried: dict[str, str] = Field(sa_type=PlainJson)
-    status: str
-    reason: str = ""
-    attempts: int = 0
-    fence: int = 0
-    owner: str | None = None
-    lease_until: datetime | None = Field(default=None, sa_type=UtcDateTime)
-    sent_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
-    finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
-    route_source: str | None = None
-    route_category: str | None = None
+    status: ItemStatus = Field(sa_type=Word(ItemStatus))
+    route_source: RouteSource | None = Field(default=None, sa_type=Word(RouteSource))
+    route_category: Category | None = Field(default=None, sa_type=Word(Category))
     route_probabilities: dict[str, float] | None = Field(default=None, sa_type=PlainJson)
     route_red_flag: bool = False
     route_router: str = ""
@@ -136,9 +208,9 @@ class AnswerTable(Table, table=True):
     id: int = Field(default=None, primary_key=True)
     public_id: str = Field(default_factory=new_public_id, unique=True)
     item_id: int = Field(foreign_key="item.id", ondelete="CASCADE")
-    arm: str
-    verdict: str | None = None
-    raw_verdict: str | None = None
+    arm: Arm = Field(sa_type=Word(Arm))
+    verdict: Verdict | None = Field(default=None, sa_type=Word(Verdict))
+    raw_verdict: Verdict | None = Field(default=None, sa_type=Word(Verdict))
     score: float | None = None
     text: str | None = None
     model: str
@@ -195,8 +267,18 @@ class PersonTable(Table, table=True):
     created_at: datetime = Field(sa_type=UtcDateTime)
 
 
-class RatingTable(Table, table=True):
-    """One clinician's judgement of one answer: the raw fields of the form, never what is derived from them."""
+class RatedTable(Table):
+    """A rating as it was given at one time: the raw fields of the form, never what is derived from them."""
+
+    version: int = 1
+    form_version: int
+    form: dict[str, Any] = Field(sa_type=PlainJson)
+    seconds: float
+    seen: list[str] = Field(sa_type=PlainJson)
+
+
+class RatingTable(RatedTable, table=True):
+    """One clinician's present judgement of one answer."""
 
     __tablename__ = "rating"
     __table_args__ = (UniqueConstraint("answer_id", "rater_id"),)
@@ -205,28 +287,18 @@ class RatingTable(Table, table=True):
     public_id: str = Field(default_factory=new_public_id, unique=True)
     answer_id: int = Field(foreign_key="answer.id", ondelete="CASCADE")
     rater_id: int = Field(foreign_key="person.id", index=True)
-    version: int = 1
-    form_version: int
-    form: dict[str, Any] = Field(sa_type=PlainJson)
-    seconds: float
-    seen: list[str] = Field(sa_type=PlainJson)
     created_at: datetime = Field(sa_type=UtcDateTime)
     changed_at: datetime = Field(sa_type=UtcDateTime)
 
 
-class RatingHistoryTable(Table, table=True):
-    """A rating as it stood before its rater changed it."""
+class RatingHistoryTable(RatedTable, table=True):
+    """A rating as it was before its rater changed it."""
 
     __tablename__ = "rating_history"
     __table_args__ = (UniqueConstraint("rating_id", "version"),)
 
     id: int = Field(default=None, primary_key=True)
     rating_id: int = Field(foreign_key="rating.id", ondelete="CASCADE")
-    version: int
-    form_version: int
-    form: dict[str, Any] = Field(sa_type=PlainJson)
-    seconds: float
-    seen: list[str] = Field(sa_type=PlainJson)
     written_at: datetime = Field(sa_type=UtcDateTime)
     replaced_at: datetime = Field(sa_type=UtcDateTime)
 
@@ -271,7 +343,7 @@ class VectorTable(Table, table=True):
     version: int
     model: str
     model_sha256: str
-    category: str
+    category: Category = Field(sa_type=Word(Category))
     preset: str
     strategy: str
     layer: int
@@ -284,12 +356,11 @@ class VectorTable(Table, table=True):
     created_at: datetime = Field(sa_type=UtcDateTime)
 
 
-class RunTable(Table, table=True):
+class RunTable(LeasedTable, table=True):
     """One run of an evaluation or another long job: what was set and what came out.
 
-    `owner`, `lease_until`, `fence`, `attempts` and `sent_at` mean what they mean for an item; `attempts` is 0 for a run
-    that a command began in its own process. `summary` is the part of a result that lists show; `items` holds what was
-    measured per statement, as a Parquet file.
+    `attempts` is 0 for a run that a command began in its own process. `summary` is the part of a result that lists
+    show; `items` holds what was measured per statement, as a Parquet file.
     """
 
     __tablename__ = "run"
@@ -298,23 +369,15 @@ class RunTable(Table, table=True):
     id: int = Field(default=None, primary_key=True)
     public_id: str = Field(default_factory=new_public_id, unique=True)
     kind: str = Field(index=True)
-    status: str
     settings: dict[str, Any] = Field(sa_type=PlainJson)
     requested_by: str = ""
-    owner: str | None = None
-    attempts: int = 0
-    fence: int = 0
-    lease_until: datetime | None = Field(default=None, sa_type=UtcDateTime)
-    sent_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     progress: dict[str, Any] | None = Field(default=None, sa_type=PlainJson)
-    reason: str = ""
     model_sha256: str = ""
     summary: dict[str, Any] | None = Field(default=None, sa_type=PlainJson)
     result: dict[str, Any] | None = Field(default=None, sa_type=PlainJson)
     items: bytes | None = None
     created_at: datetime = Field(sa_type=UtcDateTime)
     started_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
-    finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
 
 class LeaseTable(Table, table=True):

@@ -3,8 +3,8 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -14,10 +14,9 @@ from safetensors import SafetensorError, safe_open
 from sqlmodel import Session, col, select
 
 from medx_core.categories import Category
-from medx_core.clock import utc_now
 from medx_core.errors import BadInput, NotFound, VectorRefused
-from medx_core.storage.engine import Database
-from medx_core.storage.tables import VectorTable
+from medx_core.storage.engine import Store
+from medx_core.storage.tables import VectorTable, as_value
 
 PAPER_PRESET = "paper"
 SHIPPED_VECTORS = Path(__file__).resolve().parent.parent / "data" / "bundled" / "vectors"
@@ -57,12 +56,8 @@ class VectorRecord:
     replaced_id: int | None = None
 
 
-class VectorStore:
+class VectorStore(Store):
     """The vector versions of one database. Methods that take an id raise NotFound if there is none."""
-
-    def __init__(self, database: Database, *, clock: Callable[[], datetime] = utc_now) -> None:
-        self._database = database
-        self._clock = clock
 
     def register(self, record: VectorRecord) -> VectorRecord:
         """Store the next version of the record's model and category and return it with its name ("triage v3").
@@ -77,22 +72,14 @@ class VectorStore:
             is_first = record.preset == PAPER_PRESET and not any(row.preset == PAPER_PRESET for row in known)
             is_used = any(row.status == VectorStatus.ACTIVE for row in known)
             version = 1 + max((row.version for row in known), default=0)
-            row = VectorTable(
+            given = replace(
+                record,
                 name=f"{record.category.value} v{version}",
                 version=version,
-                model=record.model,
-                model_sha256=record.model_sha256,
-                category=record.category,
-                preset=record.preset,
-                strategy=record.strategy,
-                layer=record.layer,
-                alpha=record.alpha,
-                file=record.file,
-                file_sha256=record.file_sha256,
-                diagnostics=dict(record.diagnostics),
                 status=VectorStatus.ACTIVE if is_first and not is_used else VectorStatus.CANDIDATE,
                 created_at=self._clock(),
             )
+            row = VectorTable(**{**vars(given), "id": None, "diagnostics": dict(record.diagnostics)})
             session.add(row)
             session.flush()
             return _record(row)
@@ -103,7 +90,7 @@ class VectorStore:
             VectorTable.model_sha256 == model_sha256, VectorTable.status == VectorStatus.ACTIVE
         )
         with self._database.read() as session:
-            return {Category(row.category): _record(row) for row in session.exec(in_use)}
+            return {row.category: _record(row) for row in session.exec(in_use)}
 
     def get(self, vector_id: int) -> VectorRecord:
         """Return one version."""
@@ -118,7 +105,7 @@ class VectorStore:
         if model_sha256 is not None:
             ordered = ordered.where(VectorTable.model_sha256 == model_sha256)
         with self._database.read() as session:
-            return tuple(_record(row) for row in session.exec(ordered))
+            return tuple(map(_record, session.exec(ordered)))
 
     def promote(self, vector_id: int) -> VectorRecord:
         """Put this version into use; the active one is retired and remembered for `roll_back`."""
@@ -177,24 +164,7 @@ def _vector(session: Session, vector_id: int) -> VectorTable:
 
 
 def _record(row: VectorTable) -> VectorRecord:
-    return VectorRecord(
-        id=row.id,
-        name=row.name,
-        version=row.version,
-        model=row.model,
-        model_sha256=row.model_sha256,
-        category=Category(row.category),
-        preset=row.preset,
-        strategy=row.strategy,
-        layer=row.layer,
-        alpha=row.alpha,
-        file=row.file,
-        file_sha256=row.file_sha256,
-        diagnostics=row.diagnostics,
-        status=VectorStatus(row.status),
-        created_at=row.created_at,
-        replaced_id=row.replaced_id,
-    )
+    return as_value(VectorRecord, row, status=VectorStatus(row.status))
 
 
 def register_shipped_vectors(
@@ -289,11 +259,7 @@ def provenance_of(folder: Path, record: VectorRecord) -> VectorProvenance:
 
 
 def check_file(folder: Path, record: VectorRecord) -> None:
-    """Refuse a version whose file is not the one that was registered.
-
-    Raises:
-        VectorRefused: the file is missing, cannot be read, or was changed.
-    """
+    """Raise VectorRefused for a version whose file is missing, cannot be read, or was changed since it was registered."""
     path = folder / record.file
     try:
         with path.open("rb") as file:

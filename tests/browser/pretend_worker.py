@@ -78,13 +78,13 @@ class PretendWorker:
 
     def _answer(self, leases: LeaseStore, leased: LeasedItem) -> None:
         if "unanswerable" in leased.question.text:
-            leases.fail(leased, owner=NAME, reason=TOO_LONG, max_attempts=1)
+            leases.fail(leased, TOO_LONG, max_attempts=1)
             return
         if leased.question.mode is Mode.TEXT:
-            leases.store_route(leased, owner=NAME, route=answered(leased).route)
+            leases.store_route(leased, answered(leased).route)
             for arm in leased.question.arms:
                 self._stream(leased.id, arm)
-        leases.finish(leased, owner=NAME, answered=answered(leased))
+        leases.finish([(leased, answered(leased))])
 
     def _stream(self, item_id: int, arm: Arm) -> None:
         if not self.redis_url:

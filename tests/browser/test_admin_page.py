@@ -5,7 +5,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from medx_core.categories import Category
-from medx_core.jobs.submission import SubmittedItem
+from medx_core.data.question_files import FileRow
 from medx_core.storage.vectors import VectorRecord
 from tests.browser.conftest import NARROW
 from tests.browser.pretend_worker import TOO_LONG
@@ -77,7 +77,7 @@ def test_a_vector_is_promoted_rolled_back_and_retired_after_a_second_look(site, 
 
 
 def test_a_question_that_failed_is_tried_again(page, site):
-    items = (SubmittedItem(row=1, text="An unanswerable question."),)
+    items = (FileRow(1, "", "An unanswerable question."),)
     job = site.services.jobs.submit(replace(submission(), items=items), chunk_rows=32)
     until(lambda: site.services.jobs.get(job.public_id).progress.quarantined)
     page.reload()

@@ -3,9 +3,9 @@ from dataclasses import replace
 import pytest
 from playwright.sync_api import expect
 
-from medx_core.jobs.submission import SubmittedItem
+from medx_core.data.question_files import FileRow
 from medx_core.questions import Mode
-from medx_core.review.rating_form import Extent, Harm, Urgency
+from medx_core.review import Extent, Harm, Urgency
 from tests.browser.conftest import NARROW
 from tests.samples import submission
 from tests.waiting import until
@@ -29,7 +29,7 @@ def site_to_look_at(tmp_path_factory):
 
 def answer_all(site, *, rows: int, text: str, mode: Mode = Mode.VERDICT) -> None:
 
-    items = tuple(SubmittedItem(row=row, text=text) for row in range(1, rows + 1))
+    items = tuple(FileRow(row, "", text) for row in range(1, rows + 1))
     job = site.services.jobs.submit(replace(submission(mode=mode), items=items), chunk_rows=32)
     until(lambda: site.services.jobs.get(job.public_id).progress.answered == rows)
 

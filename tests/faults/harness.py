@@ -18,10 +18,11 @@ import psutil
 import redis
 
 from deploy.stack import BROKER, WORKER, Commands, Stack
+from medx_core.data.question_files import FileRow
 from medx_core.jobs.messages import redis_client_url
 from medx_core.jobs.snapshots import ItemSnapshot, JobSnapshot, Progress
 from medx_core.jobs.status import ItemStatus, JobKind
-from medx_core.jobs.submission import Submission, SubmittedItem
+from medx_core.jobs.submission import Submission
 from medx_core.questions import Arm, Mode
 from medx_core.settings import Settings
 from medx_core.storage.engine import Database
@@ -81,7 +82,7 @@ class Installation:
         mode: Mode = Mode.VERDICT,
         chunk_rows: int = 8,
     ) -> str:
-        items = tuple(SubmittedItem(row=row, text=text) for row, text in enumerate(texts, start=1))
+        items = tuple(FileRow(row, "", text) for row, text in enumerate(texts, start=1))
         return self.jobs.submit(Submission(kind, mode, BOTH, items), chunk_rows=chunk_rows).public_id
 
     def job(self, job_id: str) -> JobSnapshot:

@@ -79,13 +79,14 @@ def test_the_backlog_counts_what_waits_in_each_queue_and_for_how_long(database, 
     assert [health.ahead_of(job.public_id) for job in (batch, later, question)] == [0, 3, 0]
 
 
-def test_a_quarantined_item_is_listed_and_can_be_tried_again_from_the_start(database, health, clock):
+@pytest.mark.parametrize("local", [False, True])
+def test_a_quarantined_item_is_listed_and_can_be_tried_again_from_the_start(database, health, clock, local):
     jobs, leases, outbox = (part(database, clock=clock) for part in (JobStore, LeaseStore, OutboxStore))
-    job = jobs.submit(submission(rows=1, title="a.csv"), chunk_rows=32)
-    (message,) = outbox.unsent()
-    outbox.mark_sent([message.id])
-    (leased,) = leases.lease(message.request.item_ids, owner="a", seconds=30, max_attempts=1)
-    leases.fail(leased, owner="a", reason="The question is too long for this model.", max_attempts=1)
+    job = jobs.submit(submission(rows=1, title="a.csv"), chunk_rows=32, local=local)
+    outbox.mark_sent([message.id for message in outbox.unsent()])
+    ids = [item.id for item in jobs.every_item(job.public_id)]
+    (leased,) = leases.lease(ids, owner="a", seconds=30, max_attempts=1)
+    leases.fail(leased, "The question is too long for this model.", max_attempts=1)
 
     (aside,) = health.quarantined()
     assert (aside.job_id, aside.job_title, aside.item.id) == (job.public_id, "a.csv", leased.id)
@@ -95,7 +96,7 @@ def test_a_quarantined_item_is_listed_and_can_be_tried_again_from_the_start(data
     assert health.quarantined() == ()
     assert jobs.get(job.public_id).status is JobStatus.RUNNING
     (again,) = leases.lease(outbox.unsent()[0].request.item_ids, owner="a", seconds=30, max_attempts=1)
-    leases.finish(again, owner="a", answered=answered(again))
+    leases.finish([(again, answered(again))])
     assert item_of(jobs, leased.id).status is ItemStatus.ANSWERED
     assert jobs.get(job.public_id).status is JobStatus.DONE
 

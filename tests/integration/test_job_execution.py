@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from medx_core.categories import Category, Route
+from medx_core.data.question_files import FileRow
 from medx_core.errors import BadInput, Cancelled
 from medx_core.job_execution.dispatch import answer_job
 from medx_core.job_execution.executor import JobExecutor
@@ -15,7 +16,7 @@ from medx_core.job_execution.leases import LeaseKeeper, LeaseTerms
 from medx_core.jobs.messages import AnswerRequest
 from medx_core.jobs.snapshots import ItemSnapshot, JobSnapshot, LeasedItem
 from medx_core.jobs.status import ItemStatus, JobKind, JobStatus
-from medx_core.jobs.submission import Submission, SubmittedItem
+from medx_core.jobs.submission import Submission
 from medx_core.questions import Answer, Answered, Arm, Mode, Question
 from medx_core.storage.engine import Database
 from medx_core.storage.jobs import JobStore
@@ -137,7 +138,7 @@ class Bench:
     def submit(
         self, *texts: str, mode: Mode = Mode.VERDICT, kind: JobKind = JobKind.BATCH, chunk_rows: int = 100
     ) -> JobSnapshot:
-        items = tuple(SubmittedItem(row=row, text=text) for row, text in enumerate(texts, start=1))
+        items = tuple(FileRow(row, "", text) for row, text in enumerate(texts, start=1))
         return self.jobs.submit(Submission(kind, mode, BOTH, items), chunk_rows=chunk_rows)
 
     def requests(self) -> list[AnswerRequest]:
@@ -235,7 +236,7 @@ def test_a_result_that_comes_after_the_lease_was_taken_over_is_dropped(
     answerer.answer("a")
     running.result(SECONDS)
     assert late.statuses(job) == [ItemStatus.RUNNING]
-    other.finish(leased[0], owner="other", answered=answered(Question("a", arms=BOTH)))
+    other.finish([(leased[0], answered(Question("a", arms=BOTH)))])
     assert [len(item.answers) for item in late.items(job)] == [2]
 
 
@@ -246,8 +247,8 @@ class CountedLeases(LeaseStore):
         super().__init__(database, clock=clock)
         self.renewals = threading.Semaphore(0)
 
-    def renew(self, leases: Sequence[LeasedItem], *, owner: str, seconds: float) -> frozenset[int]:
-        held = super().renew(leases, owner=owner, seconds=seconds)
+    def renew(self, leases: Sequence[LeasedItem], *, seconds: float) -> frozenset[int]:
+        held = super().renew(leases, seconds=seconds)
         self.renewals.release()
         return held
 

@@ -7,11 +7,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from medx_core.categories import Category
+from medx_core.data.question_files import FileRow
 from medx_core.errors import BadInput, NotFound
 from medx_core.jobs.messages import BATCH_QUEUE
 from medx_core.jobs.snapshots import ArmAccuracy
 from medx_core.jobs.status import ItemStatus, JobKind, JobStatus
-from medx_core.jobs.submission import SubmittedItem
 from medx_core.questions import Arm, Verdict
 from medx_core.storage.jobs import JobStore
 from medx_core.storage.leases import LeaseStore
@@ -51,14 +51,13 @@ def test_a_submission_that_fails_half_way_leaves_nothing(database):
 
 def test_five_thousand_rows_come_back_in_their_order_with_their_columns(database):
     items = tuple(
-        SubmittedItem(row=2 * n + 1, text=f"Question {n}", carried={"ward": str(n), "a": ""})
-        for n in range(5000)
+        FileRow(2 * n + 1, "", f"Question {n}", carried={"ward": str(n), "a": ""}) for n in range(5000)
     )
     jobs = JobStore(database)
     job = jobs.submit(submission(items=items), chunk_rows=32)
     stored = list(jobs.every_item(job.public_id))
-    assert [item.row for item in stored] == [item.row for item in items]
-    assert [list(item.carried.items()) for item in stored] == [list(item.carried.items()) for item in items]
+    assert [item.row for item in stored] == [row.number for row in items]
+    assert [list(item.carried.items()) for item in stored] == [list(row.carried.items()) for row in items]
     assert job.carried_columns == ("ward", "a")
 
 
@@ -69,7 +68,7 @@ def test_five_thousand_rows_come_back_in_their_order_with_their_columns(database
 @given(text=st.text(st.characters(exclude_categories=[]), min_size=1), cell=st.text())
 def test_any_text_comes_back_as_it_was_or_is_refused_by_row(database, text, cell):
     jobs = JobStore(database)
-    item = SubmittedItem(row=7, text=text, given_id=cell, carried={"note": cell})
+    item = FileRow(7, cell, text, carried={"note": cell})
     if any(char == "\0" or "\ud800" <= char <= "\udfff" for char in text + cell):
         with pytest.raises(BadInput, match="Row 7"):
             jobs.submit(submission(items=(item,)), chunk_rows=1)
@@ -84,11 +83,11 @@ def test_any_text_comes_back_as_it_was_or_is_refused_by_row(database, text, cell
     [
         ({"items": ()}, "no question"),
         ({"arms": ()}, "at least one arm"),
-        ({"items": (SubmittedItem(4, "a"), SubmittedItem(4, "b"))}, "Row 4 appears twice"),
-        ({"items": (SubmittedItem(4, "a\0b"),)}, "Row 4 contains invalid characters"),
+        ({"items": (FileRow(4, "", "a"), FileRow(4, "", "b"))}, "Row 4 appears twice"),
+        ({"items": (FileRow(4, "", "a\0b"),)}, "Row 4 contains invalid characters"),
         ({"title": "\ud800.csv"}, "The file's name contains"),
         (
-            {"items": (SubmittedItem(0, "\0"),), "kind": JobKind.QUESTION},
+            {"items": (FileRow(0, "", "\0"),), "kind": JobKind.QUESTION},
             "The question contains .* remove them",
         ),
     ],
@@ -104,9 +103,9 @@ def test_a_job_runs_with_its_first_lease_and_is_done_with_its_last_answer(databa
     first, second = lease_all(database)
     assert jobs.get(job.public_id).status is JobStatus.RUNNING
 
-    leases.finish(first, owner="w1", answered=answered(first))
+    leases.finish([(first, answered(first))])
     assert jobs.get(job.public_id).finished_at is None
-    leases.finish(second, owner="w1", answered=answered(second))
+    leases.finish([(second, answered(second))])
 
     done = jobs.get(job.public_id)
     assert (done.status, done.progress.answered) == (JobStatus.DONE, 2)
@@ -118,7 +117,7 @@ def test_what_was_answered_reads_back_as_it_was_given(database):
     job = jobs.submit(submission(rows=1), chunk_rows=1)
     (leased,) = lease_all(database)
     given = answered(leased, category=None)
-    leases.finish(leased, owner="w1", answered=given)
+    leases.finish([(leased, given)])
 
     (item,) = jobs.every_item(job.public_id)
     assert item.route == given.route
@@ -130,7 +129,7 @@ def test_cancelling_stops_what_waits_and_keeps_what_is_finished(database):
     job = jobs.submit(submission(rows=4), chunk_rows=2)
     first_chunk = OutboxStore(database).unsent()[0].request.item_ids
     finished, running = leases.lease(first_chunk, owner="w1", seconds=30, max_attempts=3)
-    leases.finish(finished, owner="w1", answered=answered(finished))
+    leases.finish([(finished, answered(finished))])
 
     cancelled = jobs.cancel(job.public_id)
     assert cancelled.status is JobStatus.CANCELLED
@@ -142,7 +141,7 @@ def test_cancelling_stops_what_waits_and_keeps_what_is_finished(database):
     assert cancelled.finished_at is None
     assert leases.cancelled_jobs([job.public_id, "another"]) == {job.public_id}
 
-    leases.cancel_running(running, owner="w1")
+    leases.cancel_running(running)
     ended = jobs.get(job.public_id)
     assert (ended.status, ended.progress.cancelled) == (JobStatus.CANCELLED, 3)
     assert ended.finished_at is not None
@@ -152,14 +151,14 @@ def test_cancelling_a_finished_job_changes_nothing(database):
     jobs, leases = JobStore(database), LeaseStore(database)
     job = jobs.submit(submission(rows=1), chunk_rows=1)
     (leased,) = lease_all(database)
-    leases.finish(leased, owner="w1", answered=answered(leased))
+    leases.finish([(leased, answered(leased))])
     done = jobs.get(job.public_id)
     assert jobs.cancel(job.public_id) == done
 
 
 def test_a_page_is_searched_literally_and_filtered_by_state(database):
     texts = ["100% cure", "100 cures", "Statement_1", "statement 1", "Other"]
-    items = tuple(SubmittedItem(row, text, given_id=f"q{row}") for row, text in enumerate(texts, start=1))
+    items = tuple(FileRow(row, f"q{row}", text) for row, text in enumerate(texts, start=1))
     jobs = JobStore(database)
     job = jobs.submit(submission(items=items), chunk_rows=8)
 
@@ -176,13 +175,13 @@ def test_a_page_is_searched_literally_and_filtered_by_state(database):
 
 def test_accuracy_counts_raw_verdicts_of_items_with_an_expected_answer(database):
     expected = [True, True, False, None]
-    items = tuple(SubmittedItem(row, f"S{row}", expected=gold) for row, gold in enumerate(expected, start=1))
+    items = tuple(FileRow(row, "", f"S{row}", answer=gold) for row, gold in enumerate(expected, start=1))
     jobs, leases = JobStore(database), LeaseStore(database)
     job = jobs.submit(submission(items=items), chunk_rows=8)
     leased = lease_all(database)
     verdicts = [Verdict.TRUE, Verdict.FALSE, Verdict.FALSE, Verdict.TRUE]
     for item, verdict in zip(leased, verdicts, strict=True):
-        leases.finish(item, owner="w1", answered=answered(item, verdict=verdict))
+        leases.finish([(item, answered(item, verdict=verdict))])
     assert jobs.accuracy(job.public_id) == (
         ArmAccuracy(Arm.STEERED, right=2, judged=3),
         ArmAccuracy(Arm.UNSTEERED, right=2, judged=3),
@@ -190,7 +189,7 @@ def test_accuracy_counts_raw_verdicts_of_items_with_an_expected_answer(database)
 
 
 def test_the_submitters_category_stands_above_the_files(database):
-    item = SubmittedItem(1, "S", category=Category.TRIAGE)
+    item = FileRow(1, "", "S", category=Category.TRIAGE)
     JobStore(database).submit(submission(items=(item,)), chunk_rows=1)
     JobStore(database).submit(submission(items=(item,), category=Category.LITERATURE), chunk_rows=1)
     from_file, chosen = lease_all(database)

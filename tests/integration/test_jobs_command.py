@@ -40,9 +40,9 @@ def work(database, job: str, *, hopeless: tuple[int, ...] = ()) -> None:
     ids = [item for message in messages for item in message.request.item_ids]
     for leased in leases.lease(ids, owner="w", seconds=60, max_attempts=3):
         if leased.row in hopeless:
-            leases.fail(leased, owner="w", reason="The question is too long.", max_attempts=1)
+            leases.fail(leased, "The question is too long.", max_attempts=1)
         else:
-            leases.finish(leased, owner="w", answered=answered(leased))
+            leases.finish([(leased, answered(leased))])
 
 
 def test_a_job_is_listed_followed_tried_again_and_cancelled_as_on_the_pages(run, database):

@@ -8,7 +8,7 @@ from medx_core.jobs.messages import BATCH_QUEUE, INTERACTIVE_QUEUE
 from medx_core.jobs.status import ItemStatus, JobKind, JobStatus
 from medx_core.storage.jobs import JobStore
 from medx_core.storage.leases import LeaseStore
-from medx_core.storage.outbox import OutboxStore
+from medx_core.storage.outbox import SILENT_SECONDS, OutboxStore
 from tests.databases import at_once
 from tests.samples import answered, item_of, submission
 
@@ -64,7 +64,7 @@ def test_items_of_a_worker_that_fell_silent_wait_again_with_a_message(jobs, leas
     send_all(outbox)
     *_, alive = leases.lease(ids, owner="a", seconds=30, max_attempts=3)
     clock.advance(20)
-    leases.renew([alive], owner="a", seconds=30)
+    leases.renew([alive], seconds=30)
     clock.advance(10)
 
     assert outbox.return_expired(max_attempts=3, chunk_rows=2) == 4
@@ -89,8 +89,8 @@ def test_a_local_job_is_never_sent_and_is_cancelled_when_its_command_is_gone(job
     first, second, _ = leases.lease(
         [item.id for item in jobs.every_item(job.public_id)], owner="command", seconds=30, max_attempts=3
     )
-    leases.finish(first, owner="command", answered=answered(first))
-    leases.fail(second, owner="command", reason="It did not fit.", max_attempts=3)
+    leases.finish([(first, answered(first))])
+    leases.fail(second, "It did not fit.", max_attempts=3)
     assert outbox.unsent() == ()
     clock.advance(30)
     assert outbox.return_expired(max_attempts=3, chunk_rows=1) == 1
@@ -103,12 +103,36 @@ def test_a_local_job_is_never_sent_and_is_cancelled_when_its_command_is_gone(job
     assert outbox.unsent() == ()
 
 
+def test_a_local_job_whose_command_died_before_it_took_a_row_is_cancelled(jobs, leases, outbox, clock):
+    job = jobs.submit(submission(rows=2), chunk_rows=1, local=True)
+    sent = jobs.submit(submission(rows=1), chunk_rows=1)
+    (first, _) = jobs.every_item(job.public_id)
+
+    def sweep(seconds):
+        clock.advance(seconds)
+        assert outbox.return_expired(max_attempts=3, chunk_rows=1) == 0
+        return jobs.get(job.public_id).status
+
+    assert sweep(SILENT_SECONDS - 1) is JobStatus.QUEUED
+    (leased,) = leases.lease([first.id], owner="command", seconds=SILENT_SECONDS, max_attempts=3)
+    assert sweep(SILENT_SECONDS - 1) is JobStatus.RUNNING  # a row is in hand
+    leases.finish([(leased, answered(leased))])
+    assert sweep(SILENT_SECONDS - 1) is JobStatus.RUNNING  # a row was finished lately
+    assert sweep(1) is JobStatus.CANCELLED
+    assert jobs.get(job.public_id).finished_at == clock.now
+    assert [item.status for item in jobs.every_item(job.public_id)] == [
+        ItemStatus.ANSWERED,
+        ItemStatus.CANCELLED,
+    ]
+    assert jobs.get(sent.public_id).status is JobStatus.QUEUED  # another worker may answer it
+
+
 def test_what_the_broker_lost_is_sent_again_once(jobs, leases, outbox, clock):
     _, ids = submitted(jobs, rows=4)
     _, question = submitted(jobs, kind=JobKind.QUESTION)
     send_all(outbox)
     leased = leases.lease(ids[:1], owner="a", seconds=300, max_attempts=3)
-    leases.finish(leased[0], owner="a", answered=answered(leased[0]))
+    leases.finish([(leased[0], answered(leased[0]))])
     leases.lease(ids[1:2], owner="a", seconds=300, max_attempts=3)
 
     def resend():

@@ -25,11 +25,12 @@ from medx_core.storage.engine import Database
 from medx_core.storage.health import HealthStore
 from medx_core.storage.jobs import JobStore
 from medx_core.storage.leases import LeaderStore, LeaseStore
+from medx_core.storage.outbox import OutboxStore
 from tests.samples import submission
 from tests.waiting import until
 from workers.celery_app import build_app
 from workers.heartbeat import Heartbeat, Rhythm
-from workers.publishing import DUTY, Publisher, Stores
+from workers.publishing import DUTY, Publisher
 
 
 class Broker:
@@ -81,9 +82,9 @@ class Publishing:
             resend_after_seconds=3600,
         )
         self.app: Celery = build_app(self.settings)
-        self.stores = Stores.of(database)
+        self.outbox = OutboxStore(database)
         self.jobs = JobStore(database)
-        self.publisher = Publisher(self.app, self.stores, self.settings, owner=owner)
+        self.publisher = Publisher(self.app, database, self.settings, owner=owner)
 
     def close(self) -> None:
         self.publisher.stop()
@@ -134,11 +135,11 @@ def test_a_broker_that_is_away_delays_messages_and_loses_none(publishing: Publis
     publishing.jobs.submit(submission(5), chunk_rows=1)
     with pytest.raises(OperationalError):
         publishing.publisher.publish()
-    assert len(publishing.stores.outbox.unsent()) == 5
+    assert len(publishing.outbox.unsent()) == 5
     publishing.publisher.start()
     broker.start()
     until(lambda: broker.waiting(BATCH_QUEUE) == 5)
-    until(lambda: not publishing.stores.outbox.unsent())
+    until(lambda: not publishing.outbox.unsent())
 
 
 def test_a_broker_that_forgot_is_sent_everything_again(publishing: Publishing, broker: Broker) -> None:

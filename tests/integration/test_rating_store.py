@@ -7,7 +7,7 @@ from sqlmodel import select
 
 from medx_core.categories import Category
 from medx_core.errors import BadInput, NotFound
-from medx_core.review.rating_form import BLIND_VIEW, BlindedAnswer, Harm, NewRating, Urgency
+from medx_core.review import BLIND_VIEW, BlindedAnswer, Harm, NewRating, Urgency
 from medx_core.storage.jobs import JobStore
 from medx_core.storage.leases import LeaseStore
 from medx_core.storage.people import Role
@@ -31,7 +31,7 @@ def answer_some(database, rows, category=Category.LITERATURE):
     job = jobs.submit(submission(rows=rows), chunk_rows=32)
     ids = [item.id for item in jobs.every_item(job.public_id)]
     for leased in leases.lease(ids, owner="a", seconds=30, max_attempts=3):
-        leases.finish(leased, owner="a", answered=answered(leased, category=category))
+        leases.finish([(leased, answered(leased, category=category))])
     return [stored.public_id for item in jobs.every_item(job.public_id) for stored in item.answers]
 
 

@@ -10,11 +10,11 @@ from typer.testing import CliRunner
 
 from medx_core.categories import Category, RouteSource
 from medx_core.cli.router import app
+from medx_core.data.question_files import FileRow
 from medx_core.data.routing_files import OVERRIDE_COLUMNS, read_routing_file, write_overrides
-from medx_core.jobs.submission import SubmittedItem
 from medx_core.settings import settings
 from medx_core.storage.audit import AuditStore
-from medx_core.storage.jobs import JobStore, OverrideStore
+from medx_core.storage.jobs import JobStore
 from medx_core.storage.leases import LeaseStore
 from tests.samples import answered, submission
 
@@ -33,14 +33,12 @@ def answer(database, clock, leases):
 
     def submit_and_answer(texts, source, category=Category.TRIAGE):
         jobs = JobStore(database, clock=clock)
-        items = tuple(SubmittedItem(row=row, text=text) for row, text in enumerate(texts, start=1))
+        items = tuple(FileRow(row, "", text) for row, text in enumerate(texts, start=1))
         job = jobs.submit(submission(items=items), chunk_rows=32)
         ids = [item.id for item in jobs.every_item(job.public_id)]
         for leased in leases.lease(ids, owner="a", seconds=30, max_attempts=3):
             result = answered(leased, category=category)
-            leases.finish(
-                leased, owner="a", answered=replace(result, route=replace(result.route, source=source))
-            )
+            leases.finish([(leased, replace(result, route=replace(result.route, source=source)))])
 
     return submit_and_answer
 
@@ -53,17 +51,19 @@ def test_what_people_chose_is_found_and_nothing_else(database, clock, answer):
     answer(["third"], RouteSource.USER, Category.LITERATURE)
     JobStore(database, clock=clock).submit(submission(category=Category.TRIAGE), chunk_rows=32)
 
-    found = list(OverrideStore(database).every_override())
-    assert [one.question for one in found] == ["first", "second", "third"]
-    assert [one.category for one in found] == [Category.PATIENT_FACING] * 2 + [Category.LITERATURE]
-    assert {one.router_category for one in found} == {Category.LITERATURE}
-    assert (found[2].asked_at - found[0].asked_at).total_seconds() == 3600
+    overrides = list(JobStore(database).overrides())
+    assert [override.question for override in overrides] == ["first", "second", "third"]
+    assert [override.category for override in overrides] == [Category.PATIENT_FACING] * 2 + [
+        Category.LITERATURE
+    ]
+    assert {override.router_category for override in overrides} == {Category.LITERATURE}
+    assert (overrides[2].asked_at - overrides[0].asked_at).total_seconds() == 3600
 
 
 def test_no_override_is_lost_or_doubled_between_pages(database, answer):
     answer([f"question {number}" for number in range(7)], RouteSource.USER)
-    found = [one.question for one in OverrideStore(database, page_rows=2).every_override()]
-    assert found == [f"question {number}" for number in range(7)]
+    questions = [override.question for override in JobStore(database).overrides(page_rows=2)]
+    assert questions == [f"question {number}" for number in range(7)]
 
 
 def test_the_exported_table_is_masked_guarded_and_comes_back_as_training_questions(
@@ -71,7 +71,7 @@ def test_the_exported_table_is_masked_guarded_and_comes_back_as_training_questio
 ):
     answer([WILD, NAMED, "Is it gout?"], RouteSource.USER, Category.PATIENT_FACING)
     table = io.StringIO(newline="")
-    assert write_overrides(OverrideStore(database).every_override(), table) == 3
+    assert write_overrides(JobStore(database).overrides(), table) == 3
     rows = list(csv.DictReader(io.StringIO(table.getvalue(), newline="")))
     assert tuple(rows[0]) == OVERRIDE_COLUMNS
     assert not any(cell[0] in "=+-@" for row in rows for cell in row.values())

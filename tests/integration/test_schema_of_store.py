@@ -14,7 +14,7 @@ from sqlalchemy import inspect, text
 from medx_core.clock import utc_now
 from medx_core.errors import StorageFault
 from medx_core.jobs.messages import AnswerRequest, RunRequest
-from medx_core.review.rating_form import Harm
+from medx_core.review import Harm
 from medx_core.storage.engine import MIGRATIONS, Database, needed_version
 from medx_core.storage.jobs import JobStore
 from medx_core.storage.outbox import OutboxStore

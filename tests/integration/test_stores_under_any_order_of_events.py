@@ -56,31 +56,27 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(target=held, owner=OWNERS)
     def lease(self, owner):
         taken = self.leases.lease(self.all_ids(), owner=owner, seconds=30, max_attempts=MAX_ATTEMPTS)
-        return multiple(*((owner, leased) for leased in taken))
+        return multiple(*taken)
 
     @rule(lease=held)
     def renew(self, lease):
-        self.leases.renew([lease[1]], owner=lease[0], seconds=30)
+        self.leases.renew([lease], seconds=30)
 
     @rule(lease=consumes(held))
     def finish(self, lease):
-        owner, leased = lease
-        try:
-            self.leases.finish(leased, owner=owner, answered=answered(leased))
-        except LeaseLost:
-            return
-        self.stored[leased.id] = self.stored.get(leased.id, 0) + 1
+        for item_id in self.leases.finish([(lease, answered(lease))]):
+            self.stored[item_id] = self.stored.get(item_id, 0) + 1
 
     @rule(lease=consumes(held))
     def fail(self, lease):
         try:
-            self.leases.fail(lease[1], owner=lease[0], reason="No.", max_attempts=MAX_ATTEMPTS)
+            self.leases.fail(lease, "No.", max_attempts=MAX_ATTEMPTS)
         except LeaseLost:
             return
 
     @rule(lease=consumes(held))
     def give_back(self, lease):
-        self.leases.give_back([lease[1]], owner=lease[0])
+        self.leases.give_back([lease])
 
     @rule(seconds=st.sampled_from([1, 29, 31]))
     def wait(self, seconds):

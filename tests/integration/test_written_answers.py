@@ -47,10 +47,10 @@ def test_a_route_is_stored_while_the_item_still_runs_and_again_without_harm(data
     _, ids = asked(jobs)
     leased = take(leases, ids, "a")
     for _ in range(2):
-        assert leases.store_route(leased, owner="a", route=TRIAGE)
+        assert leases.store_route(leased, TRIAGE)
         item = item_of(jobs, ids[0])
         assert (item.status, item.route) == (ItemStatus.RUNNING, TRIAGE)
-    leases.finish(leased, owner="a", answered=answered(leased))
+    leases.finish([(leased, answered(leased))])
     assert item_of(jobs, ids[0]).route == answered(leased).route
 
 
@@ -64,9 +64,10 @@ def test_no_route_is_stored_under_a_dead_token(database: Database, clock: SetClo
     if dead == "taken over":
         take(leases, ids, "a")
     if dead == "finished":
-        leases.finish(leased, owner="a", answered=answered(leased))
+        leases.finish([(leased, answered(leased))])
     before = item_of(jobs, ids[0])
-    assert not leases.store_route(leased, owner="b" if dead == "of another" else "a", route=TRIAGE)
+    lease = replace(leased, owner="b") if dead == "of another" else leased
+    assert not leases.store_route(lease, TRIAGE)
     assert item_of(jobs, ids[0]) == before
 
 
@@ -142,7 +143,7 @@ def test_the_route_is_stored_before_the_first_word_is_streamed(database: Databas
 class Forgetful(LeaseStore):
     """Finds the database away whenever a route is to be stored before its answer."""
 
-    def store_route(self, leased: LeasedItem, *, owner: str, route: Route) -> bool:
+    def store_route(self, leased: LeasedItem, route: Route) -> bool:
         raise StorageFault("The database is away.")
 
 
@@ -169,7 +170,7 @@ def test_a_cancelled_answer_keeps_what_was_written_of_it(database: Database, lan
         worker.write(4)
         worker.jobs.cancel(job_id)
         until(lambda: worker.is_unwanted(ids[0]))
-    leases.cancel_running(leased, owner="slow")
+    leases.cancel_running(leased)
     broken_off, unwritten = (item_of(worker.jobs, item_id) for item_id in ids)
     answers = [stored.answer for stored in broken_off.answers]
     # The token at whose gate the engine stood was still written.
@@ -193,9 +194,7 @@ def test_half_an_answer_is_not_offered_for_rating(sqlite_database: Database) -> 
     leased = take(leases, ids, "a")
     whole = answered(leased)
     steered, plain = whole.answers
-    leases.finish(
-        leased, owner="a", answered=replace(whole, answers=(replace(steered, finish=CANCELLED), plain))
-    )
+    leases.finish([(leased, replace(whole, answers=(replace(steered, finish=CANCELLED), plain)))])
     assert ratings.left_to_rate(1) == 1
     offered = ratings.next_to_rate(1)
     assert offered is not None

@@ -118,7 +118,7 @@ def answer(row: ArmRow, *, score: float | None = None, text: str | None = None) 
 @contextmanager
 def batching(
     engine: ScriptedEngine, *, max_rows: int = 32, max_wait_seconds: float = 0.0
-) -> Iterator[MicroBatcher[ScriptedEngine]]:
+) -> Iterator[MicroBatcher]:
     batcher = MicroBatcher(lambda: engine, BatchLimits(max_rows, max_wait_seconds))
     batcher.start()
     batcher.ready.result(SECONDS)
@@ -142,7 +142,7 @@ def results(futures: Sequence[Future[Answered]]) -> list[Answered]:
     return [future.result(SECONDS) for future in futures]
 
 
-def hold_the_engine(batcher: MicroBatcher[ScriptedEngine], engine: ScriptedEngine) -> Future[Answered]:
+def hold_the_engine(batcher: MicroBatcher, engine: ScriptedEngine) -> Future[Answered]:
     """Let one pass begin and stop at the gate, so that all that comes after it waits."""
     future = batcher.submit(verdict("first"), lane=Lane.BATCH)
     assert engine.at_gate.acquire(timeout=SECONDS)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medx_core.errors import BadInput
-from medx_core.review.rating_form import (
+from medx_core.review import (
     Harm,
     RatingForm,
     Urgency,

@@ -15,7 +15,7 @@ from medx_core.clock import utc_now
 from medx_core.jobs.snapshots import ItemSnapshot, JobSnapshot, Progress, StoredAnswer
 from medx_core.jobs.status import ItemStatus, JobKind, JobStatus
 from medx_core.questions import Answer, Arm, Mode, Verdict
-from medx_core.review.rating_form import BlindedAnswer
+from medx_core.review import BlindedAnswer
 from web import wording
 from web.following import QuestionView
 from web.rendering import note, render

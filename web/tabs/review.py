@@ -8,7 +8,7 @@ import gradio as gr
 from medx_core.clock import utc_now
 from medx_core.errors import BadInput
 from medx_core.questions import Mode
-from medx_core.review.rating_form import (
+from medx_core.review import (
     CHOICES,
     BlindedAnswer,
     ErrorTag,

@@ -22,8 +22,8 @@ class Harm(StrEnum):
     SEVERE = "severe or death"
 
 
-class Likelihood(StrEnum):
-    """How likely that harm is."""
+class Level(StrEnum):
+    """How likely that harm is, and how sure the rater is of their judgement."""
 
     LOW = "low"
     MEDIUM = "medium"
@@ -61,14 +61,6 @@ class YesNo(StrEnum):
     YES = "yes"
 
 
-class Confidence(StrEnum):
-    """How sure the rater is of their judgement."""
-
-    LOW = "low"
-    MEDIUM = "medium"
-    HIGH = "high"
-
-
 class ErrorTag(StrEnum):
     """What kind of error it is; any number of them, all optional."""
 
@@ -94,13 +86,13 @@ class RatingForm:
     """The raw fields of one rating. None (or an empty text) is a field the rater did not fill in."""
 
     harm: Harm | None = None
-    likelihood: Likelihood | None = None
+    likelihood: Level | None = None
     consensus: Consensus | None = None
     wrong_content: Extent | None = None
     missing_content: Extent | None = None
     urgency: Urgency | None = None
     bias: YesNo | None = None
-    confidence: Confidence | None = None
+    confidence: Level | None = None
     tags: tuple[ErrorTag, ...] = ()
     corrected_verdict: CorrectedVerdict | None = None
     corrected_text: str = ""
@@ -110,20 +102,19 @@ class RatingForm:
 
     def as_json(self) -> dict[str, Any]:
         """Return the raw fields as plain values, ready to store."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {**values, "tags": [tag.value for tag in self.tags]}
+        return {**vars(self), "tags": [tag.value for tag in self.tags]}
 
 
 # The fields to choose from, in the order of the form.
 CHOICES: dict[str, type[StrEnum]] = {
     "harm": Harm,
-    "likelihood": Likelihood,
+    "likelihood": Level,
     "consensus": Consensus,
     "wrong_content": Extent,
     "missing_content": Extent,
     "urgency": Urgency,
     "bias": YesNo,
-    "confidence": Confidence,
+    "confidence": Level,
     "corrected_verdict": CorrectedVerdict,
 }
 
@@ -140,11 +131,8 @@ _REQUIRED = {
 def problems(form: RatingForm, is_triage: bool) -> list[str]:
     """Return why the form cannot be stored, one sentence per problem, in the order of the form."""
     if form.cannot_judge:
-        return (
-            []
-            if form.cannot_judge_reason.strip()
-            else ["Say in a few words why you cannot judge this answer."]
-        )
+        has_reason = bool(form.cannot_judge_reason.strip())
+        return [] if has_reason else ["Say in a few words why you cannot judge this answer."]
     sentences = [sentence for name, sentence in _REQUIRED.items() if getattr(form, name) is None]
     if is_triage and form.urgency is None:
         sentences.append("Choose whether the urgency is right.")
@@ -159,15 +147,12 @@ def form_from(values: Mapping[str, Any]) -> RatingForm:
     Raises:
         BadInput: a field is unknown or holds a word that is not among its choices.
     """
-    known = {field.name for field in fields(RatingForm)}
-    if unknown := sorted(set(values) - known):
+    if unknown := sorted(set(values) - {field.name for field in fields(RatingForm)}):
         raise BadInput(f"The rating form has no field called {unknown[0]!r}.")
-    read: dict[str, Any] = dict(values)
-    for name, choices in CHOICES.items():
-        read[name] = _chosen(values.get(name), choices, name)
+    chosen = {name: _chosen(values.get(name), choices, name) for name, choices in CHOICES.items()}
     tags = (_chosen(tag, ErrorTag, "tags") for tag in values.get("tags") or ())
-    read["tags"] = tuple(dict.fromkeys(tag for tag in tags if tag is not None))
-    return RatingForm(**read)
+    without_doubles = tuple(dict.fromkeys(tag for tag in tags if tag is not None))
+    return RatingForm(**{**values, **chosen, "tags": without_doubles})
 
 
 def _chosen(value: Any, choices: type[StrEnum], name: str) -> StrEnum | None:

@@ -1,1 +1,0 @@
-"""How clinicians judge answers: the form they fill in and what follows from it."""
