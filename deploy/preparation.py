@@ -13,7 +13,7 @@ from pathlib import Path
 from time import monotonic
 
 from medx_core.categories import Category
-from medx_core.data.bundled_texts import training_texts
+from medx_core.data.routing_texts import training_texts
 from medx_core.errors import MedxError
 from medx_core.models.catalog import CATALOGUE, model_source, pull
 from medx_core.models.model_files import weight_sha256

@@ -4,7 +4,7 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -27,13 +27,13 @@ from medx_core.errors import BadInput
 from medx_core.settings import settings
 
 if TYPE_CHECKING:
+    from medx_core.data.leakage import Figure, Readers
     from medx_core.data.twins import TwinRow
 
 app = typer.Typer(
     help="Check question files; make twins; write the template and the bundled statements.",
     no_args_is_help=True,
 )
-
 
 SAMPLE = 40
 KINDS_SHOWN = 12
@@ -187,14 +187,14 @@ def _table(title: str, remarks: tuple[Problem, ...]) -> None:
     Console(markup=False, highlight=False).print(table)
 
 
-def _leak_table(groups: dict[str, dict[str, Any]], title: str) -> Table:
+def _leak_table(groups: dict[str, "Readers"], title: str) -> Table:
     """Return a table of what each reader reaches on each group of statements."""
     table = Table("statements", "reader", "accuracy", "AUROC", title=title)
     for name, readers in groups.items():
         for reader, values in readers.items():
-            table.add_row(name, reader, *(_figure(values[key]) for key in ("accuracy", "auroc")))
+            table.add_row(name, reader, _figure(values["accuracy"]), _figure(values["auroc"]))
     return table
 
 
-def _figure(value: dict[str, float] | None) -> str:
+def _figure(value: "Figure | None") -> str:
     return "too few" if value is None else f"{value['value']:.3f} ({value['low']:.3f}-{value['high']:.3f})"

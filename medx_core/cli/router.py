@@ -10,15 +10,20 @@ import typer
 
 from medx_core import __version__
 from medx_core.cli.outputs import AsJson, JsonOut, print_json, refuse_input_as_output, text_file, write_json
-from medx_core.data.bundled_texts import held_out_texts, training_texts
-from medx_core.data.routing_files import LabelledQuestion, RoutingFile, read_routing_file, write_overrides
+from medx_core.data.routing_texts import (
+    RoutingFile,
+    RoutingText,
+    held_out_texts,
+    read_routing_file,
+    training_texts,
+    write_overrides,
+)
 from medx_core.errors import BadInput
 from medx_core.settings import settings
 
 if TYPE_CHECKING:
     from medx_core.routing.classifier import EpochReport, FineTuning
     from medx_core.routing.embedding_router import Explanation
-    from medx_core.routing.evaluation import Labelled
     from medx_core.routing.heads import RouterHead
 
 app = typer.Typer(no_args_is_help=True, help="Train, show, measure and explain the router.")
@@ -80,7 +85,7 @@ def train(  # noqa: PLR0913 - one parameter per option of the command
         _store(_trained_head(added, seed, questions), output)
 
 
-def _is_trained(added: Sequence[LabelledQuestion]) -> bool:
+def _is_trained(added: Sequence[RoutingText]) -> bool:
     """Whether there is nothing to train; says which router is in use."""
     from medx_core.routing.loading import head_in_use, needs_training, uses_head
     from medx_core.routing.router import texts_sha256
@@ -99,9 +104,7 @@ def _is_trained(added: Sequence[LabelledQuestion]) -> bool:
     return True
 
 
-def _trained_head(
-    added: Sequence[LabelledQuestion], seed: int, questions: RoutingFile | None
-) -> "RouterHead":
+def _trained_head(added: Sequence[RoutingText], seed: int, questions: RoutingFile | None) -> "RouterHead":
     print("Training the router: loading the encoder ...", flush=True)
     from medx_core.routing.embedding_router import EmbeddingRouter
     from medx_core.routing.encoders import load_encoder
@@ -119,7 +122,7 @@ def _trained_head(
     print(f"Accuracy in cross-validation: {head.provenance.figures['accuracy_in_cross_validation']:.3f}")
     if questions is None:
         return head
-    figures = evaluate(EmbeddingRouter(encoder, head), _labelled(questions.questions))
+    figures = evaluate(EmbeddingRouter(encoder, head), _measured_on(questions.questions))
     shown = {name: figures[name] for name in ("n", "accuracy", "macro_f1", "ece", "by_source", "abstained")}
     validation = {"data_sha256": questions.sha256, **shown, "out_of_scope": figures["out_of_scope"]}
     print(f"Accuracy on {figures['n']:,} questions of --validate: {figures['accuracy']:.3f}")
@@ -137,7 +140,7 @@ def _store(head: "RouterHead", output: Path | None) -> None:
     print(f"Trained on {head.provenance.texts} texts; stored at {path}.")
 
 
-def _fine_tune(encoder: str, folder: Path, added: Sequence[LabelledQuestion], how: "FineTuning") -> None:
+def _fine_tune(encoder: str, folder: Path, added: Sequence[RoutingText], how: "FineTuning") -> None:
     from medx_core.routing.classifier import save_classifier, train_classifier
 
     texts = training_texts()
@@ -201,21 +204,21 @@ def evaluate(
     from medx_core.routing import evaluation
     from medx_core.routing.loading import load_router
 
-    labelled = _labelled(file.questions)
+    texts = _measured_on(file.questions)
     loaded = load_router(name, options.routers_folder, threshold=options.route_threshold)
     about = {"medx_version": __version__, "data_sha256": file.sha256}
-    figures = {**about, **evaluation.evaluate(loaded, labelled)}
+    figures = {**about, **evaluation.evaluate(loaded, texts)}
     if leave_one_source_out:
         from medx_core.routing import training
         from medx_core.routing.encoders import load_encoder
 
         figures["leave_one_source_out"] = training.leave_one_source_out(
-            load_encoder(name), training_texts(), labelled
+            load_encoder(name), training_texts(), texts
         )
     write_json(figures, json_out)
 
 
-def _refuse_what_cannot_be_left_out(router: str, questions: Sequence[LabelledQuestion]) -> None:
+def _refuse_what_cannot_be_left_out(router: str, questions: Sequence[RoutingText]) -> None:
     from medx_core.routing.loading import uses_head
 
     if not uses_head(router):
@@ -226,19 +229,12 @@ def _refuse_what_cannot_be_left_out(router: str, questions: Sequence[LabelledQue
         raise BadInput("--leave-one-source-out needs a `source` in every row.")
 
 
-def _labelled(questions: Sequence[LabelledQuestion]) -> "Labelled":
-    from medx_core.routing.evaluation import Labelled
-
-    inside = [(question, question.category) for question in questions if question.category is not None]
-    if not inside:
+def _measured_on(questions: Sequence[RoutingText]) -> tuple[RoutingText, ...]:
+    """Return the questions to measure on, with the bundled texts out of scope where the file has none."""
+    if not any(question.category for question in questions):
         raise BadInput("The file has no question of the three categories; there is nothing to measure.")
-    outside = [question.text for question in questions if question.category is None]
-    return Labelled(
-        texts=tuple(question.text for question, _ in inside),
-        categories=tuple(category for _, category in inside),
-        sources=tuple(question.source for question, _ in inside),
-        out_of_scope=tuple(outside or (text.text for text in held_out_texts())),
-    )
+    all_inside = all(question.category for question in questions)
+    return (*questions, *(held_out_texts() if all_inside else ()))
 
 
 @app.command()

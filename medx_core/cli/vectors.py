@@ -12,7 +12,8 @@ from medx_core.categories import Category
 from medx_core.cli.database import opened_database
 from medx_core.cli.outputs import AsJson, print_json
 from medx_core.cli.vector_building import build, note_vector, sweep
-from medx_core.data.bundled_texts import bundled_statements, training_texts
+from medx_core.data.bundled_texts import bundled_statements
+from medx_core.data.routing_texts import training_texts
 from medx_core.errors import NotFound, VectorRefused
 from medx_core.settings import settings
 from medx_core.storage.vectors import VectorProvenance, VectorRecord, VectorStatus, VectorStore, provenance_of

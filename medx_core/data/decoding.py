@@ -1,24 +1,11 @@
-"""From the bytes of a file to its text. Nothing is guessed that could put other characters into what a clinician wrote."""
+"""From a file to its bytes and their text. No guess may put other characters into what a clinician wrote."""
 
 import codecs
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
-from medx_core.data.problems import FileRefused
-
-
-def repaired(text: str) -> str:
-    """Return `text` with characters that were decoded with the wrong code page put right; else the same text."""
-    if text.isascii():
-        return text
-    from ftfy import TextFixerConfig, fix_encoding  # here: most files are plain ASCII and need not load it
-    from ftfy.badness import is_bad
-
-    if not is_bad(text):
-        return text
-    # Lossy repairs put replacement characters where a guess fails; a text with those is left as it is.
-    return fix_encoding(text, config=TextFixerConfig(replace_lossy_sequences=False))
-
+from medx_core.data.problems import FileLimits, FileRefused
 
 _SIGNATURES = (
     (b"PK\x03\x04", "a zip archive"),
@@ -56,65 +43,71 @@ class Decoded:
     notice: str = ""
 
 
+def file_content(path: Path, limits: FileLimits) -> bytes:
+    """Return the bytes of a file.
+
+    Raises:
+        FileRefused: it cannot be opened or is too large.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(limits.bytes + 1)
+    except OSError as error:
+        reason = (error.strerror or "unknown reason").lower()
+        raise FileRefused(f"The file cannot be opened ({reason}).") from error
+    if len(content) > limits.bytes:
+        size = f"{limits.bytes / 1_000_000:g} MB"
+        raise FileRefused(f"The file is larger than {size}, the limit; split it into smaller files.")
+    return content
+
+
 def decoded(content: bytes) -> Decoded:
     """Return the text of `content`.
 
     Raises:
         FileRefused: the content is not text, or its encoding is not certain.
     """
-    _refuse_known_binary(content)
-    if content.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
-        raise FileRefused(f"The file is in UTF-32, which is not read here; {_SAVE_AS_UTF8}.")
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        result = Decoded(_utf16(content), "utf-16")
-    else:
-        result = _eight_bit(content)
-    _refuse_control_characters(result.text)
-    return result
-
-
-def _refuse_known_binary(content: bytes) -> None:
     for signature, kind in _SIGNATURES:
         if content.startswith(signature):
             workbook = kind == "a zip archive" and (b"xl/" in content or b"[Content_Types].xml" in content)
             kind = "an Excel workbook or another Office document" if workbook else kind
             raise FileRefused(f"The file is {kind}, not a table of text; export it as CSV and try again.")
+    if content.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        raise FileRefused(f"The file is in UTF-32, which is not read here; {_SAVE_AS_UTF8}.")
+    is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    result = _utf16(content) if is_utf16 else _eight_bit(content)
+    _refuse_control_characters(result.text)
+    return result
 
 
-def _utf16(content: bytes) -> str:
+def _utf16(content: bytes) -> Decoded:
     try:
-        return content.decode("utf-16").lstrip("\ufeff")
+        return Decoded(content.decode("utf-16").lstrip("\ufeff"), "utf-16")
     except UnicodeDecodeError as error:
-        raise FileRefused(
-            f"The file starts as UTF-16 but breaks at byte {error.start + 1:,}; {_SAVE_AS_UTF8}."
-        ) from error
+        message = f"The file starts as UTF-16 but breaks at byte {error.start + 1:,}; {_SAVE_AS_UTF8}."
+        raise FileRefused(message) from error
 
 
 def _eight_bit(content: bytes) -> Decoded:
-    try:
-        text = content.decode("utf-8-sig")
-        return Decoded(text.lstrip("\ufeff"), "utf-8")
-    except UnicodeDecodeError:
-        text = content.decode("utf-8", errors="surrogateescape").lstrip("\ufeff")
-    broken = sum(1 for c in text if "\udc80" <= c <= "\udcff")
-    whole = sum(1 for c in text if c > "\x7f") - broken
+    text = content.decode("utf-8", errors="surrogateescape").lstrip("\ufeff")
+    broken = sum(1 for character in text if "\udc80" <= character <= "\udcff") if not text.isascii() else 0
+    if not broken:
+        return Decoded(text, "utf-8")
+    whole = sum(1 for character in text if character > "\x7f") - broken
     if whole >= broken:
-        return Decoded(
-            text, "utf-8", "The file is UTF-8 with broken characters; rows with one are not taken."
-        )
+        notice = "The file is UTF-8 with broken characters; rows with one are not taken."
+        return Decoded(text, "utf-8", notice)
     try:
-        text = content.decode("cp1252")
+        notice = "The file is not UTF-8 and was read as Windows-1252; check accents and symbols."
+        return Decoded(content.decode("cp1252"), "windows-1252", notice)
     except UnicodeDecodeError as error:
         raise FileRefused(
             f"The file is in neither UTF-8, UTF-16 nor Windows-1252 (byte {error.start + 1:,}); {_SAVE_AS_UTF8}."
         ) from error
-    return Decoded(
-        text, "windows-1252", "The file is not UTF-8 and was read as Windows-1252; check accents and symbols."
-    )
 
 
 def _refuse_control_characters(text: str) -> None:
-    """Refuse what reads as text by chance; single control characters are the rows' own business."""
+    """Refuse what is text only by chance; single control characters concern their rows alone."""
     sample = text[:_SAMPLE_CHARACTERS]
     nuls = sample.count("\x00")
     if nuls >= 4 and nuls * 4 > len(sample):
@@ -124,3 +117,16 @@ def _refuse_control_characters(text: str) -> None:
         raise FileRefused(
             "The file contains binary data, not a table of text; export it as CSV and try again."
         )
+
+
+def repaired(text: str) -> str:
+    """Return `text` with characters that were decoded with the wrong code page put right; else the same text."""
+    if text.isascii():
+        return text
+    from ftfy import TextFixerConfig, fix_encoding  # here: most files are plain ASCII and need not load it
+    from ftfy.badness import is_bad
+
+    if not is_bad(text):
+        return text
+    # Lossy repairs put replacement characters where a guess fails; a text with those is left as it is.
+    return fix_encoding(text, config=TextFixerConfig(replace_lossy_sequences=False))

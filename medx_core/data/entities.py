@@ -1,10 +1,14 @@
-"""Medical entities: their kinds, where a text mentions them, and in which words they are spoken of."""
+"""Medical entities: their kinds, where a text mentions them, and in which words they are spoken of.
+
+The lists of words that this goes by are in bundled/words.
+"""
 
 import csv
 import io
 import math
 import random
 import re
+import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,109 +18,48 @@ from typing import NamedTuple
 
 import numpy as np
 
-
-def word_set(*lines: str) -> frozenset[str]:
-    """Return the words of all lines."""
-    return frozenset(" ".join(lines).split())
-
-
-FUNCTION_WORDS = word_set(
-    "a an the its their each every both either and or but nor of in on at by for from to with into onto over under above",
-    "below near behind beneath between among through during before after against across within without along around",
-    "via than as is are was were be been has have had can may does do did which that who where when while because it",
-    "whose upon toward towards per only also then called named termed",
-)
-
-
-_SINGULAR = {
-    **{each: each for each in ("nerve", "artery", "vein", "muscle", "gland", "joint", "bone", "lobe", "plexus", "tract",
-                               "ganglion", "valve", "duct", "sinus", "epithelium", "cartilage", "arch", "node")},
-    **dict.fromkeys(("disease", "syndrome"), "disease"),
-    **dict.fromkeys(("foramen", "canal", "fissure", "notch", "hiatus", "aperture", "meatus"), "opening"),
-    **dict.fromkeys(("fossa", "triangle", "cavity", "recess", "pouch", "space", "region"), "region"),
-    **dict.fromkeys(("fascia", "membrane", "septum", "aponeurosis", "retinaculum"), "sheet"),
-    **dict.fromkeys(("ligament", "tendon"), "ligament"),
-    **dict.fromkeys(("tubercle", "process", "crest", "condyle", "epicondyle", "tuberosity", "malleolus",
-                     "trochanter", "spine"), "bony landmark"),
-    **dict.fromkeys(("sulcus", "gyrus", "nucleus", "cortex", "peduncle", "fasciculus"), "part of the brain"),
-}  # fmt: skip
-_PLURAL = {
-    "artery": "arteries", "ganglion": "ganglia", "foramen": "foramina", "fossa": "fossae", "cavity": "cavities",
-    "fascia": "fasciae", "septum": "septa", "sinus": "sinuses", "process": "processes", "sulcus": "sulci",
-    "gyrus": "gyri", "nucleus": "nuclei", "plexus": "plexuses", "tuberosity": "tuberosities", "meatus": "meatuses",
-    "aponeurosis": "aponeuroses", "malleolus": "malleoli", "epithelium": "epithelia", "cortex": "cortices",
-}  # fmt: skip
-
-HEADS: Mapping[str, str] = {
-    **_SINGULAR,
-    **{_PLURAL.get(word, word + "s"): kind + " (plural)" for word, kind in _SINGULAR.items()},
-}
-"""The kind that a head word makes of a name."""
+OPPOSITE = "opposite"
+NUMBERS = ("count", "ordinal", "ordinal in digits", "vertebral level", "cranial nerve number")
+UNITS = ("length unit", "mass unit", "time unit")
+MOST_WORDS = 5
+NEIGHBOURS = 12
 
 _DESCRIBING_ENDINGS = re.compile(
     r".{2,}(?:al|ar|ic|ac|ior|eal|ous|oid|tid|ary|ory|ian|ine|eus|ius|tus|gus|cus|lis|ris|tis|oris|nis|dii|chii|"
     r"ent|lique|iate|drate|cuate|nate)"
 )
-_DESCRIBING = word_set(
-    "deep common great greater lesser long short left right upper lower middle inner outer optic azygos hemiazygos",
-    "circumflex perforating ascending descending communicating vagus hip knee elbow shoulder wrist ankle sweat",
-    "thyroid parathyroid lymph portal true false cubital first second third fourth fifth sixth seventh eighth ninth",
-    "tenth eleventh twelfth inferior superior stratified squamous simple pseudostratified keratinized",
-    "hard soft dural",
-)
-_GENERAL = word_set(
-    "medial lateral anterior posterior superior inferior dorsal ventral deep superficial left right upper lower middle",
-    "inner outer long short great greater lesser common internal external ascending descending proximal distal median",
-    "central peripheral spinal cranial motor sensory cutaneous muscular somatic visceral parietal autonomic afferent",
-    "efferent lymph lymphatic synovial arterial venous nervous vascular fibrous bony articular regional local true false",
-    "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth transverse longitudinal oblique",
-    "vertical horizontal circular anatomical intrinsic extrinsic skeletal smooth cardiac spacious irregular rudimentary",
-    "patent bilaminar congruent cartilaginous mucous serous pneumatic pathological systemic extrafusal bipennate",
-    "quadrilateral parasympathetic sympathetic preaxial postaxial fibroelastic subcutaneous perforating nutrient",
-    "intracranial extracranial endocrine alimentary tendinous intersegmental commissural cortical capsular digital",
-    "marginal respiratory simple communicating accessory",
-)
-_NO_NAME = word_set(
-    "usual several various numerous important essential critical vital crucial typical normal principal main specific",
-    "special additional terminal initial final total equal continuous clinical surgical functional structural this its",
-    "near similar individual prominent potential actual real integral single different present prevent treatment patient segment",
-    "consistent independent dependent adjacent movement attachment ligament genetic chronic acute congenital serious",
-    "dangerous general basic original natural physical chemical characteristic bilateral unilateral ipsilateral",
-    "contralateral human pelvis penis testis pubis sinus nucleus plexus atlas axis thymus humerus talus calcaneus",
-)
-
-
-def is_descriptive(word: str) -> bool:
-    """Whether `word` reads as part of a name, as in "posterior interosseous nerve"."""
-    return word not in _NO_NAME and (word in _DESCRIBING or _DESCRIBING_ENDINGS.fullmatch(word) is not None)
-
-
-def is_telling(describing: Sequence[str]) -> bool:
-    """Whether these words tell one structure from others: "femoral" does, "deep" or "spinal" alone do not."""
-    return any(word not in _GENERAL for word in describing)
-
-
-OPPOSITE = "opposite"
-NUMBERS = ("count", "ordinal", "ordinal in digits", "vertebral level", "cranial nerve number")
-UNITS = ("length unit", "mass unit", "time unit")
-MOST_WORDS = 5
-
+_LIKE_VERB = re.compile(r".+(?:[^ui]s|ed|ing)")
 _WORD = re.compile(r"[^\W_]+")
-_GAPS = frozenset((" ", "'", "\u2019"))
+_GAPS = (" ", "'", "\u2019")
 _DASHES = "-\u2010-\u2015/"
-_COUNTING = word_set(
-    "and or to of one half halves third thirds quarter quarters hundred thousand times at least most"
-)
-_NO_COUNTED = FUNCTION_WORDS | word_set("two three four five six seven eight nine ten eleven twelve most")
-# Of these the other word is not simply the contrary, unless what follows is a place.
-_PLACES = word_set("to side aspect surface border margin boundary end ends half wall part portion direction")
-_NEEDS_PLACE = word_set(
-    "medial lateral anterior posterior superior inferior proximal distal ventral dorsal cranial caudal superficial deep",
-    "internal external upper lower left right ascending descending anterosuperior posteroinferior anteroinferior",
-    "posterosuperior",
-)
+_OPEN_SOUND = re.compile(r"[aeio]|u(?!r[eio]|t[ei]|ni)|h(?:our|onest)")
+_SENTENCE_START = re.compile(r"(?:^|[.!?:]\s+)[\"'\u2018\u201c(]?$")
 
 Words = tuple[str, ...]
+
+
+@lru_cache(maxsize=1)
+def _lists() -> Mapping[str, frozenset[str]]:
+    content = tomllib.loads((files("medx_core.data") / "bundled" / "words" / "lists.toml").read_text("utf-8"))
+    return {name: frozenset(words.split()) for name, words in content.items()}
+
+
+def _is_in(name: str, word: str) -> bool:
+    return word in _lists()[name]
+
+
+@lru_cache(maxsize=1)
+def _heads() -> Mapping[str, str]:
+    """Return the kind that a head word, such as nerve, makes of a name."""
+    rows = _rows("heads.csv")
+    plurals = {row["plural"]: f"{row['kind']} (plural)" for row in rows}
+    return {row["singular"]: row["kind"] for row in rows} | plurals
+
+
+def _is_descriptive(word: str) -> bool:
+    """Whether `word` reads as part of a name, as in "posterior interosseous nerve"."""
+    is_describing = _is_in("describing", word) or _DESCRIBING_ENDINGS.fullmatch(word) is not None
+    return is_describing and not _is_in("no_name", word)
 
 
 class Token(NamedTuple):
@@ -138,7 +81,7 @@ class Mention:
 
     @property
     def family(self) -> str:
-        """What the kind is one of: opposite, number, unit or name."""
+        """What kind of kind it is: opposite, number, unit or name."""
         if self.kind.startswith(OPPOSITE):
             return OPPOSITE
         return "number" if self.kind in NUMBERS else "unit" if self.kind in UNITS else "name"
@@ -154,7 +97,7 @@ def words_of(text: str) -> Words:
     return tuple(token.word for token in tokens_of(text))
 
 
-def find_mentions(text: str, kind_of: Mapping[Words, str]) -> list[Mention]:
+def _find_mentions(text: str, kind_of: Mapping[Words, str]) -> list[Mention]:
     """Return the longest known entities of `text` from left to right."""
     tokens, mentions, place = tokens_of(text), [], 0
     while place < len(tokens):
@@ -169,24 +112,27 @@ def find_mentions(text: str, kind_of: Mapping[Words, str]) -> list[Mention]:
     return mentions
 
 
-def find_names(text: str) -> Iterator[tuple[Words, str]]:
-    """Yield the phrases of `text` that end in a head word such as nerve and name one of its kind, with the kind."""
+def _find_names(text: str) -> Iterator[tuple[Words, str]]:
+    """Yield the phrases of `text` that end in a head word and name one of its kind, with the kind.
+
+    "Femoral nerve" tells one nerve from others, "deep nerve" or "spinal nerve" does not.
+    """
     tokens = tokens_of(text)
     for place, token in enumerate(tokens):
-        if token.word not in HEADS:
+        if token.word not in _heads():
             continue
         first = place
         while first and place - first < MOST_WORDS - 1:
             before = tokens[first - 1]
-            if text[before.end : tokens[first].start] != " " or not is_descriptive(before.word):
+            if text[before.end : tokens[first].start] != " " or not _is_descriptive(before.word):
                 break
             first -= 1
-        words = tuple(each.word for each in tokens[first : place + 1])
-        if is_telling(words[:-1]):
-            yield words, HEADS[token.word]
+        words = tuple(part.word for part in tokens[first : place + 1])
+        if any(not _is_in("general", word) for word in words[:-1]):
+            yield words, _heads()[token.word]
 
 
-def stands_alone(text: str, mention: Mention) -> bool:
+def _appears_alone(text: str, mention: Mention) -> bool:
     """Whether nothing around the mention belongs to it: it is not part of a longer name, a range or an explanation."""
     before, after = text[: mention.start], text[mention.end :]
     if re.search(rf"[{_DASHES}(]\s?$", before) or re.match(rf"\s?[{_DASHES}(\u00b0]|\)", after):
@@ -209,20 +155,24 @@ def _run(text: str, tokens: Sequence[Token], place: int) -> int:
 
 
 def _name_fits(mention: Mention, previous: str, following: str) -> bool:
-    if previous and previous not in FUNCTION_WORDS and not _is_like_verb(previous):
+    if previous and not _is_in("function_words", previous) and not _LIKE_VERB.fullmatch(previous):
         return False
-    if mention.words[-1] in HEADS:
-        return following not in HEADS
-    nothing_more = not following or following in FUNCTION_WORDS or following in ("muscle", "joint")
-    return nothing_more or (_is_like_verb(following) and following not in HEADS)
+    if mention.words[-1] in _heads():
+        return following not in _heads()
+    if not following or _is_in("function_words", following) or following in ("muscle", "joint"):
+        return True
+    return _LIKE_VERB.fullmatch(following) is not None and following not in _heads()
 
 
 def _number_fits(mention: Mention, previous: str, following: str) -> bool:
-    if previous in _COUNTING - {"and", "of"} or following in _COUNTING:
+    counting = _is_in("counting", previous) and previous not in ("and", "of")
+    if counting or _is_in("counting", following):
         return False
     if mention.kind in ("vertebral level", "cranial nerve number"):
         return True
-    return re.fullmatch(r"[^\W\d_]+(?<!est)", following) is not None and following not in _NO_COUNTED
+    if _is_in("function_words", following) or _is_in("not_counted", following):
+        return False
+    return re.fullmatch(r"[^\W\d_]+(?<!est)", following) is not None
 
 
 def _unit_fits(mention: Mention, previous: str, following: str) -> bool:
@@ -232,20 +182,13 @@ def _unit_fits(mention: Mention, previous: str, following: str) -> bool:
 def _opposite_fits(mention: Mention, previous: str, following: str) -> bool:
     if previous in ("and", "or", "both", "most") or following in ("and", "or"):
         return False
-    return following in _PLACES or mention.words[0] not in _NEEDS_PLACE
-
-
-def _is_like_verb(word: str) -> bool:
-    return re.fullmatch(r".+(?:[^ui]s|ed|ing)", word) is not None
+    return _is_in("places", following) or not _is_in("needs_place", mention.words[0])
 
 
 _FITS = {"name": _name_fits, "number": _number_fits, "unit": _unit_fits, OPPOSITE: _opposite_fits}
 
 
-NEIGHBOURS = 12
-
-
-def nearest(
+def _nearest(
     contexts: Mapping[Words, Counter[str]], kinds: Mapping[str, Sequence[Words]]
 ) -> dict[Words, tuple[Words, ...]]:
     """Return for each entity up to `NEIGHBOURS` others of its kind, those with the most similar contexts first.
@@ -277,10 +220,6 @@ def nearest(
     return near
 
 
-_OPEN_SOUND = re.compile(r"[aeio]|u(?!r[eio]|t[ei]|ni)|h(?:our|onest)")
-_SENTENCE_START = re.compile(r"(?:^|[.!?:]\s+)[\"'\u2018\u201c(]?$")
-
-
 @dataclass(frozen=True, slots=True)
 class Alternatives:
     """One statement about other things. `words` names the entity it is about, then those in `texts`."""
@@ -308,14 +247,14 @@ class EntityKinds:
         texts = tuple(texts)
         kind_of = dict(_listed())
         for text in texts:
-            for words, kind in find_names(text):
+            for words, kind in _find_names(text):
                 kind_of.setdefault(words, kind)
         counts: dict[str, Counter[Words]] = defaultdict(Counter)
         written: dict[Words, Counter[str]] = defaultdict(Counter)
         contexts: dict[Words, Counter[str]] = defaultdict(Counter)
         for text in texts:
-            around = frozenset(words_of(text)) - FUNCTION_WORDS
-            for mention in find_mentions(text, kind_of):
+            around = frozenset(words_of(text)) - _lists()["function_words"]
+            for mention in _find_mentions(text, kind_of):
                 counts[mention.kind][mention.words] += 1
                 contexts[mention.words].update(around.difference(mention.words))
                 spelling = text[mention.start : mention.end]
@@ -325,12 +264,12 @@ class EntityKinds:
             kind: tuple(sorted(counted, key=lambda words: (-counted[words], words)))
             for kind, counted in counts.items()
         }
-        spellings = {words: each.most_common(1)[0][0] for words, each in written.items()}
-        return cls(kind_of, occurring, nearest(contexts, occurring), spellings)
+        spellings = {words: spelled.most_common(1)[0][0] for words, spelled in written.items()}
+        return cls(kind_of, occurring, _nearest(contexts, occurring), spellings)
 
     def mentions(self, text: str) -> tuple[Mention, ...]:
         """Return the entities of `text` that can be exchanged: each appears once and by itself."""
-        mentions = find_mentions(text, self.kind_of)
+        mentions = _find_mentions(text, self.kind_of)
         often = Counter(mention.words for mention in mentions)
         kinds = Counter(mention.kind for mention in mentions)
         return tuple(
@@ -338,7 +277,7 @@ class EntityKinds:
             for mention in mentions
             if often[mention.words] == 1
             and (kinds[mention.kind] == 1 or mention.kind not in NUMBERS)
-            and stands_alone(text, mention)
+            and _appears_alone(text, mention)
         )
 
     def exchanged(self, text: str, mention: Mention, words: Words) -> str | None:
@@ -350,7 +289,7 @@ class EntityKinds:
         before, after = text[: mention.start], text[mention.end :]
         if abs(len(words) - len(mention.words)) > 1 or same_thing(words, mention.words):
             return None
-        if _stand_in(words, before) or _stand_in(words, after) or words_of(after)[:1] == words[-1:]:
+        if _follow_in(words, before) or _follow_in(words, after) or words_of(after)[:1] == words[-1:]:
             return None
         if words_of(before)[-1:] in (("a",), ("an",)) and _opens(words) != _opens(mention.words):
             return None
@@ -409,7 +348,7 @@ def _plain(words: Words) -> frozenset[str]:
     return frozenset(re.sub(r"^oe|^coe", lambda match: match[0].replace("oe", "e"), word) for word in words)
 
 
-def _stand_in(words: Words, text: str) -> bool:
+def _follow_in(words: Words, text: str) -> bool:
     """Whether `words` follow one another in `text`."""
     around, size = words_of(text), len(words)
     return any(around[place : place + size] == words for place in range(len(around) - size + 1))

@@ -31,26 +31,31 @@ def read_parquet(contents: Sequence[bytes], *, limits: FileLimits) -> Table:
     Raises:
         FileRefused: a file is damaged, the columns differ, there are too many rows, or none that can be asked.
     """
+    from pyarrow import types
+
     parts = [_opened(content, limits) for content in contents]
     if sum(part.num_rows for part in parts) > limits.rows:
         raise too_many_rows(limits.rows)
-    names = parts[0].schema.names
-    if any(part.schema.names != names for part in parts):
+    schema = parts[0].schema
+    if any(part.schema.names != schema.names for part in parts):
         raise FileRefused(
             "The files of this data set have different columns and cannot be read as one table."
         )
-    plain = [name for name in names if not _is_nested(parts[0].schema.field(name).type)]
+    unread = [
+        field.name
+        for field in schema
+        if types.is_nested(field.type) or types.is_binary(field.type) or types.is_large_binary(field.type)
+    ]
+    plain = [name for name in schema.names if name not in unread]
     keys, notices = _keys(plain)
     notices += [
         Problem(None, name, f"Column '{shortened(name)}' contains lists, objects or bytes and is not read.")
-        for name in names
-        if name not in plain
+        for name in unread
     ]
     check_columns(keys)
-    columns = [_cells(parts, name) for name in plain]
+    rows = zip(*(_cells(parts, name) for name in plain), strict=True)
     records = tuple(
-        Record(number, dict(zip(keys, row, strict=True)))
-        for number, row in enumerate(zip(*columns, strict=True), start=1)
+        Record(number, dict(zip(keys, row, strict=True))) for number, row in enumerate(rows, start=1)
     )
     return Table(keys, records, "parquet", notices=tuple(notices))
 
@@ -66,14 +71,6 @@ def _opened(content: bytes, limits: FileLimits) -> "pa.Table":
         return file.read()
     except (pa.ArrowException, OSError) as error:
         raise FileRefused("The file is not a sound Parquet file; export it again.") from error
-
-
-def _is_nested(kind: "pa.DataType") -> bool:
-    import pyarrow as pa
-
-    return any(
-        is_such(kind) for is_such in (pa.types.is_nested, pa.types.is_binary, pa.types.is_large_binary)
-    )
 
 
 def _keys(names: Sequence[str]) -> tuple[tuple[str, ...], list[Problem]]:
@@ -111,7 +108,7 @@ def _class_names(schema: "pa.Schema", name: str) -> list[str]:
         names = about["info"]["features"][name]["names"]
     except (ValueError, KeyError, TypeError):
         return []
-    return [str(each) for each in names] if isinstance(names, list) else []
+    return [str(name) for name in names] if isinstance(names, list) else []
 
 
 _ID = re.compile(r"([\w.-]+/[\w.-]+?)(?::([\w.-]+))?")
@@ -123,7 +120,7 @@ _SPLITS = ("train", "test", "validation")
 
 @dataclass(frozen=True)
 class HubDataSet:
-    """A data set of the hub. `part` is one of its splits, "" for the only or the first one."""
+    """A data set of the hub. `part` is the name of a split, "" for the only or the first one."""
 
     id: str
     part: str = ""
@@ -136,7 +133,7 @@ class HubDataSet:
 
 @dataclass(frozen=True)
 class FetchedPart:
-    """The files of one split, in order, and a sentence that says which it is."""
+    """The files of one split, in order, and a sentence that says which split it is."""
 
     files: tuple[Path, ...]
     notice: str
@@ -151,7 +148,7 @@ def as_hub_data_set(source: str) -> HubDataSet | None:
 
 
 def fetch(data_set: HubDataSet, *, endpoint: str | None = None, cache: Path | None = None) -> FetchedPart:
-    """Fetch one split; what was fetched before is taken from the cache. `endpoint` is another hub's address.
+    """Fetch one split, or take it from the cache. `endpoint` is another hub's address.
 
     Raises:
         FileRefused: the hub cannot be reached, has no such data set or split, or does not give it to everybody.
@@ -168,33 +165,23 @@ def fetch(data_set: HubDataSet, *, endpoint: str | None = None, cache: Path | No
     shown = data_set.name
     try:
         about = HfApi(endpoint=endpoint).dataset_info(data_set.id, revision=_EXPORT, timeout=_WAIT_SECONDS)
-        listed = [each.rfilename for each in about.siblings or ()]
-        folder, names, notice = _chosen(data_set, listed)
-        files = tuple(
-            Path(
-                hf_hub_download(
-                    data_set.id,
-                    name,
-                    repo_type="dataset",
-                    revision=_EXPORT,
-                    endpoint=endpoint,
-                    cache_dir=cache,
-                )
-            )
-            for name in names
-        )
+        folder, names, notice = _chosen(data_set, [file.rfilename for file in about.siblings or ()])
+        place: dict[str, Any] = {
+            "repo_type": "dataset",
+            "revision": _EXPORT,
+            "endpoint": endpoint,
+            "cache_dir": cache,
+        }
+        files = tuple(Path(hf_hub_download(data_set.id, name, **place)) for name in names)
     except GatedRepoError as error:
-        raise FileRefused(
-            f"The data set {shown} needs its owner's permission; download it by hand."
-        ) from error
+        message = f"The data set {shown} needs its owner's permission; download it by hand."
+        raise FileRefused(message) from error
     except RepositoryNotFoundError as error:
-        raise FileRefused(
-            f"The hub has no public data set {shown}, and there is no file of that name."
-        ) from error
+        message = f"The hub has no public data set {shown}, and there is no file of that name."
+        raise FileRefused(message) from error
     except RevisionNotFoundError as error:
-        raise FileRefused(
-            f"The hub has no Parquet export of {shown}; download it and give the file."
-        ) from error
+        message = f"The hub has no Parquet export of {shown}; download it and give the file."
+        raise FileRefused(message) from error
     except (HTTPError, OSError, ValueError) as error:
         raise FileRefused(
             f"There is no file {shown}, and the Hugging Face hub, where a data set could have that name, cannot be "
@@ -204,16 +191,16 @@ def fetch(data_set: HubDataSet, *, endpoint: str | None = None, cache: Path | No
 
 
 def _chosen(data_set: HubDataSet, listed: list[str]) -> tuple[str, list[str], str]:
-    """Return the folder of the split, its files in order, and what else there would have been."""
+    """Return the folder of the split, its files in order, and a notice that names the other splits."""
     folders = sorted({name.rpartition("/")[0] for name in listed if name.endswith(".parquet")})
-    fitting = [each for each in folders if not data_set.part or each.endswith("/" + data_set.part)]
+    fitting = [folder for folder in folders if not data_set.part or folder.endswith("/" + data_set.part)]
     if not fitting:
         there = ", ".join(folders) or "none"
         raise FileRefused(f"The data set {data_set.id} has no split '{data_set.part}'; it has: {there}.")
-    folder = min(fitting, key=_preference)
-    others = [each for each in folders if each != folder]
-    notice = f"Not read: {', '.join(others)}." if others else ""
-    return folder, sorted(name for name in listed if name.rpartition("/")[0] == folder), notice
+    chosen = min(fitting, key=_preference)
+    others = ", ".join(folder for folder in folders if folder != chosen)
+    files = sorted(name for name in listed if name.rpartition("/")[0] == chosen)
+    return chosen, files, f"Not read: {others}." if others else ""
 
 
 def _preference(folder: str) -> tuple[bool, int, str]:

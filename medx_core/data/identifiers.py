@@ -1,7 +1,7 @@
-"""What may identify a patient: found by its form, conservatively, and never repeated in a message.
+"""What may identify a patient, recognised by its form and never repeated in a message.
 
-A warning that comes with every second question is not read. So bare dates (of publication, say) and bare numbers pass;
-a date needs a word of birth with it, a record number its name, an NHS number its check digit.
+A warning on every second question is not read. So bare dates (of publication, say) and bare numbers pass; a date needs
+a word of birth with it, a record number its name, an NHS number its check digit.
 """
 
 import re
@@ -40,46 +40,40 @@ _PATTERNS = (
     ),
 )
 _NHS = re.compile(r"(?<![\d.-])(\d{3})([ -])(\d{3})\2(\d{4})(?![\d-])|\bNHS\D{0,12}(\d{10})\b", re.I)
-_NHS_KIND = "an NHS number"
 _DIGITS = re.compile(r"\d")
+_BIRTH_WORDS = ("born", "birth", "dob")
 MASK = "[removed]"
-SHORTEST_IDENTIFIER = 6
-"""Characters; `a@b.co` is the shortest text that can be one."""
 
 
 def identifier_kinds(text: str) -> tuple[str, ...]:
     """Return in words which kinds of possible identifiers `text` contains, each once."""
-    if not _may_hold_any(text):
+    if not _may_contain_any(text):
         return ()
     kinds = [kind for kind, pattern in _PATTERNS if pattern.search(text)]
-    if any(_is_nhs_number(match) for match in _NHS.finditer(text)):
-        kinds.append(_NHS_KIND)
+    if any(map(_is_nhs_number, _NHS.finditer(text))):
+        kinds.append("an NHS number")
     return tuple(kinds)
 
 
 def without_identifiers(text: str) -> str:
     """Return `text` with each possible identifier replaced by `[removed]`."""
-    if not _may_hold_any(text):
+    if not _may_contain_any(text):
         return text
     for _, pattern in _PATTERNS:
         text = pattern.sub(MASK, text)
     return _NHS.sub(lambda match: MASK if _is_nhs_number(match) else match[0], text)
 
 
-def _may_hold_any(text: str) -> bool:
-    """Whether a closer look is worth while; nearly every question is done with here."""
-    return "@" in text or len(_DIGITS.findall(text)) >= 6 or _has_birth_word(text)
-
-
-def _has_birth_word(text: str) -> bool:
-    lowered = text.casefold()
-    return ("born" in lowered or "birth" in lowered or "dob" in lowered) and _DIGITS.search(text) is not None
+def _may_contain_any(text: str) -> bool:
+    """Whether a closer look is worthwhile; nearly every question is done with here."""
+    digits = len(_DIGITS.findall(text))
+    return (
+        "@" in text or digits >= 6 or (digits > 0 and any(word in text.casefold() for word in _BIRTH_WORDS))
+    )
 
 
 def _is_nhs_number(match: re.Match[str]) -> bool:
     """Whether the last digit is the check digit (modulus 11) of the nine before it."""
     digits = match[5] or match[1] + match[3] + match[4]
-    check = (
-        11 - sum(int(digit) * weight for digit, weight in zip(digits, range(10, 1, -1), strict=False)) % 11
-    )
-    return check % 11 == int(digits[9]) and check != 10
+    total = sum(int(digit) * weight for digit, weight in zip(digits[:9], range(10, 1, -1), strict=True))
+    return (11 - total % 11) % 11 == int(digits[9]) and total % 11 != 1

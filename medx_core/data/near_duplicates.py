@@ -1,14 +1,14 @@
 """Texts that say nearly the same in nearly the same words.
 
 Two texts are near copies when their sets of words, without case and punctuation, have a Jaccard similarity of 0.8 or
-more; a group is whatever hangs together by such steps. Comparing all texts with all is avoided: near copies share
-some of their rarest words, and only texts that do are compared (50,000 statements take a few seconds).
+more; a group is a connected component of such pairs. Near copies share some of their rarest words, and only texts that
+do are compared (50,000 statements take a few seconds).
 """
 
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,36 +38,8 @@ def similarity(first: Words, second: Words) -> float:
     return shared / (len(first) + len(second) - shared) if shared else 0.0
 
 
-class Components:
-    """Things joined step by step; `of` names the component a thing is in by its first member."""
-
-    def __init__(self, count: int) -> None:
-        self._parent = list(range(count))
-
-    def of(self, thing: int) -> int:
-        """Return the smallest member of the component that `thing` is in."""
-        root = thing
-        while self._parent[root] != root:
-            root = self._parent[root]
-        while self._parent[thing] != root:
-            self._parent[thing], thing = root, self._parent[thing]
-        return root
-
-    def join(self, first: int, second: int) -> None:
-        """Make one component of the two that `first` and `second` are in."""
-        low, high = sorted((self.of(first), self.of(second)))
-        self._parent[high] = low
-
-    def join_equal(self, names: Iterable[str]) -> None:
-        """Join all things, counted in the order of `names`, that carry the same name; an empty one joins nothing."""
-        first: dict[str, int] = {}
-        for thing, name in enumerate(names):
-            if name:
-                self.join(first.setdefault(name, thing), thing)
-
-
 class NearCopies:
-    """An index of texts that finds those of them that are near copies of one more text."""
+    """An index of texts that returns the near copies of a further text."""
 
     def __init__(self, texts: Sequence[str]) -> None:
         self.words: list[Words] = [frozenset(words_in_order(text)) for text in texts]
@@ -78,7 +50,7 @@ class NearCopies:
                 self._holders[word].append(place)
 
     def of(self, words: Words) -> list[int]:
-        """Return the places of all texts that are near copies of one with these words, in order."""
+        """Return the places of all near copies of a text with these words, in order."""
         places = {place for word in self._rarest(words) for place in self._holders.get(word, ())}
         return sorted(place for place in places if similarity(words, self.words[place]) >= NEAR)
 
@@ -86,17 +58,37 @@ class NearCopies:
         return sorted(words, key=lambda word: (self._often[word], word))[: _telling(len(words), 1)]
 
 
-def join_near_copies(texts: Sequence[str], components: Components) -> None:
-    """Join the near copies among `texts` in `components`, which counts them in the same order."""
-    # Of texts with the very same words one is compared, and the others follow it.
-    first: dict[Words, int] = {}
-    for place, text in enumerate(texts):
-        words = frozenset(words_in_order(text))
+def near_copy_pairs(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Yield pairs of near copies by their places; all near copies are connected by such pairs."""
+    sets = [frozenset(words_in_order(text)) for text in texts]
+    yield from equal_pairs(sets)
+    distinct: dict[Words, int] = {}
+    for place, words in enumerate(sets):
         if words:
-            components.join(first.setdefault(words, place), place)
-    places = list(first.values())
-    for left, right in _near_pairs(list(first)):
-        components.join(places[left], places[right])
+            distinct.setdefault(words, place)
+    places = list(distinct.values())
+    for left, right in _near_pairs(list(distinct)):
+        yield places[left], places[right]
+
+
+def equal_pairs(names: Iterable[Hashable]) -> Iterator[tuple[int, int]]:
+    """Yield the place of the first with the same name, and its own, for each of `names` that is not empty."""
+    first: dict[Hashable, int] = {}
+    for place, name in enumerate(names):
+        if name:
+            yield first.setdefault(name, place), place
+
+
+def components(count: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
+    """Return for each of `count` places the smallest place that pairs connect it with."""
+    from scipy.sparse import csr_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    left, right = np.array([*pairs], dtype=np.int32).reshape(-1, 2).T
+    graph = csr_matrix((np.ones(len(left)), (left, right)), shape=(count, count))
+    labels = connected_components(graph, directed=False)[1]
+    smallest = np.unique(labels, return_index=True)[1]
+    return list(smallest[labels].tolist())
 
 
 def _telling(size: int, shared: int) -> int:
@@ -132,5 +124,4 @@ def _matrix(rows: Sequence[Sequence[int]], width: int) -> Any:
 
     ends = np.cumsum([0, *map(len, rows)])
     columns = np.fromiter((column for row in rows for column in row), dtype=np.int32, count=int(ends[-1]))
-    ones = np.ones(len(columns), dtype=np.int32)
-    return sparse.csr_matrix((ones, columns, ends), shape=(len(rows), width))
+    return sparse.csr_matrix((np.ones_like(columns), columns, ends), shape=(len(rows), width))

@@ -3,7 +3,8 @@
 No message ever repeats what may identify a patient.
 """
 
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass
 from typing import Any
 
 from medx_core.errors import BadInput
@@ -21,7 +22,7 @@ class FileLimits:
 
     @classmethod
     def of(cls, settings: Settings) -> "FileLimits":
-        """Return the limits that the settings state."""
+        """Return the limits of the settings."""
         return cls(
             rows=settings.max_file_rows,
             bytes=settings.max_file_bytes,
@@ -61,17 +62,17 @@ class FileRefused(BadInput):
         self.problem = Problem(row, column, message)
 
 
-@dataclass
 class Notices:
     """Collects notices and keeps a file with one habit from filling the page with it."""
 
-    _of_kind: dict[str, list[Problem]] = field(default_factory=dict)
-    _count: dict[str, int] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self._of_kind: dict[str, list[Problem]] = {}
+        self._count: Counter[str] = Counter()
 
     def add(self, kind: str, row: int | None, column: str | None, message: str) -> None:
         """Note one thing. `kind` ends the summary "... and 312 more rows {kind}."."""
         shown = self._of_kind.setdefault(kind, [])
-        self._count[kind] = self._count.get(kind, 0) + 1
+        self._count[kind] += 1
         if len(shown) < SHOWN_OF_ONE_KIND:
             shown.append(Problem(row, column, message))
 

@@ -4,16 +4,22 @@ UTF-8, CRLF, quoted where needed, floats with all their digits; `unguarded` rest
 """
 
 import csv
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, TextIO
 
 FORMULA_STARTS = "=+-@\t\r\n\uff1d\uff0b\uff0d\uff20"
 """The last four are the full-width forms, which some spreadsheets read as the plain ones."""
 
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_TEMPLATE = """\
+id,question,answer,category
+1,Sudden weakness of one side of the body needs emergency care.,TRUE,triage
+2,"In a randomised trial, chance decides which treatment a patient receives.",TRUE,literature
+3,Antibiotics cure the common cold.,FALSE,patient-facing
+4,What can I do at home for a sore throat?,,
+"""
 
 
 def guarded(text: str) -> str:
@@ -33,58 +39,21 @@ def is_number(text: str) -> bool:
     return _NUMBER.fullmatch(text) is not None
 
 
-RESULT_COLUMNS = (
-    "row",
-    "id",
-    "question",
-    "category",
-    "category_probability",
-    "route_source",
-    "arm",
-    "verdict",
-    "score",
-    "text",
-    "answer",
-    "correct",
-    "model",
-    "model_sha256",
-    "vector",
-    "layer",
-    "alpha",
-    "prompt_version",
-    "seconds",
-    "status",
-    "reason",
-)
-_INTEGERS = frozenset({"row", "layer"})
-_FLOATS = frozenset({"category_probability", "score", "alpha", "seconds"})
-_TRUTHS = frozenset({"answer", "correct"})
-
-_TEMPLATE = (
-    ("id", "question", "answer", "category"),
-    ("1", "Sudden weakness of one side of the body needs emergency care.", "TRUE", "triage"),
-    ("2", "In a randomised trial, chance decides which treatment a patient receives.", "TRUE", "literature"),
-    ("3", "Antibiotics cure the common cold.", "FALSE", "patient-facing"),
-    ("4", "What can I do at home for a sore throat?", "", ""),
-)
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ResultRow:
-    """One arm's answer to one question, or what became of it. Empty text means that there is none.
+    """One arm's answer to one question, or what became of it, in the order of the file's columns.
 
     `row` counts the records of the input from 1. `answer` is the gold answer, `correct` whether the verdict agrees
-    with it. `carried` keeps the input's other columns.
+    with it. `carried` keeps the input's other columns. Empty text and None are empty cells.
     """
 
     row: int
-    question: str
-    arm: str
-    status: str
     id: str = ""
+    question: str
     category: str = ""
     category_probability: float | None = None
     route_source: str = ""
+    arm: str
     verdict: str = ""
     score: float | None = None
     text: str = ""
@@ -97,8 +66,12 @@ class ResultRow:
     alpha: float | None = None
     prompt_version: str = ""
     seconds: float | None = None
+    status: str
     reason: str = ""
     carried: Mapping[str, str] = field(default_factory=dict)
+
+
+RESULT_COLUMNS = tuple(column.name for column in fields(ResultRow) if column.name != "carried")
 
 
 def write_results(rows: Iterable[ResultRow], carried_columns: Sequence[str], out: TextIO) -> int:
@@ -111,42 +84,33 @@ def write_results(rows: Iterable[ResultRow], carried_columns: Sequence[str], out
         out: opened with `newline=""`.
     """
     writer = csv.writer(out, lineterminator="\r\n")
-    writer.writerow([*RESULT_COLUMNS, *(guarded(name) for name in carried_names(carried_columns))])
+    writer.writerow([*RESULT_COLUMNS, *map(guarded, _carried_names(carried_columns))])
     count = 0
     for row in rows:
-        cells = [_cell(name, getattr(row, name)) for name in RESULT_COLUMNS]
+        cells = [_cell(getattr(row, name)) for name in RESULT_COLUMNS]
         writer.writerow([*cells, *(guarded(row.carried.get(name, "")) for name in carried_columns)])
         count += 1
     return count
 
 
-def carried_names(carried_columns: Sequence[str]) -> tuple[str, ...]:
+def _carried_names(carried_columns: Sequence[str]) -> list[str]:
     """Return the names of carried columns in a result file, each different from all others."""
-    taken = set(RESULT_COLUMNS)
-    names = []
-    for column in carried_columns:
-        name = column
-        while name.casefold() in taken:
+    names = list(RESULT_COLUMNS)
+    for name in carried_columns:
+        while name.casefold() in map(str.casefold, names):
             name = f"input_{name}"
-        taken.add(name.casefold())
         names.append(name)
-    return tuple(names)
+    return names[len(RESULT_COLUMNS) :]
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "TRUE" if value else "FALSE"
+    return guarded(repr(float(value)) if isinstance(value, float) else str(value))
 
 
 def template_csv() -> str:
     """Return a small question file to start from, with each kind of question once."""
-    return "".join(_template_line(cells) for cells in _TEMPLATE)
-
-
-def _template_line(cells: Sequence[str]) -> str:
-    return ",".join(f'"{cell}"' if "," in cell else cell for cell in cells) + "\r\n"
-
-
-def _cell(column: str, value: Any) -> str:
-    if value is None:
-        return ""
-    if column in _TRUTHS:
-        return "TRUE" if value else "FALSE"
-    if column in _FLOATS:
-        return repr(float(value)) if math.isfinite(value) else guarded(repr(float(value)))
-    return str(int(value)) if column in _INTEGERS else guarded(str(value))
+    return _TEMPLATE.replace("\n", "\r\n")

@@ -1,8 +1,8 @@
 """Samples and splits of labelled statements: exact sizes, and no group on two sides.
 
-Parts keep the shares of the strata (answer, difficulty, and for made twins the answer of their source). Groups go
-as a whole; single statements then bring each part to its exact size. Where even that cannot do, part of one group is
-taken and the rest of it is left to nobody.
+Parts keep the shares of the strata (answer, difficulty, and for made twins the answer of their source). Groups are
+taken whole; single statements then bring each part to its exact size. Where that is not enough, part of a group is
+taken and the rest of it is in no part.
 """
 
 import random
@@ -26,8 +26,7 @@ def draw_sample(statements: Sequence[LabelledStatement], n: int, seed: int) -> t
         raise BadInput(
             f"A sample of {n:,} cannot be drawn from {len(statements):,} labelled statements; choose a size in between."
         )
-    drawing = _Drawing(statements, seed)
-    return _at(statements, drawing.take(n))
+    return _at(statements, _Drawing(statements, seed).take(n))
 
 
 def split(
@@ -96,51 +95,36 @@ class _Drawing:
 
     def take(self, n: int, *, whole: bool = False) -> list[int]:
         """Return the places of `n` statements, fewer only when too little is left or no `whole` group fits."""
-        part = _Part(n, apportioned(self._shares, n))
-        self._groups = part.add(self._groups, self._strata, most=round(n * self._grouped_share))
-        self._singles = part.add(self._singles, self._strata)
-        self._groups = part.add(self._groups, self._strata)
-        part.any_stratum = True
-        self._singles = part.add(self._singles, self._strata)
-        self._groups = part.add(self._groups, self._strata)
-        if part.missing and self._groups and not whole:
+        wanted = apportioned(self._shares, n)
+        taken: list[int] = []
+
+        def left_of(units: list[Unit], most: int = n, *, any_stratum: bool = False) -> list[Unit]:
+            """Take each unit that fits, `most` statements in all; return the units that were not taken."""
+            left: list[Unit] = []
+            limit = min(most, n - len(taken))
+            for unit in units:
+                needed = Counter(self._strata[place] for place in unit)
+                fits = any_stratum or all(wanted[stratum] >= count for stratum, count in needed.items())
+                if len(unit) > limit or not fits:
+                    left.append(unit)
+                    continue
+                limit -= len(unit)
+                taken.extend(unit)
+                for stratum, count in needed.items():
+                    wanted[stratum] -= count
+            return left
+
+        self._groups = left_of(self._groups, round(n * self._grouped_share))
+        self._singles = left_of(self._singles)
+        self._groups = left_of(self._groups)
+        self._singles = left_of(self._singles, any_stratum=True)
+        self._groups = left_of(self._groups, any_stratum=True)
+        missing = n - len(taken)
+        if missing and self._groups and not whole:
             divided = min(self._groups, key=len)
             self._groups.remove(divided)
-            part.places += divided[: part.missing]
-        return part.places
-
-
-class _Part:
-    """One part while it is filled. `wanted` counts what each stratum still lacks, unless `any_stratum` will do."""
-
-    def __init__(self, size: int, wanted: dict[Stratum, int]) -> None:
-        self.places: list[int] = []
-        self.any_stratum = False
-        self._wanted = wanted
-        self._size = size
-
-    @property
-    def missing(self) -> int:
-        """How many statements the part still lacks."""
-        return self._size - len(self.places)
-
-    def add(self, units: Iterable[Unit], strata: Sequence[Stratum], most: int | None = None) -> list[Unit]:
-        """Take each unit that fits, up to `most` statements in all; return those that were not taken."""
-        limit = self.missing if most is None else min(most, self.missing)
-        left: list[Unit] = []
-        for unit in units:
-            needed = Counter(strata[place] for place in unit)
-            if len(unit) > limit or not self._fits(needed):
-                left.append(unit)
-                continue
-            limit -= len(unit)
-            self.places += unit
-            for stratum, count in needed.items():
-                self._wanted[stratum] -= count
-        return left
-
-    def _fits(self, needed: Counter[Stratum]) -> bool:
-        return self.any_stratum or all(self._wanted[stratum] >= count for stratum, count in needed.items())
+            taken.extend(divided[:missing])
+        return taken
 
 
 def apportioned(counts: Counter[Stratum], n: int) -> dict[Stratum, int]:

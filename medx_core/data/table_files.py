@@ -5,7 +5,7 @@ import io
 import json
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -14,22 +14,15 @@ from medx_core.data.problems import FileRefused, Problem, shortened
 TEXT_COLUMNS = ("question", "statement")
 KNOWN_COLUMNS = (*TEXT_COLUMNS, "id", "answer", "category", "harm", "urgency", "reference", "split", "pair")
 MAX_COLUMNS = 1_000
+DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
 
-_OFTEN_MEANT = frozenset(
-    {
-        "text",
-        "prompt",
-        "claim",
-        "query",
-        "input",
-        "sentence",
-        "questions",
-        "statements",
-        "item",
-        "stem",
-        "hypothesis",
-    }
-)
+_OFTEN_MEANT = re.compile("text|prompt|claim|query|input|sentence|questions|statements|item|stem|hypothesis")
+_LINE = re.compile(r"[^\r\n]+")
+_LINE_END = re.compile(r"\r\n|\n|\r")
+_SPACE_THEN_QUOTE = re.compile(r'[ \xa0]+"')
+_SEPARATOR_LINE = re.compile(r"sep=([,;\t])[ \t]*(?:\r\n|\n|\r)", re.IGNORECASE)
+_LONG_LINE = 1_000_000  # characters
+_MOST_CELLS = 100_000  # a line of nothing but delimiters must not become millions of cells
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +45,7 @@ class Table:
     records: tuple[Record, ...]
     format: str
     delimiter: str | None = None
-    notices: tuple[Problem, ...] = field(default_factory=tuple)
+    notices: tuple[Problem, ...] = ()
 
     @cached_property
     def text_column(self) -> str:
@@ -60,7 +53,12 @@ class Table:
         return next(name for name in TEXT_COLUMNS if name in self.columns)
 
 
-def column_key(name: str) -> str:
+def named_columns(names: Iterable[str]) -> tuple[str, ...]:
+    """Return keys for `names`; a column without a name is called by its position, as in 'column 3'."""
+    return tuple(_key(name) or f"column {position}" for position, name in enumerate(names, start=1))
+
+
+def _key(name: str) -> str:
     """Return the key of a column: the plain name if it is known, else the name without outer spaces."""
     stripped = name.strip().strip("\ufeff\u200b").strip()
     return stripped.casefold() if stripped.casefold() in KNOWN_COLUMNS else stripped
@@ -70,32 +68,8 @@ def check_columns(columns: tuple[str, ...]) -> None:
     """Refuse columns from which no question can be read.
 
     Raises:
-        FileRefused: none or both of `question` and `statement`, a name twice, or a broken name.
+        FileRefused: none or both of `question` and `statement`, a name twice, a broken name, or too many columns.
     """
-    _refuse_unreadable_names(columns)
-    texts = [name for name in TEXT_COLUMNS if name in columns]
-    if not texts:
-        raise FileRefused(_missing_column(columns))
-    if len(texts) == 2:
-        raise FileRefused(
-            "The file has both a 'question' and a 'statement' column; rename the one that is not to be answered."
-        )
-    seen: dict[str, int] = {}
-    for position, name in enumerate(columns, start=1):
-        if name.casefold() in seen:
-            raise FileRefused(
-                f"The columns {seen[name.casefold()]} and {position} are both called '{shortened(name)}'; "
-                "give each column a name of its own."
-            )
-        seen[name.casefold()] = position
-
-
-def too_many_rows(limit: int) -> FileRefused:
-    """Return the refusal of a file with more than `limit` rows."""
-    return FileRefused(f"The file has more than {limit:,} rows, the limit; split it into smaller files.")
-
-
-def _refuse_unreadable_names(columns: tuple[str, ...]) -> None:
     if len(columns) > MAX_COLUMNS:
         raise FileRefused(
             f"The file has more than {MAX_COLUMNS:,} columns, the limit; leave out what is not needed."
@@ -104,41 +78,40 @@ def _refuse_unreadable_names(columns: tuple[str, ...]) -> None:
         raise FileRefused(
             "The header line contains characters that cannot be read; save the file again as UTF-8 CSV."
         )
+    if not set(TEXT_COLUMNS) & set(columns):
+        present = ", ".join([f"'{shortened(name)}'" for name in columns[:10]] + ["..."] * (len(columns) > 10))
+        meant = next((name for name in columns if _OFTEN_MEANT.fullmatch(name.casefold())), None)
+        rename = f"rename '{meant}'" if meant else "name the columns in the first line"
+        raise FileRefused(
+            f"The file has no 'question' or 'statement' column; {rename} to say what is to be answered "
+            f"(found: {present})."
+        )
+    if set(TEXT_COLUMNS) <= set(columns):
+        raise FileRefused(
+            "The file has both a 'question' and a 'statement' column; rename the one that is not to be answered."
+        )
+    seen: dict[str, int] = {}
+    for position, name in enumerate(columns, start=1):
+        first = seen.setdefault(name.casefold(), position)
+        if first != position:
+            raise FileRefused(
+                f"The columns {first} and {position} are both called '{shortened(name)}'; "
+                "give each column a name of its own."
+            )
+
+
+def too_many_rows(limit: int) -> FileRefused:
+    """Return the refusal of a file with more than `limit` rows."""
+    return FileRefused(f"The file has more than {limit:,} rows, the limit; split it into smaller files.")
 
 
 def is_storable(text: str) -> bool:
     """Whether `text` can be written as UTF-8: it has no half characters."""
-    if text.isascii():
-        return True
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _missing_column(columns: tuple[str, ...]) -> str:
-    present = ", ".join(f"'{shortened(name)}'" for name in columns[:10]) + (
-        ", ..." if len(columns) > 10 else ""
-    )
-    meant = next((name for name in columns if name.casefold() in _OFTEN_MEANT), None)
-    rename = f"rename '{meant}'" if meant else "name the columns in the first line"
-    return f"The file has no 'question' or 'statement' column; {rename} to say what is to be answered (found: {present})."
-
-
-def named_columns(names: Iterable[str]) -> tuple[str, ...]:
-    """Return keys for `names`; a column without a name is called by its position, as in 'column 3'."""
-    keys = [column_key(name) for name in names]
-    return tuple(key or f"column {position}" for position, key in enumerate(keys, start=1))
-
-
-DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
-
-_LINE_END = re.compile(r"\r\n|\n|\r")
-_SPACE_THEN_QUOTE = re.compile(r'[ \xa0]+"')
-_SEPARATOR_LINE = re.compile(r"sep=([,;\t])[ \t]*(?:\r\n|\n|\r)", re.IGNORECASE)
-_LONG_LINE = 1_000_000  # characters
-_MOST_CELLS = 100_000  # a line of nothing but delimiters must not become millions of cells
 
 
 class _Lines:
@@ -175,10 +148,8 @@ class _Lines:
 def read_delimited(text: str, *, max_rows: int, tabs_only: bool = False) -> Table:
     """Read CSV or TSV text; the delimiter is the one with which the header names a question or statement column.
 
-    Args:
-        text: the whole file.
-        max_rows: records beyond this number refuse the file.
-        tabs_only: the file's name says TSV, so another delimiter contradicts it.
+    More than `max_rows` records refuse the file. `tabs_only`: the file's name says TSV, so that another delimiter
+    contradicts it.
 
     Raises:
         FileRefused: there is no usable header, or a quote is not closed.
@@ -195,8 +166,16 @@ def read_delimited(text: str, *, max_rows: int, tabs_only: bool = False) -> Tabl
         if number > max_rows:
             raise too_many_rows(max_rows)
         records.append(_record(number, cells, columns))
-    notices = _unnamed_columns(names, columns)
-    columns = _without_empty_tail(names, columns, records)
+    notices = tuple(
+        Problem(None, key, f"Column {position} has no name and is carried along as '{key}'.")
+        for position, (name, key) in enumerate(zip(names, columns, strict=True), start=1)
+        if not name.strip() and any(later.strip() for later in names[position:])
+    )
+    # Spreadsheets leave unnamed columns at the end of the header that are empty in every row.
+    while not names[len(columns) - 1].strip() and not any(_has(record, columns[-1]) for record in records):
+        for record in records:
+            record.cells.pop(columns[-1], None)
+        columns = columns[:-1]
     return Table(columns, tuple(records), "tsv" if tabs_only else "csv", delimiter, notices)
 
 
@@ -236,7 +215,7 @@ def delimited_rows(text: str, delimiter: str) -> Iterator[list[str] | None]:
     Raises:
         FileRefused: a quote is not closed; the message names the row that opened it, counting the header as row 0.
     """
-    # This limit holds for the whole process. Cells that are too long are reported per row by `RowReader`.
+    # This limit holds for the whole process. Cells that are too long are reported per row by `question_files`.
     csv.field_size_limit(max(csv.field_size_limit(), len(text) + 1))
     lines, number = _Lines(text, delimiter), 0
     while True:
@@ -295,46 +274,22 @@ def _is_blank(record: str, delimiter: str) -> bool:
 
 
 def _record(number: int, cells: list[str] | None, columns: tuple[str, ...]) -> Record:
-    wanted = len(columns)
     if cells is None:
         message = "The quotes of this row are misplaced; put the whole cell in quotes and write a quote inside it twice."
-        return Record(number, {}, Problem(number, None, message))
-    if len(cells) == wanted:
+    elif len(cells) != len(columns):
+        # Empty cells too many are no exception: the comma may be one inside an unquoted question.
+        count = f"{len(cells)} {'cell' if len(cells) == 1 else 'cells'}"
+        message = (
+            f"The row has {count} where the header has {len(columns)}; "
+            "put a cell that contains the delimiter in quotes."
+        )
+    else:
         return Record(number, dict(zip(columns, cells, strict=True)))
-    # Empty cells too many are no exception: the comma may be one inside an unquoted question.
-    message = (
-        f"The row has {len(cells)} {'cell' if len(cells) == 1 else 'cells'} where the header has {wanted}; "
-        "put a cell that contains the delimiter in quotes."
-    )
     return Record(number, {}, Problem(number, None, message))
 
 
-def _unnamed_columns(names: list[str], columns: tuple[str, ...]) -> tuple[Problem, ...]:
-    return tuple(
-        Problem(None, key, f"Column {position} has no name and is carried along as '{key}'.")
-        for position, (name, key) in enumerate(zip(names, columns, strict=True), start=1)
-        if not name.strip() and any(later.strip() for later in names[position:])
-    )
-
-
-def _without_empty_tail(names: list[str], columns: tuple[str, ...], records: list[Record]) -> tuple[str, ...]:
-    """Drop unnamed columns at the end of the header that are empty in every row: spreadsheets leave them."""
-    while not names[len(columns) - 1].strip():
-        last = columns[-1]
-        if any(record.cells.get(last, "").strip() for record in records):
-            break
-        for record in records:
-            record.cells.pop(last, None)
-        columns = columns[:-1]
-    return columns
-
-
-def looks_delimited(line: str) -> bool:
-    """Whether `line` reads as the header of a CSV or TSV file."""
-    return any(
-        set(named_columns(line[:10_000].replace('"', "").split(delimiter))) & set(TEXT_COLUMNS)
-        for delimiter in DELIMITERS
-    )
+def _has(record: Record, column: str) -> bool:
+    return bool(record.cells.get(column, "").strip())
 
 
 def swallowed_lines(cell: str, table: Table) -> bool:
@@ -343,9 +298,6 @@ def swallowed_lines(cell: str, table: Table) -> bool:
         return False
     inner = _LINE_END.split(cell)[1:-1]
     return any(line.count(table.delimiter) == len(table.columns) - 1 for line in inner)
-
-
-_LINE = re.compile(r"[^\r\n]+")
 
 
 class _RowFault(Exception):
@@ -357,11 +309,7 @@ class _RowFault(Exception):
 
 
 def read_json_lines(text: str, *, max_rows: int) -> Table:
-    """Read JSON lines.
-
-    Args:
-        text: the whole file.
-        max_rows: records beyond this number refuse the file.
+    """Read JSON lines; more than `max_rows` records refuse the file.
 
     Raises:
         FileRefused: the content is something else, or no line has a question.
@@ -369,14 +317,12 @@ def read_json_lines(text: str, *, max_rows: int) -> Table:
     _refuse_other_content(text)
     records: list[Record] = []
     columns: dict[str, None] = {}
-    for match in _LINE.finditer(text):
-        if not match[0].strip():
-            continue
-        number = len(records) + 1
+    lines = (match[0] for match in _LINE.finditer(text) if match[0].strip())
+    for number, line in enumerate(lines, start=1):
         if number > max_rows:
             raise too_many_rows(max_rows)
         try:
-            cells = _cells(match[0])
+            cells = _cells(line)
         except _RowFault as fault:
             records.append(Record(number, {}, Problem(number, fault.column, str(fault))))
             continue
@@ -393,64 +339,58 @@ def read_json_lines(text: str, *, max_rows: int) -> Table:
 
 def looks_like_json(text: str) -> bool:
     """Whether `text` begins with a JSON object or array, so that it is not a table."""
-    start = text.lstrip()[:1]
-    if start not in {"{", "["}:
-        return False
-    first = _LINE.search(text.lstrip())
-    if first is None:
+    line = _first_line(text)
+    if not line.startswith(("{", "[")):
         return False
     try:
-        json.loads(first[0])
+        json.loads(line)
     except (ValueError, RecursionError):
         # a pretty-printed object or array opens its bracket and goes on in the next line
-        return first[0].strip() in {"{", "[", "[{"}
+        return line in {"{", "[", "[{"}
     return True
 
 
 def _refuse_other_content(text: str) -> None:
-    first = _LINE.search(text.lstrip())
-    line = first[0].strip() if first else ""
+    line = _first_line(text)
     if line.startswith("["):
         raise FileRefused(
             "The file contains a JSON array; write one object per line, without brackets and commas around."
         )
-    if not line.startswith("{") and looks_delimited(line):
+    header = line[:10_000].replace('"', "")
+    if not line.startswith("{") and any(
+        set(named_columns(header.split(delimiter))) & set(TEXT_COLUMNS) for delimiter in DELIMITERS
+    ):
         raise FileRefused("The file is called .jsonl but contains CSV; rename it to .csv.")
-    if line in {"{", "[{"}:
+    if line == "{":
         raise FileRefused("The file contains JSON spread over several lines; write each object on one line.")
+
+
+def _first_line(text: str) -> str:
+    match = _LINE.search(text.lstrip())
+    return match[0].strip() if match else ""
 
 
 def _cells(line: str) -> dict[str, str]:
     try:
+        # Objects become tuples of pairs: a dict would drop the first of two equal keys.
         value = json.loads(
-            line, object_pairs_hook=_pairs, parse_int=str, parse_float=str, parse_constant=_no_constant
+            line, object_pairs_hook=tuple, parse_int=str, parse_float=str, parse_constant=_no_constant
         )
     except json.JSONDecodeError as error:
         raise _RowFault(f"The line is not valid JSON (character {error.pos + 1:,}).") from error
     except RecursionError as error:
         raise _RowFault("The line is nested too deeply to be read.") from error
-    if not isinstance(value, _Pairs):
+    if not isinstance(value, tuple):
         raise _RowFault('The line is not a JSON object such as {"question": "..."}.')
     cells: dict[str, str] = {}
-    for name, content in value.pairs:
-        key = column_key(name)
+    for name, content in value:
+        key = _key(name)
         if not key:
             raise _RowFault("A key of this line is empty; give each value a name.")
         if any(key.casefold() == other.casefold() for other in cells):
             raise _RowFault(f"The key '{shortened(key)}' appears twice in this line.", shortened(key))
         cells[key] = _plain(key, content)
     return cells
-
-
-class _Pairs:
-    """An object as it is written: a dict would drop the first of two equal keys."""
-
-    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
-        self.pairs = pairs
-
-
-def _pairs(pairs: list[tuple[str, Any]]) -> _Pairs:
-    return _Pairs(pairs)
 
 
 def _no_constant(name: str) -> str:
@@ -463,7 +403,7 @@ def _plain(key: str, value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, bool):
-        return "true" if value else "false"
+        return str(value).lower()
     raise _RowFault(
         "The value is a list or an object; only text, numbers, true, false and null are taken.", key
     )

@@ -14,12 +14,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
-from medx_core.categories import Route
 from medx_core.clock import iso, utc_now
+from medx_core.data.routing_texts import RoutingText
 from medx_core.errors import RouterUnavailable
 from medx_core.models.packed_linear import pack_linear_layers
 from medx_core.routing.encoder_files import PROVENANCE, encoder_folder, first_line, folder_sha256
@@ -31,34 +30,27 @@ from medx_core.routing.encoders import (
     quiet_loading,
     tokens_of,
 )
-from medx_core.routing.evaluation import expected_calibration_error, fitted_temperature, log_loss
+from medx_core.routing.evaluation import calibrated, log_loss
+from medx_core.routing.heads import TrainedOn
 from medx_core.routing.router import (
     LABELS,
-    NONE_ROW,
     Floats,
-    LabelledText,
+    Labels,
+    ScoringRouter,
+    category_probabilities,
     in_scope_scores,
-    routes_from,
-    softmax,
+    label_indices,
     texts_sha256,
     with_added,
 )
-
-Labels = NDArray[np.int64]
 
 FORMAT = "medx-encoder-router-1"
 
 
 @dataclass(frozen=True)
-class ClassifierProvenance:
+class ClassifierProvenance(TrainedOn):
     """Where a fine-tuned router comes from and how its logits are read."""
 
-    encoder: str
-    encoder_sha256: str
-    data_sha256: str
-    texts: int
-    seed: int
-    created_at: str
     temperature: float
     threshold: float
     added_texts: int = 0
@@ -68,13 +60,12 @@ class ClassifierProvenance:
 
 
 @dataclass(frozen=True)
-class Classifier:
-    """A fine-tuned classifier of four labels on one device. `own_threshold` None uses the provenance's."""
+class Classifier(ScoringRouter):
+    """A fine-tuned classifier of four labels. `own_threshold` None uses the provenance's."""
 
     network: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     provenance: ClassifierProvenance
-    device: torch.device
     own_threshold: float | None = None
 
     @property
@@ -87,31 +78,17 @@ class Classifier:
         """The in-scope score below which the router abstains."""
         return self.provenance.threshold if self.own_threshold is None else self.own_threshold
 
-    def route(self, texts: Sequence[str]) -> tuple[Route, ...]:
-        """Route every text; the category is None where the router abstains."""
-        probabilities, in_scope = self.scores(texts)
-        return routes_from(texts, probabilities, in_scope, threshold=self.threshold, router=self.name)
-
     def scores(self, texts: Sequence[str]) -> tuple[Floats, Floats]:
         """Return probabilities (n, 3) in the order of CATEGORIES, and in-scope scores (n,) from 0 to 1."""
         logits = classifier_logits(self.network, self.tokenizer, texts)
-        within: Floats = (np.delete(logits, NONE_ROW, axis=1) / self.provenance.temperature).astype(
-            np.float32
-        )
-        return softmax(within), in_scope_scores(logits)
+        return category_probabilities(logits, self.provenance.temperature), in_scope_scores(logits)
 
 
 def classifier_logits(
     network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]
 ) -> Floats:
     """Return a classifier's logits (n, 4) in float32."""
-    return forward_rows(
-        texts,
-        tokenizer,
-        lambda batch: network(**batch).logits,
-        width=len(LABELS),
-        device=network.device,
-    )
+    return forward_rows(network, tokenizer, texts, lambda batch: network(**batch).logits, width=len(LABELS))
 
 
 def save_classifier(
@@ -135,17 +112,6 @@ def load_classifier(folder: Path, *, device: str = "cpu", threshold: float = 0.0
     Raises:
         RouterUnavailable: the folder has none, or one for other labels.
     """
-    provenance = _read_provenance(folder)
-    folder_sha256(folder)  # refuses a folder without safetensors
-    network, tokenizer = load_network(
-        AutoModelForSequenceClassification, folder, device=device, purpose="The router"
-    )
-    freeze(network)
-    pack_linear_layers(network)
-    return Classifier(network, tokenizer, provenance, torch.device(device), threshold or None)
-
-
-def _read_provenance(folder: Path) -> ClassifierProvenance:
     try:
         content = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
         provenance = ClassifierProvenance(**{**content, "labels": tuple(content["labels"])})
@@ -155,7 +121,11 @@ def _read_provenance(folder: Path) -> ClassifierProvenance:
         ) from error
     if provenance.format != FORMAT or provenance.labels != LABELS:
         raise RouterUnavailable(f"The router in {folder} knows other labels; train it again.")
-    return provenance
+    folder_sha256(folder)  # refuses a folder without safetensors
+    network, tokenizer = load_network(AutoModelForSequenceClassification, folder, device, "The router")
+    freeze(network)
+    pack_linear_layers(network)
+    return Classifier(network, tokenizer, provenance, threshold or None)
 
 
 BATCHES_PER_PILE = 16
@@ -176,6 +146,16 @@ class FineTuning:
     device: str = "cpu"
 
 
+@dataclass(frozen=True)
+class EpochReport:
+    """The loss and accuracy after an epoch, on the texts kept aside."""
+
+    epoch: int
+    max_epochs: int
+    loss: float
+    accuracy: float
+
+
 class Learner:
     """A classifier with its optimiser: learns one epoch at a time, every step decided by the seed."""
 
@@ -188,7 +168,7 @@ class Learner:
         *,
         settings: FineTuning,
     ) -> None:
-        self._network, self._tokenizer, self._labels = network, tokenizer, labels
+        self.network, self.tokenizer, self._labels = network, tokenizer, labels
         self._token_ids = tokens_of(tokenizer, texts)
         self._weights = _class_weights(labels).to(network.device)
         self._steps_per_epoch = -(-len(self._token_ids) // settings.batch_rows)
@@ -203,10 +183,10 @@ class Learner:
 
     def learn_one_epoch(self) -> None:
         """Go through all texts once, in an order of its own."""
-        self._network.train(mode=True)
+        self.network.train(mode=True)
         for batch in self._batches():
             self._learn(batch)
-        self._network.train(mode=False)
+        self.network.train(mode=False)
 
     def _batches(self) -> list[Labels]:
         """Return the epoch's batches in random order, each of texts of like length, which saves most of the padding."""
@@ -218,12 +198,12 @@ class Learner:
         return [batches[place] for place in self._random.permutation(len(batches))]
 
     def _learn(self, batch: Labels) -> None:
-        rows = padded(self._tokenizer, [self._token_ids[index] for index in batch], self._network.device)
-        wanted = torch.as_tensor(self._labels[batch], device=self._network.device)
-        loss = torch.nn.functional.cross_entropy(self._network(**rows).logits, wanted, weight=self._weights)
+        rows = padded(self.tokenizer, [self._token_ids[index] for index in batch], self.network.device)
+        wanted = torch.as_tensor(self._labels[batch], device=self.network.device)
+        loss = torch.nn.functional.cross_entropy(self.network(**rows).logits, wanted, weight=self._weights)
         self._optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        torch.nn.utils.clip_grad_norm_(self._network.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self._optimizer.step()
         self._schedule.step()
 
@@ -239,28 +219,12 @@ def _warm_up_then_fall(steps: int, warm_up_share: float) -> Callable[[int], floa
     return lambda step: min((step + 1) / warm_up, max(0.0, (steps - step) / max(1, steps - warm_up)))
 
 
-@dataclass(frozen=True)
-class EpochReport:
-    """What one epoch brought: the loss and accuracy on the texts kept aside."""
-
-    epoch: int
-    max_epochs: int
-    loss: float
-    accuracy: float
-
-
-@dataclass(frozen=True)
-class _Texts:
-    words: list[str]
-    labels: Labels
-
-
 def train_classifier(
-    bundled: Sequence[LabelledText],
+    bundled: Sequence[RoutingText],
     encoder: str,
     *,
     settings: FineTuning,
-    added: Sequence[LabelledText] = (),
+    added: Sequence[RoutingText] = (),
     progress: Callable[[EpochReport], None] | None = None,
 ) -> Classifier:
     """Fine-tune the encoder called `encoder` (the wheel's, a folder, a hub id) on labelled texts.
@@ -269,28 +233,35 @@ def train_classifier(
         RouterUnavailable: the encoder is not available or cannot classify.
         BadInput: a label has too few texts.
     """
-    from medx_core.routing.training import OWN_TEXTS_LOST, label_indices  # imports scikit-learn
+    from sklearn.model_selection import train_test_split  # here, so that routing does not load it
 
     folder = encoder_folder(encoder)
     texts = with_added(bundled, added)
-    labels = label_indices(texts)
-    learn, judge = _parted([text.text for text in texts], labels, settings)
+    words, labels = [text.text for text in texts], label_indices(texts)
+    learn, judge = train_test_split(
+        np.arange(len(words)),
+        test_size=max(settings.kept_aside_share, len(LABELS) / len(words)),
+        stratify=labels,
+        random_state=settings.seed,
+    )
+    judge_words = [words[index] for index in judge]
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
-        network, tokenizer = _fresh_classifier(folder, settings.device)
-
-        def judged(epoch: int) -> EpochReport:
-            reading = classifier_logits(network, tokenizer, judge.words)
-            loss = log_loss(reading, judge.labels)
-            right = float((reading.argmax(axis=1) == judge.labels).mean())
-            return EpochReport(epoch, settings.max_epochs, loss, right)
-
-        learner = Learner(network, tokenizer, learn.words, learn.labels, settings=settings)
-        best = _fine_tune(learner, judged, network, settings, progress)
-    logits = classifier_logits(network, tokenizer, judge.words)
-    in_scope = judge.labels != NONE_ROW
-    within: Floats = np.delete(logits[in_scope], NONE_ROW, axis=1)
-    temperature = fitted_temperature(within, judge.labels[in_scope])
+        network, tokenizer = load_network(
+            AutoModelForSequenceClassification,
+            folder,
+            settings.device,
+            "A classifier to fine-tune",
+            num_labels=len(LABELS),
+            id2label=dict(enumerate(LABELS)),
+            label2id={label: index for index, label in enumerate(LABELS)},
+        )
+        learner = Learner(
+            network, tokenizer, [words[index] for index in learn], labels[learn], settings=settings
+        )
+        best = _fine_tuned(learner, judge_words, labels[judge], settings, progress or (lambda _: None))
+    logits = classifier_logits(network, tokenizer, judge_words)
+    calibration = calibrated(logits, logits, labels[judge])
     provenance = ClassifierProvenance(
         encoder=encoder,
         encoder_sha256=folder_sha256(folder),
@@ -299,67 +270,38 @@ def train_classifier(
         added_texts=len(added),
         seed=settings.seed,
         created_at=iso(utc_now()) or "",
-        temperature=temperature,
-        threshold=float(np.quantile(in_scope_scores(logits[in_scope]), OWN_TEXTS_LOST)),
+        temperature=calibration.temperature,
+        threshold=calibration.threshold,
         figures={
             "best_epoch": best.epoch,
             "accuracy_kept_aside": best.accuracy,
-            "calibration_error_kept_aside": expected_calibration_error(
-                softmax((within / temperature).astype(np.float32)), judge.labels[in_scope]
-            ),
+            "calibration_error_kept_aside": calibration.error,
         },
     )
-    return Classifier(network, tokenizer, provenance, torch.device(settings.device))
+    return Classifier(network, tokenizer, provenance)
 
 
-def _parted(words: list[str], labels: Labels, settings: FineTuning) -> tuple[_Texts, _Texts]:
-    from sklearn.model_selection import train_test_split  # here, so that routing does not load it
-
-    learn, judge = train_test_split(
-        np.arange(len(words)),
-        test_size=max(settings.kept_aside_share, len(LABELS) / len(words)),
-        stratify=labels,
-        random_state=settings.seed,
-    )
-    return (
-        _Texts([words[index] for index in learn], labels[learn]),
-        _Texts([words[index] for index in judge], labels[judge]),
-    )
-
-
-def _fresh_classifier(folder: Path, device: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    return load_network(
-        AutoModelForSequenceClassification,
-        folder,
-        device=device,
-        purpose="A classifier to fine-tune",
-        num_labels=len(LABELS),
-        id2label=dict(enumerate(LABELS)),
-        label2id={label: index for index, label in enumerate(LABELS)},
-    )
-
-
-def _fine_tune(
+def _fine_tuned(
     learner: Learner,
-    judged: Callable[[int], EpochReport],
-    network: PreTrainedModel,
+    words: Sequence[str],
+    labels: Labels,
     settings: FineTuning,
-    progress: Callable[[EpochReport], None] | None,
+    progress: Callable[[EpochReport], None],
 ) -> EpochReport:
-    """Learn until the loss kept aside stops falling; leave the best weights in the network, return their epoch."""
-    learner.learn_one_epoch()
-    best = judged(1)
-    best_weights = copy.deepcopy(network.state_dict())
-    report = best
-    while True:
-        if progress:
-            progress(report)
-        if report.epoch == settings.max_epochs or report.epoch - best.epoch >= settings.patience:
-            break
+    """Learn until the loss on the texts kept aside stops falling; leave the best weights, return their epoch."""
+    best, best_weights = None, {}
+    for epoch in range(1, settings.max_epochs + 1):
         learner.learn_one_epoch()
-        report = judged(report.epoch + 1)
-        if report.loss < best.loss:
-            best, best_weights = report, copy.deepcopy(network.state_dict())
-    network.load_state_dict(best_weights)
-    network.requires_grad_(requires_grad=False)
+        logits = classifier_logits(learner.network, learner.tokenizer, words)
+        accuracy = float((logits.argmax(axis=1) == labels).mean())
+        report = EpochReport(epoch, settings.max_epochs, log_loss(logits, labels), accuracy)
+        if best is None or report.loss < best.loss:
+            best, best_weights = report, copy.deepcopy(learner.network.state_dict())
+        progress(report)
+        if epoch - best.epoch >= settings.patience:
+            break
+    if best is None:
+        raise ValueError("fine-tuning needs one epoch or more")
+    learner.network.load_state_dict(best_weights)
+    learner.network.requires_grad_(requires_grad=False)
     return best

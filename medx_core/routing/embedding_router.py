@@ -6,21 +6,19 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from scipy.sparse import csr_matrix
 
 from medx_core.categories import Category, Route
+from medx_core.data.routing_texts import RoutingText
 from medx_core.errors import RouterUnavailable
 from medx_core.routing.encoder_files import encoder_folder, folder_sha256
-from medx_core.routing.heads import TRAIN_IT, LinearPart, RouterHead, find_head, load_head
-from medx_core.routing.router import (
-    LABELS,
-    NONE_ROW,
-    Floats,
-    LabelledText,
-    in_scope_scores,
-    routes_from,
-    softmax,
-)
+from medx_core.routing.heads import TRAIN_IT, RouterHead, find_head
+from medx_core.routing.router import LABELS, Floats, ScoringRouter, category_probabilities, in_scope_scores
+from medx_core.routing.tfidf import Vocabulary
+
+NEAREST = 5
+CANDIDATES = 40
+"""Texts that are compared by meaning; reading them is most of the time that an explanation takes."""
+TERMS_SHOWN = 6
 
 
 class Encoder(Protocol):
@@ -29,25 +27,21 @@ class Encoder(Protocol):
     @property
     def name(self) -> str:
         """The encoder as the settings name it."""
-        ...
 
     @property
     def sha256(self) -> str:
         """The hash of everything that decides an embedding."""
-        ...
 
     @property
     def width(self) -> int:
         """The number of values in a row."""
-        ...
 
     def encode(self, texts: Sequence[str]) -> Floats:
         """Return one row of length 1 per text, float32 (n, width)."""
-        ...
 
 
 @dataclass(frozen=True)
-class EmbeddingRouter:
+class EmbeddingRouter(ScoringRouter):
     """An encoder and the head that was trained on it. `own_threshold` None uses the head's."""
 
     encoder: Encoder
@@ -64,27 +58,15 @@ class EmbeddingRouter:
         """The in-scope score below which the router abstains."""
         return self.head.threshold if self.own_threshold is None else self.own_threshold
 
-    def route(self, texts: Sequence[str]) -> tuple[Route, ...]:
-        """Route every text; the category is None where the router abstains."""
-        probabilities, in_scope = self.scores(texts)
-        return routes_from(texts, probabilities, in_scope, threshold=self.threshold, router=self.name)
-
     def scores(self, texts: Sequence[str]) -> tuple[Floats, Floats]:
         """Return probabilities (n, 3) in the order of CATEGORIES, and in-scope scores (n,) from 0 to 1."""
         return self.scores_of(texts, self.encoder.encode(texts))
 
     def scores_of(self, texts: Sequence[str], embeddings: Floats) -> tuple[Floats, Floats]:
         """Return the same for texts whose embeddings (n, width) are known."""
-        meaning = part_logits(self.head.meaning, embeddings)
-        both = meaning + part_logits(self.head.terms, self.head.vocabulary.features(texts))
-        within: Floats = (np.delete(both, NONE_ROW, axis=1) / self.head.temperature).astype(np.float32)
-        return softmax(within), in_scope_scores(meaning)
-
-
-def part_logits(part: LinearPart, features: Floats | csr_matrix) -> Floats:
-    """Return one part's logits (n, 4) for features (n, width), dense or sparse."""
-    scored: Floats = (features @ part.weights.T + part.bias).astype(np.float32)
-    return scored
+        meaning = self.head.meaning.logits(embeddings)
+        both = meaning + self.head.terms.logits(self.head.vocabulary.features(texts))
+        return category_probabilities(both, self.head.temperature), in_scope_scores(meaning)
 
 
 def load_embedding_router(
@@ -109,7 +91,7 @@ def load_embedding_router(
     """
     folder = encoder_folder(encoder_name)
     sha256 = folder_sha256(folder)
-    head = load_head(find_head(routers_folder, sha256), encoder_sha256=sha256)
+    head, _ = find_head(routers_folder, sha256)
     encoder = _load_encoder(encoder_name, folder, sha256, device=device, few_texts=few_texts)
     width = head.meaning.weights.shape[1]
     if width != encoder.width:
@@ -126,12 +108,6 @@ def _load_encoder(name: str, folder: Path, sha256: str, *, device: str, few_text
     from medx_core.routing.encoders import load_encoder  # imports torch and transformers
 
     return load_encoder(name, device=device)
-
-
-NEAREST = 5
-CANDIDATES = 40
-"""Texts that are compared by meaning; reading them is most of the time that an explanation takes."""
-TERMS_SHOWN = 6
 
 
 @dataclass(frozen=True)
@@ -157,12 +133,12 @@ class Explanation:
     terms: dict[str, tuple[str, ...]]
 
 
-def explain(router: EmbeddingRouter, text: str, training: Sequence[LabelledText]) -> Explanation:
+def explain(router: EmbeddingRouter, text: str, training: Sequence[RoutingText]) -> Explanation:
     """Route one text and say what speaks for its route."""
-    candidates = _sharing_terms(router, text, training)
+    candidates = _sharing_terms(router.head.vocabulary, text, training)
     rows = router.encoder.encode([text, *(candidate.text for candidate in candidates)])
     probabilities, in_scope = router.scores_of([text], rows[:1])
-    (route,) = routes_from([text], probabilities, in_scope, threshold=router.threshold, router=router.name)
+    (route,) = router.routes_from([text], probabilities, in_scope)
     likeness = rows[1:] @ rows[0]
     nearest = tuple(
         NearText(candidates[place].text, candidates[place].category, float(likeness[place]))
@@ -171,11 +147,8 @@ def explain(router: EmbeddingRouter, text: str, training: Sequence[LabelledText]
     return Explanation(route, float(in_scope[0]), nearest, _strongest_terms(router.head, text))
 
 
-def _sharing_terms(
-    router: EmbeddingRouter, text: str, training: Sequence[LabelledText]
-) -> list[LabelledText]:
+def _sharing_terms(vocabulary: Vocabulary, text: str, training: Sequence[RoutingText]) -> list[RoutingText]:
     """Return the training texts with the most similar terms: embedding all takes half a minute on two cores."""
-    vocabulary = router.head.vocabulary
     shared = vocabulary.features([known.text for known in training]) @ vocabulary.features([text]).T
     order = np.argsort(-shared.toarray().ravel(), kind="stable")[:CANDIDATES]
     return [training[place] for place in order.tolist()]

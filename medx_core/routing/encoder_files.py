@@ -29,7 +29,13 @@ def encoder_folder(name: str) -> Path:
         RouterUnavailable: it is not installed, or the hub does not give it.
     """
     if name == WHEEL_ENCODER:
-        return _wheel_folder()
+        spec = importlib.util.find_spec(WHEEL_PACKAGE)
+        if spec is None or not spec.submodule_search_locations:
+            package = WHEEL_PACKAGE.replace("_", "-")
+            raise RouterUnavailable(
+                f"The router's encoder is not installed; install the package {package} or set MEDX_ROUTER_ENCODER."
+            )
+        return Path(next(iter(spec.submodule_search_locations))) / "model"
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder
@@ -54,9 +60,9 @@ def folder_sha256(folder: Path) -> str:
         raise RouterUnavailable(
             f"The folder {folder} has no .safetensors file; MedX loads no other kind of weights."
         )
-    small = [
+    small = (
         folder / name for name in ("config.json", "tokenizer.json", "vocab.txt", "1_Pooling/config.json")
-    ]
+    )
     digest = hashlib.sha256()
     for file in (*weights, *(file for file in small if file.is_file())):
         digest.update(file.name.encode())
@@ -69,15 +75,6 @@ def folder_sha256(folder: Path) -> str:
 def first_line(error: Exception) -> str:
     """Return the first line of an error's message."""
     return (str(error).strip().splitlines() or ["no reason given"])[0]
-
-
-def _wheel_folder() -> Path:
-    spec = importlib.util.find_spec(WHEEL_PACKAGE)
-    if spec is None or not spec.submodule_search_locations:
-        raise RouterUnavailable(
-            f"The router's encoder is not installed; install the package {WHEEL_PACKAGE.replace('_', '-')} or set MEDX_ROUTER_ENCODER."
-        )
-    return Path(next(iter(spec.submodule_search_locations))) / "model"
 
 
 def pools_first_token(folder: Path) -> bool:

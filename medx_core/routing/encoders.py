@@ -42,26 +42,23 @@ BATCH_TOKENS = {"cpu": 512, "cuda": 16_384}
 
 
 def forward_rows(
-    texts: Sequence[str],
+    network: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
     read: Callable[[BatchEncoding], Tensor],
     *,
     width: int,
-    device: torch.device,
 ) -> Floats:
     """Return what `read` makes of every text, float32 (n, width); a text that comes twice is read once.
 
-    Args:
-        texts: any texts; long ones are read up to MAX_TOKENS.
-        tokenizer: the network's.
-        read: takes a padded batch on `device`, returns (batch, width).
-        width: the number of values in a row.
-        device: where the network is.
+    `read` takes a padded batch on the network's device and returns (batch, width); long texts are read up to
+    MAX_TOKENS.
     """
     places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
     rows: Floats = np.zeros((len(places), width), dtype=np.float32)
     if not places:
         return rows
+    device = network.device
     token_ids = tokens_of(tokenizer, list(places))
     with torch.inference_mode():
         for batch in batches_by_length([len(ids) for ids in token_ids], BATCH_TOKENS[device.type]):
@@ -93,7 +90,6 @@ class SentenceEncoder:
     network: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     pool_first_token: bool
-    device: torch.device
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -107,7 +103,7 @@ class SentenceEncoder:
 
     def encode(self, texts: Sequence[str]) -> Floats:
         """Return one row of length 1 per text, float32 (n, width); long texts are read up to MAX_TOKENS."""
-        return forward_rows(texts, self.tokenizer, self._embed, width=self.width, device=self.device)
+        return forward_rows(self.network, self.tokenizer, texts, self._embed, width=self.width)
 
     def _embed(self, batch: BatchEncoding) -> Tensor:
         states = self.network(**batch, output_hidden_states=True).hidden_states
@@ -130,47 +126,35 @@ def load_encoder(name: str = WHEEL_ENCODER, *, device: str = "cpu") -> SentenceE
     folder = encoder_folder(name)
     sha256 = folder_sha256(folder)
     first_token = pools_first_token(folder)
-    network, tokenizer = load_network(
-        AutoModel, folder, device=device, purpose=f"The router's encoder {name}"
-    )
+    network, tokenizer = load_network(AutoModel, folder, device, f"The router's encoder {name}")
     freeze(network)
     pack_linear_layers(network)
-    return SentenceEncoder(name, sha256, network, tokenizer, first_token, torch.device(device))
+    return SentenceEncoder(name, sha256, network, tokenizer, first_token)
 
 
 def load_network(
-    auto_class: Any, folder: Path, *, device: str, purpose: str, **options: Any
+    auto_class: Any, folder: Path, device: str, purpose: str, **options: Any
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a float32 network by one of transformers' Auto classes, and its tokenizer.
+    """Load a float32 network and its tokenizer from a folder by one of transformers' Auto classes.
 
-    Args:
-        auto_class: AutoModel or AutoModelForSequenceClassification.
-        folder: where both lie.
-        device: `cpu` or `cuda:N`.
-        purpose: what it is to be used as, for the message.
-        options: handed to the class.
+    `purpose` begins the message of an error; `options` are handed to the class.
 
     Raises:
         RouterUnavailable: it cannot be loaded or does not fit.
     """
+    local = {"trust_remote_code": False, "local_files_only": True}
     try:
         with quiet_loading():
-            tokenizer = AutoTokenizer.from_pretrained(
-                folder, trust_remote_code=False, local_files_only=True, clean_up_tokenization_spaces=False
-            )
+            tokenizer = AutoTokenizer.from_pretrained(folder, clean_up_tokenization_spaces=False, **local)
             network: PreTrainedModel = auto_class.from_pretrained(
-                folder,
-                dtype=torch.float32,
-                trust_remote_code=False,
-                local_files_only=True,
-                use_safetensors=True,
-                **options,
+                folder, dtype=torch.float32, use_safetensors=True, **local, **options
             )
             # Moves in place; transformers types its own `to` away.
             torch.nn.Module.to(network, torch.device(device))
     except (OSError, ValueError, KeyError, RuntimeError) as error:
+        reason = first_line(error)
         raise RouterUnavailable(
-            f"{purpose} cannot be loaded from {folder} onto {device}: {first_line(error)}"
+            f"{purpose} cannot be loaded from {folder} onto {device}: {reason}"
         ) from error
     return network, tokenizer
 

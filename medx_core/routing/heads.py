@@ -1,17 +1,17 @@
-"""A trained router head: what it is, how it is stored, and which one is in use.
+"""A trained router head: what it is, how it is stored, and which head is in use.
 
 A head is safetensors whose metadata says everything about where it came from. Loading refuses another encoder, another
 order of categories and numbers that are not finite. Nothing is ever unpickled.
 
-A head for the default encoder ships with MedX; one that was trained here comes before it.
+A head for the default encoder ships with MedX; a head that was trained here comes before it.
 """
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -20,6 +20,9 @@ from safetensors.numpy import save_file
 from medx_core.errors import RouterUnavailable
 from medx_core.routing.router import LABELS, Floats
 from medx_core.routing.tfidf import Vocabulary
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 FORMAT = "medx-router-head-2"
 TRAIN_IT = "run `medx router train`"
@@ -32,14 +35,15 @@ class LinearPart:
     weights: Floats
     bias: Floats
 
+    def logits(self, features: "Floats | csr_matrix") -> Floats:
+        """Return the logits (n, 4) of features (n, width), dense or sparse."""
+        scored: Floats = (features @ self.weights.T + self.bias).astype(np.float32)
+        return scored
+
 
 @dataclass(frozen=True)
-class Provenance:
-    """Where a head comes from.
-
-    `data_sha256` covers all texts it was trained on, `bundled_sha256` those that come with MedX; `added_texts` counts
-    the others. `figures` are those of cross-validation, `validation` those on questions it was never trained on.
-    """
+class TrainedOn:
+    """What a router was trained on and when; `data_sha256` covers all its texts with their labels."""
 
     encoder: str
     encoder_sha256: str
@@ -47,6 +51,16 @@ class Provenance:
     texts: int
     seed: int
     created_at: str
+
+
+@dataclass(frozen=True)
+class Provenance(TrainedOn):
+    """Where a head comes from.
+
+    `bundled_sha256` covers the texts that come with MedX; `added_texts` counts the others. `figures` are those of
+    cross-validation, `validation` those on questions it was never trained on.
+    """
+
     bundled_sha256: str = ""
     added_texts: int = 0
     figures: Mapping[str, Any] = field(default_factory=dict)
@@ -86,33 +100,30 @@ def shipped_heads() -> Path:
     return Path(str(files("medx_core.routing"))) / "trained"
 
 
-def find_head(routers_folder: Path, encoder_sha256: str) -> Path:
-    """Return the head in use for an encoder: the one that was trained here, else the one that ships with MedX.
+def find_head(routers_folder: Path, encoder_sha256: str) -> tuple[RouterHead, Path]:
+    """Return the head in use for an encoder and its file: the head trained here, else the one that ships with MedX.
 
     Raises:
-        RouterUnavailable: there is neither.
+        RouterUnavailable: there is neither, or the head cannot be used.
     """
     trained_here = head_path(routers_folder, encoder_sha256)
     for path in (trained_here, head_path(shipped_heads(), encoder_sha256)):
         if path.is_file():
-            return path
+            return load_head(path, encoder_sha256=encoder_sha256), path
     raise RouterUnavailable(f"There is no trained router at {trained_here}; {TRAIN_IT}.")
 
 
 def save_head(head: RouterHead, path: Path) -> None:
     """Write a head; the file appears whole or not at all."""
-    provenance = {
-        name: value if isinstance(value, str) else json.dumps(value)
-        for name, value in asdict(head.provenance).items()
-    }
     metadata = {
         "format": FORMAT,
         "labels": json.dumps(LABELS),
         "terms": json.dumps(head.vocabulary.terms),
         "temperature": repr(head.temperature),
         "threshold": repr(head.threshold),
-        **provenance,
     }
+    for name, value in asdict(head.provenance).items():
+        metadata[name] = value if isinstance(value, str) else json.dumps(value)
     tensors = {
         "meaning.weights": head.meaning.weights,
         "meaning.bias": head.meaning.bias,
@@ -133,7 +144,12 @@ def load_head(path: Path, *, encoder_sha256: str | None = None) -> RouterHead:
     Raises:
         RouterUnavailable: it is missing, is not a router head, does not fit, or has numbers that cannot be used.
     """
-    metadata, tensors = _read(path)
+    try:
+        with safe_open(path, framework="np") as stored:
+            metadata = dict(stored.metadata() or {})
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - safe_open is not a mapping
+    except (SafetensorError, OSError) as error:
+        raise RouterUnavailable(f"{path.name} is not a readable safetensors file; {TRAIN_IT}.") from error
     if metadata.get("format") != FORMAT or json.loads(metadata.get("labels", "[]")) != list(LABELS):
         raise RouterUnavailable(f"{path.name} is not a router head of this version of MedX; {TRAIN_IT}.")
     if encoder_sha256 and metadata.get("encoder_sha256") != encoder_sha256:
@@ -143,38 +159,29 @@ def load_head(path: Path, *, encoder_sha256: str | None = None) -> RouterHead:
     if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
         raise RouterUnavailable(f"{path.name} contains values that are not finite; {TRAIN_IT}.")
     try:
-        return _from_metadata(metadata, tensors)
-    except (KeyError, ValueError) as error:
+        return _head(metadata, tensors)
+    except (KeyError, TypeError, ValueError) as error:
         raise RouterUnavailable(f"{path.name} lacks part of its provenance ({error}); {TRAIN_IT}.") from error
 
 
-def _read(path: Path) -> tuple[dict[str, str], dict[str, Floats]]:
-    try:
-        with safe_open(path, framework="np") as stored:
-            return dict(stored.metadata() or {}), {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - safe_open is not a mapping
-    except (SafetensorError, OSError) as error:
-        raise RouterUnavailable(f"{path.name} is not a readable safetensors file; {TRAIN_IT}.") from error
-
-
-def _from_metadata(metadata: Mapping[str, str], tensors: Mapping[str, Floats]) -> RouterHead:
+def _head(metadata: Mapping[str, str], tensors: Mapping[str, Floats]) -> RouterHead:
     vocabulary = Vocabulary(tuple(json.loads(metadata["terms"])), tensors["wording.idf"])
     terms = _part(tensors, "wording")
     if vocabulary.idf.shape != (len(vocabulary.terms),) or terms.weights.shape[1] != len(vocabulary.terms):
         raise ValueError(f"{len(vocabulary.terms)} terms, idf {vocabulary.idf.shape}")
-    provenance = Provenance(
-        encoder=metadata["encoder"],
-        encoder_sha256=metadata["encoder_sha256"],
-        data_sha256=metadata["data_sha256"],
-        texts=int(metadata["texts"]),
-        seed=int(metadata["seed"]),
-        created_at=metadata["created_at"],
-        bundled_sha256=metadata.get("bundled_sha256") or metadata["data_sha256"],
-        added_texts=int(metadata.get("added_texts", "0")),
-        figures=json.loads(metadata["figures"]),
-        **{name: json.loads(metadata.get(name, "{}")) for name in ("training", "versions", "validation")},
+    about = {
+        known.name: metadata[known.name] if known.type is str else json.loads(metadata[known.name])
+        for known in fields(Provenance)
+        if known.name in metadata
+    }
+    return RouterHead(
+        _part(tensors, "meaning"),
+        terms,
+        vocabulary,
+        temperature=float(metadata["temperature"]),
+        threshold=float(metadata["threshold"]),
+        provenance=Provenance(**{"bundled_sha256": metadata["data_sha256"], **about}),
     )
-    temperature, threshold = float(metadata["temperature"]), float(metadata["threshold"])
-    return RouterHead(_part(tensors, "meaning"), terms, vocabulary, temperature, threshold, provenance)
 
 
 def _part(tensors: Mapping[str, Floats], name: str) -> LinearPart:

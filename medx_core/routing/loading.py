@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from medx_core.data.routing_texts import RoutingText
 from medx_core.errors import RouterUnavailable
 from medx_core.routing.encoder_files import encoder_folder, folder_sha256, is_classifier
-from medx_core.routing.heads import RouterHead, find_head, load_head
-from medx_core.routing.router import LabelledText, ScoringRouter, texts_sha256, with_added
+from medx_core.routing.heads import RouterHead, find_head
+from medx_core.routing.router import ScoringRouter, texts_sha256, with_added
 from medx_core.routing.rules_router import RULES, RulesRouter
 
 
@@ -45,16 +46,14 @@ def head_in_use(encoder_name: str, routers_folder: Path) -> tuple[RouterHead, Pa
     Raises:
         RouterUnavailable: the encoder is not available, or its head is missing or damaged.
     """
-    sha256 = folder_sha256(encoder_folder(encoder_name))
-    path = find_head(routers_folder, sha256)
-    return load_head(path, encoder_sha256=sha256), path
+    return find_head(routers_folder, folder_sha256(encoder_folder(encoder_name)))
 
 
 def needs_training(
     encoder_name: str,
     routers_folder: Path,
-    bundled: Sequence[LabelledText],
-    added: Sequence[LabelledText] = (),
+    bundled: Sequence[RoutingText],
+    added: Sequence[RoutingText] = (),
 ) -> bool:
     """Whether no head knows these texts. A head that was trained with added texts is kept when none are given.
 
@@ -63,9 +62,9 @@ def needs_training(
     """
     if not uses_head(encoder_name):
         return False
-    sha256 = folder_sha256(encoder_folder(encoder_name))
+    encoder_sha256 = folder_sha256(encoder_folder(encoder_name))
     try:
-        provenance = load_head(find_head(routers_folder, sha256), encoder_sha256=sha256).provenance
+        provenance = find_head(routers_folder, encoder_sha256)[0].provenance
     except RouterUnavailable:
         return True
     if added:

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from medx_core.categories import Route
-from medx_core.routing.router import Floats, routes_from
+from medx_core.routing.router import Floats, ScoringRouter
 
 RULES = "rules"
 
@@ -29,23 +28,16 @@ _PATIENT = re.compile(
 _PATTERNS = (_TRIAGE, _LITERATURE, _PATIENT)
 
 
-class RulesRouter:
-    """Counts keywords; the most counted category wins, patient-facing where nothing is found. It never abstains."""
+class RulesRouter(ScoringRouter):
+    """Counts keywords; the most counted category wins, patient-facing where no keyword appears. It never abstains."""
 
     name = RULES
     threshold = 0.0
 
-    def route(self, texts: Sequence[str]) -> tuple[Route, ...]:
-        """Route every text."""
-        probabilities, in_scope = self.scores(texts)
-        return routes_from(texts, probabilities, in_scope, threshold=self.threshold, router=self.name)
-
     def scores(self, texts: Sequence[str]) -> tuple[Floats, Floats]:
-        """Return shares of keywords (n, 3), and as in-scope score whether any keyword was found."""
+        """Return shares of keywords (n, 3), and as in-scope score whether any keyword appears."""
         counts = np.array(
             [[len(pattern.findall(text)) for pattern in _PATTERNS] for text in texts], dtype=np.float32
         ).reshape(len(texts), len(_PATTERNS))
         smoothed = counts + np.array([0.5, 0.5, 0.6], dtype=np.float32)
-        probabilities: Floats = smoothed / smoothed.sum(axis=1, keepdims=True)
-        in_scope: Floats = np.tanh(counts.sum(axis=1)).astype(np.float32)
-        return probabilities, in_scope
+        return smoothed / smoothed.sum(axis=1, keepdims=True), np.tanh(counts.sum(axis=1))

@@ -3,9 +3,9 @@
 Sentence embeddings say what a text is about; how it is asked ("how soon", "associated with", "what helps") separates
 the categories when the subject is the same. The vocabulary comes from the training texts alone.
 
-The weights are those of scikit-learn's TfidfVectorizer with `sublinear_tf=True`, against which a test checks these few lines.
-It is not used itself because importing it takes four CPU seconds or more (it loads scipy.stats and pandas), more than
-all else that `medx router explain` does.
+The weights are those of scikit-learn's TfidfVectorizer with `sublinear_tf=True`; a test compares the two. It is not
+used itself because importing it takes four CPU seconds or more (it loads scipy.stats and pandas), more than all else
+that `medx router explain` does.
 """
 
 import re
@@ -18,12 +18,12 @@ from itertools import pairwise
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from medx_core.routing.encoder_files import MAX_CHARACTERS
 from medx_core.routing.router import Floats
 
 _TOKEN = re.compile(r"[a-z0-9']+|[?!:]")
 MIN_TEXTS = 2
 """A term of fewer training texts is left out."""
-MAX_CHARACTERS = 2_000
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from sqlmodel import col, func, insert, or_, select
 from medx_core.categories import RouteSource
 from medx_core.data.question_files import FileRow
 from medx_core.data.result_files import ResultRow
-from medx_core.data.routing_files import RouteOverride
+from medx_core.data.routing_texts import RouteOverride
 from medx_core.errors import BadInput
 from medx_core.jobs.snapshots import ArmAccuracy, ItemSnapshot, JobSnapshot
 from medx_core.jobs.status import ItemStatus, JobKind, JobStatus

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from deploy.stack import Commands
-from medx_core.data.bundled_texts import training_texts
+from medx_core.data.routing_texts import training_texts
 from medx_core.jobs.status import ItemStatus, JobKind
 from medx_core.questions import Mode
 from medx_core.routing.encoders import load_encoder

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from medx_core.categories import Category, RouteSource
 from medx_core.cli.router import app
 from medx_core.data.question_files import FileRow
-from medx_core.data.routing_files import OVERRIDE_COLUMNS, read_routing_file, write_overrides
+from medx_core.data.routing_texts import OVERRIDE_COLUMNS, read_routing_file, write_overrides
 from medx_core.settings import settings
 from medx_core.storage.audit import AuditStore
 from medx_core.storage.jobs import JobStore

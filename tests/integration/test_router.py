@@ -8,7 +8,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from medx_core.categories import Category
-from medx_core.data.bundled_texts import training_texts
+from medx_core.data.routing_texts import training_texts
 from medx_core.errors import BadInput, RouterUnavailable
 from medx_core.routing.embedding_router import EmbeddingRouter, explain
 from medx_core.routing.encoder_files import encoder_folder

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from medx_core.cli.router import app
-from medx_core.data.bundled_texts import training_texts
+from medx_core.data.routing_texts import training_texts
 from medx_core.errors import BadInput
 from medx_core.routing.embedding_router import EmbeddingRouter
 from medx_core.routing.encoders import load_encoder

@@ -7,7 +7,7 @@ from tokenizers import ByteLevelBPETokenizer
 from transformers import RobertaConfig, RobertaForMaskedLM, RobertaTokenizerFast
 
 from medx_core.categories import Category
-from medx_core.data.bundled_texts import RoutingText
+from medx_core.data.routing_texts import RoutingText
 from medx_core.errors import RouterUnavailable
 from medx_core.routing.classifier import Classifier, FineTuning, save_classifier, train_classifier
 from medx_core.routing.loading import load_router

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from medx_core.categories import Category
 from medx_core.data.hub_data_sets import HubDataSet, as_hub_data_set, fetch
 from medx_core.data.labelled_files import load_labelled
-from medx_core.data.near_duplicates import Components, join_near_copies, similarity, words_in_order
+from medx_core.data.near_duplicates import components, near_copy_pairs, similarity, words_in_order
 from medx_core.errors import BadInput
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "azeez_tf_dev.csv"
@@ -244,16 +244,21 @@ def test_hyphens_and_dashes_do_not():
 @given(st.lists(st.lists(st.sampled_from("abcdefgh"), max_size=9).map(" ".join), max_size=25))
 @settings(max_examples=30)
 def test_near_copies_are_those_that_comparing_all_with_all_finds(texts):
-    found, wanted = Components(len(texts)), Components(len(texts))
-    join_near_copies(texts, found)
     sets = [frozenset(words_in_order(text)) for text in texts]
-    for one in range(len(texts)):
-        for other in range(one):
-            if similarity(sets[one], sets[other]) >= 0.8:
-                wanted.join(one, other)
-    assert [found.of(place) for place in range(len(texts))] == [
-        wanted.of(place) for place in range(len(texts))
+    all_pairs = [
+        (first, second)
+        for first in range(len(texts))
+        for second in range(first)
+        if similarity(sets[first], sets[second]) >= 0.8
     ]
+    groups = components(len(texts), near_copy_pairs(texts))
+    assert groups == components(len(texts), all_pairs)
+    for place, group in enumerate(groups):
+        connected, size = {place}, 0
+        while size < len(connected):
+            size = len(connected)
+            connected |= {place for pair in all_pairs if connected & set(pair) for place in pair}
+        assert group == min(connected)
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the development data do not lie beside the checkout")

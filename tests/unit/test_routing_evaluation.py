@@ -5,46 +5,61 @@ from hypothesis import strategies as st
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from medx_core.categories import Category
-from medx_core.routing.evaluation import (
-    Labelled,
-    Scored,
-    auroc,
-    evaluate,
-    expected_calibration_error,
-    figures,
-    fitted_temperature,
-)
-from medx_core.routing.router import CATEGORIES, routes_from
+from medx_core.data.routing_texts import RoutingText
+from medx_core.routing.evaluation import auroc, evaluate, expected_calibration_error, fitted_temperature
+from medx_core.routing.router import CATEGORIES, ScoringRouter
 from medx_core.routing.rules_router import RulesRouter
 from medx_core.routing.tfidf import learn_vocabulary, terms_of
 
 SURE_TRIAGE, SURE_LITERATURE = [0.9, 0.05, 0.05], [0.05, 0.9, 0.05]
 
 
-def _scored(rows, in_scope, outside=()):
-    return Scored(np.array(rows, np.float32), np.array(in_scope, np.float32), np.array(outside, np.float32))
+class KnownScores(ScoringRouter):
+    """A router whose probabilities and in-scope score are written down for each text."""
+
+    name = "known"
+
+    def __init__(self, threshold, **scores):
+        self.known, self.at = scores, threshold
+
+    @property
+    def threshold(self):
+        return self.at
+
+    def scores(self, texts):
+        rows, in_scope = zip(*(self.known[text] for text in texts), strict=True)
+        return np.array(rows, np.float32), np.array(in_scope, np.float32)
 
 
 def test_the_figures_of_three_questions_are_those_counted_by_hand():
-    data = Labelled(
-        texts=("a", "b", "c"),
-        categories=(Category.TRIAGE, Category.TRIAGE, Category.LITERATURE),
-        sources=("one", "one", "two"),
+    router = KnownScores(
+        0.4,
+        a=(SURE_TRIAGE, 0.9),
+        b=(SURE_LITERATURE, 0.2),
+        c=(SURE_LITERATURE, 0.8),
+        outside=(SURE_TRIAGE, 0.1),
+        beyond=(SURE_TRIAGE, 0.5),
     )
-    found = figures(
-        _scored([SURE_TRIAGE, SURE_LITERATURE, SURE_LITERATURE], [0.9, 0.2, 0.8], [0.1, 0.5]),
-        data,
-        threshold=0.4,
+    figures = evaluate(
+        router,
+        [
+            RoutingText("a", Category.TRIAGE, "one"),
+            RoutingText("outside", None),
+            RoutingText("b", Category.TRIAGE, "one"),
+            RoutingText("c", Category.LITERATURE, "two"),
+            RoutingText("beyond", None),
+        ],
     )
-    assert found["accuracy"] == pytest.approx(2 / 3)
-    assert found["macro_f1"] == pytest.approx(2 / 3)
-    assert found["confusion"]["matrix"] == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
-    assert found["by_source"] == {"one": {"n": 2, "accuracy": 0.5}, "two": {"n": 1, "accuracy": 1.0}}
-    assert found["ece"] == pytest.approx(0.9 - 2 / 3, abs=1e-6)
-    assert found["abstained"] == pytest.approx(1 / 3)
-    assert found["routed"] == {"n": 2, "share": pytest.approx(2 / 3), "accuracy": 1.0}
-    assert found["out_of_scope"] == {"n": 2, "auroc": pytest.approx(5 / 6), "abstained": 0.5}
-    assert [mistake["question"] for mistake in found["confident_mistakes"]] == ["b"]
+    assert (figures["router"], figures["n"]) == ("known", 3)
+    assert figures["accuracy"] == pytest.approx(2 / 3)
+    assert figures["macro_f1"] == pytest.approx(2 / 3)
+    assert figures["confusion"]["matrix"] == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
+    assert figures["by_source"] == {"one": {"n": 2, "accuracy": 0.5}, "two": {"n": 1, "accuracy": 1.0}}
+    assert figures["ece"] == pytest.approx(0.9 - 2 / 3, abs=1e-6)
+    assert figures["abstained"] == pytest.approx(1 / 3)
+    assert figures["routed"] == {"n": 2, "share": pytest.approx(2 / 3), "accuracy": 1.0}
+    assert figures["out_of_scope"] == {"n": 2, "auroc": pytest.approx(5 / 6), "abstained": 0.5}
+    assert [mistake["question"] for mistake in figures["confident_mistakes"]] == ["b"]
 
 
 def test_auroc_counts_a_tie_as_half():
@@ -62,38 +77,29 @@ def test_the_temperature_undoes_a_known_over_confidence():
 
 
 def test_below_the_threshold_a_route_has_no_category_and_keeps_its_probabilities():
-    scored = _scored([SURE_TRIAGE, SURE_TRIAGE], [0.4, 0.39])
-    sure, unsure = routes_from(
-        ["a", "b"], scored.probabilities, scored.in_scope, threshold=np.float32(0.4), router="r"
-    )
+    router = KnownScores(np.float32(0.4), a=(SURE_TRIAGE, 0.4), b=(SURE_TRIAGE, 0.39))
+    sure, unsure = router.route(["a", "b"])
     assert sure.category is Category.TRIAGE
     assert unsure.abstained
     assert unsure.probabilities[Category.TRIAGE] == pytest.approx(0.9)
 
 
 def test_a_red_flag_is_kept_when_the_router_abstains():
-    scored = _scored([SURE_TRIAGE], [0.0])
-    route = routes_from(
-        ["he is not breathing"], scored.probabilities, scored.in_scope, threshold=0.5, router="r"
-    )[0]
+    (route,) = KnownScores(0.5, **{"he is not breathing": (SURE_TRIAGE, 0.0)}).route(["he is not breathing"])
     assert route.abstained
     assert route.needs_emergency_line
 
 
 def test_rules_know_the_plainest_question_of_each_kind():
-    data = Labelled(
-        texts=(
-            "Should I go to A&E or wait to see my GP?",
-            "Is statin use associated with lower mortality in randomised trials?",
-            "What are the side effects of my tablets?",
-        ),
-        categories=CATEGORIES,
-        sources=("", "", ""),
-        out_of_scope=("pigeon",),
+    plain = (
+        "Should I go to A&E or wait to see my GP?",
+        "Is statin use associated with lower mortality in randomised trials?",
+        "What are the side effects of my tablets?",
     )
-    found = evaluate(RulesRouter(), data)
-    assert found["accuracy"] == 1.0
-    assert found["by_source"] == {}
+    texts = [RoutingText(text, category) for text, category in zip(plain, CATEGORIES, strict=True)]
+    figures = evaluate(RulesRouter(), [*texts, RoutingText("pigeon", None)])
+    assert figures["accuracy"] == 1.0
+    assert figures["by_source"] == {}
 
 
 @settings(deadline=None, max_examples=30)

@@ -1,22 +1,14 @@
 """Each source left out in its turn, with an encoder that sees six words and nothing else."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 
 from medx_core.categories import Category
-from medx_core.routing.evaluation import Labelled
+from medx_core.data.routing_texts import RoutingText
 from medx_core.routing.training import leave_one_source_out
 
 WORDS = ("urgent", "cohort", "tablets", "weather", "zebra", "yak")
 TRIAGE, LITERATURE, PATIENT = Category
-
-
-@dataclass(frozen=True)
-class Text:
-    text: str
-    category: Category | None
 
 
 class SixWords:
@@ -31,7 +23,7 @@ class SixWords:
 @pytest.fixture(scope="module")
 def figures():
     own = [
-        Text(f"{word} {number}", category)
+        RoutingText(f"{word} {number}", category)
         for word, category in zip(WORDS, (*Category, None), strict=False)
         for number in range(12)
     ]
@@ -41,9 +33,11 @@ def figures():
         *[("yak", LITERATURE, "shares"), ("tablets", PATIENT, "shares")] * 6,
         *[("zebra urgent", LITERATURE, "alone")] * 30,
     ]
-    words, categories, sources = zip(*rows, strict=True)
-    texts = tuple(f"{word} {100 + number}" for number, word in enumerate(words))
-    return leave_one_source_out(SixWords(), own, Labelled(texts, categories, sources))
+    texts = [
+        RoutingText(f"{word} {100 + number}", category, source)
+        for number, (word, category, source) in enumerate(rows)
+    ]
+    return leave_one_source_out(SixWords(), own, texts)
 
 
 def test_every_source_is_measured_once(figures):

@@ -4,9 +4,14 @@ from collections import Counter
 import pytest
 
 from medx_core.categories import Category
-from medx_core.data.bundled_texts import BORDER, all_routing_texts, held_out_texts, training_texts
 from medx_core.data.problems import FileRefused
-from medx_core.data.routing_files import read_routing_file
+from medx_core.data.routing_texts import (
+    BORDER,
+    all_routing_texts,
+    held_out_texts,
+    read_routing_file,
+    training_texts,
+)
 
 
 def test_there_are_texts_enough_of_every_kind():

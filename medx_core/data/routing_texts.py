@@ -1,4 +1,4 @@
-"""Labelled questions to measure or train a router with: `question, category` and, if there is one, `source`."""
+"""Texts with their categories: those the routers are trained on, labelled files, and routes that people overrode."""
 
 import csv
 import hashlib
@@ -7,6 +7,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
+from importlib.resources import files
 from pathlib import Path
 from typing import TextIO
 
@@ -18,33 +20,71 @@ from medx_core.data.problems import FileRefused, shortened
 from medx_core.data.result_files import guarded, unguarded
 from medx_core.data.spellings import read_category
 
-ALIASES = {
+BORDER = "border"
+OVERRIDE_COLUMNS = ("question", "category", "router_category", "probabilities", "asked_at")
+_BUNDLED = ("triage.csv", "literature.csv", "patient-facing.csv", "borders.csv", "none.csv")
+_ALIASES = {
     "question": ("question", "statement", "text"),
     "category": ("category", "task"),
     "source": ("source",),
 }
-NONE_SPELLINGS = frozenset({"none", "out-of-scope", "other"})
+_NONE_SPELLINGS = ("none", "out-of-scope", "other")
 
 
 @dataclass(frozen=True)
-class LabelledQuestion:
-    """One question with the category it belongs to, None if to none of the three, and where it comes from."""
+class RoutingText:
+    """One text with its category, None when it belongs to none of the three.
+
+    `source` says where a text of a file comes from. For a bundled text, `voice` says how it is written, `border` for
+    one on the border of two categories, or the kind of a text that belongs to none; texts that are `held_out` are
+    never trained on: they measure.
+    """
 
     text: str
     category: Category | None
     source: str = ""
+    voice: str = ""
+    held_out: bool = False
+    why: str = ""
+
+
+@lru_cache(maxsize=1)
+def all_routing_texts() -> tuple[RoutingText, ...]:
+    """Return every bundled text, the held-out ones included."""
+    folder = files("medx_core.data") / "bundled" / "routing"
+    return tuple(
+        RoutingText(
+            text=row["question"],
+            category=None if row["category"] == "none" else Category(row["category"]),
+            voice=row.get("voice") or row.get("kind") or BORDER,
+            held_out=row.get("held_out") == "yes",
+            why=row.get("why", ""),
+        )
+        for name in _BUNDLED
+        for row in csv.DictReader(io.StringIO((folder / name).read_text("utf-8"), newline=""))
+    )
+
+
+def training_texts() -> tuple[RoutingText, ...]:
+    """Return the bundled texts to train on."""
+    return tuple(text for text in all_routing_texts() if not text.held_out)
+
+
+def held_out_texts() -> tuple[RoutingText, ...]:
+    """Return the bundled texts that belong to no category and are kept aside to measure with."""
+    return tuple(text for text in all_routing_texts() if text.held_out)
 
 
 @dataclass(frozen=True)
 class RoutingFile:
-    """A file of labelled questions and the hash of its bytes."""
+    """The texts of a file and the hash of its bytes."""
 
-    questions: tuple[LabelledQuestion, ...]
+    questions: tuple[RoutingText, ...]
     sha256: str
 
 
 def read_routing_file(path: Path) -> RoutingFile:
-    """Read a CSV or TSV file; `text` and `task` are taken for `question` and `category`.
+    """Read a CSV or TSV file of `question, category[, source]`; `text` and `task` name the first two as well.
 
     Raises:
         FileRefused: it cannot be read, a column is missing, or a row has no question or no known category.
@@ -56,11 +96,12 @@ def read_routing_file(path: Path) -> RoutingFile:
     text = decoded(content).text
     header = text.split("\n", 1)[0]
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count))
-    columns = _columns(reader.fieldnames or ())
-    restore = unguarded if set(OVERRIDE_COLUMNS) <= set(reader.fieldnames or ()) else str
+    names = reader.fieldnames or ()
+    columns = _columns(names)
+    restore = unguarded if set(OVERRIDE_COLUMNS) <= set(names) else str
     try:
         questions = tuple(
-            _question(number, {name: restore(row.get(key) or "") for name, key in columns.items()})
+            _labelled(number, {name: restore(row.get(key) or "").strip() for name, key in columns.items()})
             for number, row in enumerate(reader, start=1)
         )
     except csv.Error as error:
@@ -73,7 +114,7 @@ def read_routing_file(path: Path) -> RoutingFile:
 def _columns(header: Sequence[str]) -> dict[str, str]:
     columns: dict[str, str] = {}
     plain = {name.strip().lower(): name for name in header}
-    for column, aliases in ALIASES.items():
+    for column, aliases in _ALIASES.items():
         name = next((plain[alias] for alias in aliases if alias in plain), None)
         if name is not None:
             columns[column] = name
@@ -82,32 +123,23 @@ def _columns(header: Sequence[str]) -> dict[str, str]:
     return columns
 
 
-def _question(number: int, cells: dict[str, str]) -> LabelledQuestion:
-    text, label = cells["question"].strip(), cells["category"].strip()
+def _labelled(number: int, cells: dict[str, str]) -> RoutingText:
+    text, label = cells["question"], cells["category"]
     if not text:
         raise FileRefused(
             "The question is empty; fill it in or remove the row.", row=number, column="question"
         )
-    return LabelledQuestion(text, _category(number, label), cells.get("source", "").strip())
-
-
-def _category(number: int, label: str) -> Category | None:
-    if label.lower() in NONE_SPELLINGS:
-        return None
     try:
-        category = read_category(label)
+        category = None if label.lower() in _NONE_SPELLINGS else read_category(label)
     except ValueError:
         category = None
-    if category is None:
+    if category is None and label.lower() not in _NONE_SPELLINGS:
         raise FileRefused(
             f"Row {number}: '{shortened(label)}' is not a category; use triage, literature, patient-facing or none.",
             row=number,
             column="category",
         )
-    return category
-
-
-OVERRIDE_COLUMNS = ("question", "category", "router_category", "probabilities", "asked_at")
+    return RoutingText(text, category, cells.get("source", ""))
 
 
 @dataclass(frozen=True)
@@ -131,18 +163,15 @@ def write_overrides(overrides: Iterable[RouteOverride], out: TextIO) -> int:
     writer.writerow(OVERRIDE_COLUMNS)
     rows = 0
     for override in overrides:
-        writer.writerow(_cells(override))
+        router = override.router_category
+        writer.writerow(
+            (
+                guarded(without_identifiers(override.question)),
+                override.category.value,
+                router.value if router else "",
+                json.dumps({category.value: share for category, share in override.probabilities.items()}),
+                iso(override.asked_at) or "",
+            )
+        )
         rows += 1
     return rows
-
-
-def _cells(override: RouteOverride) -> tuple[str, ...]:
-    router = override.router_category
-    shares = {category.value: share for category, share in override.probabilities.items()}
-    return (
-        guarded(without_identifiers(override.question)),
-        override.category.value,
-        router.value if router else "",
-        json.dumps(shares),
-        iso(override.asked_at) or "",
-    )
