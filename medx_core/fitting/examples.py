@@ -26,7 +26,7 @@ def drawn_examples(
     groups: dict[str, list[int]] = {}
     for index, statement in enumerate(statements):
         groups.setdefault(statement.group, []).append(index)
-    # A draw, since files are often sorted (by topic, by answer), so that their first rows stand for little of them.
+    # A draw, since files are often sorted (by topic, by answer), so that their first rows are not representative.
     # Whole groups, since half of a pair of twins is not a contrast. Balanced, since each reading contrasts a mean over
     # TRUE statements with one over FALSE statements: of a given number, equal halves give the least variance.
     order = np.random.default_rng(seed).permutation(sorted(groups))

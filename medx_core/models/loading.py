@@ -44,7 +44,7 @@ def load_model(name: str, *, models_folder: Path, placement: Placement) -> Loade
     """Load the model called `name` onto a device.
 
     Raises:
-        ModelUnavailable: it has not been pulled, cannot be reached, is no causal language model, or does not fit.
+        ModelUnavailable: it has not been pulled, cannot be reached, is not a causal language model, or does not fit.
     """
     refuse_missing(name, models_folder)
     source = model_source(name, models_folder)

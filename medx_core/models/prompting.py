@@ -34,7 +34,7 @@ class VerdictPrompt:
     """A few-shot prompt whose next token is one of two answer words.
 
     `frame` holds one `{}` for the statement or question; `shots` pairs of text and truth come first, filled into the
-    same frame and followed by their answer word. An `instruction` stands before all of it.
+    same frame and followed by their answer word. An `instruction` comes before all of it.
     """
 
     version: str

@@ -43,7 +43,7 @@ class AnswerHead:
         rows = max(1, LOGITS_AT_ONCE // self._model.network.config.get_text_config().vocab_size)
         with torch.inference_mode():
             likeliest = torch.cat(
-                [network_logits(self._model, some).argmax(dim=-1) for some in torch.split(states, rows)]
+                [network_logits(self._model, part).argmax(dim=-1) for part in torch.split(states, rows)]
             )
             return ((likeliest == self.true_id) | (likeliest == self.false_id)).cpu()
 
@@ -65,7 +65,7 @@ class AnswerHead:
 
 
 def output_matrix(model: LoadedModel) -> nn.Module:
-    """Return the layer that turns final states into one logit a token."""
+    """Return the layer that turns final states into one logit per token."""
     head: nn.Module = model.network.get_output_embeddings()  # type: ignore[no-untyped-call]
     return head
 

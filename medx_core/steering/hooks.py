@@ -2,7 +2,7 @@
 
 One forward pass serves rows with different vectors, strengths and arms: each row of a batch is shifted by its own
 amount, an unsteered row by zero, which leaves it exactly as it was. Hooks on a layer run in the order they were
-registered, so enter `recorded` inside `steered` to see what steering did. `output_hidden_states` is no substitute: its
+registered, so enter `recorded` inside `steered` to see what steering did. `output_hidden_states` is not a substitute: its
 own hook runs before hooks that were added later.
 
 Where in the text: the state of the last prompt token and of every token written after it (`Positions.LAST`), that is

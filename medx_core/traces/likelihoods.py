@@ -1,7 +1,7 @@
 """How likely a text is to a model: the total log-likelihood of its tokens.
 
 Higher means more plausible to this model. It ranks the original of an entity swap first even where both versions are
-false, so it is no measure of truth (see the association control of the evaluation).
+false, so it is not a measure of truth (see the association control of the evaluation).
 """
 
 from collections.abc import Sequence
@@ -93,8 +93,8 @@ class TextLikelihoods:
         """Return the log-probability of each token after its state (tokens, hidden_size): float64, on the CPU."""
         rows = max(1, LOGITS_AT_ONCE // self._model.network.config.get_text_config().vocab_size)
         parts = []
-        for some, wanted in zip(torch.split(states, rows), torch.split(tokens, rows), strict=True):
-            logits = network_logits(self._model, some).float()
+        for part, wanted in zip(torch.split(states, rows), torch.split(tokens, rows), strict=True):
+            logits = network_logits(self._model, part).float()
             parts.append(logits.log_softmax(dim=-1).gather(1, wanted[:, None])[:, 0].double().cpu())
         return torch.cat(parts)
 

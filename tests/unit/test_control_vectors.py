@@ -135,7 +135,7 @@ def test_a_control_vector_that_does_not_fit_is_refused(tmp_path, tensors, words)
 
 
 def test_another_gguf_file_and_no_file_are_refused(tmp_path):
-    with pytest.raises(VectorRefused, match="but no control vector"):
+    with pytest.raises(VectorRefused, match="but not a control vector"):
         read_control_vector(written(tmp_path / "r.gguf", {"direction.1": ONE}, architecture="llama"))
     with pytest.raises(VectorRefused, match="There is no control vector"):
         read_control_vector(tmp_path / "none.gguf")

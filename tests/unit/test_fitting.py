@@ -94,7 +94,7 @@ def test_the_controls_that_are_built_are_those_that_are_measured(runner, measure
 @pytest.mark.parametrize("strategy", SWEPT)
 def test_a_swept_vector_is_the_one_that_is_built(runner, strategy, reading):
     recipe = SweepRecipe((1,), (3.0,), strategy, reading)
-    swept = sweep(runner, LITERATURE, TRIAGE[:16], recipe, quiet).conditions[0]
+    swept = sweep(runner, LITERATURE, TRIAGE[:16], recipe, quiet).conditions[0].steps[0]
     vector = built(
         runner,
         LITERATURE,

@@ -140,7 +140,7 @@ def test_an_unusable_direction_is_neither_saved_nor_loaded(tmp_path, direction, 
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
-        ("format", "other", "no MedX steering vector"),
+        ("format", "other", "not a MedX steering vector"),
         ("convention", "1-based", "counts layers in another way"),
         ("layer", "many", "lacks part of its provenance"),
         ("category", "surgery", "lacks part of its provenance"),
