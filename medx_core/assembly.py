@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pkgutil import resolve_name
 
-from medx_core.answering import AnsweringEngine, AnsweringLimits
+from medx_core.answering import AnsweringEngine
 from medx_core.evaluation.fit import EvaluationPlan
 from medx_core.evaluation.items import items_parquet
 from medx_core.evaluation.request import EXTRA_ARM_PLACES, EvaluationRequest
@@ -58,14 +58,8 @@ def build_engine(settings: Settings, database: Database) -> AnsweringEngine:
         RouterUnavailable: no router was trained.
         StorageFault: the database cannot be used.
     """
-    registry = build_registry(settings, database)
-    limits = AnsweringLimits(
-        max_new_tokens=settings.max_new_tokens,
-        uncertain_margin=settings.uncertain_margin,
-        gated_text=settings.gated_text,
-    )
     router = build_router(settings)  # first: a missing router is found before the larger model is loaded
-    return AnsweringEngine(build_model(settings), router, registry, limits)
+    return AnsweringEngine(build_model(settings), router, build_registry(settings, database), settings)
 
 
 def evaluate_request(settings: Settings, request: EvaluationRequest, on_stage: OnStage) -> Measured:
