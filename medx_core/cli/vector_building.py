@@ -47,7 +47,7 @@ Alpha = Annotated[
     float | None, typer.Option(help="Strength; for gated in logits. [default: 1.0, gated: chosen]")
 ]
 Examples = Annotated[
-    int | None, typer.Option(min=4, help="Statements a category. [default: 200, gated: all]")
+    int | None, typer.Option(min=4, help="Statements per category. [default: 200, gated: all]")
 ]
 FitOn = Annotated[str, typer.Option(help="gated: auto, twins or statements.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Keep finished batches on disk and go on from them.")]
@@ -58,7 +58,7 @@ ALL_POSITIONS_OF_A_GATE = (
 )
 
 
-def build(  # noqa: PLR0913 - one parameter an option
+def build(  # noqa: PLR0913 - one parameter per option
     *,
     missing: Annotated[
         bool, typer.Option("--missing", help="Build only for categories without an active vector.")
@@ -81,7 +81,7 @@ def build(  # noqa: PLR0913 - one parameter an option
     seed: Annotated[int, typer.Option(min=0, help="Decides split, random and shuffled vectors.")] = 1,
     resume: Resume = False,
 ) -> None:
-    """Build one vector a category for the model in use; by default the paper's, from the bundled statements.
+    """Build one vector per category for the model in use; by default the paper's, from the bundled statements.
 
     What is built first by the paper's recipe is put to use at once; every other version waits to be promoted.
     """
@@ -127,7 +127,7 @@ def _build_each(
     database: Database,
     kept: "ResumableBuild | None",
 ) -> None:
-    """Build and register one vector a category, each as soon as it is done."""
+    """Build and register one vector per category, each as soon as it is done."""
     from medx_core.assembly import build_registry
     from medx_core.evaluation.gain import with_gain
     from medx_core.fitting.build import build_vector
@@ -232,7 +232,7 @@ SweptLayers = Annotated[str, typer.Option(help="Decoder layers from 0: all, 7,14
 Strengths = Annotated[str, typer.Option(help="By comma. [default: ten that suit the strategy]")]
 
 
-def sweep(  # noqa: PLR0913 - one parameter an option
+def sweep(  # noqa: PLR0913 - one parameter per option
     *,
     data: Annotated[str, typer.Option(help="CSV, TSV, JSONL or Parquet, or a hub data set owner/name.")],
     layers: SweptLayers = "all",
