@@ -4,10 +4,7 @@ from dataclasses import replace
 from pkgutil import resolve_name
 
 from medx_core.answering import AnsweringEngine
-from medx_core.evaluation.fit import EvaluationPlan
-from medx_core.evaluation.items import items_parquet
 from medx_core.evaluation.request import EXTRA_ARM_PLACES, EvaluationRequest
-from medx_core.evaluation.runner import evaluate_models
 from medx_core.job_execution.evaluation_run import Measured, OnStage, read_statements
 from medx_core.models.devices import choose_placement, use_threads
 from medx_core.models.loading import LoadedModel, load_model
@@ -71,6 +68,11 @@ def evaluate_request(settings: Settings, request: EvaluationRequest, on_stage: O
         RouterUnavailable: statements are to be routed, and no router was trained.
         Cancelled: `on_stage` raised it.
     """
+    # These bring in scikit-learn and pandas, which a process that answers questions never needs.
+    from medx_core.evaluation.fit import EvaluationPlan
+    from medx_core.evaluation.items import items_parquet
+    from medx_core.evaluation.runner import evaluate_models
+
     on_stage("reading the statements", 0, 1)
     data = read_statements(settings, request)
     if request.category == "auto":

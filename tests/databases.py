@@ -18,6 +18,9 @@ import pytest
 from argon2 import PasswordHasher
 
 from medx_core.storage.engine import Database
+from medx_core.storage.jobs import JobStore
+from medx_core.storage.leases import LeaseStore
+from medx_core.storage.outbox import OutboxStore
 from medx_core.storage.people import PersonStore
 from medx_core.storage.tables import metadata
 from tests.postgresql_server import running_server
@@ -155,3 +158,18 @@ def people(database: Database, clock: SetClock) -> PersonStore:
     return PersonStore(
         database, hasher=PasswordHasher(time_cost=1, memory_cost=8, parallelism=1), clock=clock
     )
+
+
+@pytest.fixture
+def jobs(database: Database, clock: SetClock) -> JobStore:
+    return JobStore(database, clock=clock)
+
+
+@pytest.fixture
+def leases(database: Database, clock: SetClock) -> LeaseStore:
+    return LeaseStore(database, clock=clock)
+
+
+@pytest.fixture
+def outbox(database: Database, clock: SetClock) -> OutboxStore:
+    return OutboxStore(database, clock=clock)

@@ -1,6 +1,7 @@
 """Language models for tests: tiny random ones built in milliseconds, and the real small one where it was pulled."""
 
 import os
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from medx_core.models.catalog import is_pulled
 from medx_core.models.devices import Placement, choose_placement
 from medx_core.models.loading import LoadedModel, load_model, prepared
 from medx_core.models.prompting import QUESTION_PROMPT, STATEMENT_PROMPT
+from medx_core.settings import settings
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 REAL = "smollm2-135m"
@@ -66,6 +68,24 @@ def tiny_model(architecture: str = "llama", placement: Placement | None = None) 
     tokenizer = word_tokenizer()
     prepared(network, tokenizer)
     return LoadedModel(f"tiny-{architecture}", network, tokenizer, chosen, weight_sha256="0" * 64)
+
+
+def saved_tiny_model(folder: Path) -> Path:
+    """A folder that holds a tiny model, to be named as MEDX_MODEL or --model."""
+    tiny_network("llama").save_pretrained(folder / "tiny")
+    word_tokenizer().save_pretrained(folder / "tiny")
+    return folder / "tiny"
+
+
+@pytest.fixture
+def tiny_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A home of the test's own, whose model is a tiny one."""
+    monkeypatch.setenv("MEDX_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("MEDX_MODEL", str(saved_tiny_model(tmp_path)))
+    monkeypatch.setenv("DATABASE_URL", "")
+    settings.cache_clear()
+    yield tmp_path / "home"
+    settings.cache_clear()
 
 
 def models_folder() -> Path:

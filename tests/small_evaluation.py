@@ -11,17 +11,10 @@ from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.evaluation.data_split import PartSizes
 from medx_core.evaluation.fit import EvaluationPlan
 from medx_core.evaluation.runner import Evaluated, evaluate_models
-from tests.language_models import tiny_model, tiny_network, word_tokenizer
+from tests.language_models import tiny_model
 
 PARTS = ("heart", "kidneys", "blood", "insulin", "glucose", "cold", "body")
 PROMPT = "verdict-statement-yes-no-4shot-v1"
-
-
-def saved_tiny_model(folder: Path) -> Path:
-    """A folder that holds a tiny model, to be named as MEDX_MODEL or --model."""
-    tiny_network("llama").save_pretrained(folder / "tiny")
-    word_tokenizer().save_pretrained(folder / "tiny")
-    return folder / "tiny"
 
 
 def write_statements(path: Path, *, split: bool = False, twins: bool = False) -> Path:

@@ -173,20 +173,16 @@ def fetch(data_set: HubDataSet, *, endpoint: str | None = None, cache: Path | No
             "cache_dir": cache,
         }
         files = tuple(Path(hf_hub_download(data_set.id, name, **place)) for name in names)
-    except GatedRepoError as error:
-        message = f"The data set {shown} needs its owner's permission; download it by hand."
-        raise FileRefused(message) from error
-    except RepositoryNotFoundError as error:
-        message = f"The hub has no public data set {shown}, and there is no file of that name."
-        raise FileRefused(message) from error
-    except RevisionNotFoundError as error:
-        message = f"The hub has no Parquet export of {shown}; download it and give the file."
-        raise FileRefused(message) from error
     except (HTTPError, OSError, ValueError) as error:
-        raise FileRefused(
-            f"There is no file {shown}, and the Hugging Face hub, where a data set could have that name, cannot be "
-            "reached; check the path or the network."
-        ) from error
+        reasons = {
+            GatedRepoError: f"The data set {shown} needs its owner's permission; download it by hand.",
+            RepositoryNotFoundError: f"The hub has no public data set {shown}, and there is no file of that name.",
+            RevisionNotFoundError: f"The hub has no Parquet export of {shown}; download it and give the file.",
+            Exception: f"There is no file {shown}, and the Hugging Face hub, where a data set could have that name, "
+            "cannot be reached; check the path or the network.",
+        }
+        # A gated repository is a kind of repository not found, so the first that fits counts.
+        raise FileRefused(next(why for kind, why in reasons.items() if isinstance(error, kind))) from error
     return FetchedPart(files, f"Read {folder} of the data set {data_set.id}. {notice}".strip())
 
 

@@ -42,34 +42,7 @@ _REMEMBERED = 65_536
 
 Values = NDArray[np.float64]
 Flags = NDArray[np.bool_]
-Places = NDArray[np.intp]
-
-
-def surface_cues(texts: Sequence[str]) -> NDArray[np.float32]:
-    """Return a row of counts per text: (texts, cues)."""
-    return np.stack([_cues_of(text) for text in texts])
-
-
-def character_grams(text: str) -> list[str]:
-    """Return what scikit-learn's "char_wb" gives for two to four characters; every word is taken apart only once."""
-    return [gram for word in text.lower().split() for gram in _grams_of_word(word)]
-
-
-def _classifier(*, dual: bool = False) -> LogisticRegression:
-    # Several times faster here than the default solver at the same accuracy, and it keeps to one thread; the dual
-    # form is the faster one where texts have many features each, and slow where features are not of one size.
-    return LogisticRegression(solver="liblinear", dual=dual, max_iter=2_000, random_state=SEED)
-
-
-WORDING_READERS: dict[str, Callable[[], Pipeline]] = {
-    "words": lambda: make_pipeline(TfidfVectorizer(analyzer=_terms_of, sublinear_tf=True), _classifier()),
-    "characters": lambda: make_pipeline(
-        TfidfVectorizer(analyzer=character_grams, sublinear_tf=True, max_features=100_000),
-        _classifier(dual=True),
-    ),
-    "surface": lambda: make_pipeline(FunctionTransformer(surface_cues), StandardScaler(), _classifier()),
-}
-"""By name, what makes a reader that is not fitted yet: fit(texts, answers), then predict_proba(texts)[:, 1]."""
+Groups = NDArray[np.intp]
 
 
 @lru_cache(maxsize=_REMEMBERED)
@@ -99,6 +72,33 @@ def _cues_of(text: str) -> NDArray[np.float32]:
         if word in _PLACES:
             cues[6 + len(_PUNCTUATION) + _PLACES[word]] = count
     return cues
+
+
+def surface_cues(texts: Sequence[str]) -> NDArray[np.float32]:
+    """Return a row of counts per text: (texts, cues)."""
+    return np.stack([_cues_of(text) for text in texts])
+
+
+def character_grams(text: str) -> list[str]:
+    """Return what scikit-learn's "char_wb" gives for two to four characters; every word is taken apart only once."""
+    return [gram for word in text.lower().split() for gram in _grams_of_word(word)]
+
+
+def _classifier(*, dual: bool = False) -> LogisticRegression:
+    # Several times faster here than the default solver at the same accuracy, and it keeps to one thread; the dual
+    # form is the faster one where texts have many features each, and slow where features are not of one size.
+    return LogisticRegression(solver="liblinear", dual=dual, max_iter=2_000, random_state=SEED)
+
+
+WORDING_READERS: dict[str, Callable[[], Pipeline]] = {
+    "words": lambda: make_pipeline(TfidfVectorizer(analyzer=_terms_of, sublinear_tf=True), _classifier()),
+    "characters": lambda: make_pipeline(
+        TfidfVectorizer(analyzer=character_grams, sublinear_tf=True, max_features=100_000),
+        _classifier(dual=True),
+    ),
+    "surface": lambda: make_pipeline(FunctionTransformer(surface_cues), StandardScaler(), _classifier()),
+}
+"""By name, what makes a reader that is not fitted yet: fit(texts, answers), then predict_proba(texts)[:, 1]."""
 
 
 class Figure(TypedDict):
@@ -161,7 +161,7 @@ def _readers_on(statements: Sequence[LabelledStatement]) -> Readers:
     }
 
 
-def _too_little(answers: Flags, groups: Places) -> str:
+def _too_little(answers: Flags, groups: Groups) -> str:
     fewest = 2 * FOLDS
     if min(answers.sum(), (~answers).sum()) < fewest:
         return f"at least {fewest} TRUE and {fewest} FALSE statements are needed"
@@ -169,7 +169,7 @@ def _too_little(answers: Flags, groups: Places) -> str:
 
 
 def _scores_outside(
-    build: Callable[[], Pipeline], texts: NDArray[np.object_], answers: Flags, groups: Places
+    build: Callable[[], Pipeline], texts: NDArray[np.object_], answers: Flags, groups: Groups
 ) -> Values:
     """Return for each statement the probability of TRUE by a reader that has not seen its group."""
     scores = np.full(len(texts), 0.5)
@@ -181,7 +181,7 @@ def _scores_outside(
     return scores
 
 
-def _figures(scores: Values, answers: Flags, groups: Places) -> ReaderFigures:
+def _figures(scores: Values, answers: Flags, groups: Groups) -> ReaderFigures:
     right = np.where(scores == 0.5, 0.5, (scores > 0.5) == answers)
     ranking = _Ranking(scores, answers)
     random, count = np.random.default_rng(SEED), int(groups.max()) + 1

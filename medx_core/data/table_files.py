@@ -172,7 +172,9 @@ def read_delimited(text: str, *, max_rows: int, tabs_only: bool = False) -> Tabl
         if not name.strip() and any(later.strip() for later in names[position:])
     )
     # Spreadsheets leave unnamed columns at the end of the header that are empty in every row.
-    while not names[len(columns) - 1].strip() and not any(_has(record, columns[-1]) for record in records):
+    while not names[len(columns) - 1].strip():
+        if any(record.cells.get(columns[-1], "").strip() for record in records):
+            break
         for record in records:
             record.cells.pop(columns[-1], None)
         columns = columns[:-1]
@@ -233,7 +235,8 @@ def delimited_rows(text: str, delimiter: str) -> Iterator[list[str] | None]:
                     row=number,
                 ) from None
             cells = None
-        if cells is not None and _is_blank(lines.record, delimiter):
+        blank = not lines.record.strip() and (delimiter != "\t" or "\t" not in lines.record)
+        if cells is not None and blank:
             continue
         yield cells
         number += 1
@@ -269,10 +272,6 @@ def _quoted_cell(delimiter: str) -> re.Pattern[str]:
     return re.compile(rf'(^|{delimiter})[ \xa0]*+("[^"]*+(?:""[^"]*+)*+)("?){spaces_at_end}')
 
 
-def _is_blank(record: str, delimiter: str) -> bool:
-    return not record.strip() and (delimiter != "\t" or "\t" not in record)
-
-
 def _record(number: int, cells: list[str] | None, columns: tuple[str, ...]) -> Record:
     if cells is None:
         message = "The quotes of this row are misplaced; put the whole cell in quotes and write a quote inside it twice."
@@ -286,10 +285,6 @@ def _record(number: int, cells: list[str] | None, columns: tuple[str, ...]) -> R
     else:
         return Record(number, dict(zip(columns, cells, strict=True)))
     return Record(number, {}, Problem(number, None, message))
-
-
-def _has(record: Record, column: str) -> bool:
-    return bool(record.cells.get(column, "").strip())
 
 
 def swallowed_lines(cell: str, table: Table) -> bool:

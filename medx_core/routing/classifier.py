@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
 from medx_core.clock import iso, utc_now
@@ -170,7 +169,9 @@ class Learner:
     ) -> None:
         self.network, self.tokenizer, self._labels = network, tokenizer, labels
         self._token_ids = tokens_of(tokenizer, texts)
-        self._weights = _class_weights(labels).to(network.device)
+        # every label has the same total weight
+        weights = len(labels) / (len(LABELS) * np.bincount(labels, minlength=len(LABELS)))
+        self._weights = torch.tensor(weights, dtype=torch.float32, device=network.device)
         self._steps_per_epoch = -(-len(self._token_ids) // settings.batch_rows)
         self._random = np.random.default_rng(settings.seed)
         self._optimizer = torch.optim.AdamW(
@@ -206,12 +207,6 @@ class Learner:
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self._optimizer.step()
         self._schedule.step()
-
-
-def _class_weights(labels: Labels) -> Tensor:
-    """Return weights (4,) that give every label the same total weight."""
-    counts = np.bincount(labels, minlength=len(LABELS))
-    return torch.tensor(len(labels) / (len(LABELS) * counts), dtype=torch.float32)
 
 
 def _warm_up_then_fall(steps: int, warm_up_share: float) -> Callable[[int], float]:

@@ -162,17 +162,15 @@ def _coverage_curve(probabilities: Floats, right: Flags) -> list[dict[str, float
     """Return the accuracy among the surest share of questions, for shares from all to one in twenty."""
     confidence = probabilities.max(axis=1)
     order = np.argsort(-confidence, kind="stable")
-    curve = []
-    for coverage in COVERAGES:
-        taken = order[: max(1, round(coverage * len(order)))]
-        curve.append(
-            {
-                "coverage": coverage,
-                "accuracy": float(right[taken].mean()),
-                "confidence_from": float(confidence[taken[-1]]),
-            }
-        )
-    return curve
+    shares = {coverage: order[: max(1, round(coverage * len(order)))] for coverage in COVERAGES}
+    return [
+        {
+            "coverage": coverage,
+            "accuracy": float(right[taken].mean()),
+            "confidence_from": float(confidence[taken[-1]]),
+        }
+        for coverage, taken in shares.items()
+    ]
 
 
 def _confident_mistakes(

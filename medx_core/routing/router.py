@@ -43,13 +43,8 @@ class Router(Protocol):
         """Route every text; the category is None where the router abstains."""
 
 
-class ScoringRouter(ABC):
+class ScoringRouter(Router, ABC):
     """A router that abstains from texts whose in-scope score is below its threshold."""
-
-    @property
-    @abstractmethod
-    def name(self) -> str:
-        """What is stored with every route: the kind of router and which weights."""
 
     @property
     @abstractmethod

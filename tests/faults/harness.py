@@ -8,11 +8,9 @@ import os
 import secrets
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from time import monotonic
 
 import psutil
 import redis
@@ -29,10 +27,10 @@ from medx_core.storage.engine import Database
 from medx_core.storage.jobs import JobStore
 from medx_core.storage.runs import RunStore
 from tests.faults.orders import HOLDS
+from tests.waiting import SECONDS, until
 
 BOTH = (Arm.STEERED, Arm.UNSTEERED)
 DIRECTED = Commands(worker=(sys.executable, "-m", "tests.faults.worker_process"))
-SECONDS = 180
 # Short enough that a dead worker's items are taken over within seconds.
 QUICK = {
     "lease_seconds": 2.0,
@@ -40,14 +38,6 @@ QUICK = {
     "publish_every_seconds": 0.05,
     "resend_after_seconds": 1.0,
 }
-
-
-def eventually(condition: Callable[[], bool], what: str, *, seconds: float = SECONDS) -> None:
-    """Wait until the condition holds; fail, saying what did not happen, after a generous while."""
-    pause, deadline = threading.Event(), monotonic() + seconds
-    while not condition():
-        assert monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
-        pause.wait(0.05)
 
 
 class Hold:
@@ -60,7 +50,7 @@ class Hold:
 
     def wait_reached(self) -> None:
         """Return once the worker is at it; it has the question, and all that share its pass, in hand."""
-        eventually(self._held.exists, "the worker comes to the hold")
+        until(self._held.exists, "the worker comes to the hold")
 
     def release(self) -> None:
         self._go.touch()
@@ -94,8 +84,8 @@ class Installation:
     def items(self, job_id: str) -> list[ItemSnapshot]:
         return list(self.jobs.every_item(job_id))
 
-    def wait_until(self, job_id: str, reached: Callable[[Progress], bool], what: str) -> Progress:
-        eventually(lambda: reached(self.progress(job_id)), what)
+    def wait_until(self, job_id: str, reached: Callable[[Progress], bool], event: str) -> Progress:
+        until(lambda: reached(self.progress(job_id)), event)
         return self.progress(job_id)
 
     def wait_finished(self, job_id: str) -> Progress:
@@ -113,7 +103,7 @@ class Installation:
         """Kill a part; it is dead when this returns, and soon started again."""
         process_id = self.stack.process_ids[part]
         os.kill(process_id, signal.SIGKILL)
-        eventually(lambda: not is_running(process_id), f"the {part} is dead")
+        until(lambda: not is_running(process_id), f"the {part} is dead")
 
     def kill_with_rows_in_hand(self, job_id: str) -> set[int]:
         """Kill the worker at a moment when it holds rows of the job, and return the numbers of these rows.
@@ -133,7 +123,7 @@ class Installation:
                 assert any(item.status is ItemStatus.QUEUED for item in items), "the job was too short"
             return bool(held)
 
-        eventually(stopped_with_rows_in_hand, "the worker has rows in hand")
+        until(stopped_with_rows_in_hand, "the worker has rows in hand")
         self.kill("worker")
         return held
 

@@ -15,8 +15,9 @@ from medx_core.cli.app import app
 from medx_core.errors import BadInput
 from medx_core.jobs.status import JobStatus
 from medx_core.settings import CHECKOUT, settings
-from tests.faults.harness import SECONDS, Installation, eventually, installation
+from tests.faults.harness import Installation, installation
 from tests.result_files import read_results
+from tests.waiting import SECONDS, until
 
 MEDX = str(Path(sys.executable).with_name("medx"))
 
@@ -85,7 +86,7 @@ def test_ctrl_c_cancels_the_job_and_writes_what_was_answered(running: Installati
         hold.wait_reached()
         [job] = running.jobs.recent(limit=1)
         process.send_signal(signal.SIGINT)
-        eventually(lambda: running.progress(job.public_id).cancelled > 0, "the job is cancelled")
+        until(lambda: running.progress(job.public_id).cancelled > 0, "the job is cancelled")
         hold.release()
         printed, told = process.communicate(timeout=SECONDS)
     assert process.returncode == 130, told

@@ -12,14 +12,17 @@ from deploy.stack import BROKER, EVALUATOR, Commands
 from medx_core.evaluation.request import EvaluationRequest
 from medx_core.jobs.messages import EVALUATION_QUEUE, EVALUATION_TASK, RunRequest
 from medx_core.storage.runs import Run, RunStatus
-from tests.faults.harness import Installation, eventually, installation, is_running
-from tests.language_models import tiny_network, word_tokenizer
+from tests.faults.harness import Installation, installation, is_running
+from tests.language_models import saved_tiny_model
 from tests.small_evaluation import write_statements
+from tests.waiting import until
 from workers.celery_app import build_app
 
 BODY = "tests.faults.directed_evaluations:wait_for_file"
 DIRECTED = Commands(evaluator=(*Commands.evaluator, "--evaluate", BODY))
 PARTS = (BROKER, EVALUATOR)
+# An evaluation's process runs at low priority: on a busy machine it may not come to renew a shorter lease in time.
+LEASE_SECONDS = 8.0
 
 
 class Evaluation:
@@ -44,14 +47,14 @@ class Evaluation:
         return [int(line) for line in begun.read_text().splitlines()] if begun.exists() else []
 
     def wait_begun(self, times: int = 1) -> int:
-        eventually(lambda: len(self.processes) == times, f"the evaluation is begun {times} times")
+        until(lambda: len(self.processes) == times, f"the evaluation is begun {times} times")
         return self.processes[-1]
 
     def release(self) -> None:
         Path(f"{self._data}.go").touch()
 
     def wait(self, status: RunStatus = RunStatus.DONE) -> Run:
-        eventually(lambda: self.run.status is status, f"the evaluation is {status}")
+        until(lambda: self.run.status is status, f"the evaluation is {status}")
         return self.run
 
 
@@ -59,7 +62,9 @@ class Evaluation:
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """One installation for the faults that it survives unchanged."""
     home = tmp_path_factory.mktemp("home")
-    with installation(home, commands=DIRECTED, parts=PARTS, max_attempts=2) as started:
+    with installation(
+        home, commands=DIRECTED, parts=PARTS, max_attempts=2, lease_seconds=LEASE_SECONDS
+    ) as started:
         yield started
 
 
@@ -67,7 +72,7 @@ def test_killing_the_worker_ends_its_process_and_the_run_is_taken_up_again(runni
     evaluation = Evaluation(running)
     process = evaluation.wait_begun()
     running.kill("evaluator")
-    eventually(lambda: not is_running(process), "the evaluation's process ends with its worker")
+    until(lambda: not is_running(process), "the evaluation's process ends with its worker")
     evaluation.release()
     assert evaluation.wait().attempts == 2
     assert len(evaluation.processes) == 2
@@ -88,7 +93,7 @@ def test_a_broker_that_forgets_everything_loses_neither_the_run_in_hand_nor_the_
     in_hand, waiting = Evaluation(running), Evaluation(running, held=False)
     in_hand.wait_begun()
     with running.broker() as broker:
-        eventually(lambda: broker.llen(EVALUATION_QUEUE) > 0, "a run waits in the broker")
+        until(lambda: broker.llen(EVALUATION_QUEUE) > 0, "a run waits in the broker")
         broker.flushall()
     in_hand.release()
     assert (in_hand.wait().attempts, waiting.wait().attempts) == (1, 1)
@@ -123,7 +128,7 @@ def test_cancelling_ends_a_process_that_hangs_and_the_next_run_begins(running: I
     hung, following = Evaluation(running), Evaluation(running, held=False)
     process = hung.wait_begun()
     running.runs.cancel(hung.public_id)
-    eventually(lambda: not is_running(process), "the process has ended")
+    until(lambda: not is_running(process), "the process has ended")
     assert following.wait().attempts == 1
     assert hung.run.status is RunStatus.CANCELLED
 
@@ -133,31 +138,29 @@ def test_a_worker_told_to_stop_hands_its_run_on_without_counting_the_attempt(run
     evaluation = Evaluation(running)
     process = evaluation.wait_begun()
     os.kill(running.stack.process_ids["evaluator"], signal.SIGTERM)
-    eventually(lambda: not is_running(process), "the process has ended")
+    until(lambda: not is_running(process), "the process has ended")
     evaluation.release()
     assert evaluation.wait().attempts == 1
 
 
 def test_a_run_longer_than_the_visibility_timeout_runs_once(tmp_path: Path) -> None:
     # Nothing but the broker sends a message again here, however long the process takes to begin.
-    settings = {"visibility_seconds": 1, "resend_after_seconds": 3600.0}
+    settings = {"visibility_seconds": 1, "resend_after_seconds": 3600.0, "lease_seconds": 60.0}
     with installation(tmp_path, commands=DIRECTED, parts=PARTS, **settings) as running:
         evaluation = Evaluation(running)
         evaluation.wait_begun()
         with running.broker() as broker:
-            eventually(lambda: broker.llen(EVALUATION_QUEUE) > 0, "the broker delivers the message again")
+            until(lambda: broker.llen(EVALUATION_QUEUE) > 0, "the broker delivers the message again")
         evaluation.release()
         assert evaluation.wait().attempts == 1
         log = tmp_path / "logs" / "evaluator.log"
-        eventually(lambda: "needs nobody" in log.read_text(), "the message is taken a second time")
+        until(lambda: "needs nobody" in log.read_text(), "the message is taken a second time")
         assert len(evaluation.processes) == 1
 
 
 @pytest.mark.slow
 def test_torch_is_loaded_in_the_child_alone_and_a_real_evaluation_comes_through(tmp_path: Path) -> None:
-    home, model = tmp_path / "home", tmp_path / "tiny"
-    tiny_network("llama").save_pretrained(model)
-    word_tokenizer().save_pretrained(model)
+    home, model = tmp_path / "home", saved_tiny_model(tmp_path)
     file = write_statements(tmp_path / "statements.csv", split=True)
     refused = tmp_path / "one_sided.csv"
     refused.write_text("statement,answer\n" + "".join(f"Number {row}.,TRUE\n" for row in range(60)))
@@ -169,10 +172,10 @@ def test_torch_is_loaded_in_the_child_alone_and_a_real_evaluation_comes_through(
             ).public_id
             for data in (file, refused)
         )
-        eventually(lambda: "evaluator" in running.stack.process_ids, "the worker is started")
+        until(lambda: "evaluator" in running.stack.process_ids, "the worker is started")
         parent = psutil.Process(running.stack.process_ids["evaluator"])
         niceness: list[int] = []
-        eventually(
+        until(
             lambda: (
                 niceness.extend(child.nice() for child in parent.children() if torch_in(child)) or niceness
             ),
@@ -180,8 +183,8 @@ def test_torch_is_loaded_in_the_child_alone_and_a_real_evaluation_comes_through(
         )
         assert set(niceness) == {parent.nice() + 10}
         assert not torch_in(parent)
-        eventually(lambda: running.runs.get(run).finished, "the evaluation is finished")
-        eventually(lambda: running.runs.get(hopeless).finished, "the other evaluation is finished")
+        until(lambda: running.runs.get(run).finished, "the evaluation is finished")
+        until(lambda: running.runs.get(hopeless).finished, "the other evaluation is finished")
         done, told = running.runs.get(run), running.runs.get(hopeless)
     assert done.result is not None
     assert (done.summary.n_train, done.summary.n_test, done.summary.data) == (110, 40, "statements.csv")

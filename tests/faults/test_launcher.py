@@ -18,7 +18,8 @@ from deploy.stack import Commands, Stack
 from medx_core.settings import CHECKOUT, Settings
 from medx_core.storage.engine import Database
 from medx_core.storage.health import HealthStore
-from tests.faults.harness import eventually, is_running
+from tests.faults.harness import is_running
+from tests.waiting import until
 
 LAUNCHER = """
 import sys
@@ -40,7 +41,7 @@ def launched(home: Path) -> Iterator[tuple["subprocess.Popen[str]", list[int]]]:
     ) as launcher:
         try:
             health = HealthStore(database)
-            eventually(
+            until(
                 lambda: any(worker.detail.get("ready") for worker in health.processes(kind="worker")),
                 "the worker is ready",
             )
@@ -55,7 +56,7 @@ def test_killing_the_launcher_ends_every_process_it_started(tmp_path: Path) -> N
         assert len(children) == 2
         launcher.kill()
         for child in children:
-            eventually(lambda child=child: not is_running(child), f"process {child} ends")
+            until(lambda child=child: not is_running(child), f"process {child} ends")
 
 
 def test_where_the_kernel_cannot_tell_a_watcher_ends_the_command_of_a_dead_launcher() -> None:
@@ -63,11 +64,11 @@ def test_where_the_kernel_cannot_tell_a_watcher_ends_the_command_of_a_dead_launc
     launcher_code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {watcher!r}])"
     with subprocess.Popen([sys.executable, "-c", launcher_code], cwd=CHECKOUT) as launcher:
         process = psutil.Process(launcher.pid)
-        eventually(lambda: len(process.children(recursive=True)) == 2, "watcher and command run")
+        until(lambda: len(process.children(recursive=True)) == 2, "watcher and command run")
         children = [child.pid for child in process.children(recursive=True)]
         launcher.kill()
         for child in children:
-            eventually(lambda child=child: not is_running(child), f"process {child} ends")
+            until(lambda child=child: not is_running(child), f"process {child} ends")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -10,8 +10,9 @@ import pytest
 from medx_core.jobs.status import ItemStatus, JobKind, JobStatus
 from medx_core.storage.engine import Database
 from medx_core.storage.health import HealthStore
-from tests.faults.harness import BOTH, Hold, Installation, eventually, installation
+from tests.faults.harness import BOTH, Hold, Installation, installation
 from tests.faults.orders import KILLS, NO_MODEL
+from tests.waiting import until
 
 # In the eighth chunk of eight: when the worker is there, it has finished four chunks at least and begun eleven at most.
 HELD_ROW = 60
@@ -49,7 +50,7 @@ def file_with_a_hold(running: Installation) -> tuple[str, Hold]:
 def test_a_broker_that_forgets_everything_in_the_middle_loses_nothing(running: Installation) -> None:
     job_id, hold = file_with_a_hold(running)
     with running.broker() as broker:
-        eventually(lambda: broker.llen("batch") > 0, "rows wait in the broker")
+        until(lambda: broker.llen("batch") > 0, "rows wait in the broker")
         broker.flushall()
     hold.release()
     running.wait_finished(job_id)
@@ -92,7 +93,7 @@ def test_a_worker_told_to_stop_hands_its_rows_on_without_waiting_for_leases(tmp_
     with installation(tmp_path, lease_seconds=3600.0) as running:
         job_id, hold = file_with_a_hold(running)
         os.kill(running.stack.process_ids["worker"], signal.SIGTERM)
-        eventually(lambda: "stopping: finishing" in running.worker_log(), "the worker begins to stop")
+        until(lambda: "stopping: finishing" in running.worker_log(), "the worker begins to stop")
         hold.release()
         running.wait_finished(job_id)
         assert_each_row_answered_once(running, job_id)
@@ -118,7 +119,7 @@ def test_a_worker_without_its_model_ends_and_costs_no_question_an_attempt(tmp_pa
         (tmp_path / NO_MODEL).touch()
         running.kill("worker")
         job_id = running.submit(texts(8))
-        eventually(
+        until(
             lambda: "the model cannot be loaded: The model is not on" in running.worker_log(),
             "the worker says why it ends",
         )
@@ -136,6 +137,6 @@ def test_the_health_row_says_when_a_worker_is_ready_and_goes_when_it_stops(tmp_p
         assert worker.detail["ready"] is True
         assert worker.detail["model_name"] == "directed"
         seen = worker.seen_at
-        eventually(lambda: health.processes(kind="worker")[0].seen_at > seen, "the idle worker beats again")
+        until(lambda: health.processes(kind="worker")[0].seen_at > seen, "the idle worker beats again")
     assert health.processes(kind="worker") == ()
     database.close()

@@ -8,7 +8,8 @@ import pytest
 from medx_core.jobs.messages import token_stream_name
 from medx_core.jobs.status import ItemStatus, JobKind, JobStatus
 from medx_core.questions import Mode
-from tests.faults.harness import Hold, Installation, eventually, installation
+from tests.faults.harness import Hold, Installation, installation
+from tests.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def answered_at(running: Installation, job_id: str) -> list[datetime]:
 def test_a_question_overtakes_a_queue_full_of_files(running: Installation) -> None:
     job_id, hold = file_with_a_hold(running)
     with running.broker() as broker:
-        eventually(lambda: broker.llen("batch") > 0, "the file fills the queue")
+        until(lambda: broker.llen("batch") > 0, "the file fills the queue")
     asked = [running.submit([f"asked {number}"], kind=JobKind.QUESTION) for number in range(3)]
     for question in asked:
         running.wait_until(question, lambda progress: progress.running == 1, "the question is in hand")
@@ -68,7 +69,7 @@ def test_a_watched_text_arrives_word_by_word_and_ends_with_done(running: Install
     [item] = running.items(job_id)
     with running.broker() as broker:
         name = token_stream_name(item.id, "steered")
-        eventually(lambda: b"done" in broker.xrevrange(name, count=1)[0][1], "the stream ends")
+        until(lambda: b"done" in broker.xrevrange(name, count=1)[0][1], "the stream ends")
         entries = [fields for _, fields in broker.xrange(name)]
         assert broker.ttl(name) > 0
     assert entries[0] == {b"restart": b"1"}

@@ -16,7 +16,7 @@ from medx_core.routing.encoders import load_encoder
 from medx_core.routing.heads import head_path, save_head
 from medx_core.routing.training import train_embedding_router
 from tests.faults.harness import BOTH, installation
-from tests.language_models import tiny_network, word_tokenizer
+from tests.language_models import saved_tiny_model
 from tests.result_files import read_results
 
 MEDX = str(Path(sys.executable).with_name("medx"))
@@ -32,9 +32,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def prepare(home: Path) -> Path:
     """Store a tiny model and a router trained on a few texts under `home`; return the model's folder."""
-    folder = home / "tiny"
-    tiny_network("llama").save_pretrained(folder)
-    word_tokenizer().save_pretrained(folder)
+    folder = saved_tiny_model(home)
     encoder = load_encoder()
     head = train_embedding_router(training_texts()[::15], encoder)
     save_head(head, head_path(home / "routers", encoder.sha256))

@@ -31,7 +31,7 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device"),
 ]
 NEAR_TIE = {"float32": 0.01, "bfloat16": 0.25}
-STATEMENTS = [one.statement for one in bundled_statements()[:96]]
+STATEMENTS = [statement.statement for statement in bundled_statements()[:96]]
 
 
 def load(dtype: str):

@@ -72,9 +72,9 @@ def test_a_batch_of_many_gives_the_verdicts_of_batches_of_one(engine):
     many = rows(engine, STATEMENTS)
     together = engine.verdicts(many)
     alone = [engine.verdicts([row])[0] for row in many]
-    for one, other in zip(together, alone, strict=True):
-        assert one.score == pytest.approx(other.score, abs=1e-4)
-        assert one.raw_verdict is other.raw_verdict
+    for batched, single in zip(together, alone, strict=True):
+        assert batched.score == pytest.approx(single.score, abs=1e-4)
+        assert batched.raw_verdict is single.raw_verdict
 
 
 def test_steering_changes_the_steered_arm_alone(engine, real_model):

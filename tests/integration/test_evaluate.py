@@ -1,13 +1,14 @@
 import csv
 import json
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from medx_core.assembly import evaluate_request
 from medx_core.categories import Category
 from medx_core.cli.app import app
 from medx_core.data.labelled_files import load_labelled
@@ -17,14 +18,13 @@ from medx_core.evaluation.data_split import PartSizes, parts_of
 from medx_core.evaluation.fit import EvaluationPlan
 from medx_core.evaluation.items import read_items, write_items
 from medx_core.evaluation.prompt_selection import INSTRUCTIONS, candidate_scores, instructed_candidates
-from medx_core.evaluation.request import EvaluationRequest
 from medx_core.evaluation.result_builder import rechecked
 from medx_core.evaluation.runner import Evaluated, ModelEvaluation, evaluate_models
 from medx_core.lab.arms import fine_tuned, likelihood_gated
 from medx_core.settings import settings
 from medx_core.traces.statement_runner import StatementRunner
-from tests.language_models import tiny_model
-from tests.small_evaluation import PROMPT, quiet, saved_tiny_model, small_evaluation, write_statements
+from tests.language_models import saved_tiny_model, tiny_model
+from tests.small_evaluation import PROMPT, quiet, small_evaluation, write_statements
 
 ARMS = {"unsteered", "prompt_only", "prior", "paper", "paper_statement", "gated", "random", "shuffled"}
 ARMS |= {"gated_random", "gated_shuffled", "probe", "lexical"}
@@ -41,6 +41,13 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> dict:
     data, sizes = load_labelled(file), PartSizes(split=(100, 50))
     arms = {"fine_tuned": fine_tuned, "likelihood_gated": likelihood_gated}
     return json_of(evaluate_models([tiny_model()], data, sizes, plan, quiet, extra_arms=arms))
+
+
+@pytest.fixture(scope="module")
+def two_models(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    data = load_labelled(write_statements(tmp_path_factory.mktemp("data") / "statements.csv"))
+    models = [tiny_model("llama"), tiny_model("qwen2")]
+    return json_of(evaluate_models(models, data, PartSizes(split=(100, 50)), EvaluationPlan(), quiet))
 
 
 def json_of(evaluated: Evaluated) -> dict:
@@ -64,12 +71,12 @@ def test_the_json_has_every_arm_and_figure_of_the_contract(result: dict) -> None
 
 
 def test_the_map_of_settings_holds_the_chosen_one_and_was_made_from_the_training_part(result: dict) -> None:
-    found, chosen = result["sweep"], result["choices"]
-    row = found["layers"].index(chosen["layer"])
-    column = found["strengths"].index(chosen["strength"])
-    assert 0 <= found["accuracy"][row][column] <= 1
-    assert {len(cells) for cells in found["auroc"]} == {len(found["strengths"])}
-    assert found["n_train"] + found["n_measured"] == result["n_train"]
+    sweep, chosen = result["sweep"], result["choices"]
+    row = sweep["layers"].index(chosen["layer"])
+    column = sweep["strengths"].index(chosen["strength"])
+    assert 0 <= sweep["accuracy"][row][column] <= 1
+    assert {len(cells) for cells in sweep["auroc"]} == {len(sweep["strengths"])}
+    assert sweep["n_train"] + sweep["n_measured"] == result["n_train"]
 
 
 def test_a_metric_is_a_value_with_its_interval_and_count(result: dict) -> None:
@@ -79,15 +86,18 @@ def test_a_metric_is_a_value_with_its_interval_and_count(result: dict) -> None:
     assert result["arms"]["gated"]["safety_error_rate"]["value"] == pytest.approx(1 - accuracy["value"])
 
 
-def test_the_same_evaluation_twice_is_the_same_to_the_last_digit(tmp_path: Path) -> None:
-    data = load_labelled(write_statements(tmp_path / "statements.csv"))
-    runs = [
-        json_of(evaluate_models([tiny_model()], data, PartSizes(split=(100, 50)), EvaluationPlan(), quiet))
-        for _ in range(2)
-    ]
-    for one in runs:
-        del one["seconds"]
-    assert json.dumps(runs[0]) == json.dumps(runs[1])
+def test_the_same_evaluation_again_is_the_same_to_the_last_digit_whatever_else_is_measured(
+    result: dict, two_models: dict
+) -> None:
+    def repeated(written: dict) -> dict:
+        return {
+            **{part: written[part] for part in ("judged", "conclusion", "failed_controls")},
+            **{name: written["arms"][name] for name in ARMS},
+            "choices": written["choices"] | {"fine_tuned": None},
+            "sweep": written["sweep"] | {"seconds": None},
+        }
+
+    assert json.dumps(repeated(two_models)) == json.dumps(repeated(result))
 
 
 RATES = ("accuracy", "balanced_accuracy", "predicted_true_rate", "false_acceptance_rate", "answer_word_rate")
@@ -104,7 +114,7 @@ def test_a_batch_of_one_gives_the_verdicts_of_a_batch_of_32_but_for_near_ties(tm
         strict=True,
     )
     assert results[0].choices.layer == results[1].choices.layer
-    for ours, theirs in zip(*(one.arms for one in tested), strict=True):
+    for ours, theirs in zip(*(result.arms for result in tested), strict=True):
         sure = (np.abs(ours.scores) >= 0.01) & (np.abs(theirs.scores) >= 0.01)
         assert np.array_equal((ours.scores >= 0)[sure], (theirs.scores >= 0)[sure]), ours.name
         assert np.allclose(ours.scores, theirs.scores, atol=5e-3), ours.name
@@ -113,30 +123,18 @@ def test_a_batch_of_one_gives_the_verdicts_of_a_batch_of_32_but_for_near_ties(tm
             assert counted == int((np.abs(ours.scores) < 0.01).sum()), ours.name
             tied = (counted + results[1].near_ties[ours.name]) / len(ours.scores)
             for rate in RATES:
-                one, other = (getattr(result.arm(ours.name), rate).value for result in results)
-                assert abs(one - other) <= 0.002 + tied, (ours.name, rate)
-
-
-def test_the_command_runs_batches_as_large_as_the_settings_say(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = write_statements(tmp_path / "statements.csv", split=True)
-    monkeypatch.setenv("MEDX_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("MEDX_MAX_BATCH_ROWS", "7")
-    settings.cache_clear()
-    asked = EvaluationRequest(str(file), models=(str(saved_tiny_model(tmp_path)),), prompt=PROMPT)
-    assert evaluate_request(settings(), asked, quiet).result["settings"]["batch_rows"] == 7
-    settings.cache_clear()
+                ours_value, theirs_value = (getattr(result.arm(ours.name), rate).value for result in results)
+                assert abs(ours_value - theirs_value) <= 0.002 + tied, (ours.name, rate)
 
 
 def test_a_given_prompt_is_the_only_one_and_leaves_open_what_prompts_alone_can_do(tmp_path: Path) -> None:
     data = load_labelled(write_statements(tmp_path / "statements.csv"))
     plan = EvaluationPlan(prompt=PROMPT)
-    found = json_of(evaluate_models([tiny_model()], data, PartSizes(split=(100, 50)), plan, quiet))
-    assert (found["choices"]["prompt"], found["choices"]["prompt_given"]) == (PROMPT, True)
-    assert [one["prompt"] for one in found["choices"]["prompts_tried"]] == [PROMPT]
-    assert "prompt_only" not in found["arms"]
-    assert found["helps"] is not True
+    result = json_of(evaluate_models([tiny_model()], data, PartSizes(split=(100, 50)), plan, quiet))
+    assert (result["choices"]["prompt"], result["choices"]["prompt_given"]) == (PROMPT, True)
+    assert [tried["prompt"] for tried in result["choices"]["prompts_tried"]] == [PROMPT]
+    assert "prompt_only" not in result["arms"]
+    assert result["helps"] is not True
     with pytest.raises(BadInput, match="There is no prompt 'verdict'"):
         evaluate_models([tiny_model()], data, PartSizes(), EvaluationPlan(prompt="verdict"), quiet)
 
@@ -146,8 +144,8 @@ def test_where_categories_are_mixed_each_statement_is_tried_with_its_own_instruc
         LabelledStatement(f"The heart pumps {number}.", number % 2 == 0, str(number), category)
         for number, category in enumerate((Category.TRIAGE, Category.LITERATURE, None) * 4)
     ]
-    mixed = instructed_candidates({one.category for one in statements}, questions=False)
-    assert [one.version.rpartition("-")[2] for one in mixed] == [
+    mixed = instructed_candidates({statement.category for statement in statements}, questions=False)
+    assert [prompt.version.rpartition("-")[2] for prompt in mixed] == [
         "category",
         "category",
         "clinician",
@@ -158,26 +156,26 @@ def test_where_categories_are_mixed_each_statement_is_tried_with_its_own_instruc
     def runner_for(prompt):
         return runners.setdefault(prompt, StatementRunner(model, prompt))
 
-    found = candidate_scores(runner_for, mixed[0], statements)
-    for row, one in enumerate(statements):
-        prompt = mixed[0].prompt_for(one.category)
-        assert prompt.instruction == INSTRUCTIONS[one.category]
-        alone = runner_for(prompt).scores([one.text]).scores[0]
-        assert found.scores[row] == pytest.approx(alone, abs=1e-4)
+    together = candidate_scores(runner_for, mixed[0], statements)
+    for row, statement in enumerate(statements):
+        prompt = mixed[0].prompt_for(statement.category)
+        assert prompt.instruction == INSTRUCTIONS[statement.category]
+        alone = runner_for(prompt).scores([statement.text]).scores[0]
+        assert together.scores[row] == pytest.approx(alone, abs=1e-4)
 
 
 def test_two_models_of_one_name_stay_two(tmp_path: Path) -> None:
     data = load_labelled(write_statements(tmp_path / "statements.csv"))
     models = [tiny_model(), tiny_model()]
     evaluated = evaluate_models(models, data, PartSizes(split=(40, 20)), EvaluationPlan(prompt=PROMPT), quiet)
-    found = json_of(evaluated)
-    assert list(found["models"]) == ["tiny-llama (2)"]
-    assert found["comparisons"][0]["specialised"] == "tiny-llama (2)"
+    result = json_of(evaluated)
+    assert list(result["models"]) == ["tiny-llama (2)"]
+    assert result["comparisons"][0]["specialised"] == "tiny-llama (2)"
     write_items(evaluated.scores, tmp_path / "items.csv")
     again = rechecked(read_items(tmp_path / "items.csv")).model_dump(mode="json")
-    assert again["comparisons"] == found["comparisons"]
+    assert again["comparisons"] == result["comparisons"]
     for name, figures in again["models"].items():
-        assert figures == {part: found["models"][name][part] for part in figures}
+        assert figures == {part: result["models"][name][part] for part in figures}
 
 
 def test_swaps_of_false_statements_near_the_training_part_are_left_out() -> None:
@@ -186,21 +184,25 @@ def test_swaps_of_false_statements_near_the_training_part_are_left_out() -> None
 
     labelled = [LabelledStatement(f"T{number}", number % 2 == 0, f"g{number}") for number in range(60)]
     parts = parts_of([*labelled, swap(1, "g1"), swap(2, "far")], PartSizes(split=(30, 30)), seed=1)
-    trained = {one.group for one in parts.train}
-    assert {one.group for one in parts.association} == ({"far"} if "g1" in trained else {"far", "g1"})
+    trained = {statement.group for statement in parts.train}
+    assert {statement.group for statement in parts.association} == (
+        {"far"} if "g1" in trained else {"far", "g1"}
+    )
     everything = parts_of(
         [*labelled, *(swap(n, f"g{n}") for n in range(60))], PartSizes(split=(30, 30)), seed=1
     )
-    assert {one.group for one in everything.association} == {one.group for one in everything.test}
+    assert {statement.group for statement in everything.association} == {
+        statement.group for statement in everything.test
+    }
 
 
 def test_twins_are_fitted_on_and_ranked_where_there_are_twins(tmp_path: Path) -> None:
     data = load_labelled(write_statements(tmp_path / "twins.csv", twins=True))
-    found = json_of(
+    result = json_of(
         evaluate_models([tiny_model()], data, PartSizes(split=(100, 50)), EvaluationPlan(), quiet)
     )
-    assert found["choices"]["fitted_on"] == "twins"
-    assert math.isclose(sum(one["n"] for one in found["choices"]["prompts_tried"][:1]), 100)
+    assert result["choices"]["fitted_on"] == "twins"
+    assert math.isclose(sum(tried["n"] for tried in result["choices"]["prompts_tried"][:1]), 100)
 
 
 def test_the_files_own_split_is_used_and_other_sizes_are_refused(tmp_path: Path) -> None:
@@ -211,32 +213,64 @@ def test_the_files_own_split_is_used_and_other_sizes_are_refused(tmp_path: Path)
         parts_of(data.statements, PartSizes(split=(100, 50)), seed=1)
 
 
-def test_the_general_model_steered_is_compared_with_the_specialised_one_unsteered(tmp_path: Path) -> None:
-    data = load_labelled(write_statements(tmp_path / "statements.csv"))
-    models = [tiny_model("llama"), tiny_model("qwen2")]
-    found = json_of(evaluate_models(models, data, PartSizes(split=(100, 50)), EvaluationPlan(), quiet))
-    [comparison] = found["comparisons"]
+def test_the_general_model_steered_is_compared_with_the_specialised_one_unsteered(two_models: dict) -> None:
+    [comparison] = two_models["comparisons"]
     assert (comparison["general"], comparison["specialised"]) == ("tiny-llama", "tiny-qwen2")
-    steered = found["arms"]["gated"]["accuracy"]["value"]
-    unsteered = found["models"]["tiny-qwen2"]["arms"]["unsteered"]["accuracy"]["value"]
+    steered = two_models["arms"]["gated"]["accuracy"]["value"]
+    unsteered = two_models["models"]["tiny-qwen2"]["arms"]["unsteered"]["accuracy"]["value"]
     assert comparison["accuracy_difference"]["value"] == pytest.approx(steered - unsteered)
     assert comparison["helped"] - comparison["harmed"] == round(50 * (steered - unsteered))
 
 
-def test_the_command_writes_json_and_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = write_statements(tmp_path / "statements.csv", split=True)
-    monkeypatch.setenv("MEDX_HOME", str(tmp_path / "home"))
-    arguments = ["evaluate", "--data", str(file), "--model", str(saved_tiny_model(tmp_path)), "--no-store"]
-    done = CliRunner().invoke(
-        app, [*arguments, "--json", str(tmp_path / "out.json"), "--report", str(tmp_path / "report")]
+@dataclass(frozen=True)
+class CommandRun:
+    """What `medx evaluate --no-store` with batches of 7 rows said, and the folder with what it wrote."""
+
+    folder: Path
+    arguments: tuple[str, ...]
+    output: str
+
+    @property
+    def written(self) -> dict:
+        return json.loads((self.folder / "out.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def command_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandRun]:
+    folder = tmp_path_factory.mktemp("command")
+    file = write_statements(folder / "statements.csv", split=True)
+    arguments = (
+        "--data",
+        str(file),
+        "--model",
+        str(saved_tiny_model(folder)),
+        "--prompt",
+        PROMPT,
+        "--no-store",
     )
-    assert done.exit_code == 0, done.output
-    written = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
-    assert written["conclusion"] in done.output
-    assert written["conclusion"][:40] in (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
-    refused = CliRunner().invoke(app, [*arguments, "--preset", "none"])
+    outputs = {"--json": "out.json", "--report": "report", "--items": "items.csv"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MEDX_HOME", str(folder / "home"))
+        patch.setenv("MEDX_MAX_BATCH_ROWS", "7")
+        settings.cache_clear()
+        places = [part for option, name in outputs.items() for part in (option, str(folder / name))]
+        done = CliRunner().invoke(app, ["evaluate", *arguments, *places])
+        assert done.exit_code == 0, done.output
+        yield CommandRun(folder, arguments, done.output)
+    settings.cache_clear()
+
+
+def test_the_command_writes_json_and_report(command_run: CommandRun) -> None:
+    written, report = command_run.written, command_run.folder / "report"
+    assert written["conclusion"] in command_run.output
+    assert written["conclusion"][:40] in (report / "index.html").read_text(encoding="utf-8")
+    assert (report / "result.json").is_file()
+    refused = CliRunner().invoke(app, ["evaluate", *command_run.arguments, "--preset", "none"])
     assert isinstance(refused.exception, BadInput)
-    assert (tmp_path / "report" / "result.json").is_file()
+
+
+def test_the_command_runs_batches_as_large_as_the_settings_say(command_run: CommandRun) -> None:
+    assert command_run.written["settings"]["batch_rows"] == 7
 
 
 def test_all_figures_can_be_made_again_from_the_items_alone(tmp_path: Path) -> None:
@@ -276,20 +310,11 @@ def test_items_that_were_damaged_are_refused_with_their_place(
         read_items(b"PAR1 and nothing else", "stored items")
 
 
-def test_the_command_writes_items_and_checks_them_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = write_statements(tmp_path / "statements.csv", split=True)
-    monkeypatch.setenv("MEDX_HOME", str(tmp_path / "home"))
-    out, items, again = (str(tmp_path / name) for name in ("out.json", "items.csv", "again.json"))
-    arguments = ["--model", str(saved_tiny_model(tmp_path)), "--prompt", PROMPT, "--no-store"]
-    done = CliRunner().invoke(
-        app, ["evaluate", "--data", str(file), *arguments, "--json", out, "--items", items]
-    )
-    assert done.exit_code == 0, done.output
-    checked = CliRunner().invoke(app, ["evaluate", "--recheck", items, "--json", again])
+def test_the_command_writes_items_and_checks_them_again(command_run: CommandRun, tmp_path: Path) -> None:
+    items, again = str(command_run.folder / "items.csv"), tmp_path / "again.json"
+    checked = CliRunner().invoke(app, ["evaluate", "--recheck", items, "--json", str(again)])
     assert checked.exit_code == 0, checked.output
-    first, second = (json.loads(Path(path).read_text(encoding="utf-8")) for path in (out, again))
+    first, second = command_run.written, json.loads(again.read_text(encoding="utf-8"))
     assert first["arms"] == second["arms"]
     assert first["conclusion"] == second["conclusion"]
     assert "choices" in second["reasons"]

@@ -18,28 +18,17 @@ from medx_core.storage.engine import open_database
 from medx_core.storage.health import HealthStore
 from medx_core.storage.runs import RunStatus, RunStore
 from tests.evaluation_results import synthetic_result
-from tests.language_models import tiny_network, word_tokenizer
 from tests.small_evaluation import PROMPT, write_statements
 
 KIND = "evaluation"
 
 
 @pytest.fixture
-def database(tmp_path, monkeypatch):
+def database(tiny_home):
     """The database of a home with a tiny model."""
-    tiny_network("llama").save_pretrained(tmp_path / "tiny")
-    word_tokenizer().save_pretrained(tmp_path / "tiny")
-    for name, value in (
-        ("MEDX_HOME", tmp_path / "home"),
-        ("MEDX_MODEL", tmp_path / "tiny"),
-        ("DATABASE_URL", ""),
-    ):
-        monkeypatch.setenv(name, str(value))
-    settings.cache_clear()
     database = open_database(settings())
     yield database
     database.close()
-    settings.cache_clear()
 
 
 @pytest.fixture

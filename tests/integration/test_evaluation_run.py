@@ -8,7 +8,15 @@ import pytest
 
 from medx_core.errors import BadInput, Cancelled
 from medx_core.evaluation.request import EvaluationRequest
-from medx_core.job_execution.evaluation_run import BROKEN, STUCK, STUCK_SECONDS, Measured, run_evaluation
+from medx_core.job_execution.evaluation_run import (
+    BROKEN,
+    STUCK,
+    STUCK_SECONDS,
+    Measured,
+    read_statements,
+    run_evaluation,
+)
+from medx_core.settings import Settings
 from medx_core.storage.kept_files import KEPT_SECONDS, keep, remove_unneeded
 from medx_core.storage.runs import RunProgress, RunStatus, RunStore
 
@@ -118,14 +126,22 @@ def test_a_run_that_reports_no_progress_for_hours_has_failed_and_one_that_moves_
     assert (stored.status, stored.reason) == (RunStatus.FAILED, STUCK)
 
 
+def test_a_file_kept_on_another_machine_is_named_with_what_to_share(tmp_path):
+    request = EvaluationRequest("0123.csv", name="my statements.csv", kept=True)
+    with pytest.raises(
+        BadInput, match=r"^The file my statements\.csv is not on this machine; .* MEDX_HOME\.$"
+    ):
+        read_statements(Settings(home=tmp_path), request)
+
+
 def test_a_file_goes_a_day_after_it_came_once_no_evaluation_needs_it(runs, tmp_path):
     folder, names = tmp_path / "evaluations", {}
-    for what in ("needed", "over", "young"):
-        file = tmp_path / f"{what}.csv"
-        file.write_text(what)
-        names[what] = keep(file, folder)
-        age = 0 if what == "young" else KEPT_SECONDS + 60
-        os.utime(folder / names[what], (0, (folder / names[what]).stat().st_mtime - age))
+    for name in ("needed", "over", "young"):
+        file = tmp_path / f"{name}.csv"
+        file.write_text(name)
+        names[name] = keep(file, folder)
+        age = 0 if name == "young" else KEPT_SECONDS + 60
+        os.utime(folder / names[name], (0, (folder / names[name]).stat().st_mtime - age))
     (folder / "notes.csv").write_text("not ours")
     os.utime(folder / "notes.csv", (0, 0))
     now = (folder / names["young"]).stat().st_mtime + 1

@@ -8,26 +8,8 @@ import pytest
 from medx_core.errors import LeaseLost
 from medx_core.jobs.status import ItemStatus, JobStatus
 from medx_core.questions import Verdict
-from medx_core.storage.jobs import JobStore
-from medx_core.storage.leases import LeaseStore
-from medx_core.storage.outbox import OutboxStore
 from tests.databases import at_once
 from tests.samples import BOTH, answered, item_of, submission
-
-
-@pytest.fixture
-def jobs(database, clock):
-    return JobStore(database, clock=clock)
-
-
-@pytest.fixture
-def leases(database, clock):
-    return LeaseStore(database, clock=clock)
-
-
-@pytest.fixture
-def outbox(database, clock):
-    return OutboxStore(database, clock=clock)
 
 
 def submitted(jobs, rows=1):

@@ -2,30 +2,11 @@
 
 from functools import partial
 
-import pytest
-
 from medx_core.jobs.messages import BATCH_QUEUE, INTERACTIVE_QUEUE
 from medx_core.jobs.status import ItemStatus, JobKind, JobStatus
-from medx_core.storage.jobs import JobStore
-from medx_core.storage.leases import LeaseStore
-from medx_core.storage.outbox import SILENT_SECONDS, OutboxStore
+from medx_core.storage.outbox import SILENT_SECONDS
 from tests.databases import at_once
 from tests.samples import answered, item_of, submission
-
-
-@pytest.fixture
-def jobs(database, clock):
-    return JobStore(database, clock=clock)
-
-
-@pytest.fixture
-def leases(database, clock):
-    return LeaseStore(database, clock=clock)
-
-
-@pytest.fixture
-def outbox(database, clock):
-    return OutboxStore(database, clock=clock)
 
 
 def submitted(jobs, rows=1, kind=JobKind.BATCH):

@@ -167,14 +167,30 @@ def test_items_of_a_dead_worker_are_sent_again(
     assert publishing.jobs.get(job.public_id).progress.queued == 8
 
 
+class NotedLeaders(LeaderStore):
+    """Notes what became of each attempt to lead."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.attempts: list[bool] = []
+
+    def hold(self, duty: str, owner: str, seconds: float) -> bool:
+        self.attempts.append(super().hold(duty, owner, seconds))
+        return self.attempts[-1]
+
+
 def test_one_process_at_a_time_publishes_and_another_takes_over(
-    sqlite_database: Database, broker: Broker
+    sqlite_database: Database, broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    leaders = LeaderStore(sqlite_database)
+    monkeypatch.setattr("workers.publishing.LEAD_SECONDS", 0.6)  # a tenth of a second between two attempts
+    leaders = NotedLeaders(sqlite_database)
     assert leaders.hold(DUTY, "somebody else", 3600)
+    monkeypatch.setattr("workers.publishing.LeaderStore", lambda _database: leaders)
     waiting = Publishing(sqlite_database, broker)
     waiting.jobs.submit(submission(3), chunk_rows=1)
     waiting.publisher.start()
+    until(lambda: len(leaders.attempts) >= 3)
+    assert not any(leaders.attempts[1:])
     assert broker.waiting(BATCH_QUEUE) == 0
     leaders.release(DUTY, "somebody else")
     until(lambda: broker.waiting(BATCH_QUEUE) == 3)

@@ -15,16 +15,10 @@ from medx_core.data.routing_texts import OVERRIDE_COLUMNS, read_routing_file, wr
 from medx_core.settings import settings
 from medx_core.storage.audit import AuditStore
 from medx_core.storage.jobs import JobStore
-from medx_core.storage.leases import LeaseStore
 from tests.samples import answered, submission
 
 WILD = "=cmd|' /C calc'!A0 is my knee urgent?"
 NAMED = "'Quoted', she said. Mail me at ann.example@mail.org about gout"
-
-
-@pytest.fixture
-def leases(database, clock):
-    return LeaseStore(database, clock=clock)
 
 
 @pytest.fixture
@@ -86,12 +80,12 @@ def test_the_exported_table_is_masked_guarded_and_comes_back_as_training_questio
     file = tmp_path / "overrides.csv"
     file.write_text(table.getvalue(), encoding="utf-8", newline="")
     questions = read_routing_file(file).questions
-    assert [one.text for one in questions] == [
+    assert [question.text for question in questions] == [
         WILD,
         NAMED.replace("ann.example@mail.org", "[removed]"),
         "Is it gout?",
     ]
-    assert {one.category for one in questions} == {Category.PATIENT_FACING}
+    assert {question.category for question in questions} == {Category.PATIENT_FACING}
 
 
 def test_an_export_is_in_the_audit_log_and_names_how_to_train_with_it(

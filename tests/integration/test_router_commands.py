@@ -103,11 +103,13 @@ def test_the_baseline_is_measured_with_the_same_command(home, questions):
 
 
 def test_explaining_names_the_route_its_neighbours_and_its_red_flags(trained):
-    found = json.loads(_run("explain", "My 5 week old has a fever of 38.5, go in now?", "--json").output)
-    assert found["category"] == "triage"
-    assert found["red_flags"] == ["young baby with fever"]
-    assert found["nearest"][0]["category"] == "triage"
-    assert len(found["nearest"]) == 5
+    explanation = json.loads(
+        _run("explain", "My 5 week old has a fever of 38.5, go in now?", "--json").output
+    )
+    assert explanation["category"] == "triage"
+    assert explanation["red_flags"] == ["young baby with fever"]
+    assert explanation["nearest"][0]["category"] == "triage"
+    assert len(explanation["nearest"]) == 5
 
 
 def test_there_is_nothing_to_explain_about_an_empty_question(home):

@@ -20,11 +20,6 @@ def runs(database, clock):
     return RunStore(database, clock=clock)
 
 
-@pytest.fixture
-def outbox(database, clock):
-    return OutboxStore(database, clock=clock)
-
-
 def lease(runs: RunStore, run: Run, owner: str) -> LeasedRun | None:
     return runs.lease(run.public_id, owner=owner, seconds=30, max_attempts=3)
 

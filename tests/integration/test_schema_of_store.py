@@ -176,15 +176,15 @@ def test_moments_come_back_aware_and_to_the_microsecond(database, clock):
         session.add(audit_row(at=clock.now, hash="x"))
         session.flush()
         session.expire_all()
-        found = session.get(AuditTable, 1).at
-    assert found == clock.now
-    assert found.utcoffset().total_seconds() == 0
+        stored = session.get(AuditTable, 1).at
+    assert stored == clock.now
+    assert stored.utcoffset().total_seconds() == 0
 
 
 def test_sqlite_runs_with_the_settings_that_many_writers_need(sqlite_database):
     with sqlite_database.read() as session:
-        found = {
+        pragmas = {
             name: session.connection().exec_driver_sql(f"PRAGMA {name}").scalar()
             for name in ("journal_mode", "synchronous", "busy_timeout", "foreign_keys")
         }
-    assert found == {"journal_mode": "wal", "synchronous": 1, "busy_timeout": 15_000, "foreign_keys": 1}
+    assert pragmas == {"journal_mode": "wal", "synchronous": 1, "busy_timeout": 15_000, "foreign_keys": 1}

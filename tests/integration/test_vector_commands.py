@@ -19,7 +19,7 @@ from medx_core.settings import settings
 from medx_core.steering.gate import Gate
 from medx_core.steering.steering_vector import SteeringVector
 from medx_core.storage.vectors import VectorRecord
-from tests.language_models import WIDTH, tiny_network, word_tokenizer
+from tests.language_models import WIDTH
 
 WORDS = ("heart", "kidneys", "blood", "insulin", "glucose")
 KINDS = ("triage", "literature")
@@ -46,19 +46,13 @@ MIXED = [i % 2 == 1 for i in range(50)]
 
 
 @pytest.fixture
-def medx(tmp_path, monkeypatch):
+def medx(tiny_home):
     """Run `medx vectors ...` with a home and a tiny model of this test's own."""
-    tiny_network("llama").save_pretrained(tmp_path / "tiny")
-    word_tokenizer().save_pretrained(tmp_path / "tiny")
-    monkeypatch.setenv("MEDX_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("MEDX_MODEL", str(tmp_path / "tiny"))
-    settings.cache_clear()
 
     def run(*arguments: object):
         return CliRunner().invoke(app, ["vectors", *map(str, arguments)])
 
-    yield run
-    settings.cache_clear()
+    return run
 
 
 @pytest.fixture
@@ -88,7 +82,7 @@ def test_a_vector_is_built_looked_at_put_to_use_and_taken_out_again(medx, data, 
     assert "MEDX_GATED_TEXT" in gated.stderr
 
     listed = json.loads(said(medx("list", "--json")))["vectors"]
-    number = {one["name"]: one["id"] for one in listed}
+    number = {vector["name"]: vector["id"] for vector in listed}
     assert set(number) == {"triage v1", "triage v2", "literature v1"}
     assert "reading answer word, 12 pairs" in said(medx("list"))
     shown = json.loads(said(medx("show", number["triage v2"])))
@@ -120,7 +114,9 @@ def test_a_vector_is_built_looked_at_put_to_use_and_taken_out_again(medx, data, 
     missing = json.loads(said(medx("show", number["triage v2"])))
     assert missing["provenance"] is None
     assert "of triage v2 cannot be read" in missing["file_fault"]
-    status = {one["name"]: one["status"] for one in json.loads(said(medx("list", "--json")))["vectors"]}
+    status = {
+        vector["name"]: vector["status"] for vector in json.loads(said(medx("list", "--json")))["vectors"]
+    }
     assert status == {"triage v1": "active", "triage v2": "retired", "literature v1": "active"}
 
     for name in ("triage v1", "literature v1"):
@@ -131,7 +127,9 @@ def test_a_vector_is_built_looked_at_put_to_use_and_taken_out_again(medx, data, 
 def test_a_vector_travels_to_gguf_and_back_and_no_way_leads_back_to_a_changed_file(medx, data, tmp_path):
     said(medx("build", "--data", data, "--category", "triage", "--examples", 12, "--alpha", 2))
     said(medx("build", "--data", data, "--category", "triage", "--examples", 12))
-    first, second = sorted(json.loads(said(medx("list", "--json")))["vectors"], key=lambda one: one["id"])
+    first, second = sorted(
+        json.loads(said(medx("list", "--json")))["vectors"], key=lambda vector: vector["id"]
+    )
     assert [first["status"], second["status"]] == ["candidate", "active"]
     said(medx("promote", first["id"]))
     assert "direction for layer 1" in said(medx("export", first["id"], "-o", tmp_path / "v.gguf"))
@@ -142,7 +140,7 @@ def test_a_vector_travels_to_gguf_and_back_and_no_way_leads_back_to_a_changed_fi
     refused = medx("roll-back", first["id"])
     assert isinstance(refused.exception, VectorRefused)
     assert "was changed after triage v2 was registered" in str(refused.exception)
-    now = {one["id"]: one["status"] for one in json.loads(said(medx("list", "--json")))["vectors"]}
+    now = {vector["id"]: vector["status"] for vector in json.loads(said(medx("list", "--json")))["vectors"]}
     assert now[first["id"]] == "active"
 
 
@@ -158,7 +156,7 @@ def test_a_build_that_failed_half_way_goes_on_without_a_second_version(medx, tmp
         assert isinstance(failed.exception, VectorRefused)
         assert len(batches_left(tmp_path)) == 2 * 20 / 5, "batches of as many rows as the settings say"
     assert "triage v1 was built before the interruption" in failed.output
-    assert [one["name"] for one in json.loads(said(medx("list", "--json")))["vectors"]] == ["triage v1"]
+    assert [vector["name"] for vector in json.loads(said(medx("list", "--json")))["vectors"]] == ["triage v1"]
 
     said(medx(*command, "--category", "triage", "--alpha", 2))
     assert len(json.loads(said(medx("list", "--json")))["vectors"]) == 2, (
@@ -184,7 +182,7 @@ def test_a_build_is_another_one_for_other_weights_recipes_and_statements(tmp_pat
         ResumableBuild.of(tmp_path, VectorRecipe(), "b", {Category.TRIAGE: part}),
         ResumableBuild.of(tmp_path, VectorRecipe(), "a", {Category.LITERATURE: part}),
     ]
-    assert len({one.folder for one in [same, *others]}) == 4
+    assert len({stored.folder for stored in [same, *others]}) == 4
 
 
 def in_use(number: int, **changes) -> tuple[VectorRecord, SteeringVector]:
@@ -216,12 +214,14 @@ def test_only_vectors_of_one_model_strategy_and_layer_are_compared():
     gates = [Gate(torch.ones(WIDTH) * (1 - 2 * number), 0.0) for number in range(2)]
     other = {"model": "other", "model_sha256": "ab" * 32, "strategy": "gated"}
     gated = [in_use(number, gate=gate, **other) for number, gate in enumerate(gates)]
-    found = comparisons([in_use(0), in_use(1), in_use(2, layer=0), *gated])
-    assert [(one.model, one.strategy, sorted(one.cosines)) for one in found] == [
+    compared = comparisons([in_use(0), in_use(1), in_use(2, layer=0), *gated])
+    assert [
+        (comparison.model, comparison.strategy, sorted(comparison.cosines)) for comparison in compared
+    ] == [
         ("tiny", "mean_difference", ["literature v1", "triage v1"]),
         ("other", "gated", ["literature v1", "triage v1"]),
     ]
-    assert found[0].cosines["triage v1"]["literature v1"] == pytest.approx(
+    assert compared[0].cosines["triage v1"]["literature v1"] == pytest.approx(
         torch.nn.functional.cosine_similarity(in_use(0)[1].direction, in_use(1)[1].direction, dim=0).item()
     )
-    assert found[1].cosines["triage v1"]["literature v1"] == pytest.approx(-1, abs=1e-6), "of the gates"
+    assert compared[1].cosines["triage v1"]["literature v1"] == pytest.approx(-1, abs=1e-6), "of the gates"

@@ -13,19 +13,14 @@ from medx_core.cli.app import app
 from medx_core.cli.database import opened_database
 from medx_core.settings import settings
 from medx_core.steering.steering_vector import SteeringVector
-from tests.language_models import WIDTH, tiny_network, word_tokenizer
+from tests.language_models import WIDTH
 
 
 @pytest.fixture
-def vector(tmp_path, monkeypatch):
+def vector(tiny_home):
     """A vector for a tiny model that is in use."""
-    tiny_network("llama").save_pretrained(tmp_path / "tiny")
-    word_tokenizer().save_pretrained(tmp_path / "tiny")
-    monkeypatch.setenv("MEDX_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("MEDX_MODEL", str(tmp_path / "tiny"))
-    settings.cache_clear()
     model = build_model(settings())
-    yield SteeringVector(
+    return SteeringVector(
         category=Category.TRIAGE,
         direction=torch.randn(WIDTH, generator=torch.Generator().manual_seed(3)),
         layer=1,
@@ -39,7 +34,6 @@ def vector(tmp_path, monkeypatch):
         prompt_version="p",
         created_at="2026-01-01",
     )
-    settings.cache_clear()
 
 
 def measured(vector: SteeringVector) -> dict:

@@ -15,19 +15,13 @@ from medx_core.models.prompting import STATEMENT_PROMPT
 from medx_core.settings import settings
 from medx_core.steering.hooks import ConstantShift, SteeringPlan, SteeringStep
 from medx_core.traces.statement_runner import StatementRunner
-from tests.language_models import tiny_network, word_tokenizer
 
 WORDS = ("heart", "kidneys", "blood", "insulin", "glucose")
 
 
 @pytest.fixture
-def command(tmp_path, monkeypatch):
+def command(tmp_path, tiny_home):
     """Run `medx vectors sweep` on a tiny model saved in a folder."""
-    tiny_network("llama").save_pretrained(tmp_path / "tiny")
-    word_tokenizer().save_pretrained(tmp_path / "tiny")
-    monkeypatch.setenv("MEDX_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("MEDX_MODEL", str(tmp_path / "tiny"))
-    settings.cache_clear()
     with (tmp_path / "statements.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["statement", "answer"])
@@ -48,28 +42,27 @@ def command(tmp_path, monkeypatch):
         ]
         return CliRunner().invoke(app, line)
 
-    yield run
-    settings.cache_clear()
+    return run
 
 
 def test_the_command_writes_the_map_with_its_check(command, tmp_path):
     out = tmp_path / "map.json"
     done = command("--strategy", "gated", "--strengths", "1,4", "--check-cells", "3", "--json", str(out))
     assert done.exit_code == 0, done.output
-    found = json.loads(out.read_text(encoding="utf-8"))
-    assert (found["n_train"], found["n_measured"], found["layers"], found["strengths"]) == (
+    sweep = json.loads(out.read_text(encoding="utf-8"))
+    assert (sweep["n_train"], sweep["n_measured"], sweep["layers"], sweep["strengths"]) == (
         60,
         40,
         [0, 1, 2],
         [1.0, 4.0],
     )
-    assert np.array(found["balanced_accuracy"]).shape == (3, 2)
-    assert len(found["check"]["cells"]) == 3
-    assert found["check"]["largest_difference"] < 1e-3
-    assert found["from_cached_states"] is True
-    assert found["data_sha256"]
+    assert np.array(sweep["balanced_accuracy"]).shape == (3, 2)
+    assert len(sweep["check"]["cells"]) == 3
+    assert sweep["check"]["largest_difference"] < 1e-3
+    assert sweep["from_cached_states"] is True
+    assert sweep["data_sha256"]
     assert "Balanced accuracy" in done.output
-    check = found["check"]
+    check = sweep["check"]
     assert f"a swept cell is {check['ratio']:.1f} times cheaper than a whole pass" in done.output
     assert f"the largest difference of a score is {check['largest_difference']:.2g}" in done.output
 
@@ -107,20 +100,20 @@ def test_a_file_larger_than_the_settings_allow_is_refused(command, monkeypatch):
 
 @pytest.mark.weights
 def test_the_real_model_resumes_to_what_whole_passes_give(real_model):
-    texts = [one.statement for one in bundled_statements()[:12]]
+    texts = [statement.statement for statement in bundled_statements()[:12]]
     runner = StatementRunner(real_model, STATEMENT_PROMPT, batch_rows=8)
     assert runner.resumes
     direction = torch.randn(1, runner.width, generator=torch.Generator().manual_seed(0))
     cells = [SteeringPlan((SteeringStep(layer, ConstantShift(direction * 3)),)) for layer in (0, 13, 28)]
     resumed, whole = runner.steered(texts, cells), runner.steered(texts, cells, resumed=False)
-    for one, other in zip(resumed, whole, strict=True):
-        np.testing.assert_allclose(one.scores, other.scores, atol=1e-3)
-        np.testing.assert_array_equal(one.answer_words, other.answer_words)
+    for quick, full in zip(resumed, whole, strict=True):
+        np.testing.assert_allclose(quick.scores, full.scores, atol=1e-3)
+        np.testing.assert_array_equal(quick.answer_words, full.answer_words)
 
 
 @pytest.mark.weights
 def test_one_logit_along_the_answer_gradient_is_about_one_logit_in_the_score(real_model):
-    texts = [one.statement for one in bundled_statements()[:16]]
+    texts = [statement.statement for statement in bundled_statements()[:16]]
     runner = StatementRunner(real_model, STATEMENT_PROMPT)
     gradient = runner.answer_gradients(texts, [21])[21]
     push = gradient / gradient.square().sum()

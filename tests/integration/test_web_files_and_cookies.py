@@ -33,12 +33,12 @@ def call(site, cookie: str, event: dict, data: list) -> httpx.Response:
 
 
 def events(site, cookie: str, name: str) -> list[dict]:
-    found = []
+    matches = []
     for page in ("", "batch", "results"):
         config = httpx.get(f"{site.url}/app/config?page={page}", cookies={COOKIE: cookie}).json()
-        found += [one for one in config["dependencies"] if one["api_name"] == name]
-    assert found, f"no event is called {name}"
-    return found[:1]
+        matches += [event for event in config["dependencies"] if event["api_name"] == name]
+    assert matches, f"no event is called {name}"
+    return matches[:1]
 
 
 def uploads(site) -> set[str]:
@@ -63,8 +63,8 @@ def test_a_file_of_this_machine_is_never_read_for_a_caller(site, cookies, tmp_pa
     secret.write_text("statement,question,answer\nA patient of mine has gout.,Gout?,TRUE\n")
     first = ["file"] if name == "ada" else []
     before, jobs = uploads(site), len(site.services.jobs.recent(limit=1000))
-    for found in events(site, cookies[name], event):
-        reply = call(site, cookies[name], found, [*first, named_file(secret), *rest])
+    for handler in events(site, cookies[name], event):
+        reply = call(site, cookies[name], handler, [*first, named_file(secret), *rest])
         assert "gout" not in reply.text.lower()
         assert reply.status_code >= 400 or reply.json().get("error")
     assert uploads(site) == before
@@ -78,11 +78,11 @@ def test_a_real_upload_is_taken_and_its_results_come_back(site, cookies):
         cookies={COOKIE: cookies["asa"]},
     )
     uploaded = named_file(reply.json()[0])
-    found = events(site, cookies["asa"], "submit_batch")[0]
-    job = call(site, cookies["asa"], found, [uploaded, "verdict", "auto", "both"]).json()["data"][0]
+    event = events(site, cookies["asa"], "submit_batch")[0]
+    job = call(site, cookies["asa"], event, [uploaded, "verdict", "auto", "both"]).json()["data"][0]
     assert site.services.jobs.get(job).progress.total > 0
-    found = events(site, cookies["asa"], "download_results")[0]
-    written = call(site, cookies["asa"], found, [job]).json()["data"][0]
+    event = events(site, cookies["asa"], "download_results")[0]
+    written = call(site, cookies["asa"], event, [job]).json()["data"][0]
     assert written["path"].endswith(".csv")
 
 

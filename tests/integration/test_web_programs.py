@@ -175,7 +175,7 @@ def test_an_asker_may_not_rate(clients):
 
 def test_a_hidden_handler_refuses_whoever_calls_it_by_number(site):
     config = httpx.get(f"{site.url}/app/config", cookies={COOKIE: site.cookie("asa")}).json()
-    add = next(one["id"] for one in config["dependencies"] if one["api_name"] == "add")
+    add = next(event["id"] for event in config["dependencies"] if event["api_name"] == "add")
     reply = httpx.post(
         f"{site.url}/app/gradio_api/run/predict",
         json={"fn_index": add, "data": ["mallory", "admin"], "session_hash": "s"},

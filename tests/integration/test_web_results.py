@@ -111,10 +111,10 @@ def test_the_estimate_comes_from_evaluations_like_this_one(tmp_path, services):
     assert checked(services, replace(BUNDLED, extra=["fine_tuned"])).about_seconds is None
     request = EvaluationRequest("x.csv", extra=("fine_tuned",))
     run = finished_run(services.runs, request, {"n_train": 10, "n_test": 10})
-    found = checked(services, replace(BUNDLED, extra=["fine_tuned"]))
+    request = checked(services, replace(BUNDLED, extra=["fine_tuned"]))
     finished = services.runs.get(run.public_id)
     took = (finished.finished_at - finished.started_at).total_seconds()
-    assert found.about_seconds == pytest.approx(took / 20 * (found.train + found.test))
+    assert request.about_seconds == pytest.approx(took / 20 * (request.train + request.test))
 
 
 def test_a_vectors_evidence_is_the_latest_evaluation_of_its_strategy_on_its_model(services):

@@ -161,7 +161,7 @@ def test_one_broken_file_leaves_the_other_categories_steered(services, vectors, 
     assert caplog.text.count("triage questions are answered unsteered: The file") == 1
     engine = AnsweringEngine(model, ToTriage(), started_anew, Settings())
     asked = [replace(Question("Yes or no?", arms=(Arm.STEERED,)), category=kind) for kind in Category]
-    used = {one.category: engine.answer(one).answers[0] for one in asked}
+    used = {question.category: engine.answer(question).answers[0] for question in asked}
     assert used[Category.LITERATURE].vector == other.name
     assert used[Category.TRIAGE].vector is None
     assert "answered unsteered" in used[Category.TRIAGE].note

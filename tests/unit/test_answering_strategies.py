@@ -60,19 +60,19 @@ def asked(category, mode=Mode.VERDICT, text=TEXTS[5]):
     return Question(text, mode=mode, category=category, arms=ARM_CHOICES["both"])
 
 
-def rows_of(one, questions):
-    routes = one.route(questions)
+def rows_of(answering, questions):
+    routes = answering.route(questions)
     return [ArmRow(q, r, arm) for q, r in zip(questions, routes, strict=True) for arm in q.arms]
 
 
 def test_a_batch_of_32_mixed_rows_gives_the_scores_of_32_batches_of_one(model):
-    one = engine(model, CONSTANT, GATED, AMPLIFY)
+    answering = engine(model, CONSTANT, GATED, AMPLIFY)
     categories = list(Category)
-    rows = rows_of(one, [asked(categories[i % 3], text=text) for i, text in enumerate(TEXTS)])
+    rows = rows_of(answering, [asked(categories[i % 3], text=text) for i, text in enumerate(TEXTS)])
     assert len(rows) == 32
-    together = one.verdicts(rows)
+    together = answering.verdicts(rows)
     for answer, row in zip(together, rows, strict=True):
-        assert answer.score == pytest.approx(one.verdicts([row])[0].score, abs=1e-5)
+        assert answer.score == pytest.approx(answering.verdicts([row])[0].score, abs=1e-5)
     steered, plain = together[::2], together[1::2]
     assert all(a.score != b.score for a, b in zip(steered, plain, strict=True)), (
         "every strategy did something"
@@ -81,8 +81,10 @@ def test_a_batch_of_32_mixed_rows_gives_the_scores_of_32_batches_of_one(model):
 
 
 def test_two_questions_of_one_gated_category_are_moved_by_different_amounts(model):
-    one = engine(model, GATED)
-    answers = one.verdicts(rows_of(one, [asked(Category.LITERATURE, text=text) for text in TEXTS[3:5]]))
+    answering = engine(model, GATED)
+    answers = answering.verdicts(
+        rows_of(answering, [asked(Category.LITERATURE, text=text) for text in TEXTS[3:5]])
+    )
     moved = [
         torch.logit(torch.tensor(answers[i].score)) - torch.logit(torch.tensor(answers[i + 1].score))
         for i in (0, 2)
@@ -103,12 +105,12 @@ def test_an_input_dependent_vector_writes_no_text_unless_that_is_set(model):
 
 
 def test_an_input_dependent_vector_is_not_applied_to_another_prompt(model):
-    one = engine(model, GATED, CONSTANT)
+    answering = engine(model, GATED, CONSTANT)
     question = asked(Category.LITERATURE, text=f"{TEXTS[5]}?")
-    steered, plain = one.answer(question).answers
+    steered, plain = answering.answer(question).answers
     assert (steered.note, steered.vector) == (OTHER_PROMPT, None)
     assert steered.score == pytest.approx(plain.score, abs=1e-6)
-    assert one.answer(replace(question, category=Category.TRIAGE)).answers[0].vector == "triage v1"
+    assert answering.answer(replace(question, category=Category.TRIAGE)).answers[0].vector == "triage v1"
 
 
 @pytest.mark.parametrize("positions", list(Positions))
@@ -133,9 +135,9 @@ def test_on_the_last_prompt_token_alone_only_the_first_written_token_is_steered(
 
 
 def test_a_row_that_the_router_left_open_stays_unsteered(model):
-    one = engine(model, CONSTANT)
+    answering = engine(model, CONSTANT)
     route = Route(category=None, probabilities={}, router="none", source=RouteSource.ROUTER)
     question = Question(TEXTS[1], arms=ARM_CHOICES["both"])
-    answers = one.verdicts([ArmRow(question, route, arm) for arm in question.arms])
+    answers = answering.verdicts([ArmRow(question, route, arm) for arm in question.arms])
     assert answers[0].vector is None
     assert answers[0].score == answers[1].score

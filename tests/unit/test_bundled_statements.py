@@ -89,8 +89,8 @@ def test_each_category_has_its_pairs_with_a_source_and_an_honest_review_status()
 
 def test_triage_has_every_urgency_and_nothing_else_has_any():
     for category in Category:
-        found = {each.urgency for each in bundled_statements() if each.category is category}
-        assert found == (set(URGENCIES) if category is Category.TRIAGE else {""}), category
+        urgencies = {each.urgency for each in bundled_statements() if each.category is category}
+        assert urgencies == (set(URGENCIES) if category is Category.TRIAGE else {""}), category
 
 
 def test_a_quad_is_two_pairs_of_one_category():

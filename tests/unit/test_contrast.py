@@ -39,29 +39,29 @@ def test_statements_of_one_kind_make_no_vector():
 
 
 def test_a_real_direction_is_stable_and_differs_from_shuffled_labels():
-    found = stability(fitted(states(200, signal=1.0)), [str(i // 2) for i in range(200)], seed=1)
-    assert found["halves_cosine"] > 0.9
-    assert abs(found["shuffled_cosine"]) < 0.5
+    diagnostics = stability(fitted(states(200, signal=1.0)), [str(i // 2) for i in range(200)], seed=1)
+    assert diagnostics["halves_cosine"] > 0.9
+    assert abs(diagnostics["shuffled_cosine"]) < 0.5
 
 
-def fitted(found: ContrastTraces, strategy: str = MEAN_DIFFERENCE) -> FittedLayer:
-    return fitted_layer(strategy, 0, found, [str(row) for row in range(len(found.gold))], 1.0)
+def fitted(traces: ContrastTraces, strategy: str = MEAN_DIFFERENCE) -> FittedLayer:
+    return fitted_layer(strategy, 0, traces, [str(row) for row in range(len(traces.gold))], 1.0)
 
 
-def findings(found: ContrastTraces, strategy: str = MEAN_DIFFERENCE) -> dict[str, float]:
+def findings(traces: ContrastTraces, strategy: str = MEAN_DIFFERENCE) -> dict[str, float]:
     """What the builder stores of shuffled labels."""
-    fit = fitted(found, strategy)
+    fit = fitted(traces, strategy)
     shuffled = stability(fit, fit.groups, seed=0)
     del shuffled["halves_cosine"]
-    return shuffled | {"separation": separation(found, fit.axis)}
+    return shuffled | {"separation": separation(traces, fit.axis)}
 
 
 def test_an_axis_that_owes_nothing_to_the_labels_is_told_though_its_sign_comes_by_chance():
     """The answer words, ten apart, are the first component whatever the labels; only its sign follows them."""
-    found = findings(states(200, signal=0.0), PCA)
-    assert abs(found["shuffled_cosine"]) < 0.5, "the mean cosine alone says nothing"
-    assert found["shuffled_cosine_size"] > 0.99
-    assert any("whatever is true" in one for one in warnings_of(found))
+    diagnostics = findings(states(200, signal=0.0), PCA)
+    assert abs(diagnostics["shuffled_cosine"]) < 0.5, "the mean cosine alone says nothing"
+    assert diagnostics["shuffled_cosine_size"] > 0.99
+    assert any("whatever is true" in warning for warning in warnings_of(diagnostics))
 
 
 @pytest.mark.parametrize("strategy", [MEAN_DIFFERENCE, PCA])
@@ -69,16 +69,16 @@ def test_an_axis_that_shuffled_labels_find_too_because_the_effect_is_strong_is_n
     strong = states(200, signal=2.0)
     strong.states[0, :, 0] -= 5  # no class prior
     strong.states[1, :, 0] += 5
-    found = findings(strong, strategy)
-    assert found["shuffled_cosine_size"] > SAME_AXIS
-    assert found["separation"] > 3 * found["shuffled_separation"]
-    assert warnings_of(found) == ()
+    diagnostics = findings(strong, strategy)
+    assert diagnostics["shuffled_cosine_size"] > SAME_AXIS
+    assert diagnostics["separation"] > 3 * diagnostics["shuffled_separation"]
+    assert warnings_of(diagnostics) == ()
 
 
 def test_mean_differences_of_few_examples_are_not_warned_of_for_what_chance_gives():
-    found = findings(states(20, signal=0.0))
-    assert 0.1 < found["shuffled_cosine_size"] < SAME_AXIS
-    assert warnings_of(found) == ()
+    diagnostics = findings(states(20, signal=0.0))
+    assert 0.1 < diagnostics["shuffled_cosine_size"] < SAME_AXIS
+    assert warnings_of(diagnostics) == ()
 
 
 def test_noise_has_no_stable_direction():
@@ -94,8 +94,8 @@ def test_separation_is_in_standard_deviations():
     moved = base + torch.tensor([2.0, 0, 0, 0])
     side = gold[:, None]
     in_answers = torch.stack([torch.where(side, moved, other), torch.where(side, other, moved)])
-    found = ContrastTraces(in_answers, gold, ANSWER_WORD)
-    assert separation(found, torch.tensor([3.0, 0, 0, 0])) == pytest.approx(2.0, abs=0.15)
+    traces = ContrastTraces(in_answers, gold, ANSWER_WORD)
+    assert separation(traces, torch.tensor([3.0, 0, 0, 0])) == pytest.approx(2.0, abs=0.15)
 
 
 def test_the_shift_of_the_distribution_is_the_distance_of_the_means():

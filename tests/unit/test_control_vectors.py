@@ -56,9 +56,9 @@ def test_an_exported_vector_is_laid_out_as_llama_cpp_reads_it(tmp_path):
     assert reader.get_field("general.architecture").contents() == "controlvector"
     assert reader.get_field("controlvector.model_hint").contents() == "llama"
     assert reader.get_field("controlvector.layer_count").contents() == 2
-    found = {tensor.name: tensor.data for tensor in reader.tensors}
-    assert list(found) == ["direction.1", "direction.2"], "the 0-based decoder layer is the number"
-    np.testing.assert_array_equal(found["direction.2"], (VECTOR.direction * 2).numpy(), "alpha is in it")
+    tensors = {tensor.name: tensor.data for tensor in reader.tensors}
+    assert list(tensors) == ["direction.1", "direction.2"], "the 0-based decoder layer is the number"
+    np.testing.assert_array_equal(tensors["direction.2"], (VECTOR.direction * 2).numpy(), "alpha is in it")
     assert [path.name for path in tmp_path.iterdir()] == ["v.gguf"]
 
 
@@ -84,10 +84,10 @@ def test_a_vector_of_another_program_is_read(tmp_path):
         "direction.2": np.ones(WIDTH, dtype=np.float32),
         "direction.1": np.ones(WIDTH, dtype=np.float16),
     }
-    found = read_control_vector(written(tmp_path / "r.gguf", tensors, hint=""))
-    assert list(found.directions) == [1, 2]
-    assert found.model_hint == ""
-    assert all(direction.dtype is torch.float32 for direction in found.directions.values())
+    vectors = read_control_vector(written(tmp_path / "r.gguf", tensors, hint=""))
+    assert list(vectors.directions) == [1, 2]
+    assert vectors.model_hint == ""
+    assert all(direction.dtype is torch.float32 for direction in vectors.directions.values())
 
 
 @pytest.mark.parametrize(

@@ -17,15 +17,15 @@ def numbered(groups):
 
 @given(LABELLED_GROUPS)
 def test_groups_are_drawn_whole_and_each_kind_of_group_as_often_as_there_are(drawn):
-    gold = np.array([one for one, _ in drawn])
+    gold = np.array([answer for answer, _ in drawn])
     groups = numbered([number for _, number in drawn])
     counts = resamples(gold, groups, seed=1, count=30).counts
-    of_group = np.array([counts[groups == one][0] for one in range(groups.max() + 1)])
+    of_group = np.array([counts[groups == group][0] for group in range(groups.max() + 1)])
     assert (counts == of_group[groups]).all()
     assert (of_group.sum(axis=0) == len(of_group)).all()
-    kinds = [tuple(np.unique(gold[groups == one])) for one in range(groups.max() + 1)]
+    kinds = [tuple(np.unique(gold[groups == group])) for group in range(groups.max() + 1)]
     for kind in set(kinds):
-        members = [place for place, one in enumerate(kinds) if one == kind]
+        members = [place for place, group_kind in enumerate(kinds) if group_kind == kind]
         assert (of_group[members].sum(axis=0) == len(members)).all()
 
 
@@ -47,7 +47,7 @@ def test_the_same_seed_draws_the_same_and_another_seed_draws_otherwise():
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(-3, 3)), min_size=4, max_size=40))
 def test_figures_of_every_resample_are_those_of_scikit_learn(drawn):
-    gold = np.array([True, False, *(one for one, _ in drawn)])
+    gold = np.array([True, False, *(answer for answer, _ in drawn)])
     scores = np.array([0.0, 1.0, *(float(score) for _, score in drawn)])  # few values, so many ties
     weights = resamples(gold, np.arange(len(gold)), seed=5, count=8)
     area, balanced = weights.auroc(scores), weights.balanced((scores >= 0) == gold)
@@ -101,9 +101,9 @@ def test_figures_without_both_kinds_of_item_are_none():
 
 def test_ties_of_a_pair_count_half():
     pairs = np.array([[2.0, 1.0], [1.0, 2.0], [1.0, 1.0], [3.0, 0.0]])
-    found = ranked_right(pairs, np.ones((4, 5), dtype=np.float32))
-    assert found.value == 0.625
-    assert (found.draws == 0.625).all()
+    ranked = ranked_right(pairs, np.ones((4, 5), dtype=np.float32))
+    assert ranked.value == 0.625
+    assert (ranked.draws == 0.625).all()
 
 
 def test_p_counts_the_resamples_that_are_not_above_zero():

@@ -88,7 +88,7 @@ def test_figures_by_category_and_difficulty_count_their_own_items_only():
 def test_against_unsteered_counts_what_was_helped_and_harmed_and_names_it():
     gain = all_figures()["arms"]["gated"]["vs_unsteered"]
     assert (gain["helped"], gain["harmed"]) == (3, 2)
-    assert [one["row"] for one in gain["examples"]["helped"]] == [2, 3, 8]
+    assert [example["row"] for example in gain["examples"]["helped"]] == [2, 3, 8]
     assert gain["examples"]["harmed"][0] == {
         "row": 5,
         "statement": "Statement 4.",
@@ -112,14 +112,14 @@ def test_brier_bins_and_risk_coverage_agree_with_the_scores():
     random = np.random.default_rng(4)
     scores = random.normal(size=105)
     gold = random.random(105) < 1 / (1 + np.exp(-scores))
-    found = calibration(scores, resamples(gold, np.arange(105), seed=1))
+    measured = calibration(scores, resamples(gold, np.arange(105), seed=1))
     probabilities = 1 / (1 + np.exp(-scores))
-    assert found.brier.value == pytest.approx(brier_score_loss(gold, probabilities))
-    assert [each.n for each in found.bins] == [11] * 5 + [10] * 5
-    gaps = [each.n * abs(each.mean_score - each.share_true) for each in found.bins]
-    assert found.ece.value == pytest.approx(sum(gaps) / 105, abs=1e-6)
-    assert found.ece.low <= found.ece.value <= found.ece.high
-    assert found.risk_coverage[-1].model_dump() == {
+    assert measured.brier.value == pytest.approx(brier_score_loss(gold, probabilities))
+    assert [each.n for each in measured.bins] == [11] * 5 + [10] * 5
+    gaps = [each.n * abs(each.mean_score - each.share_true) for each in measured.bins]
+    assert measured.ece.value == pytest.approx(sum(gaps) / 105, abs=1e-6)
+    assert measured.ece.low <= measured.ece.value <= measured.ece.high
+    assert measured.risk_coverage[-1].model_dump() == {
         "coverage": 1.0,
         "risk": pytest.approx(((scores >= 0) != gold).mean()),
     }
@@ -127,20 +127,20 @@ def test_brier_bins_and_risk_coverage_agree_with_the_scores():
 
 def test_draws_of_a_control_are_given_with_their_median():
     draws = np.stack([UNSTEERED, STEERED, STEERED])
-    found = all_figures(controls=[ControlDraws("gated_random", "gated", draws)])["arms"]["gated_random"]
-    assert found["accuracy"] == {"value": 5 / 8, "draws": [4 / 8, 5 / 8, 5 / 8]}
-    assert found["false_acceptance_rate"]["draws"] == [1 / 4, 2 / 4, 2 / 4]
-    assert found["vs_unsteered"]["accuracy_difference"]["draws"] == [0.0, 1 / 8, 1 / 8]
+    arm = all_figures(controls=[ControlDraws("gated_random", "gated", draws)])["arms"]["gated_random"]
+    assert arm["accuracy"] == {"value": 5 / 8, "draws": [4 / 8, 5 / 8, 5 / 8]}
+    assert arm["false_acceptance_rate"]["draws"] == [1 / 4, 2 / 4, 2 / 4]
+    assert arm["vs_unsteered"]["accuracy_difference"]["draws"] == [0.0, 1 / 8, 1 / 8]
 
 
 def test_every_missing_figure_has_its_reason_and_the_whole_is_json():
-    found = all_figures(arms=[of("unsteered", UNSTEERED), ArmScores("gated", STEERED)])
-    for arm in found["arms"].values():
+    result = all_figures(arms=[of("unsteered", UNSTEERED), ArmScores("gated", STEERED)])
+    for arm in result["arms"].values():
         missing = {name for name, value in arm.items() if value is None}
         assert missing == set(arm["reasons"])
-    assert found["matched"]["valid"] is False
-    assert found["matched"]["reason"]
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert result["matched"]["valid"] is False
+    assert result["matched"]["reason"]
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
 
 
 def test_the_same_seed_gives_the_same_figures_to_the_last_digit():

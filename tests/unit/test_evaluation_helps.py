@@ -38,17 +38,25 @@ def comparison(**changed):
     """A comparison that `gated` wins, but for what is changed: arms by name, `controls`, `part`."""
     arms = {"unsteered": 0.55, "prompt_only": 0.6, "prior": 0.58, "gated": 0.8}
     scores = {name: right_in(share, seed) for seed, (name, share) in enumerate(arms.items())}
-    scores |= {name: one for name, one in changed.items() if name in arms and one is not None}
+    scores |= {
+        name: given_scores
+        for name, given_scores in changed.items()
+        if name in arms and given_scores is not None
+    }
     controls = changed.get("controls", [draws_of("gated_random", 0.55), draws_of("gated_shuffled", 0.55)])
-    kept = {name: ArmScores(name, one) for name, one in scores.items() if changed.get(name, 0) is not None}
+    kept = {
+        name: ArmScores(name, given_scores)
+        for name, given_scores in scores.items()
+        if changed.get(name, 0) is not None
+    }
     return Comparison(ITEMS, kept, controls, WEIGHTS, lambda: changed.get("part", ALL))
 
 
 def test_an_arm_that_beats_everything_helps():
-    found = judged(comparison(), "gated")
-    assert found.helps is True
-    assert found.failed_controls == ()
-    assert set(found.differences) == {
+    judgement = judged(comparison(), "gated")
+    assert judgement.helps is True
+    assert judgement.failed_controls == ()
+    assert set(judgement.differences) == {
         "unsteered",
         "prompt_only",
         "prior",
@@ -60,44 +68,44 @@ def test_an_arm_that_beats_everything_helps():
 
 
 def test_test_statements_that_were_fitted_on_leave_the_question_open():
-    found = judged(replace(comparison(), shared=3), "gated")
-    assert found.helps is None
-    assert "3 of" in found.reason
+    judgement = judged(replace(comparison(), shared=3), "gated")
+    assert judgement.helps is None
+    assert "3 of" in judgement.reason
     assert judged(replace(comparison(unsteered=right_in(0.8, 9)), shared=3), "gated").helps is False
 
 
 @pytest.mark.parametrize("control", ["unsteered", "prompt_only", "prior"])
 def test_one_control_that_is_as_good_is_enough_to_fail(control):
-    found = judged(comparison(**{control: right_in(0.8, 9)}), "gated")
-    assert found.helps is False
-    assert control in found.failed_controls
+    judgement = judged(comparison(**{control: right_in(0.8, 9)}), "gated")
+    assert judgement.helps is False
+    assert control in judgement.failed_controls
 
 
 def test_the_median_draw_may_be_beaten_and_one_lucky_draw_still_fails_the_arm():
     random = draws_of("gated_random", 0.55)
     lucky = np.where(GOLD, 1.0, -1.0)
     one_lucky = replace(random, scores=np.stack([*random.scores[:-1], lucky]))
-    found = judged(comparison(controls=[one_lucky, draws_of("gated_shuffled", 0.55)]), "gated")
-    assert found.differences["gated_random"].above_zero
-    assert found.failed_controls == ("gated_random",)
-    assert found.helps is False
+    judgement = judged(comparison(controls=[one_lucky, draws_of("gated_shuffled", 0.55)]), "gated")
+    assert judgement.differences["gated_random"].above_zero
+    assert judgement.failed_controls == ("gated_random",)
+    assert judgement.helps is False
 
 
 def test_a_gain_that_is_gone_where_wording_gives_nothing_away_is_no_help():
     part = replace(ALL, kept=np.arange(N) < 100)
     gated = np.where(np.arange(N) < 100, right_in(0.5, 7), right_in(0.95, 8))
-    found = judged(comparison(gated=gated, part=part), "gated")
-    assert found.helps is False
-    assert found.failed_controls == ("matched_unsteered", "matched_prior")
+    judgement = judged(comparison(gated=gated, part=part), "gated")
+    assert judgement.helps is False
+    assert judgement.failed_controls == ("matched_unsteered", "matched_prior")
 
 
 @pytest.mark.parametrize("part", ["the file has too little", replace(ALL, residual_auc={"words": 0.6})])
 def test_without_a_valid_wording_free_part_nobody_can_say(part):
-    found = judged(comparison(part=part), "gated")
-    assert found.helps is None
-    assert found.failed_controls == ()
-    assert found.verdict is Verdict.WORDING_NOT_RULED_OUT
-    assert "wording cannot be ruled out" in found.reason
+    judgement = judged(comparison(part=part), "gated")
+    assert judgement.helps is None
+    assert judgement.failed_controls == ()
+    assert judgement.verdict is Verdict.WORDING_NOT_RULED_OUT
+    assert "wording cannot be ruled out" in judgement.reason
 
 
 @pytest.mark.parametrize(
@@ -113,9 +121,9 @@ def test_without_a_valid_wording_free_part_nobody_can_say(part):
     ],
 )
 def test_a_control_that_was_not_run_leaves_the_question_open(changed, said):
-    found = judged(comparison(**changed), "gated")
-    assert found.helps is None
-    assert said in found.reason
+    judgement = judged(comparison(**changed), "gated")
+    assert judgement.helps is None
+    assert said in judgement.reason
 
 
 def test_controls_of_another_arm_are_not_its_own():
@@ -125,8 +133,8 @@ def test_controls_of_another_arm_are_not_its_own():
 
 
 def test_a_failed_control_counts_although_another_was_not_run():
-    found = judged(comparison(prior=None, unsteered=right_in(0.8, 9)), "gated")
-    assert found.helps is False
+    judgement = judged(comparison(prior=None, unsteered=right_in(0.8, 9)), "gated")
+    assert judgement.helps is False
 
 
 def test_the_wording_free_part_is_left_alone_when_a_quick_judgement_has_failed():
@@ -154,10 +162,10 @@ def test_holm_gives_the_textbook_values():
 def test_arms_nobody_declared_are_judged_as_exploratory():
     asked = comparison(part=ALL)
     arms = [*asked.arms.values(), ArmScores("paper", right_in(0.56, 5)), ArmScores("probe", right_in(0.9, 6))]
-    found = figures(ITEMS, arms, asked.controls)
-    assert set(found["exploratory"]) == {"paper"}
-    assert found["exploratory"]["paper"]["helps"] is False
-    assert found["exploratory"]["paper"]["p_holm"] >= found["exploratory"]["paper"]["p"]
+    result = figures(ITEMS, arms, asked.controls)
+    assert set(result["exploratory"]) == {"paper"}
+    assert result["exploratory"]["paper"]["helps"] is False
+    assert result["exploratory"]["paper"]["p_holm"] >= result["exploratory"]["paper"]["p"]
 
 
 def accepting(unsteered, gated):

@@ -35,10 +35,10 @@ def replicated(results):
 
 
 def test_the_mean_and_the_range_of_every_figure_are_told():
-    found = replicated(
+    summary = replicated(
         [run_of(1, excess=0.06), run_of(2, excess=0.02, helps=None), run_of(3, excess=-0.02, helps=False)]
     )
-    [model] = found["models"].values()
+    [model] = summary["models"].values()
     assert (model["runs"], model["seeds"]) == (3, [1, 2, 3])
     assert sum(model["helps"].values()) == 3
     assert model["helps"]["null"] >= 1
@@ -46,7 +46,7 @@ def test_the_mean_and_the_range_of_every_figure_are_told():
     assert excess["value"] == pytest.approx(0.02)
     assert (excess["lowest"], excess["highest"]) == (-0.02, 0.06)
     assert (excess["low"], excess["high"]) == pytest.approx((-0.03, 0.07))
-    assert found["remarks"] == []
+    assert summary["remarks"] == []
 
 
 def test_the_interval_of_a_mean_is_no_narrower_than_that_of_one_run():
@@ -56,16 +56,16 @@ def test_the_interval_of_a_mean_is_no_narrower_than_that_of_one_run():
 
 
 def test_draws_of_controls_have_a_range_and_no_interval():
-    found = replicated([run_of(1), run_of(2)])
-    random = found["models"][run_of(1).model]["arms"]["gated_random"]["accuracy"]
+    summary = replicated([run_of(1), run_of(2)])
+    random = summary["models"][run_of(1).model]["arms"]["gated_random"]["accuracy"]
     assert (random["low"], random["high"]) == (None, None)
     assert random["lowest"] <= random["value"] <= random["highest"]
 
 
 def test_every_model_is_told_by_itself():
     other = {"model": "another", "model_sha256": "b" * 64}
-    found = replicated([run_of(1), run_of(2), run_of(1, **other), run_of(2, accuracy=0.6, **other)])
-    assert found["models"]["another"]["arms"]["gated"]["accuracy"]["value"] == pytest.approx(0.683)
+    summary = replicated([run_of(1), run_of(2), run_of(1, **other), run_of(2, accuracy=0.6, **other)])
+    assert summary["models"]["another"]["arms"]["gated"]["accuracy"]["value"] == pytest.approx(0.683)
 
 
 def test_what_cannot_be_told_together_is_refused():
@@ -83,9 +83,9 @@ def test_what_cannot_be_told_together_is_refused():
 def test_what_differs_besides_the_seed_is_said():
     [said] = replicated([run_of(1), run_of(2, n_train=400)])["remarks"]
     assert "statements to train: 400, 80" in said
-    one, other = json_of(1), json_of(2, data="others.csv")
-    other["judged"]["arm"], other["settings"]["fit_on"] = "paper", "statements"
-    said = " ".join(replicated([read_result(one), read_result(other)])["remarks"])
+    first, second = json_of(1), json_of(2, data="others.csv")
+    second["judged"]["arm"], second["settings"]["fit_on"] = "paper", "statements"
+    said = " ".join(replicated([read_result(first), read_result(second)])["remarks"])
     assert "arm that is judged: gated, paper" in said
     assert "what gates are fitted on: auto, statements" in said
     assert "name of the data: others.csv, statements.csv" in said
@@ -93,25 +93,25 @@ def test_what_differs_besides_the_seed_is_said():
 
 def test_two_models_of_one_name_are_two():
     runs = [run_of(seed, model_sha256=sha256) for seed in (1, 2) for sha256 in ("a" * 64, "b" * 64)]
-    found = replicated(runs)
-    assert [(name[-10:], one["runs"]) for name, one in found["models"].items()] == [
+    summary = replicated(runs)
+    assert [(name[-10:], model["runs"]) for name, model in summary["models"].items()] == [
         ("(aaaaaaaa)", 2),
         ("(bbbbbbbb)", 2),
     ]
 
 
 def test_the_same_seed_on_another_device_is_another_run():
-    found = replicated([run_of(1, device="cpu float32"), run_of(1, device="cpu bfloat16")])
-    assert "device and number type: cpu bfloat16, cpu float32" in found["remarks"][0]
+    summary = replicated([run_of(1, device="cpu float32"), run_of(1, device="cpu bfloat16")])
+    assert "device and number type: cpu bfloat16, cpu float32" in summary["remarks"][0]
 
 
 def test_twins_and_matched_items_have_no_mean():
     matched, twins = json_of(2), run_of(1)
     for part in (matched["matched"], *(arm["matched"] for arm in matched["arms"].values())):
         part["kind"] = "matched"
-    found = replicated([twins, read_result(matched)])
-    assert found["models"][twins.model]["arms"]["gated"]["matched"]["accuracy"] is None
-    assert any("figures are then not averaged" in said for said in found["remarks"])
+    summary = replicated([twins, read_result(matched)])
+    assert summary["models"][twins.model]["arms"]["gated"]["matched"]["accuracy"] is None
+    assert any("figures are then not averaged" in said for said in summary["remarks"])
 
 
 def test_the_command_reads_results_and_refuses_what_is_none(tmp_path):

@@ -79,7 +79,9 @@ def test_the_page_is_well_formed_and_its_ids_are_unique(page):
 def test_the_page_asks_for_nothing_and_runs_nothing(page):
     read = Reader(page)
     tags = {tag for tag, _, _ in read.attributes}
-    assert [one for one in read.attributes if one[1] in LOADS or one[1].startswith("on")] == []
+    assert [
+        attribute for attribute in read.attributes if attribute[1] in LOADS or attribute[1].startswith("on")
+    ] == []
     assert tags.isdisjoint({"script", "iframe", "object", "embed", "link", "img", "base", "form"})
     for word in ("http:", "https:", "url(", "@import", "//"):
         assert word not in page
@@ -88,8 +90,8 @@ def test_the_page_asks_for_nothing_and_runs_nothing(page):
 def test_the_conclusion_comes_first_and_research_use_is_said_at_both_ends(page):
     text = Reader(page).text
     places = [
-        text.index(one)
-        for one in (
+        text.index(passage)
+        for passage in (
             synthetic_result()["conclusion"], "invented_statements.csv", "What changed against", "Where wording gives nothing",
             "All arms", "Layers and strengths", "certainty can be trusted", "helped and harmed", "How this was made",
         )
@@ -99,7 +101,7 @@ def test_the_conclusion_comes_first_and_research_use_is_said_at_both_ends(page):
 
 
 def test_every_number_of_the_result_is_written_somewhere(page):
-    written = {one.rstrip(".,") for one in NUMBER.findall(Reader(page).text)}
+    written = {number.rstrip(".,") for number in NUMBER.findall(Reader(page).text)}
     missing = [
         (path, value)
         for path, value in _numbers(synthetic_result(), ())
@@ -190,29 +192,34 @@ def test_the_folder_holds_the_page_and_the_json_it_was_made_from(tmp_path):
 def test_the_section_alone_can_stand_inside_another_page():
     read = Reader(results_section(read_result(synthetic_result())))
     assert (read.faults, read.open) == ([], [])
-    classes = {one for _, name, value in read.attributes if name == "class" for one in (value or "").split()}
-    assert {one for one in classes if not one.startswith("mx-report")} == set()
+    classes = {
+        css_class
+        for _, name, value in read.attributes
+        if name == "class"
+        for css_class in (value or "").split()
+    }
+    assert {css_class for css_class in classes if not css_class.startswith("mx-report")} == set()
     assert {tag for tag, _, _ in read.attributes}.isdisjoint({"html", "head", "body", "style"})
 
 
 def test_every_class_that_is_used_for_drawing_has_a_style():
     drawn = {
-        one
+        css_class
         for tag, name, value in Reader(results_section(read_result(synthetic_result()))).attributes
         if tag in {"rect", "circle", "line", "polyline"} and name == "class"
-        for one in (value or "").split()
+        for css_class in (value or "").split()
     }
     plain_marks = {"mx-report-plain"}  # drawn as the rule without a tone says
     known = (TEMPLATES / "report.css").read_text(encoding="utf-8")
-    assert {one for one in drawn - plain_marks if f".{one}" not in known} == set()
+    assert {css_class for css_class in drawn - plain_marks if f".{css_class}" not in known} == set()
 
 
 @given(low=st.floats(-1e3, 1e3), span=st.floats(1e-6, 1e3), wanted=st.integers(2, 10))
 def test_ticks_are_round_evenly_spaced_and_inside(low, span, wanted):
-    found = Scale(low, low + span, 0, 100).ticks(wanted)
-    steps = np.diff(found)
-    assert 1 <= len(found) <= wanted + 1
-    assert all(low - 1e-6 * span <= one <= low + span * (1 + 1e-6) for one in found)
+    ticks = Scale(low, low + span, 0, 100).ticks(wanted)
+    steps = np.diff(ticks)
+    assert 1 <= len(ticks) <= wanted + 1
+    assert all(low - 1e-6 * span <= tick <= low + span * (1 + 1e-6) for tick in ticks)
     assert len(steps) == 0 or np.allclose(steps, steps[0], atol=1e-8 * max(1, abs(low), span))
 
 

@@ -68,16 +68,16 @@ def test_what_is_planted_is_found_and_permuted_answers_are_not():
 
 
 def test_style_alone_beats_every_control_until_wording_is_matched():
-    found = run_trial(Trial("style_only", 0, 1_077, 0, 1))
-    assert found.helps is False
-    assert set(found.failed) <= {"matched_unsteered", "matched_prior"}
+    trial = run_trial(Trial("style_only", 0, 1_077, 0, 1))
+    assert trial.helps is False
+    assert set(trial.failed) <= {"matched_unsteered", "matched_prior"}
 
 
 def test_the_counts_and_powers_are_those_of_the_outcomes():
     def outcomes(kind, effect, n, verdicts):
-        return [Outcome(Trial(kind, effect, n, i, 1), one, ()) for i, one in enumerate(verdicts)]
+        return [Outcome(Trial(kind, effect, n, i, 1), verdict, ()) for i, verdict in enumerate(verdicts)]
 
-    found = summary(
+    table = summary(
         [
             *outcomes("permuted", 0, 1_077, [False] * 20),
             *outcomes("style_only", 0, 1_077, [True, True, None, *[False] * 17]),
@@ -85,18 +85,18 @@ def test_the_counts_and_powers_are_those_of_the_outcomes():
             *outcomes("planted", 6, 5_000, [True] * 7 + [False] * 3),
         ]
     )
-    assert found["null"]["runs"] == 40
-    assert found["null"]["helps"] == 2
-    assert found["null"]["by_kind"]["style_only"]["cannot_tell"] == 1
-    assert [(one["effect"], one["n"], one["power"]) for one in found["power"]] == [
+    assert table["null"]["runs"] == 40
+    assert table["null"]["helps"] == 2
+    assert table["null"]["by_kind"]["style_only"]["cannot_tell"] == 1
+    assert [(row["effect"], row["n"], row["power"]) for row in table["power"]] == [
         (6, 5_000, 0.7),
         (12, 1_077, 0.9),
     ]
-    assert [one["met"] for one in found["targets"]] == [True, False, False, True]
+    assert [target["met"] for target in table["targets"]] == [True, False, False, True]
 
 
 def test_every_kind_of_trial_is_planned_as_often_as_asked():
-    planned = Counter(one.key for one in trials(200, 50, seed=1))
+    planned = Counter(trial.key for trial in trials(200, 50, seed=1))
     cells = {("planted", effect, n): 50 for effect in (3, 6, 12) for n in (216, 1_077, 5_000)}
     twins = {("planted_twins", 6, 750): 50, ("planted_twins", 12, 750): 50, ("association_only", 0, 750): 200}
     assert planned == {("permuted", 0, 1_077): 200, ("style_only", 0, 1_077): 200, **cells, **twins}

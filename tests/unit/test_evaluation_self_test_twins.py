@@ -1,5 +1,8 @@
 """The world of twins is what its description says, and the self-test asks of them what the rule asks."""
 
+import pickle
+from functools import cache
+
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
@@ -16,6 +19,7 @@ from medx_core.lab.self_test import (
     run_self_test,
     run_trial,
     summary,
+    trials,
 )
 from medx_core.lab.synthetic_arms import TRAIN_TWINS, Statements, fit_in, swapped_statements
 from medx_core.lab.synthetic_world import TWIN_DISTANCES, TwinWorld, World, worded_swaps
@@ -24,13 +28,11 @@ MANY = 10_000
 WORLDS = 12
 
 
-def without_words(sample, prefix):
-    """Statements whose texts are only numbers: the fitted arms read states alone."""
-    rows = enumerate(sample.gold)
-    return Statements(
-        [LabelledStatement(f"{prefix}{row}", bool(answer), f"{prefix}{row}") for row, answer in rows],
-        sample.states,
-    )
+@cache
+def numbered_swaps(source):
+    """MANY pairs whose texts are only numbers: the fitted arms read states alone."""
+    rows = range(2 * MANY)
+    return [LabelledStatement(f"{source} {row}", source and row % 2 == 0, f"{source} {row}") for row in rows]
 
 
 def preferred_originals(effect, seed):
@@ -38,7 +40,8 @@ def preferred_originals(effect, seed):
     world, random = TwinWorld(World(TWIN_DISTANCES[effect], seed)), np.random.default_rng([seed, 1])
     train = swapped_statements(world, TRAIN_TWINS, "train ", random, source=True)
     asked = [
-        without_words(world.swaps(MANY, random, source=source), f"{source} ") for source in (True, False)
+        Statements(numbered_swaps(source), world.swaps(MANY, random, source=source).states)
+        for source in (True, False)
     ]
     arms = fit_in(world.world, train, *asked)
     gated = [next(arm.scores for arm in arms.arms(part.labelled) if arm.name == "gated") for part in asked]
@@ -74,19 +77,19 @@ def test_swaps_as_text_are_twins_or_their_control_and_never_both():
     world, random = TwinWorld(World(0.0, 4)), np.random.default_rng(4)
     for source in (True, False):
         swaps = world.swaps(50, random, source=source)
-        found = worded_swaps(swaps, "test ", random, source=source)
-        assert all(one.text != other.text for one, other in zip(found[::2], found[1::2], strict=True))
+        worded = worded_swaps(swaps, "test ", random, source=source)
+        assert all(twin.text != other.text for twin, other in zip(worded[::2], worded[1::2], strict=True))
         originals = list(zip(range(0, 100, 2), range(1, 100, 2), strict=True))
-        assert twins_of(found) == (originals if source else [])
-        control = association_control(found, seed=0).pairs
+        assert twins_of(worded) == (originals if source else [])
+        control = association_control(worded, seed=0).pairs
         assert [tuple(pair) for pair in control] == ([] if source else originals)
 
 
 def test_association_alone_beats_every_control_but_its_own():
-    found = [run_trial(Trial(ASSOCIATION_ONLY, 0, 750, number, 1)) for number in range(6)]
+    outcomes = [run_trial(Trial(ASSOCIATION_ONLY, 0, 750, number, 1)) for number in range(6)]
     # not exactly, because some come close and rounding differs over machines
-    assert sum(one.helps is not False for one in found) <= 1
-    assert sum(set(one.failed) <= {"association", "association_gain"} for one in found) >= 5
+    assert sum(outcome.helps is not False for outcome in outcomes) <= 1
+    assert sum(set(outcome.failed) <= {"association", "association_gain"} for outcome in outcomes) >= 5
 
 
 def test_an_excess_that_is_there_is_found():
@@ -102,16 +105,16 @@ def test_the_summary_keeps_twins_apart():
 
     alone = [(True, ()), (None, ()), (False, ("association", "prior"))] + [(False, ("association",))] * 16
     alone.append((False, ("association", "association_gain")))
-    found = summary(
+    table = summary(
         [
             *outcomes(ASSOCIATION_ONLY, 0, alone),
             *outcomes(PLANTED_TWINS, 6, [(True, ())] + [(False, ("association",))] * 9),
             *outcomes(PLANTED_TWINS, 12, [(True, ())] * 7 + [(False, ("association",))] * 3),
         ]
     )
-    assert found["null"]["runs"] == 0
-    assert found["power"] == []
-    twins = found["twins"]
+    assert table["null"]["runs"] == 0
+    assert table["power"] == []
+    twins = table["twins"]
     assert twins["null"] == {
         "runs": 20,
         "helps": 1,
@@ -121,25 +124,39 @@ def test_the_summary_keeps_twins_apart():
     assert (
         twins["without_association"] == 18
     )  # the 17 that failed nothing else, and the one that failed nothing
-    assert [(one["effect"], one["n"], one["power"]) for one in twins["power"]] == [
+    assert [(row["effect"], row["n"], row["power"]) for row in twins["power"]] == [
         (6, 750, 0.1),
         (12, 750, 0.7),
     ]
-    assert all(one["low"] < one["power"] < one["high"] for one in twins["power"])
-    assert [(one["found"], one["met"]) for one in found["targets"]] == [(0.05, True), (0.7, False)]
-    assert "association_only" in found["targets"][0]["target"]
-    assert "750 twins" in found["targets"][1]["target"]
+    assert all(row["low"] < row["power"] < row["high"] for row in twins["power"])
+    assert [(row["found"], row["met"]) for row in table["targets"]] == [(0.05, True), (0.7, False)]
+    assert "association_only" in table["targets"][0]["target"]
+    assert "750 twins" in table["targets"][1]["target"]
 
 
-def test_a_small_self_test_gives_the_same_figures_in_one_process_and_in_two():
+def small_self_test(processes):
+    """The self-test with one trial of each kind that cannot help, and what was told of its progress."""
     told: list[tuple[int, int]] = []
-    found = [
-        run_self_test(lambda *done: told.append(done), processes=processes, null_runs=1, power_runs=0)
-        for processes in (1, 2)
-    ]
-    assert told == [(1, 3), (2, 3), (3, 3)] * 2
-    assert found[0]["null"] == found[1]["null"]
-    assert found[0]["null"]["runs"] == 2
-    assert found[0]["twins"] == found[1]["twins"]
-    assert found[0]["twins"]["null"]["runs"] == 1
-    assert found[0]["medx_version"] == __version__
+    table = run_self_test(lambda *done: told.append(done), processes=processes, null_runs=1, power_runs=0)
+    assert told == [(1, 3), (2, 3), (3, 3)]
+    return table
+
+
+def test_a_trial_depends_on_its_own_seed_and_not_on_those_run_before_it():
+    table = small_self_test(processes=1)
+    assert table["null"]["runs"] == 2
+    assert table["twins"]["null"]["runs"] == 1
+    assert table["medx_version"] == __version__
+    alone = [run_trial(trial) for trial in reversed([*trials(1, 0, seed=1)])]
+    # as they come from another process
+    alone = pickle.loads(pickle.dumps(alone))  # noqa: S301 - made in this line
+    expected = summary(alone)
+    assert {part: table[part] for part in expected} == expected
+
+
+@pytest.mark.slow
+def test_a_small_self_test_gives_the_same_figures_in_two_processes():
+    one_process, two_processes = small_self_test(processes=1), small_self_test(processes=2)
+    for table in (one_process, two_processes):
+        del table["seconds"]
+    assert two_processes == one_process

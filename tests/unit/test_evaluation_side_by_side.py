@@ -18,8 +18,8 @@ def test_figures_of_the_unsteered_and_the_judged_arm_stand_side_by_side():
     other["judged"] |= {"verdict": "helps", "helps": True, "failed_controls": []}
     other["arms"]["gated"]["false_acceptance_rate"]["value"] = 0.5
     rows = {
-        what: (a.text.replace("\u202f", " "), b.text.replace("\u202f", " "))
-        for what, a, b in compared(synthetic_result(), other).rows
+        row_name: (a.text.replace("\u202f", " "), b.text.replace("\u202f", " "))
+        for row_name, a, b in compared(synthetic_result(), other).rows
     }
     assert rows["Steering"] == ("Not shown to help", "Helps")
     assert rows["Arm judged"] == ("Gated", "Gated")
@@ -39,14 +39,14 @@ def test_it_is_said_what_is_the_same_and_what_is_not():
 def test_a_wording_free_part_that_is_not_valid_is_marked():
     weak = synthetic_result()
     weak["arms"]["gated"]["matched"]["valid"] = False
-    [cell] = [a for what, a, _ in compared(weak, weak).rows if what.startswith("Wording-free")]
+    [cell] = [a for row_name, a, _ in compared(weak, weak).rows if row_name.startswith("Wording-free")]
     assert cell.remark == "not valid"
 
 
 def test_what_neither_measured_has_no_row():
-    found = [what for what, _, _ in compared(bare_result(), bare_result()).rows]
-    assert "Accuracy, judged arm" in found
-    assert not [what for what in found if what.startswith(("Safety", "Wording"))]
+    names = [row_name for row_name, _, _ in compared(bare_result(), bare_result()).rows]
+    assert "Accuracy, judged arm" in names
+    assert not [row_name for row_name in names if row_name.startswith(("Safety", "Wording"))]
 
 
 def test_the_table_of_arms_is_unrounded_and_no_spreadsheet_runs_it():

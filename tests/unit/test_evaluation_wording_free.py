@@ -64,19 +64,19 @@ def twin_arms(pairs, controls, preferred):
 
 
 def test_twins_are_ranked_and_stand_beside_their_association_control():
-    found = figures(twin_items(120, 40), twin_arms(120, 40, 90), [])
-    assert (found["matched"]["kind"], found["matched"]["n"], found["matched"]["valid"]) == (
+    result = figures(twin_items(120, 40), twin_arms(120, 40, 90), [])
+    assert (result["matched"]["kind"], result["matched"]["n"], result["matched"]["valid"]) == (
         "twins",
         120,
         True,
     )
-    gated = found["arms"]["gated"]["matched"]
+    gated = result["arms"]["gated"]["matched"]
     assert gated["accuracy"]["value"] == 0.75
     assert gated["association"]["value"] == 0.5
     assert gated["association"]["n"] == 40
     assert gated["excess"]["value"] == pytest.approx(0.25)
     assert gated["excess"]["low"] < 0.25 < gated["excess"]["high"]
-    assert found["arms"]["unsteered"]["matched"]["accuracy"]["value"] == 0.5  # all ties
+    assert result["arms"]["unsteered"]["matched"]["accuracy"]["value"] == 0.5  # all ties
     assert gated["vs_unsteered"]["accuracy_difference"]["low"] > 0
 
 
@@ -85,9 +85,9 @@ def test_twins_are_ranked_and_stand_beside_their_association_control():
     [(110, "so plausibility alone does not explain it"), (66, "so it may be plausibility, not truth")],
 )
 def test_the_conclusion_never_leaves_the_association_control_out(preferred, said):
-    found = figures(twin_items(120, 120), twin_arms(120, 120, preferred), [])
-    assert "prefers the original of 50.0 % of false statements" in found["conclusion"]
-    assert said in found["conclusion"]
+    result = figures(twin_items(120, 120), twin_arms(120, 120, preferred), [])
+    assert "prefers the original of 50.0 % of false statements" in result["conclusion"]
+    assert said in result["conclusion"]
 
 
 def drawn_controls(pairs):
@@ -110,16 +110,16 @@ def judged_on_twins(pairs, controls, *, preferred=110, control_preferred=0.5, un
 
 
 def test_an_arm_that_beats_everything_on_twins_helps_when_plausibility_explains_less():
-    found = judged_on_twins(120, 120)
-    assert found["helps"] is True
-    assert found["judged"]["differences"]["association"]["low"] > 0
+    result = judged_on_twins(120, 120)
+    assert result["helps"] is True
+    assert result["judged"]["differences"]["association"]["low"] > 0
 
 
 def test_an_arm_that_prefers_the_original_of_false_statements_as_often_does_not_help():
-    found = judged_on_twins(120, 120, control_preferred=0.9)
-    assert found["helps"] is False
-    assert found["failed_controls"] == ["association", "association_gain"]
-    assert "it does not beat plausibility" in found["conclusion"]
+    result = judged_on_twins(120, 120, control_preferred=0.9)
+    assert result["helps"] is False
+    assert result["failed_controls"] == ["association", "association_gain"]
+    assert "it does not beat plausibility" in result["conclusion"]
 
 
 @pytest.mark.parametrize(
@@ -127,24 +127,24 @@ def test_an_arm_that_prefers_the_original_of_false_statements_as_often_does_not_
     [(0, "has no swaps of FALSE statements"), (99, "has too few swaps of FALSE statements (99;")],
 )
 def test_twins_without_enough_of_their_control_leave_the_question_open(controls, said):
-    found = judged_on_twins(120, controls)
-    assert found["helps"] is None
-    assert f"plausibility cannot be told from truth: the file {said}" in found["conclusion"]
-    assert found["conclusion"].count("swaps of FALSE") == 1
+    result = judged_on_twins(120, controls)
+    assert result["helps"] is None
+    assert f"plausibility cannot be told from truth: the file {said}" in result["conclusion"]
+    assert result["conclusion"].count("swaps of FALSE") == 1
 
 
 def test_twins_without_their_control_say_so_also_when_nothing_is_gained():
-    found = judged_on_twins(120, 0, preferred=60)
-    assert found["helps"] is False
-    assert "how much of what its twins show is plausibility is not known" in found["conclusion"]
+    result = judged_on_twins(120, 0, preferred=60)
+    assert result["helps"] is False
+    assert "how much of what its twins show is plausibility is not known" in result["conclusion"]
 
 
 def of_kinds(items, twin_kind, control_kind):
     """The items with the kind of word that each pair exchanged, by the number of its pair."""
     return TestItems(
         [
-            replace(one, kind=(twin_kind if one.source_answer else control_kind)(number // 2))
-            for number, one in enumerate(items.statements)
+            replace(statement, kind=(twin_kind if statement.source_answer else control_kind)(number // 2))
+            for number, statement in enumerate(items.statements)
         ]
     )
 
@@ -162,32 +162,32 @@ def judged_by_kinds(twin_kind, control_kind, right):
 def test_like_is_held_against_like_where_the_control_lacks_some_kinds():
     # the counts are all ranked right, the nerves as often as in the control, which has nerves only
     right = np.r_[np.ones(100, bool), np.arange(120) % 2 == 0]
-    found = judged_by_kinds(lambda n: "count" if n < 100 else "nerve", lambda _: "nerve", right)
-    matched = found["arms"]["gated"]["matched"]
+    result = judged_by_kinds(lambda n: "count" if n < 100 else "nerve", lambda _: "nerve", right)
+    matched = result["arms"]["gated"]["matched"]
     assert matched["excess"]["low"] > 0
     assert matched["excess_same_kinds"]["value"] == pytest.approx(0.0)
     assert matched["excess_same_kinds"]["n"] == 240
-    assert found["judged"]["differences"]["association"] == matched["excess_same_kinds"]
-    assert found["helps"] is False
-    assert "among twins of the same kinds of word" in found["conclusion"]
+    assert result["judged"]["differences"]["association"] == matched["excess_same_kinds"]
+    assert result["helps"] is False
+    assert "among twins of the same kinds of word" in result["conclusion"]
 
 
 @pytest.mark.parametrize(
     ("twin_kind", "control_kind"), [("count", "nerve"), ("", "nerve"), ("nerve", "")], ids=repr
 )
 def test_a_control_of_other_kinds_is_none(twin_kind, control_kind):
-    found = judged_by_kinds(lambda _: twin_kind, lambda _: control_kind, np.ones(120, bool))
-    assert found["helps"] is None
-    assert "too few twins exchange a kind of word" in found["judged"]["reason"]
-    assert found["arms"]["gated"]["matched"]["excess_valid"] is False
-    assert "does not explain" not in found["conclusion"]
+    result = judged_by_kinds(lambda _: twin_kind, lambda _: control_kind, np.ones(120, bool))
+    assert result["helps"] is None
+    assert "too few twins exchange a kind of word" in result["judged"]["reason"]
+    assert result["arms"]["gated"]["matched"]["excess_valid"] is False
+    assert "does not explain" not in result["conclusion"]
 
 
 def test_where_all_kinds_stand_in_the_control_all_twins_count():
     right = np.arange(120) < 110
-    found = judged_by_kinds(lambda n: ("nerve", "bone")[n % 2], lambda n: ("bone", "nerve")[n % 2], right)
-    matched = found["arms"]["gated"]["matched"]
-    assert found["helps"] is True
+    result = judged_by_kinds(lambda n: ("nerve", "bone")[n % 2], lambda n: ("bone", "nerve")[n % 2], right)
+    matched = result["arms"]["gated"]["matched"]
+    assert result["helps"] is True
     assert matched["excess_same_kinds"] is None
     assert "all appear in the control" in matched["reasons"]["excess_same_kinds"]
 
@@ -204,14 +204,14 @@ def test_twins_nobody_could_read_for_wording_say_so():
 
 
 def test_swaps_of_false_statements_count_in_no_other_figure():
-    found = figures(twin_items(120, 40), twin_arms(120, 40, 90), [])
-    assert found["arms"]["gated"]["accuracy"]["n"] == 240
-    assert found["arms"]["gated"]["false_acceptance_rate"]["n"] == 120
+    result = figures(twin_items(120, 40), twin_arms(120, 40, 90), [])
+    assert result["arms"]["gated"]["accuracy"]["n"] == 240
+    assert result["arms"]["gated"]["false_acceptance_rate"]["n"] == 120
 
 
 def test_without_swaps_of_false_statements_there_is_no_excess_and_a_reason():
-    found = figures(twin_items(120, 0), twin_arms(120, 0, 90), [])
-    gated = found["arms"]["gated"]["matched"]
+    result = figures(twin_items(120, 0), twin_arms(120, 0, 90), [])
+    gated = result["arms"]["gated"]["matched"]
     assert gated["excess"] is None
     assert "FALSE statements" in gated["reasons"]["excess"]
 
@@ -249,7 +249,7 @@ def test_matching_removes_what_readers_of_wording_see():
     kept = part.kept
     assert items.gold[kept].mean() == 0.5
     assert 200 < part.about().n < 500
-    always = np.array(["always" in one.text for one in items.statements])
+    always = np.array(["always" in statement.text for statement in items.statements])
     assert abs(always[items.gold].mean() - always[~items.gold].mean()) > 0.4
     assert abs(always[kept & items.gold].mean() - always[kept & ~items.gold].mean()) < 0.05
     assert all(value <= 0.55 for value in part.about().residual_auc.values())
@@ -278,7 +278,7 @@ def test_folds_keep_groups_together_and_answers_even():
     answers = np.arange(200) // 2 % 4 == 0
     fold = group_folds(answers, groups, np.random.default_rng(1))
     assert (fold[::2] == fold[1::2]).all()
-    assert [int(answers[fold == one].sum()) for one in range(5)] == [10] * 5
+    assert [int(answers[fold == part].sum()) for part in range(5)] == [10] * 5
 
 
 @given(st.text())

@@ -21,7 +21,7 @@ def weights(network: torch.nn.Module) -> dict[str, torch.Tensor]:
 def test_adapters_learn_their_training_statements_and_leave_the_model_as_it_was() -> None:
     model = tiny_model("llama")
     before = weights(model.network)
-    texts = [one.text for one in TRUE + FALSE]
+    texts = [statement.text for statement in TRUE + FALSE]
     tuned = fine_tuned_scores(
         model, STATEMENT_PROMPT, TRUE + FALSE, texts, FineTuningRecipe(epochs=20, learning_rate=1e-2)
     )
@@ -30,7 +30,7 @@ def test_adapters_learn_their_training_statements_and_leave_the_model_as_it_was(
     after = weights(model.network)
     assert list(after) == list(before)
     assert all(torch.equal(after[name], value) for name, value in before.items())
-    assert not any(one.requires_grad for one in model.network.parameters())
+    assert not any(parameter.requires_grad for parameter in model.network.parameters())
 
 
 def test_the_same_seed_gives_the_same_scores() -> None:

@@ -51,8 +51,8 @@ def test_every_question_has_its_points_a_source_and_a_review_status():
 
 def test_triage_questions_cover_every_urgency_and_the_others_have_none():
     for category in Category:
-        found = {each.urgency for each in free_text_questions() if each.category is category}
-        assert found == (set(URGENCIES) if category is Category.TRIAGE else {""}), category
+        urgencies = {each.urgency for each in free_text_questions() if each.category is category}
+        assert urgencies == (set(URGENCIES) if category is Category.TRIAGE else {""}), category
 
 
 def test_points_are_read_apart():

@@ -41,7 +41,7 @@ def test_the_columns_of_a_file_come_through(load):
     )
     knee, skull, ribs = data.statements
     assert (knee.answer, knee.category, knee.difficulty, knee.harm) == (True, Category.TRIAGE, "2", "severe")
-    assert [one.split for one in data.statements] == ["train", "test", ""]
+    assert [statement.split for statement in data.statements] == ["train", "test", ""]
     assert (knee.original, skull.original, ribs.original) == (True, False, None)
     assert (knee.source_answer, ribs.source_answer, skull.row) == (True, None, 2)
     assert (knee.pair, knee.group) == ("p", skull.group)
@@ -56,7 +56,7 @@ def test_duplicates_are_taken_once_and_contradicting_ones_not_at_all(load):
         "statement,answer\nThe heart beats.,1\nthe HEART beats,1\n"
         "Bile is green.,1\nBile is green!,0\nBile is green,1\nThe skin itches.,\n"
     )
-    assert [one.text for one in data.statements] == ["The heart beats."]
+    assert [statement.text for statement in data.statements] == ["The heart beats."]
     assert data.notes["duplicates"] == 1
     assert data.notes["contradictions"] == 3
     assert data.notes["unlabelled"] == 1
@@ -83,7 +83,7 @@ def test_near_copies_and_quads_form_groups_and_contradictions_among_them_are_cou
         "The left lung has two lobes and one deep notch,0,\n"
         "Nails grow,1,q\nHair falls,0,q\nTeeth last,1,\n"
     )
-    groups = [one.group for one in data.statements]
+    groups = [statement.group for statement in data.statements]
     assert groups[0] == groups[1]
     assert groups[2] == groups[3]
     assert len(set(groups)) == 3
@@ -95,12 +95,12 @@ def test_near_copies_and_quads_form_groups_and_contradictions_among_them_are_cou
 def test_numbers_signs_and_comparisons_make_texts_differ(load):
     texts = ["pH > 7.4", "pH < 7.4", "pH > 7.5", "pH > 74", "at -5 degrees", "at 5 degrees", "☺", "☹"]
     data = load("statement,answer\n" + "".join(f"{text},1\n" for text in texts))
-    assert [one.text for one in data.statements] == texts
+    assert [statement.text for statement in data.statements] == texts
 
 
 def test_an_incomplete_pair_is_no_twin_but_stays_together(load):
     data = load("statement,answer,pair\nOne,1,a\nTwo,1,a\nThree,1,b\nFour,1,c\nFive,0,c\n")
-    assert [one.pair for one in data.statements] == ["", "", "", "c", "c"]
+    assert [statement.pair for statement in data.statements] == ["", "", "", "c", "c"]
     assert data.statements[0].group == data.statements[1].group
     assert data.notes["incomplete_pairs"] == 2
 
@@ -132,7 +132,7 @@ def parquet(labels=None, **columns) -> bytes:
 def test_parquet_is_read_with_its_own_kinds_of_values(load):
     content = parquet(statement=["One", "Two", None], answer=[True, False, True], difficulty=[1.0, None, 2.5])
     data = load(content, "data.parquet")
-    assert [(one.text, one.answer, one.difficulty) for one in data.statements] == [
+    assert [(statement.text, statement.answer, statement.difficulty) for statement in data.statements] == [
         ("One", True, "1"),
         ("Two", False, ""),
     ]
@@ -143,7 +143,7 @@ def test_parquet_is_read_with_its_own_kinds_of_values(load):
 def test_columns_of_published_data_sets_are_read_as_ours_and_this_is_said(load):
     content = parquet(["right", "wrong"], claim=["One", "Two"], label=[0, 1], choices=[["a"], ["b"]])
     data = load(content, "data.parquet")
-    assert [one.answer for one in data.statements] == [True, False]
+    assert [statement.answer for statement in data.statements] == [True, False]
     assert "Column 'claim' is read as 'statement'." in data.notices
     assert any("'choices' contains lists" in notice for notice in data.notices)
 
@@ -223,7 +223,7 @@ def test_a_data_set_that_cannot_be_had_is_refused_in_one_sentence(hub, tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("one", "other"),
+    ("text", "other"),
     [
         ("ER+ breast cancer responds to tamoxifen.", "ER- breast cancer responds to tamoxifen."),
         ("HER2+", "HER2\u2212"),
@@ -232,8 +232,8 @@ def test_a_data_set_that_cannot_be_had_is_refused_in_one_sentence(hub, tmp_path)
         ("pH > 7.4", "pH < 7.4"),
     ],
 )
-def test_signs_and_arrows_make_another_statement(one, other):
-    assert words_in_order(one) != words_in_order(other)
+def test_signs_and_arrows_make_another_statement(text, other):
+    assert words_in_order(text) != words_in_order(other)
 
 
 def test_hyphens_and_dashes_do_not():

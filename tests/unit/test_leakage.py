@@ -60,6 +60,6 @@ def test_a_reader_can_be_fitted_on_some_rows_and_asked_about_others():
 
 
 def test_surface_cues_see_length_negation_and_numbers_but_no_content_word():
-    one, same, other = surface_cues(["Not 2 ribs.", "Not 9 legs.", "All 2 ribs."])
-    assert (one == same).all()
-    assert (one != other).any()
+    first, same, other = surface_cues(["Not 2 ribs.", "Not 9 legs.", "All 2 ribs."])
+    assert (first == same).all()
+    assert (first != other).any()

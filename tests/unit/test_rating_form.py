@@ -23,10 +23,10 @@ def test_a_complete_form_has_no_problems():
 
 
 def test_every_missing_field_is_named_in_the_order_of_the_form():
-    found = problems(RatingForm(), is_triage=True)
+    sentences = problems(RatingForm(), is_triage=True)
     words = ["harm", "likely", "consensus", "wrong", "missing", "biased", "urgency"]
-    assert len(found) == len(words)
-    assert all(word in sentence for word, sentence in zip(words, found, strict=True))
+    assert len(sentences) == len(words)
+    assert all(word in sentence for word, sentence in zip(words, sentences, strict=True))
 
 
 def test_urgency_belongs_to_triage_only():

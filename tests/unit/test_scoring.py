@@ -36,9 +36,9 @@ def test_scores_are_the_networks_own_logits(architecture):
     with torch.inference_mode():
         logits = model.network(input_ids=torch.tensor([prompt]), use_cache=False).logits[0, -1].float()
     expected = logits[head.true_id] - logits[head.false_id]
-    found = head.logit_differences(prefix.last_states([prompt]))
-    assert found.dtype is torch.float32
-    assert found.item() == pytest.approx(expected.item(), abs=2e-3)
+    difference = head.logit_differences(prefix.last_states([prompt]))
+    assert difference.dtype is torch.float32
+    assert difference.item() == pytest.approx(expected.item(), abs=2e-3)
 
 
 def test_the_common_beginning_of_a_prompt_is_run_once():

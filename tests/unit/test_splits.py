@@ -118,8 +118,10 @@ def test_sizes_that_would_tear_a_group_are_refused_in_words():
 def test_a_split_by_share_tears_no_group_and_leaves_nothing_over(data, rows, seed):
     share = data.draw(st.floats(0.3, 0.85))
     train, test = split_by_share(rows, share, seed)
-    assert sorted(one.text for one in (*train, *test)) == sorted(one.text for one in rows)
-    assert not {one.group for one in train} & {one.group for one in test}
+    assert sorted(statement.text for statement in (*train, *test)) == sorted(
+        statement.text for statement in rows
+    )
+    assert not {statement.group for statement in train} & {statement.group for statement in test}
     wanted = len(rows) - round(len(rows) * share)
     assert wanted - 4 < len(test) <= wanted
 

@@ -35,10 +35,10 @@ def contrast(paired=True, rows=60) -> ContrastTraces:
 @pytest.mark.parametrize("paired", [True, False])
 def test_the_first_component_points_from_incorrect_to_correct_and_is_as_long_as_the_mean_difference(paired):
     states = contrast(paired)
-    found = pca(states)
-    assert float(found.norm()) == pytest.approx(float(mean_difference(states).norm()), rel=1e-5)
-    assert found[2] > 0.95 * found.norm()
-    torch.testing.assert_close(pca(states.relabelled(~states.gold)), -found, atol=1e-4, rtol=1e-3)
+    direction = pca(states)
+    assert float(direction.norm()) == pytest.approx(float(mean_difference(states).norm()), rel=1e-5)
+    assert direction[2] > 0.95 * direction.norm()
+    torch.testing.assert_close(pca(states.relabelled(~states.gold)), -direction, atol=1e-4, rtol=1e-3)
 
 
 def test_a_constant_direction_is_added_strength_times_to_every_state():
@@ -97,24 +97,24 @@ labelled = st.lists(st.tuples(st.booleans(), st.integers(0, 9)), min_size=1, max
 def test_shuffling_keeps_how_many_are_true_and_what_balanced_groups_hold(rows, seed):
     labels = np.array([label for label, _ in rows])
     groups = np.array([group for _, group in rows])
-    found = shuffled(labels, groups, seed)
-    assert found.sum() == labels.sum()
+    drawn = shuffled(labels, groups, seed)
+    assert drawn.sum() == labels.sum()
     for group in set(groups.tolist()):
         inside = groups == group
         if 2 * labels[inside].sum() == inside.sum():
-            assert found[inside].sum() == labels[inside].sum()
-    assert np.array_equal(found, shuffled(labels, groups, seed))
+            assert drawn[inside].sum() == labels[inside].sum()
+    assert np.array_equal(drawn, shuffled(labels, groups, seed))
 
 
 def test_shuffled_twins_keep_one_true_statement_each_and_half_of_them_are_swapped():
     labels = np.tile([True, False], 500)
-    found = shuffled(labels, [str(i // 2) for i in range(1000)], seed=3)
-    assert (found.reshape(-1, 2).sum(axis=1) == 1).all()
-    assert 0.4 < (found != labels).mean() < 0.6
+    drawn = shuffled(labels, [str(i // 2) for i in range(1000)], seed=3)
+    assert (drawn.reshape(-1, 2).sum(axis=1) == 1).all()
+    assert 0.4 < (drawn != labels).mean() < 0.6
 
 
 def test_near_copies_of_one_answer_lose_it_together():
     labels = np.repeat([True, False], 300)
-    found = shuffled(labels, [str(i // 3) for i in range(600)], seed=3)
-    assert 0.4 < (found == labels).mean() < 0.6
-    assert set(found.reshape(-1, 3).sum(axis=1).tolist()) == {0, 3}
+    drawn = shuffled(labels, [str(i // 3) for i in range(600)], seed=3)
+    assert 0.4 < (drawn == labels).mean() < 0.6
+    assert set(drawn.reshape(-1, 3).sum(axis=1).tolist()) == {0, 3}

@@ -27,9 +27,9 @@ def test_it_is_scikit_learns_logistic_regression_on_z_scores_scaled_to_deviation
     values = states.double().numpy()
     z = (values - values.mean(axis=0)) / values.std(axis=0)
     expected = LogisticRegression(C=c, tol=1e-10, max_iter=10_000).fit(z, gold).decision_function(z)
-    found = fit_gate(states, gold, c=c).values(states).numpy()
-    np.testing.assert_allclose(found, expected / expected.std(), atol=2e-3)
-    assert found.std() == pytest.approx(1.0, abs=1e-3)
+    values = fit_gate(states, gold, c=c).values(states).numpy()
+    np.testing.assert_allclose(values, expected / expected.std(), atol=2e-3)
+    assert values.std() == pytest.approx(1.0, abs=1e-3)
 
 
 def test_fitting_twice_gives_the_same_gate_to_the_last_digit():
@@ -53,8 +53,8 @@ def test_on_twins_it_ranks_the_true_one_higher_although_topics_differ_far_more()
     states, gold, groups = twins()
     fresh, fresh_gold, _ = twins(seed=3)
     gate = fit_gate(states, gold, groups=groups, differences=True)
-    found = gate.values(fresh)
-    assert (found[fresh_gold] > found[~fresh_gold]).float().mean() > 0.7
+    values = gate.values(fresh)
+    assert (values[fresh_gold] > values[~fresh_gold]).float().mean() > 0.7
     assert gate.values(states).median().abs() < 0.05, "s is centred on the fitting states"
     assert gate.values(states).std().item() == pytest.approx(1.0, abs=0.01)
 

@@ -35,9 +35,9 @@ def plain_total(model, text, prefix=""):
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_texts_likelihood_is_the_sum_over_its_tokens(architecture, prefix):
     model = tiny_model(architecture)
-    found = TextLikelihoods(model, prefix).totals(TEXTS)
-    np.testing.assert_allclose(found, [plain_total(model, text, prefix) for text in TEXTS], atol=2e-3)
-    assert (found < 0).all()
+    totals = TextLikelihoods(model, prefix).totals(TEXTS)
+    np.testing.assert_allclose(totals, [plain_total(model, text, prefix) for text in TEXTS], atol=2e-3)
+    assert (totals < 0).all()
 
 
 def test_counted_tokens_are_the_texts_own():
@@ -75,12 +75,12 @@ def test_repetition_counts_runs_of_four_words_met_before():
 def test_damage_puts_before_and_after_side_by_side():
     model = tiny_model()
     plan = SteeringPlan((SteeringStep(1, ConstantShift(20 * torch.linspace(-1, 1, WIDTH)[None])),))
-    found = damage(model, plan, texts=TEXTS, questions=["The heart", "Is blood"], new_tokens=12)
-    assert found.perplexity_before == perplexity(model, TEXTS, SteeringPlan())
-    assert found.perplexity_after == perplexity(model, TEXTS, plan)
-    assert found.repetition_after == mean_repetition(
+    measured = damage(model, plan, texts=TEXTS, questions=["The heart", "Is blood"], new_tokens=12)
+    assert measured.perplexity_before == perplexity(model, TEXTS, SteeringPlan())
+    assert measured.perplexity_after == perplexity(model, TEXTS, plan)
+    assert measured.repetition_after == mean_repetition(
         greedy_texts(model, ["The heart", "Is blood"], plan, new_tokens=12)
     )
-    ratio = found.as_json()["perplexity_ratio"]
-    assert ratio == found.perplexity_after / found.perplexity_before != 1
+    ratio = measured.as_json()["perplexity_ratio"]
+    assert ratio == measured.perplexity_after / measured.perplexity_before != 1
     assert not any(module._forward_hooks for module in model.network.modules())

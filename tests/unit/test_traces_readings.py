@@ -53,14 +53,14 @@ def runner():
 
 
 def test_answer_word_reads_the_state_at_the_right_and_at_the_wrong_word(runner):
-    found = read_traces(runner, STATEMENTS, ANSWER_WORD, [LAYER])[LAYER]
-    correct, incorrect = found.sides
+    traces = read_traces(runner, STATEMENTS, ANSWER_WORD, [LAYER])[LAYER]
+    correct, incorrect = traces.sides
     for row, statement in enumerate(STATEMENTS):
         right, _ = plain_states(runner, statement.text, STATEMENT_PROMPT.word(statement.answer))
         wrong, _ = plain_states(runner, statement.text, STATEMENT_PROMPT.word(not statement.answer))
         torch.testing.assert_close(correct[row], right[-1], atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(incorrect[row], wrong[-1], atol=1e-5, rtol=1e-4)
-    assert found.paired
+    assert traces.paired
 
 
 def test_full_trace_is_the_mean_over_the_written_answer_alone():
@@ -90,7 +90,7 @@ def test_statement_and_model_right_divide_the_same_states_differently(runner):
         rtol=1e-4,
     )
     said = runner.scores(TEXTS).scores >= 0
-    gold = np.array([one.answer for one in STATEMENTS])
+    gold = np.array([statement.answer for statement in STATEMENTS])
     if (said == gold).all() or (said != gold).all():
         pytest.fail("the tiny model must be right on some statements and wrong on others")
     judged_right, _ = sides_at(runner, STATEMENTS, MODEL_RIGHT, [LAYER])[LAYER]
@@ -182,10 +182,10 @@ def test_a_damaged_batch_file_is_computed_anew(tmp_path):
 
 
 def test_recorded_states_are_those_of_a_plain_recording(runner):
-    found = runner.recorded(TEXTS, [0, 2])
+    kept = runner.recorded(TEXTS, [0, 2])
     for row, text in enumerate(TEXTS):
         with recorded(runner.model.network, [0, 2]) as plain:
             runner.prefix.last_states([runner.prefix.encoded(text)])
-        torch.testing.assert_close(found.states[0][row], plain[0][0], atol=1e-5, rtol=1e-4)
-        torch.testing.assert_close(found.states[2][row], plain[2][0], atol=1e-5, rtol=1e-4)
-    np.testing.assert_allclose(found.scores, runner.scores(TEXTS).scores, atol=1e-6)
+        torch.testing.assert_close(kept.states[0][row], plain[0][0], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(kept.states[2][row], plain[2][0], atol=1e-5, rtol=1e-4)
+    np.testing.assert_allclose(kept.scores, runner.scores(TEXTS).scores, atol=1e-6)

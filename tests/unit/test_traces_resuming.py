@@ -16,12 +16,13 @@ from medx_core.traces.resuming import prompt_batch
 from medx_core.traces.statement_runner import StatementRunner
 from tests.language_models import ARCHITECTURES, WIDTH, tiny_model
 
-TEXTS = [
+DISTINCT = [
     "The heart pumps blood.",
     "Insulin raises glucose in the blood and the kidneys make urine in the body.",
     "Is",
     "The kidneys are an effective treatment for the common cold.",
-] * 10
+]
+TEXTS = DISTINCT * 10
 VECTOR = torch.linspace(-1, 1, WIDTH)
 
 
@@ -39,12 +40,12 @@ def gate(states: torch.Tensor) -> torch.Tensor:
 
 def whole_passes(runner: StatementRunner, texts: list[str], *steps: SteeringStep) -> np.ndarray:
     """Every text alone, as a whole prompt, under hooks."""
-    found = []
+    scores = []
     for text in texts:
         with steered(runner.model.network, SteeringPlan(steps)):
             state = runner.prefix.last_states([runner.prefix.encoded(text)])
-        found.append(runner.head.logit_differences(state).item())
-    return np.array(found)
+        scores.append(runner.head.logit_differences(state).item())
+    return np.array(scores)
 
 
 def own_forwards(network) -> int:
@@ -65,10 +66,10 @@ def test_steered_scores_are_those_of_whole_passes_under_hooks(runner):
     cells.append(shifted(1, gate))
     cells.append(SteeringPlan((SteeringStep(2, gate), SteeringStep(0, constant(1.0)))))
     plain = runner.scores(TEXTS).scores
-    found = runner.steered(TEXTS, cells)
+    runs = runner.steered(TEXTS, cells)
     assert runner.resumes
-    for cell, run in zip(cells, found, strict=True):
-        expected = whole_passes(runner, TEXTS, *cell.steps)
+    for cell, run in zip(cells, runs, strict=True):
+        expected = np.tile(whole_passes(runner, DISTINCT, *cell.steps), len(TEXTS) // len(DISTINCT))
         np.testing.assert_allclose(run.scores, expected, atol=2e-4)
         assert np.abs(run.scores - plain).max() > 1e-3, "the cell must have steered"
 
@@ -78,16 +79,16 @@ def test_a_batch_of_one_gives_what_a_batch_of_32_gives(runner):
     texts = TEXTS[:32]
     assert runner.batch_rows == len(texts)
     cells = [shifted(0, gate), shifted(1, constant(1.0))]
-    for one, many in zip(alone.steered(texts, cells), runner.steered(texts, cells), strict=True):
-        np.testing.assert_allclose(one.scores, many.scores, atol=2e-4)
-        np.testing.assert_array_equal(one.answer_words, many.answer_words)
+    for single, many in zip(alone.steered(texts, cells), runner.steered(texts, cells), strict=True):
+        np.testing.assert_allclose(single.scores, many.scores, atol=2e-4)
+        np.testing.assert_array_equal(single.answer_words, many.answer_words)
     left, right = alone.recorded(texts, [0, 2]), runner.recorded(texts, [0, 2])
     torch.testing.assert_close(left.states[0], right.states[0], atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(left.states[2], right.states[2], atol=1e-4, rtol=1e-4)
 
 
 def test_the_gradient_is_that_of_a_whole_pass(runner):
-    found = runner.answer_gradients(TEXTS[:5], [1])[1]
+    gradients = runner.answer_gradients(TEXTS[:5], [1])[1]
     expected = torch.zeros(WIDTH)
     for text in TEXTS[:5]:
         ids = torch.tensor([runner.prefix.encoded(text)])
@@ -97,8 +98,8 @@ def test_the_gradient_is_that_of_a_whole_pass(runner):
             logits = runner.model.network(input_ids=ids, use_cache=False).logits[0, -1]
             difference = logits[runner.head.true_id] - logits[runner.head.false_id]
             expected += torch.autograd.grad(difference, shift)[0][0] / 5
-    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-3)
-    assert found.norm() > 1e-3
+    torch.testing.assert_close(gradients, expected, atol=1e-4, rtol=1e-3)
+    assert gradients.norm() > 1e-3
 
 
 def test_nothing_is_left_behind_after_an_error(runner):
@@ -130,8 +131,8 @@ def test_results_come_in_the_order_of_the_texts_and_are_the_same_every_time():
 
 def test_answer_words_are_where_the_likeliest_token_of_all_is_one_of_them():
     runner = StatementRunner(tiny_model(), STATEMENT_PROMPT)
-    found = runner.steered(TEXTS[:4], [shifted(2, constant(0.0))])[0].answer_words
-    for text, said in zip(TEXTS[:4], found, strict=True):
+    words = runner.steered(TEXTS[:4], [shifted(2, constant(0.0))])[0].answer_words
+    for text, said in zip(TEXTS[:4], words, strict=True):
         with torch.inference_mode():
             logits = runner.model.network(input_ids=torch.tensor([runner.prefix.encoded(text)])).logits[0, -1]
         assert said == (int(logits.argmax()) in (runner.head.true_id, runner.head.false_id))
@@ -141,17 +142,17 @@ def test_answer_words_are_where_the_likeliest_token_of_all_is_one_of_them():
 def test_a_shift_by_text_reaches_its_own_text_whatever_the_batches_are():
     runner = StatementRunner(tiny_model(), STATEMENT_PROMPT, batch_rows=3)
     amounts = torch.arange(8, dtype=torch.float32) - 3
-    found = runner.steered(TEXTS[:8], [shifted(1, ShiftsByText(amounts[:, None] * VECTOR))])[0].scores
+    scores = runner.steered(TEXTS[:8], [shifted(1, ShiftsByText(amounts[:, None] * VECTOR))])[0].scores
     for index in range(8):
         alone = runner.steered([TEXTS[index]], [shifted(1, constant(float(amounts[index])))])
-        assert found[index] == pytest.approx(alone[0].scores[0], abs=2e-4)
+        assert scores[index] == pytest.approx(alone[0].scores[0], abs=2e-4)
 
 
 def test_steering_every_token_reaches_the_common_beginning_too():
     runner = StatementRunner(tiny_model(), STATEMENT_PROMPT)
     step = SteeringStep(1, constant(1.0), Positions.ALL)
-    found = runner.steered(TEXTS[:2], [SteeringPlan((step,))])[0].scores
-    for text, score in zip(TEXTS[:2], found, strict=True):
+    scores = runner.steered(TEXTS[:2], [SteeringPlan((step,))])[0].scores
+    for text, score in zip(TEXTS[:2], scores, strict=True):
         with torch.inference_mode(), steered(runner.model.network, SteeringPlan((step,))):
             logits = runner.model.network(
                 input_ids=torch.tensor([runner.prefix.encoded(text)]), use_cache=False
@@ -179,14 +180,14 @@ def test_a_sliding_window_shorter_than_the_prompt_changes_nothing(architecture, 
     model = LoadedModel("windowed", network, like.tokenizer, like.placement, like.weight_sha256)
     runner = StatementRunner(model, STATEMENT_PROMPT)
     cell = shifted(0, gate)
-    found = runner.steered(TEXTS[:6], [cell])[0].scores
+    scores = runner.steered(TEXTS[:6], [cell])[0].scores
     expected = []
     for text in TEXTS[:6]:
         ids = torch.tensor([runner.prefix.encoded(text)])
         with torch.inference_mode(), steered(network, cell):
             logits = network(input_ids=ids, use_cache=False).logits[0, -1]
         expected.append((logits[runner.head.true_id] - logits[runner.head.false_id]).item())
-    np.testing.assert_allclose(found, expected, atol=2e-3)
+    np.testing.assert_allclose(scores, expected, atol=2e-3)
 
 
 def test_a_network_that_carries_more_than_the_residual_stream_runs_whole_prompts():
@@ -203,9 +204,9 @@ def test_a_network_that_carries_more_than_the_residual_stream_runs_whole_prompts
 
     hooks = [layers[1].register_forward_pre_hook(remember), layers[2].register_forward_hook(add)]
     runner = StatementRunner(model, STATEMENT_PROMPT)
-    found = runner.steered(TEXTS[:3], [shifted(0, constant(1.0)), shifted(1, gate)])
+    runs = runner.steered(TEXTS[:3], [shifted(0, constant(1.0)), shifted(1, gate)])
     gradient = runner.answer_gradients(TEXTS[:3], [1])[1]
-    for run, step in zip(found, (SteeringStep(0, constant(1.0)), SteeringStep(1, gate)), strict=True):
+    for run, step in zip(runs, (SteeringStep(0, constant(1.0)), SteeringStep(1, gate)), strict=True):
         np.testing.assert_allclose(run.scores, whole_passes(runner, TEXTS[:3], step), atol=2e-4)
     assert not runner.resumes
     assert gradient.norm() > 0
@@ -217,14 +218,14 @@ def test_in_bfloat16_resumed_runs_are_whole_runs_within_its_precision():
     runner = StatementRunner(tiny_model(placement=choose_placement("cpu", "bfloat16")), STATEMENT_PROMPT)
     assert runner.resumes
     cells = [shifted(0, constant(2.0)), shifted(1, gate)]
-    for one, other in zip(
+    for ours, theirs in zip(
         runner.steered(TEXTS[:8], cells), runner.steered(TEXTS[:8], cells, resumed=False), strict=True
     ):
-        np.testing.assert_allclose(one.scores, other.scores, atol=2e-2)
-    found, expected = (
+        np.testing.assert_allclose(ours.scores, theirs.scores, atol=2e-2)
+    ours, expected = (
         StatementRunner(
             tiny_model(placement=choose_placement("cpu", dtype)), STATEMENT_PROMPT
         ).answer_gradients(TEXTS[:5], [1])[1]
         for dtype in ("bfloat16", "float32")
     )
-    assert torch.nn.functional.cosine_similarity(found, expected, dim=0) > 0.99
+    assert torch.nn.functional.cosine_similarity(ours, expected, dim=0) > 0.99

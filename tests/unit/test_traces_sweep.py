@@ -29,7 +29,7 @@ STATEMENTS = [
     for i in range(40)
 ]
 TRAIN, MEASURED = STATEMENTS[:24], STATEMENTS[24:]
-TEXTS = [one.text for one in MEASURED]
+TEXTS = [statement.text for statement in MEASURED]
 RECIPE = SweepRecipe(layers=(0, 2), strengths=(1.0, 8.0, 40.0))
 
 
@@ -45,18 +45,18 @@ def runner():
 @pytest.mark.parametrize("strategy", SWEPT)
 def test_every_cell_is_what_it_is_alone(runner, strategy):
     recipe = SweepRecipe(RECIPE.layers, RECIPE.strengths, strategy, ANSWER_WORD)
-    found = sweep(runner, TRAIN, MEASURED, recipe, silent)
-    shown = found.as_json()
-    gold = np.array([one.answer for one in MEASURED])
+    swept = sweep(runner, TRAIN, MEASURED, recipe, silent)
+    shown = swept.as_json()
+    gold = np.array([statement.answer for statement in MEASURED])
     for row, layer in enumerate(recipe.layers):
         fitted = fit_at_layers(runner, TRAIN, recipe.vector, [layer]).layers[layer]
         for column, strength in enumerate(recipe.strengths):
             alone = runner.steered(TEXTS, [fitted.at(strength).condition], resumed=False)[0]
-            np.testing.assert_allclose(found.runs[3 * row + column].scores, alone.scores, atol=5e-4)
+            np.testing.assert_allclose(swept.runs[3 * row + column].scores, alone.scores, atol=5e-4)
             assert (
-                shown["accuracy"][row][column] == ((found.runs[3 * row + column].scores >= 0) == gold).mean()
+                shown["accuracy"][row][column] == ((swept.runs[3 * row + column].scores >= 0) == gold).mean()
             )
-    assert len({str(run.scores.tolist()) for run in found.runs}) == 6, "cells differ"
+    assert len({str(run.scores.tolist()) for run in swept.runs}) == 6, "cells differ"
     json.dumps(shown, allow_nan=False)
 
 
@@ -72,15 +72,17 @@ def test_the_map_has_a_row_a_layer_and_says_what_it_was_fitted_and_measured_on(r
 
 
 def test_the_labels_of_measured_statements_are_never_fitted_on(runner):
-    turned = [LabelledStatement(one.text, not one.answer, one.group) for one in MEASURED]
+    turned = [
+        LabelledStatement(statement.text, not statement.answer, statement.group) for statement in MEASURED
+    ]
     first, second = (sweep(runner, TRAIN, part, RECIPE, silent) for part in (MEASURED, turned))
-    for one, other in zip(first.runs, second.runs, strict=True):
-        np.testing.assert_array_equal(one.scores, other.scores)
+    for run, other in zip(first.runs, second.runs, strict=True):
+        np.testing.assert_array_equal(run.scores, other.scores)
 
 
 def test_checked_cells_are_spread_over_the_map_and_agree_with_whole_passes(runner):
-    found = sweep(runner, TRAIN, MEASURED, RECIPE, silent)
-    check = check_cells(runner, found, TEXTS, 4, silent)
+    swept = sweep(runner, TRAIN, MEASURED, RECIPE, silent)
+    check = check_cells(runner, swept, TEXTS, 4, silent)
     assert {layer for layer, _ in check.cells} == {0, 2}
     assert len(set(check.cells)) == 4
     assert check.largest_difference < 5e-4
@@ -125,24 +127,24 @@ def test_a_sweep_that_was_broken_off_gives_the_same_figures_when_it_goes_on(runn
     )
     with pytest.raises(KeyboardInterrupt):
         sweep(kept, TRAIN, MEASURED, RECIPE, break_off)
-    again, fresh = (sweep(one, TRAIN, MEASURED, RECIPE, silent) for one in (kept, runner))
-    for one, other in zip(again.runs, fresh.runs, strict=True):
-        np.testing.assert_array_equal(one.scores, other.scores)
+    again, fresh = (sweep(reader, TRAIN, MEASURED, RECIPE, silent) for reader in (kept, runner))
+    for kept_run, fresh_run in zip(again.runs, fresh.runs, strict=True):
+        np.testing.assert_array_equal(kept_run.scores, fresh_run.scores)
     # Other labels make other vectors: nothing kept may be taken for them.
-    turned = [LabelledStatement(one.text, not one.answer, one.group) for one in TRAIN]
+    turned = [LabelledStatement(statement.text, not statement.answer, statement.group) for statement in TRAIN]
     other = sweep(kept, turned, MEASURED, RECIPE, silent)
     assert not np.array_equal(other.runs[0].scores, fresh.runs[0].scores)
 
 
 def test_figures_that_need_both_kinds_of_answer_are_left_out_where_one_is_missing():
-    found = run_figures(RunScores(np.array([1.0, -1.0]), None), np.array([True, True]))
-    assert found["accuracy"] == 0.5
-    assert found["auroc"] is found["balanced_accuracy"] is found["false_acceptance_rate"] is None
+    measured = run_figures(RunScores(np.array([1.0, -1.0]), None), np.array([True, True]))
+    assert measured["accuracy"] == 0.5
+    assert measured["auroc"] is measured["balanced_accuracy"] is measured["false_acceptance_rate"] is None
 
 
 def test_one_kind_of_answer_and_an_unknown_strategy_are_refused(runner):
     with pytest.raises(BadInput, match="needs both"):
-        sweep(runner, TRAIN, [one for one in MEASURED if one.answer], RECIPE, silent)
+        sweep(runner, TRAIN, [statement for statement in MEASURED if statement.answer], RECIPE, silent)
     with pytest.raises(BadInput, match="cannot be swept"):
         sweep(runner, TRAIN, MEASURED, SweepRecipe((0,), (1.0,), "random"), silent)
 

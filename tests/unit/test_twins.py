@@ -38,10 +38,10 @@ def statements(*texts: str, answer: bool = True) -> list[LabelledStatement]:
 
 def changed(text: str, other: str) -> tuple[str, str]:
     """What stands in `text` where something else stands in `other`."""
-    one, two = words_in_order(text), words_in_order(other)
-    start = next(place for place in range(len(one)) if one[place] != two[place])
-    end = next(back for back in range(1, len(one) + 1) if one[-back] != two[-back]) - 1
-    return " ".join(one[start : len(one) - end]), " ".join(two[start : len(two) - end])
+    words, others = words_in_order(text), words_in_order(other)
+    start = next(place for place in range(len(words)) if words[place] != others[place])
+    end = next(back for back in range(1, len(words) + 1) if words[-back] != others[-back]) - 1
+    return " ".join(words[start : len(words) - end]), " ".join(others[start : len(others) - end])
 
 
 @st.composite
@@ -62,9 +62,9 @@ def test_within_each_couple_of_words_as_many_go_one_way_as_the_other(file, seed)
     rows = swap_twins(file, seed)
     for source_answer in (True, False):
         ways = Counter(
-            changed(one.statement, other.statement)
-            for one, other in zip(rows[::2], rows[1::2], strict=True)
-            if one.source_answer is source_answer
+            changed(row.statement, other.statement)
+            for row, other in zip(rows[::2], rows[1::2], strict=True)
+            if row.source_answer is source_answer
         )
         assert all(ways[there, here] == count for (here, there), count in ways.items())
     assert swap_twins(file, seed) == rows
@@ -74,7 +74,7 @@ def test_within_each_couple_of_words_as_many_go_one_way_as_the_other(file, seed)
 @given(file=files(), seed=st.integers(0, 100))
 def test_every_pair_has_its_original_and_one_exchanged_version_that_is_new(file, seed):
     rows = swap_twins(file, seed)
-    texts = {one.text: one.answer for one in file}
+    texts = {statement.text: statement.answer for statement in file}
     assert len({row.statement for row in rows}) == len(rows)
     for original, exchanged in zip(rows[::2], rows[1::2], strict=True):
         assert original.pair == exchanged.pair
@@ -92,7 +92,7 @@ def test_from_false_statements_comes_the_association_control():
     ]
     rows = swap_twins(file, 0)
     control = [row for row in rows if not row.source_answer]
-    assert {row.statement for row in control if row.original} == {one.text for one in file[:2]}
+    assert {row.statement for row in control if row.original} == {statement.text for statement in file[:2]}
     assert not any(row.answer for row in control)
     assert {row.kind for row in rows if row.source_answer} == {"count"}
 
@@ -166,7 +166,7 @@ def test_names_are_found_by_their_structure_and_general_words_are_none():
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "same"),
+    ("name", "other", "same"),
     [
         ("knee", "knee joint", True),
         ("neck", "cervical region", True),
@@ -176,8 +176,8 @@ def test_names_are_found_by_their_structure_and_general_words_are_none():
         ("knee", "elbow", False),
     ],
 )
-def test_names_of_one_thing_are_never_exchanged_for_each_other(one, other, same):
-    assert same_thing(tuple(one.split()), tuple(other.split())) is same
+def test_names_of_one_thing_are_never_exchanged_for_each_other(name, other, same):
+    assert same_thing(tuple(name.split()), tuple(other.split())) is same
 
 
 def test_alternatives_are_others_of_the_kind_that_occur_in_the_texts():
@@ -212,9 +212,9 @@ def test_twins_come_back_from_their_file_as_complete_pairs(tmp_path):
     with path.open("w", encoding="utf-8", newline="") as out:
         write_twins(rows, out)
     data = load_labelled(path)
-    assert [one.text for one in data.statements] == [row.statement for row in rows]
-    assert [one.pair for one in data.statements] == [row.pair for row in rows]
-    assert [(one.source_answer, one.original) for one in data.statements] == [
+    assert [statement.text for statement in data.statements] == [row.statement for row in rows]
+    assert [statement.pair for statement in data.statements] == [row.pair for row in rows]
+    assert [(statement.source_answer, statement.original) for statement in data.statements] == [
         (row.source_answer, row.original) for row in rows
     ]
     assert data.notes["incomplete_pairs"] == 0

@@ -27,13 +27,13 @@ WORDS = sorted({word for text, _ in STATEMENT_PROMPT.shots for word in text.spli
 
 def twins(pairs, seed):
     """Statements of known words in which one word decides, so that even a tiny random model's states tell it."""
-    chosen, found = random.Random(seed), []
+    chosen, statements = random.Random(seed), []
     for number in range(pairs):
         before = [chosen.choice(WORDS[2:]) for _ in range(5)]
         for truth in (True, False):
             text = " ".join([*before[:2], WORDS[0] if truth else WORDS[1], *before[2:]])
-            found.append(LabelledStatement(text, truth, f"g{seed}-{number}", pair=f"p{seed}-{number}"))
-    return found
+            statements.append(LabelledStatement(text, truth, f"g{seed}-{number}", pair=f"p{seed}-{number}"))
+    return statements
 
 
 TRAIN, HELD_OUT = twins(50, seed=1), twins(30, seed=2)
@@ -69,12 +69,12 @@ def test_every_strategy_builds_a_sound_vector_that_survives_its_file(model, tmp_
 
 
 def test_a_principal_component_is_told_to_be_there_whatever_the_labels(model):
-    found = built(model, VectorRecipe(strategy="pca", examples=60)).diagnostics
-    assert found["shuffled_cosine_size"] > 0.99
-    assert any("whatever is true" in one for one in warnings_of(found))
+    diagnostics = built(model, VectorRecipe(strategy="pca", examples=60)).diagnostics
+    assert diagnostics["shuffled_cosine_size"] > 0.99
+    assert any("whatever is true" in warning for warning in warnings_of(diagnostics))
     real = built(model, VectorRecipe(reading="statement")).diagnostics
     assert real["separation"] > real["shuffled_separation"]
-    assert not any("whatever is true" in one for one in warnings_of(real))
+    assert not any("whatever is true" in warning for warning in warnings_of(real))
 
 
 def test_a_gate_fitted_on_twins_changes_the_real_output_where_a_constant_vector_does_not(model):
@@ -99,9 +99,9 @@ def test_given_layer_and_strength_are_taken(model):
 def test_layer_and_strength_can_be_chosen_on_the_training_part(model):
     vector = built(model, VectorRecipe(choose=True, reading="statement"))
     tried = vector.diagnostics["choices"]["places_tried"]
-    assert (vector.layer, vector.alpha) in {(one["layer"], one["strength"]) for one in tried}
-    chosen = next(one for one in tried if (one["layer"], one["strength"]) == (vector.layer, vector.alpha))
-    assert chosen["balanced_accuracy"] >= max(one["balanced_accuracy"] for one in tried) - 0.05
+    assert (vector.layer, vector.alpha) in {(cell["layer"], cell["strength"]) for cell in tried}
+    chosen = next(cell for cell in tried if (cell["layer"], cell["strength"]) == (vector.layer, vector.alpha))
+    assert chosen["balanced_accuracy"] >= max(cell["balanced_accuracy"] for cell in tried) - 0.05
 
 
 def test_random_and_shuffled_vectors_are_controls_of_the_same_making(model):
@@ -173,7 +173,7 @@ def test_a_build_that_was_interrupted_goes_on_from_its_finished_batches(model, t
 
 def test_chosen_places_that_were_kept_are_not_taken_for_those_of_other_labels(model, tmp_path):
     recipe = VectorRecipe(choose=True, reading="statement", alpha=2.0)
-    turned = [replace(one, answer=not one.answer) for one in TRAIN]
+    turned = [replace(statement, answer=not statement.answer) for statement in TRAIN]
     kept = {"finished": FinishedBatches(tmp_path / "build")}
     build_vector(StatementRunner(model, recipe.prompt, **kept), Category.TRIAGE, TRAIN, recipe)
     after = build_vector(StatementRunner(model, recipe.prompt, **kept), Category.TRIAGE, turned, recipe)
@@ -190,7 +190,7 @@ def test_a_batch_has_as_many_rows_as_the_runner_is_told(model):
 
 def test_the_gain_is_none_without_held_out_statements_of_both_kinds(model):
     assert built(model, held_out=[]).diagnostics["validation_gain"] is None
-    only_true = [one for one in HELD_OUT if one.answer]
+    only_true = [statement for statement in HELD_OUT if statement.answer]
     assert built(model, held_out=only_true).diagnostics["validation_gain"] is None
 
 
@@ -250,12 +250,16 @@ def test_the_gain_is_said_in_words(gain, words):
 
 
 def test_a_direction_that_shuffled_labels_give_too_is_called_the_class_prior():
-    assert any("class prior, not medicine" in one for one in warnings_of({"shuffled_cosine": 0.97}))
-    assert any("unlike directions (cosine -0.39)" in one for one in warnings_of({"halves_cosine": -0.39}))
+    assert any("class prior, not medicine" in warning for warning in warnings_of({"shuffled_cosine": 0.97}))
+    assert any(
+        "unlike directions (cosine -0.39)" in warning for warning in warnings_of({"halves_cosine": -0.39})
+    )
     assert warnings_of({"shuffled_cosine": 0.1, "relative_norm": 0.2, "dtype": "bfloat16"}) == ()
     coarse = warnings_of({"relative_norm": 0.002, "dtype": "bfloat16"})
-    assert any("in good part rounding" in one for one in coarse)
-    assert not any("rounding" in one for one in warnings_of({"relative_norm": 0.002, "dtype": "float32"}))
+    assert any("in good part rounding" in warning for warning in coarse)
+    assert not any(
+        "rounding" in warning for warning in warnings_of({"relative_norm": 0.002, "dtype": "float32"})
+    )
     rates = {"validation": {"false_acceptance_rate": {"unsteered": 0.13, "steered": 0.41}}}
     assert warnings_of(rates) == (
         "False statements are accepted more often with it: 13 % before, 41 % after.",
@@ -271,7 +275,7 @@ def test_layers_are_read_from_the_command_line():
 
 
 def test_a_file_without_categories_needs_one_and_then_is_split(tmp_path):
-    rows = [f"{one.text} {number},{one.answer}" for number, one in enumerate(TRAIN)]
+    rows = [f"{statement.text} {number},{statement.answer}" for number, statement in enumerate(TRAIN)]
     file = tmp_path / "statements.csv"
     file.write_text("\n".join(["statement,answer", *rows]))
     with pytest.raises(BadInput, match="--category triage"):
@@ -280,4 +284,4 @@ def test_a_file_without_categories_needs_one_and_then_is_split(tmp_path):
     train, held_out = parts[Category.LITERATURE]
     assert list(parts) == [Category.LITERATURE]
     assert (len(train), len(held_out)) == (80, 20)
-    assert not {one.group for one in train} & {one.group for one in held_out}
+    assert not {statement.group for statement in train} & {statement.group for statement in held_out}

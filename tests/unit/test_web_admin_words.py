@@ -35,7 +35,7 @@ def process(kind: str = "worker", seconds: float = 1.0, **detail) -> ProcessHeal
 
 
 @pytest.mark.parametrize(
-    ("found", "words"),
+    ("process", "words"),
     [
         (
             process(**READY),
@@ -49,8 +49,8 @@ def process(kind: str = "worker", seconds: float = 1.0, **detail) -> ProcessHeal
         (process(seconds=16.0, **READY), "not seen lately; it was ended, or cannot reach the database"),
     ],
 )
-def test_a_process_is_described_in_words(found, words):
-    assert process_state(found, seen_limit=15.0) == words
+def test_a_process_is_described_in_words(process, words):
+    assert process_state(process, seen_limit=15.0) == words
 
 
 def test_health_without_a_worker_says_how_to_start_one_and_that_limits_are_counted_per_process(tmp_path):

@@ -3,12 +3,14 @@ import re
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jinja2 import UndefinedError
 
+import medx_core.evaluation.report
 import web
 from medx_core.categories import Category, Route, RouteSource
 from medx_core.clock import utc_now
@@ -166,10 +168,11 @@ def test_text_of_others_opens_no_tag_and_no_placeholder(text):
     assert not set("<>\"'@") & set(shown)
 
 
-def test_no_module_of_the_pages_writes_html():
+@pytest.mark.parametrize("package", [web, medx_core.evaluation.report], ids=lambda package: package.__name__)
+def test_html_comes_from_templates_alone(package: ModuleType):
     written = [
         f"{path}:{node.lineno}"
-        for path in Path(web.__file__).parent.rglob("*.py")
+        for path in Path(package.__file__).parent.rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Constant)
         and isinstance(node.value, str)
