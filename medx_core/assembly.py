@@ -1,10 +1,11 @@
 """Builds the parts from the settings: the one place that knows the implementation behind each interface."""
 
+from collections.abc import Mapping
 from dataclasses import replace
-from pkgutil import resolve_name
+from typing import TYPE_CHECKING
 
 from medx_core.answering import AnsweringEngine
-from medx_core.evaluation.request import EXTRA_ARM_PLACES, EvaluationRequest
+from medx_core.evaluation.request import EvaluationRequest
 from medx_core.job_execution.evaluation_run import Measured, OnStage, read_statements
 from medx_core.models.devices import choose_placement, use_threads
 from medx_core.models.loading import LoadedModel, load_model
@@ -14,6 +15,9 @@ from medx_core.settings import Settings
 from medx_core.storage.engine import Database
 from medx_core.storage.vectors import VectorStore
 from medx_core.vector_registry import VectorRegistry
+
+if TYPE_CHECKING:
+    from medx_core.evaluation.runner import ExtraArm
 
 
 def build_model(settings: Settings) -> LoadedModel:
@@ -59,8 +63,14 @@ def build_engine(settings: Settings, database: Database) -> AnsweringEngine:
     return AnsweringEngine(build_model(settings), router, build_registry(settings, database), settings)
 
 
-def evaluate_request(settings: Settings, request: EvaluationRequest, on_stage: OnStage) -> Measured:
-    """Evaluate what was asked for, from the reading of its statements on.
+def evaluate_request(
+    settings: Settings,
+    request: EvaluationRequest,
+    on_stage: OnStage,
+    *,
+    extra_arms: Mapping[str, "ExtraArm"] | None = None,
+) -> Measured:
+    """Evaluate what was asked for, from the reading of its statements on; `extra_arms` run where it names them.
 
     Raises:
         BadInput: the data cannot be read, divided or fitted on.
@@ -69,9 +79,8 @@ def evaluate_request(settings: Settings, request: EvaluationRequest, on_stage: O
         Cancelled: `on_stage` raised it.
     """
     # These bring in scikit-learn and pandas, which a process that answers questions never needs.
-    from medx_core.evaluation.fit import EvaluationPlan
     from medx_core.evaluation.items import items_parquet
-    from medx_core.evaluation.runner import evaluate_models
+    from medx_core.evaluation.runner import Evaluator
 
     on_stage("reading the statements", 0, 1)
     data = read_statements(settings, request)
@@ -82,23 +91,10 @@ def evaluate_request(settings: Settings, request: EvaluationRequest, on_stage: O
             for each, route in zip(data.statements, routes, strict=True)
         )
         data = replace(data, statements=tuple(routed))
-    plan = EvaluationPlan(
-        declared=request.declared,
-        extra=request.extra,
-        fit_on=request.fit_on,
-        prompt=request.prompt,
-        seed=request.seed,
-        draws=request.draws,
-        batch_rows=settings.max_batch_rows,
-    )
     # One model at a time is loaded, when the evaluation comes to it.
     names = request.models or (settings.model,)
     models = (build_model(settings.model_copy(update={"model": name})) for name in names)
     on_stage("loading the model", 0, 1)
-    # Arms of the laboratory are plug-ins, named by their place: only what runs one loads it.
-    extra_arms = {name: resolve_name(EXTRA_ARM_PLACES[name]) for name in request.extra}
-    evaluated = evaluate_models(models, data, request.sizes, plan, on_stage, extra_arms=extra_arms)
-    named = {"preset": request.preset or None, "category": request.category}
-    asked_for = evaluated.result.settings.model_copy(update=named)
-    result = evaluated.result.model_copy(update={"data": request.title, "settings": asked_for})
-    return Measured(result.model_dump(mode="json"), items_parquet(evaluated.scores))
+    evaluator = Evaluator(data, request, on_stage, settings.max_batch_rows, extra_arms or {})
+    evaluated = evaluator.evaluate(models)
+    return Measured(evaluated.result.model_dump(mode="json"), items_parquet(evaluated.scores))

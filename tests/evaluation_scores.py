@@ -9,7 +9,7 @@ from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.evaluation.arms import ArmScores, ControlDraws, TestItems
 from medx_core.evaluation.items import TestScores
 from medx_core.evaluation.result_builder import figures_of
-from medx_core.evaluation.wording_free import counted, read_wording
+from medx_core.evaluation.wording_free import read_wording
 
 
 def scores_of(
@@ -20,7 +20,7 @@ def scores_of(
     wording: Sequence[LabelledStatement] = (),
 ) -> TestScores:
     """The scores of one model, with the gated arm declared."""
-    tested = items.among(counted(items.statements))
+    tested = items.among(items.counted)
     return TestScores(
         model="tiny",
         model_sha256="0" * 64,

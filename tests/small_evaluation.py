@@ -2,15 +2,13 @@
 
 import csv
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 from medx_core.data.labelled_files import LabelledData
 from medx_core.data.labelled_statements import LabelledStatement
-from medx_core.evaluation.data_split import PartSizes
-from medx_core.evaluation.fit import EvaluationPlan
-from medx_core.evaluation.runner import Evaluated, evaluate_models
+from medx_core.evaluation.request import EvaluationRequest
+from medx_core.evaluation.runner import Evaluated, Evaluator
 from tests.language_models import tiny_model
 
 PARTS = ("heart", "kidneys", "blood", "insulin", "glucose", "cold", "body")
@@ -53,9 +51,8 @@ def small_evaluation() -> Evaluated:
     statements = tuple(_twins("t", 140, source=True)) + tuple(_twins("c", 100, source=False))
     notes = {"rows": len(statements)}
     data = LabelledData(statements, "d" * 64, notes, (), has_split=True)
-    evaluated = evaluate_models([tiny_model()], data, PartSizes(), EvaluationPlan(prompt=PROMPT), quiet)
-    named = evaluated.result.model_copy(update={"data": "statements.csv"})
-    return replace(evaluated, result=named)
+    request = EvaluationRequest("statements.csv", prompt=PROMPT)
+    return Evaluator(data, request, quiet).evaluate([tiny_model()])
 
 
 def _twins(prefix: str, pairs: int, *, source: bool) -> Iterator[LabelledStatement]:

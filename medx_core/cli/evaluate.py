@@ -146,10 +146,14 @@ def _check_statements(request: EvaluationRequest) -> None:
 
 def evaluate_request(request: EvaluationRequest, on_stage: OnStage) -> Measured:
     """Evaluate in this process; the command and the process of an evaluation worker both call this."""
-    # torch comes in only now
+    # torch comes in only now, and peft with the arms of the laboratory only where one of them is wanted
     from medx_core import assembly
 
-    return assembly.evaluate_request(settings(), request, on_stage)
+    if not request.extra:
+        return assembly.evaluate_request(settings(), request, on_stage)
+    from medx_core.lab.arms import ARMS
+
+    return assembly.evaluate_request(settings(), request, on_stage, extra_arms=ARMS)
 
 
 def _evaluated(request: EvaluationRequest, on_stage: OnStage, json_out: str) -> Measured:

@@ -4,15 +4,15 @@ Scores are logit(TRUE word) - logit(FALSE word) in float32, so that an arm answe
 arms that move the threshold shift their scores. Nothing here knows where the scores came from.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medx_core.accuracy import Flags, Values
 from medx_core.data.labelled_statements import LabelledStatement
+from medx_core.evaluation.result import FineTuning
 
 __all__ = ["ArmScores", "ControlDraws", "Flags", "TestItems", "Values"]
 
@@ -21,14 +21,14 @@ __all__ = ["ArmScores", "ControlDraws", "Flags", "TestItems", "Values"]
 class ArmScores:
     """One arm's answers to the test items, in their order.
 
-    `scores` is (items,); `answer_words` (items,) says where the next token was an answer word at all, None for arms
-    without a language model. `about` is told beside the figures.
+    `scores` is (items,); `answer_words` (items,) says where the next token was an answer word at all, None where that
+    was not recorded. `fine_tuning` is what training took, in an arm that trains.
     """
 
     name: str
     scores: Values
     answer_words: Flags | None = None
-    about: Mapping[str, Any] = field(default_factory=dict)
+    fine_tuning: FineTuning | None = None
 
     def among(self, kept: Flags) -> "ArmScores":
         """Return the arm on the items where `kept` (items,) is set."""
@@ -51,21 +51,33 @@ class ControlDraws:
 
 @dataclass(frozen=True)
 class TestItems:
-    """The test statements with what is counted by: arrays of one value an item."""
+    """The test statements, with one value per item of each array.
+
+    `groups` numbers the groups; `counted` is False for swaps of FALSE statements, which are there for the association
+    control of twins alone and count in no other figure.
+    """
 
     statements: Sequence[LabelledStatement]
     gold: Flags = field(init=False)
     groups: NDArray[np.intp] = field(init=False)
+    counted: Flags = field(init=False)
 
-    __test__ = False  # the name starts with Test: tell pytest that this is none
+    __test__ = False  # the name starts with Test: tell pytest that this is not one
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "gold", np.array([one.answer for one in self.statements], dtype=bool))
-        named = [one.group for one in self.statements]
-        object.__setattr__(self, "groups", np.unique(named, return_inverse=True)[1])
+        gold = [statement.answer for statement in self.statements]
+        object.__setattr__(self, "gold", np.array(gold, dtype=bool))
+        names = [statement.group for statement in self.statements]
+        object.__setattr__(self, "groups", np.unique(names, return_inverse=True)[1])
+        counted = [statement.source_answer is not False for statement in self.statements]
+        object.__setattr__(self, "counted", np.array(counted, dtype=bool))
 
     def __len__(self) -> int:
         return len(self.statements)
+
+    def right(self, scores: Values) -> Flags:
+        """Return where the verdict (TRUE at a score of 0 or more) is the gold answer: (items,), or (draws, items)."""
+        return np.asarray((scores >= 0) == self.gold)
 
     def among(self, kept: Flags) -> "TestItems":
         """Return the items where `kept` (items,) is set."""

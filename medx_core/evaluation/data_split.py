@@ -14,6 +14,8 @@ TRAIN, TEST = "train", "test"
 TRAIN_SHARE = 0.8
 FEWEST = 20
 
+Part = tuple[LabelledStatement, ...]
+
 
 @dataclass(frozen=True)
 class EvaluationParts:
@@ -24,13 +26,13 @@ class EvaluationParts:
     `outside` holds labelled rows that are neither fitted on nor tested, on which wording readers are fitted.
     """
 
-    train: tuple[LabelledStatement, ...]
-    test: tuple[LabelledStatement, ...]
-    association: tuple[LabelledStatement, ...]
-    outside: tuple[LabelledStatement, ...]
+    train: Part
+    test: Part
+    association: Part
+    outside: Part
 
     @property
-    def not_tested(self) -> tuple[LabelledStatement, ...]:
+    def not_tested(self) -> Part:
         """All labelled rows outside the test set."""
         return self.train + self.outside
 
@@ -49,7 +51,7 @@ class PartSizes:
     split: tuple[int, int] | None = None
 
 
-def parts_of(statements: Sequence[LabelledStatement], sizes: PartSizes, *, seed: int) -> EvaluationParts:
+def parts_of(statements: Sequence[LabelledStatement], sizes: PartSizes, seed: int) -> EvaluationParts:
     """Divide `statements`; a split that the file names is used as it is, see `EvaluationParts.fitted_on`.
 
     Raises:
@@ -63,26 +65,23 @@ def parts_of(statements: Sequence[LabelledStatement], sizes: PartSizes, *, seed:
             raise BadInput(
                 f"The {name} part has {len(part)} statements; an evaluation needs at least {FEWEST}. Give more data or another --split."
             )
-    fitted = {statement.group for statement in train}
-    association = tuple(
-        statement
-        for statement in statements
-        if statement.source_answer is False and statement.group not in fitted
+    fitted, tested = ({statement.group for statement in part} for part in (train, test))
+    used = {id(statement) for statement in (*train, *test)}
+    return EvaluationParts(
+        train,
+        test,
+        tuple(each for each in statements if each.source_answer is False and each.group not in fitted),
+        tuple(each for each in labelled if id(each) not in used and each.group not in tested),
     )
-    used, tested = {id(statement) for statement in (*train, *test)}, {statement.group for statement in test}
-    outside = tuple(
-        statement for statement in labelled if id(statement) not in used and statement.group not in tested
-    )
-    return EvaluationParts(train=train, test=test, association=association, outside=outside)
 
 
-def _named(
-    labelled: Sequence[LabelledStatement], sizes: PartSizes
-) -> tuple[tuple[LabelledStatement, ...], tuple[LabelledStatement, ...]]:
+def _named(labelled: Sequence[LabelledStatement], sizes: PartSizes) -> tuple[Part, Part]:
     if sizes.sample is not None:
         raise BadInput("This file has a split column, so nothing is drawn from it; leave out --sample.")
-    train = tuple(statement for statement in labelled if statement.split.casefold() == TRAIN)
-    test = tuple(statement for statement in labelled if statement.split.casefold() == TEST)
+    train, test = (
+        tuple(statement for statement in labelled if statement.split.casefold() == side)
+        for side in (TRAIN, TEST)
+    )
     if sizes.split and sizes.split != (len(train), len(test)):
         raise BadInput(
             f"The file's split column says {len(train)} train and {len(test)} test statements, --split says "
@@ -91,9 +90,7 @@ def _named(
     return train, test
 
 
-def _drawn(
-    labelled: Sequence[LabelledStatement], sizes: PartSizes, seed: int
-) -> tuple[tuple[LabelledStatement, ...], tuple[LabelledStatement, ...]]:
+def _drawn(labelled: Sequence[LabelledStatement], sizes: PartSizes, seed: int) -> tuple[Part, Part]:
     count = sum(sizes.split) if sizes.split and sizes.sample is None else sizes.sample
     if count is not None and count > len(labelled):
         raise BadInput(f"{count} statements were asked for; the file has {len(labelled)} usable ones.")

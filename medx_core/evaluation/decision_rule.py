@@ -15,14 +15,24 @@ plausibility alone would be said to help nearly every time.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
+from medx_core.errors import BadInput
 from medx_core.evaluation.arms import ArmScores, ControlDraws, TestItems, Values
-from medx_core.evaluation.bootstrap import Estimate, Resamples, balanced_accuracies
+from medx_core.evaluation.bootstrap import Estimate, Resamples, balanced_accuracies, resamples
 from medx_core.evaluation.result import UNSTEERED, Judgement
 from medx_core.evaluation.verdicts import Reason, Verdict
-from medx_core.evaluation.wording_free import Association, Twins, WordingFree
+from medx_core.evaluation.wording_free import (
+    Association,
+    AssociationControl,
+    WordingFree,
+    WordingReading,
+    association,
+    association_control,
+    wording_free_part,
+)
 
 CONTROLS = (UNSTEERED, "prompt_only", "prior")
 WORDING_FREE_CONTROLS = (UNSTEERED, "prior")
@@ -35,26 +45,99 @@ LEVEL = 0.05
 ASSOCIATION, ASSOCIATION_GAIN = "association", "association_gain"
 
 
-def no_association(_name: str) -> Association | None:
-    """Say that there is no association control."""
-    return None
-
-
 @dataclass(frozen=True)
 class Comparison:
-    """Everything that an arm is judged by; `wording_free` is called at most when the rule needs it.
+    """Everything that an arm is judged by; `find_part` is called at most when the rule needs the wording-free part.
 
     `shared` counts test items whose twin or near copy was fitted on: with any, nobody can say that an arm helps.
-    `association` returns what the control of twins makes of an arm, None without twins or without their control.
+    `control` is the association control of twins.
     """
 
     items: TestItems
     arms: Mapping[str, ArmScores]
     controls: Sequence[ControlDraws]
     resamples: Resamples
-    wording_free: Callable[[], WordingFree | str]
+    find_part: Callable[[], WordingFree]
     shared: int = 0
-    association: Callable[[str], Association | None] = no_association
+    control: AssociationControl | None = None
+
+    @cached_property
+    def part(self) -> WordingFree:
+        """The wording-free part of the items."""
+        return self.find_part()
+
+    def association(self, name: str) -> Association | None:
+        """Return what the association control makes of an arm; None without twins or without their control."""
+        if self.control is None:
+            return None
+        return association(self.part, self.control, self.items, self.arms[name], self.resamples)
+
+    def excess_gained(self, name: str) -> Estimate | None:
+        """Return an arm's excess, like against like, minus that of `unsteered`, paired; None where one has none."""
+        if name == UNSTEERED or UNSTEERED not in self.arms:
+            return None
+        ours, theirs = self.association(name), self.association(UNSTEERED)
+        return None if ours is None or theirs is None else ours.judged.minus(theirs.judged)
+
+    def plausibility_left(self, name: str) -> str:
+        """Say why twins cannot tell plausibility from truth in an arm; empty where they can, and without twins."""
+        if self.part.pairs is None:
+            return ""
+        excess = self.association(name)
+        return Reason.NO_ASSOCIATION_CONTROL.value if excess is None else excess.plausibility_left
+
+    def drawn_controls(self, name: str) -> list[ControlDraws]:
+        """Return the random and shuffled draws of an arm itself."""
+        return [control for control in self.controls if control.of == name]
+
+
+def comparison_of(
+    items: TestItems,
+    arms: Sequence[ArmScores],
+    controls: Sequence[ControlDraws],
+    *,
+    wording: Callable[[TestItems], WordingReading],
+    seed: int,
+    shared: int = 0,
+) -> Comparison:
+    """Return what arms are judged by: `arms` have scores of all `items`, `controls` of the counted ones alone.
+
+    `wording` reads the counted items for wording, when the rule needs it.
+
+    Raises:
+        BadInput: there are no items, two arms of one name, or scores that do not belong to the items.
+    """
+    kept = items.counted
+    tested = items.among(kept)
+    if not len(tested):
+        raise BadInput(
+            "There is no test statement besides swaps of FALSE statements; there is nothing to measure."
+        )
+    names = [*(arm.name for arm in arms), *(control.name for control in controls)]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise BadInput(f"Two arms have the same name: {', '.join(twice)}.")
+    for arm in arms:
+        _check(arm, items)
+    for control in controls:
+        _check(control, tested)
+    by_name = {arm.name: arm for arm in arms}
+    return Comparison(
+        tested,
+        {name: arm.among(kept) for name, arm in by_name.items()},
+        controls,
+        resamples(tested.gold, tested.groups, seed=seed),
+        lambda: wording_free_part(tested, wording(tested)),
+        shared,
+        association_control(items, by_name, seed=seed + 1),
+    )
+
+
+def _check(arm: ArmScores | ControlDraws, items: TestItems) -> None:
+    if arm.scores.shape[-1] != len(items) or arm.scores.size == 0:
+        raise BadInput(f"The arm {arm.name} has {arm.scores.shape} scores for {len(items)} test statements.")
+    if not np.isfinite(arm.scores).all():
+        raise BadInput(f"The arm {arm.name} has scores that are not finite numbers.")
 
 
 def judged(comparison: Comparison, name: str, *, thorough: bool = True) -> Judgement:
@@ -65,32 +148,25 @@ def judged(comparison: Comparison, name: str, *, thorough: bool = True) -> Judge
     `association_gain` that excess minus the one of `unsteered`.
     """
     gold = comparison.items.gold
+    differences: dict[str, Estimate] = {}
+    failed: list[str] = []
+    details: dict[str, object] = {}
     if name not in comparison.arms:
-        return _judgement(name, Verdict.NOT_RUN, arm=name)
-    if gold.all() or not gold.any():
-        return _judgement(name, Verdict.ONE_ANSWER_ONLY)
-    differences, failed = _on_all_items(comparison, name)
-    if thorough or not failed:
-        part = comparison.wording_free()
-        if not isinstance(part, str):
-            more = _on_part(comparison, name, part)
-            differences |= more
-            failed += [control for control, gain in more.items() if part.valid and not gain.above_zero]
-    verdict, details = _verdict(comparison, name, failed)
-    return _judgement(name, verdict, failed, differences, **details)
-
-
-def _judgement(
-    arm: str,
-    verdict: Verdict,
-    failed: Sequence[str] = (),
-    differences: Mapping[str, Estimate] | None = None,
-    /,
-    **details: object,
-) -> Judgement:
-    differences = differences or {}
+        verdict, details = Verdict.NOT_RUN, {"arm": name}
+    elif gold.all() or not gold.any():
+        verdict = Verdict.ONE_ANSWER_ONLY
+    else:
+        differences, failed = _on_all_items(comparison, name)
+        if thorough or not failed:
+            on_part = _on_part(comparison, name)
+            differences |= on_part
+            if comparison.part.about.valid:
+                failed += [control for control, gain in on_part.items() if not gain.above_zero]
+        verdict = Verdict.CONTROL_NOT_BEATEN
+        if not failed:
+            verdict, details = next(_left_open(comparison, name), (Verdict.HELPS, details))
     return Judgement(
-        arm=arm,
+        arm=name,
         verdict=verdict,
         helps=verdict.helps,
         failed_controls=tuple(failed),
@@ -101,23 +177,14 @@ def _judgement(
     )
 
 
-def _verdict(comparison: Comparison, name: str, failed: Sequence[str]) -> tuple[Verdict, dict[str, object]]:
-    """Return the verdict and what its reason tells."""
-    if failed:
-        return Verdict.CONTROL_NOT_BEATEN, {}
-    return next(_left_open(comparison, name), (Verdict.HELPS, {}))
-
-
 def _left_open(comparison: Comparison, name: str) -> Iterator[tuple[Verdict, dict[str, object]]]:
-    """Yield what leaves the question open, the weightiest first."""
+    """Yield what leaves the question open, the weightiest first, with what its reason tells."""
     missing = _missing(comparison, name)
     if missing:
         yield Verdict.CONTROLS_NOT_RUN, {"controls": ", ".join(missing)}
-    part = comparison.wording_free()
-    leaks = part if isinstance(part, str) else part.reason
-    if leaks:
-        yield Verdict.WORDING_NOT_RULED_OUT, {"why": leaks}
-    plausible = plausibility_left(comparison, name)
+    if comparison.part.about.reason:
+        yield Verdict.WORDING_NOT_RULED_OUT, {"why": comparison.part.about.reason}
+    plausible = comparison.plausibility_left(name)
     if plausible:
         yield Verdict.PLAUSIBILITY_NOT_RULED_OUT, {"why": plausible}
     if comparison.shared:
@@ -150,28 +217,20 @@ def _corrected(judgement: Judgement, p_holm: float) -> Judgement:
     return judgement.model_copy(update={"p_holm": p_holm})
 
 
-def plausibility_left(comparison: Comparison, name: str) -> str:
-    """Say why twins cannot tell plausibility from truth in an arm; empty where they can, and without twins."""
-    if not isinstance(comparison.wording_free(), Twins):
-        return ""
-    association = comparison.association(name)
-    return Reason.NO_ASSOCIATION_CONTROL.value if association is None else association.plausibility_left
-
-
 def _on_all_items(comparison: Comparison, name: str) -> tuple[dict[str, Estimate], list[str]]:
     """Return the arm minus each control in balanced accuracy, and the controls that it does not beat."""
-    gold, resamples = comparison.items.gold, comparison.resamples
-    ours = resamples.balanced((comparison.arms[name].scores >= 0) == gold)
+    items, weights = comparison.items, comparison.resamples
+    ours = weights.balanced(items.right(comparison.arms[name].scores))
     differences, failed = {}, []
     for control in CONTROLS:
         if control in comparison.arms and control != name:
-            right = (comparison.arms[control].scores >= 0) == gold
-            differences[control] = ours.minus(resamples.balanced(right))
+            right = items.right(comparison.arms[control].scores)
+            differences[control] = ours.minus(weights.balanced(right))
             failed += [] if differences[control].above_zero else [control]
-    for drawn in _own(comparison, name):
-        rights = (drawn.scores >= 0) == gold
-        values = balanced_accuracies(rights, gold)
-        differences[drawn.name] = ours.minus(resamples.balanced(rights[_median(values)]))
+    for drawn in comparison.drawn_controls(name):
+        rights = items.right(drawn.scores)
+        values = balanced_accuracies(rights, items.gold)
+        differences[drawn.name] = ours.minus(weights.balanced(rights[_median(values)]))
         beaten = differences[drawn.name].above_zero and ours.value > values.max()
         failed += [] if beaten else [drawn.name]
     return differences, failed
@@ -182,39 +241,32 @@ def _median(values: Values) -> int:
     return int(np.argsort(values, kind="stable")[len(values) // 2])
 
 
-def _on_part(comparison: Comparison, name: str, part: WordingFree) -> dict[str, Estimate]:
-    ours = part.score(comparison.arms[name].scores, comparison.resamples)
+def _on_part(comparison: Comparison, name: str) -> dict[str, Estimate]:
+    """Return the arm minus each control on the wording-free part; empty where there is none."""
+    part, arms, weights = comparison.part, comparison.arms, comparison.resamples
+    if part.about.kind is None:
+        return {}
+    ours = part.score(arms[name].scores, weights)
     differences = {
-        f"matched_{control}": ours.minus(part.score(comparison.arms[control].scores, comparison.resamples))
+        f"matched_{control}": ours.minus(part.score(arms[control].scores, weights))
         for control in WORDING_FREE_CONTROLS
-        if control in comparison.arms
+        if control in arms
     }
-    association = comparison.association(name) if isinstance(part, Twins) else None
-    if association is not None and not association.plausibility_left:
-        differences[ASSOCIATION] = association.judged
-        gained = excess_gained(comparison, name)
+    excess = comparison.association(name)
+    if excess is not None and not excess.plausibility_left:
+        differences[ASSOCIATION] = excess.judged
+        gained = comparison.excess_gained(name)
         if gained is not None:
             differences[ASSOCIATION_GAIN] = gained
     return differences
 
 
-def excess_gained(comparison: Comparison, name: str) -> Estimate | None:
-    """Return an arm's excess, like against like, minus that of `unsteered`, paired; None where one has none."""
-    if name == UNSTEERED or UNSTEERED not in comparison.arms:
-        return None
-    ours, theirs = comparison.association(name), comparison.association(UNSTEERED)
-    return None if ours is None or theirs is None else ours.judged.minus(theirs.judged)
-
-
-def _own(comparison: Comparison, name: str) -> list[ControlDraws]:
-    return [control for control in comparison.controls if control.of == name]
-
-
 def _missing(comparison: Comparison, name: str) -> list[str]:
     missing = [control for control in CONTROLS if control not in comparison.arms]
     for kind in DRAWN_CONTROLS:
-        own = [control for control in _own(comparison, name) if control.name.split("_")[-1] == kind]
-        most = max((len(control.scores) for control in own), default=0)
+        drawn = comparison.drawn_controls(name)
+        own = [len(control.scores) for control in drawn if control.name.split("_")[-1] == kind]
+        most = max(own, default=0)
         if not most:
             missing.append(f"{kind} draws of {name}")
         elif most < LEAST_DRAWS:

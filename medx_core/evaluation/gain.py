@@ -1,17 +1,16 @@
 """What a built vector changes on statements it was not fitted on: the gain of the paper's failure signature."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.evaluation.arms import TestItems
-from medx_core.evaluation.bootstrap import Estimate, Resamples, resamples
+from medx_core.evaluation.bootstrap import resamples
 from medx_core.fitting.examples import drawn_examples
+from medx_core.fitting.sweep import run_figures
 from medx_core.steering.diagnostics import shift_of_distribution
 from medx_core.steering.hooks import SteeringPlan, SteeringStep
 from medx_core.steering.names import Positions
@@ -20,6 +19,7 @@ from medx_core.traces.running import BATCH_ROWS
 from medx_core.traces.statement_runner import RunScores, StatementRunner
 
 HELD_OUT_ROWS = 120
+RATES = ("balanced_accuracy", "false_acceptance_rate", "answer_word_rate")
 
 
 class _RecordingShift:
@@ -64,13 +64,11 @@ def with_gain(
     unsteered, steered = runner.steered(
         [statement.text for statement in statements], [unsteered_plan, vector.plan.at(Positions.LAST)]
     )
-    found: dict[str, Any] = {"validation_gain": None} | _moved(vector, before.states)
-    if judged:
-        found |= _gain(TestItems(judged), unsteered, steered, seed)
-    return replace(vector, diagnostics={**vector.diagnostics, **found})
+    gain = _gain(TestItems(judged), unsteered, steered, seed) if judged else {"validation_gain": None}
+    return replace(vector, diagnostics={**vector.diagnostics, **_moved(vector, before.states), **gain})
 
 
-def _moved(vector: SteeringVector, before: Tensor) -> dict[str, Any]:
+def _moved(vector: SteeringVector, before: Tensor) -> dict[str, object]:
     after = before + vector.shift(before[:, None, :])[:, 0]
     return {
         "relative_norm": float((after - before).norm(dim=1).mean() / before.norm(dim=1).mean()),
@@ -79,32 +77,15 @@ def _moved(vector: SteeringVector, before: Tensor) -> dict[str, Any]:
     }
 
 
-def _gain(items: TestItems, unsteered: RunScores, steered: RunScores, seed: int) -> Mapping[str, Any]:
+def _gain(items: TestItems, unsteered: RunScores, steered: RunScores, seed: int) -> dict[str, object]:
     weights = resamples(items.gold, items.groups, seed=seed)
-    before, after = _balanced(unsteered, items, weights), _balanced(steered, items, weights)
+    before, after = (weights.balanced((run.scores >= 0) == items.gold) for run in (unsteered, steered))
     gain = after.minus(before).metric
+    rates = [run_figures(run, items.gold) for run in (unsteered, steered)]
     return {
         "validation_gain": gain and gain.model_dump(),
-        "validation": {
-            "n": len(items),
-            "balanced_accuracy": _both(before.value, after.value) if gain else None,
-            "false_acceptance_rate": _both(*(_accepted(run, items) for run in (unsteered, steered))),
-            "answer_word_rate": _both(*(_answer_words(run) for run in (unsteered, steered))),
-        },
+        "validation": {"n": len(items)} | {name: _both(*(run[name] for run in rates)) for name in RATES},
     }
-
-
-def _balanced(run: RunScores, items: TestItems, weights: Resamples) -> Estimate:
-    return weights.balanced((run.scores >= 0) == items.gold)
-
-
-def _accepted(run: RunScores, items: TestItems) -> float | None:
-    false = ~items.gold
-    return float((run.scores[false] >= 0).mean()) if false.any() else None
-
-
-def _answer_words(run: RunScores) -> float | None:
-    return None if run.answer_words is None else float(np.mean(run.answer_words))
 
 
 def _both(unsteered: float | None, steered: float | None) -> dict[str, float] | None:

@@ -7,7 +7,7 @@ draw of a control (its verdict is TRUE at a score of 0 or more), and `wording:RE
 """
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO, StringIO
 from pathlib import Path
@@ -20,7 +20,7 @@ from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.data.result_files import guarded, unguarded
 from medx_core.errors import BadInput
 from medx_core.evaluation.arms import ArmScores, ControlDraws, Flags, TestItems, Values
-from medx_core.evaluation.wording_free import WordingReading, counted
+from medx_core.evaluation.wording_free import WordingReading
 
 CONTROL_OF = {"random": "paper", "shuffled": "paper", "gated_random": "gated", "gated_shuffled": "gated"}
 """The arm that each drawn control belongs to."""
@@ -84,9 +84,7 @@ class ItemRow(BaseModel):
     category: Category | None = Field(None, description="the category")
     difficulty: str = Field("", description="the difficulty")
     harm: str = Field("", description="harm of a wrong answer")
-    source_answer: bool | None = Field(
-        None, description="answer of the statement a pair was made from; FALSE: the association control"
-    )
+    source_answer: bool | None = Field(None, description="answer of the original; FALSE: association control")
     original: bool | None = Field(None, description="whether this is the statement the pair was made from")
     kind: str = Field("", description="the kind of word that the pair exchanges")
     fitted_on: bool = Field(False, description="whether its twin or a near copy was fitted on")
@@ -159,7 +157,7 @@ def _table(runs: Sequence[TestScores]) -> dict[str, list[object]]:
 
 def _columns(run: TestScores) -> dict[str, list[object]]:
     statements = run.items.statements
-    tested, count = counted(statements), len(statements)
+    tested, count = run.items.counted, len(statements)
 
     def of_tested(values: Iterable[object]) -> list[object]:
         """Leave the cells of the association control empty."""
@@ -200,9 +198,9 @@ def read_items(source: Path | bytes, name: str = "") -> list[TestScores]:
     ]
     if not rows:
         raise BadInput(f"{name} has no items.")
-    by_model: dict[object, list[_Row]] = {}
+    by_model: dict[str, list[_Row]] = {}
     for number, cells in enumerate(rows, start=2):
-        row = _Row(cells, f"{name}, row {number}")
+        row = _row(cells, f"{name}, row {number}")
         by_model.setdefault(row.item.model, []).append(row)
     return [_run(model_rows) for model_rows in by_model.values()]
 
@@ -226,52 +224,59 @@ def _raw_rows(source: Path | bytes, name: str) -> list[dict[str, object]]:
         raise BadInput(f"{name} is not a CSV or Parquet file of items.") from error
 
 
+@dataclass(frozen=True)
 class _Row:
-    """One row of a file: its item, and the numbers of the other columns. `place` begins what is said of a fault."""
+    item: ItemRow
+    cells: Cells
+    place: str
 
-    def __init__(self, cells: Cells, place: str) -> None:
-        self.cells, self.place = cells, place
-        try:
-            self.item = ItemRow.model_validate(cells)
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise BadInput(
-                f"{place}, column {first['loc'][0]}: {first['msg'][:1].lower()}{first['msg'][1:]}."
-            ) from error
 
-    def number(self, column: str) -> float:
-        """Return the number in a column."""
-        try:
-            return float(str(self.cells[column]))
-        except (KeyError, ValueError) as error:
-            raise BadInput(f"{self.place}, column {column}: a number is needed.") from error
+def _row(cells: Cells, place: str) -> _Row:
+    try:
+        return _Row(ItemRow.model_validate(cells), cells, place)
+    except ValidationError as error:
+        first = error.errors()[0]
+        message = f"{first['msg'][:1].lower()}{first['msg'][1:]}"
+        raise BadInput(f"{place}, column {first['loc'][0]}: {message}.") from error
 
-    def flag(self, column: str) -> bool:
-        """Return the TRUE or FALSE in a column."""
-        said = str(self.cells.get(column, "")).upper()
-        if said not in ("TRUE", "FALSE"):
-            raise BadInput(f"{self.place}, column {column}: TRUE or FALSE is needed.")
-        return said == "TRUE"
+
+def _numbers(rows: Sequence[_Row], column: str) -> Values:
+    return np.array([_read(row, column, float, "a number") for row in rows], dtype=float)
+
+
+def _flags(rows: Sequence[_Row], column: str) -> Flags:
+    known = {"TRUE": True, "FALSE": False}
+    return np.array([_read(row, column, lambda cell: known[cell.upper()], "TRUE or FALSE") for row in rows])
+
+
+def _read(row: _Row, column: str, parse: Callable[[str], float], needed: str) -> float:
+    try:
+        return parse(str(row.cells[column]))
+    except (KeyError, ValueError) as error:
+        raise BadInput(f"{row.place}, column {column}: {needed} is needed.") from error
 
 
 def _run(rows: Sequence[_Row]) -> TestScores:
-    first, items = rows[0].item, TestItems([_statement(row.item) for row in rows])
-    tested = [row for row in rows if row.item.source_answer is not False]
+    """Return the scores of one model from its rows: a column is named KIND:ARM, or score:CONTROL:DRAW."""
+    first, tested = rows[0].item, [row for row in rows if row.item.source_answer is not False]
     columns = dict.fromkeys(column for row in rows for column in row.cells)
-    parted = [tuple(column.split(":")) for column in columns]
-    arms = [rest[0] for kind, *rest in parted if kind == SCORE and len(rest) == 1]
-    draws: dict[str, list[str]] = {}
-    for kind, *rest in parted:
-        if kind == SCORE and len(rest) == 2:
-            draws.setdefault(rest[0], []).append(":".join((kind, *rest)))
-    readers = [rest[0] for kind, *rest in parted if kind == WORDING and rest]
+    arms, readers, draws = [], [], dict[str, list[Values]]()
+    for column in columns:
+        match column.split(":"):
+            case [kind, name] if kind == SCORE:
+                answer_word = f"{ANSWER_WORD}:{name}"
+                words = _flags(rows, answer_word) if answer_word in columns else None
+                arms.append(ArmScores(name, _numbers(rows, column), words))
+            case [kind, name, _draw] if kind == SCORE:
+                draws.setdefault(name, []).append(_numbers(tested, column))
+            case [kind, name] if kind == WORDING:
+                readers.append(name)
     return TestScores(
         **{name: getattr(first, name) for name in _OF_RUN},
-        items=items,
-        arms=tuple(_arm(name, rows, f"{ANSWER_WORD}:{name}" in columns) for name in arms),
+        items=TestItems([_statement(row.item) for row in rows]),
+        arms=tuple(arms),
         controls=tuple(
-            ControlDraws(name, CONTROL_OF.get(name, ""), np.stack([_numbers(tested, draw) for draw in drawn]))
-            for name, drawn in draws.items()
+            ControlDraws(name, CONTROL_OF.get(name, ""), np.stack(drawn)) for name, drawn in draws.items()
         ),
         wording=WordingReading(
             first.wording_fitted_on,
@@ -281,15 +286,6 @@ def _run(rows: Sequence[_Row]) -> TestScores:
         ),
         fitted_on=np.array([row.item.fitted_on for row in tested], dtype=bool),
     )
-
-
-def _arm(name: str, rows: Sequence[_Row], has_words: bool) -> ArmScores:
-    words = np.array([row.flag(f"{ANSWER_WORD}:{name}") for row in rows]) if has_words else None
-    return ArmScores(name, _numbers(rows, f"{SCORE}:{name}"), words)
-
-
-def _numbers(rows: Sequence[_Row], column: str) -> Values:
-    return np.array([row.number(column) for row in rows], dtype=float)
 
 
 def _statement(item: ItemRow) -> LabelledStatement:

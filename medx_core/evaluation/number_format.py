@@ -1,7 +1,5 @@
 """Numbers as people read them: in the report, on the pages and in sentences. A minus is a true minus sign."""
 
-from math import isfinite
-
 MINUS = "\u2212"
 THIN = "\u202f"
 NOTHING = "–"
@@ -43,13 +41,6 @@ def p_value(p: float) -> str:
 def count(n: int) -> str:
     """Return a count as "2,500"."""
     return f"{n:,}"
-
-
-def number(value: object) -> float | None:
-    """Return a finite number as a float, and None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if isfinite(value) else None
 
 
 def written(value: object) -> str:

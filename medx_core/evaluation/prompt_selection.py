@@ -5,9 +5,8 @@ so that nothing can be said to help, and an evaluation costs about half.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
@@ -15,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 from medx_core.categories import Category
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput, ModelUnavailable
-from medx_core.evaluation.arms import Flags
+from medx_core.evaluation.result import TriedPrompt
 from medx_core.models.prompting import QUESTION_SHOTS, STATEMENT_SHOTS, VerdictPrompt
 from medx_core.traces.running import OnProgress, silent
 from medx_core.traces.statement_runner import RunScores, StatementRunner
@@ -47,20 +46,16 @@ _SHOTS = {"yes-no": (0, 2, 4, 8), "true-false": (0, 2, 4, 8), "correct-incorrect
 _INSTRUCTED = (("yes-no", 4), ("true-false", 4))
 
 
+RunnerFor = Callable[[VerdictPrompt], StatementRunner]
+OnStage = Callable[[str, int, int], None]
+"""Told what is being done, how much of it is done, and of how much."""
+
+
 @dataclass(frozen=True)
 class PromptCandidate:
-    """What is tried as one: one prompt for all statements, or one for each category.
+    """One prompt for all statements, or one per category; that under None serves categories without one."""
 
-    The prompt under None serves every category that has none of its own.
-    """
-
-    version: str
     prompts: Mapping[Category | None, VerdictPrompt]
-
-    @classmethod
-    def of(cls, prompt: VerdictPrompt) -> "PromptCandidate":
-        """Make a candidate that asks every statement with the same prompt."""
-        return cls(prompt.version, {None: prompt})
 
     @property
     def prompt(self) -> VerdictPrompt:
@@ -72,10 +67,32 @@ class PromptCandidate:
         return self.prompts.get(category, self.prompt)
 
 
+@dataclass(frozen=True)
+class PromptTrial:
+    """One candidate on the training part, unsteered."""
+
+    candidate: PromptCandidate
+    run: RunScores
+    figures: TriedPrompt
+
+
+@dataclass(frozen=True)
+class PromptChoice:
+    """`unsteered` has the best AUROC of the plain candidates, `prompt_only` the best accuracy of all.
+
+    `prompt_only` is None where the prompt was given.
+    """
+
+    unsteered: PromptTrial
+    prompt_only: PromptTrial | None
+    tried: tuple[PromptTrial, ...]
+    refused: Mapping[str, str]
+
+
 def plain_candidates(*, questions: bool) -> tuple[PromptCandidate, ...]:
     """Return answer words x shots, for statements or for yes/no questions."""
     return tuple(
-        PromptCandidate.of(_prompt(words, shots, questions=questions))
+        PromptCandidate({None: _prompt(words, shots, questions=questions)})
         for words, counts in _SHOTS.items()
         for shots in counts
     )
@@ -89,98 +106,40 @@ def instructed_candidates(
     With categories, each statement gets its own category's instruction; where several categories are mixed, a general
     instruction for all of them is tried too.
     """
-    found = set(categories)
-    named = sorted(category for category in found if category is not None)
-    kinds: list[tuple[str, list[Category | None]]] = []
+    present = set(categories)
+    named = sorted(category for category in present if category is not None)
+    kinds: dict[str, list[Category | None]] = {}
     if named:
-        kinds.append((named[0].value if len(found) == 1 else "by-category", [None, *named]))
-    if len(found) != 1 or not named:
-        kinds.append(("clinician", [None]))
+        kinds[named[0].value if len(present) == 1 else "by-category"] = [None, *named]
+    if len(present) != 1 or not named:
+        kinds["clinician"] = [None]
     return tuple(
-        _instructed(words, shots, name, chosen, questions=questions)
-        for name, chosen in kinds
+        PromptCandidate(
+            {
+                category: _prompt(words, shots, questions=questions, kind=kind, category=category)
+                for category in instructed
+            }
+        )
+        for kind, instructed in kinds.items()
         for words, shots in _INSTRUCTED
     )
 
 
-def _instructed(
-    words: str, shots: int, name: str, categories: Iterable[Category | None], *, questions: bool
-) -> PromptCandidate:
-    version = f"{_version(words, shots, questions=questions)}-{name}"
-    plain = _prompt(words, shots, questions=questions)
-    return PromptCandidate(
-        version,
-        {
-            category: replace(plain, version=version, instruction=INSTRUCTIONS[category])
-            for category in categories
-        },
-    )
-
-
-def _prompt(words: str, shots: int, *, questions: bool) -> VerdictPrompt:
+def _prompt(
+    words: str, shots: int, *, questions: bool, kind: str = "", category: Category | None = None
+) -> VerdictPrompt:
+    """Return a prompt; with a `kind` of instruction, it begins with that of `category`."""
     true_word, false_word, ask = _WORDS[words]
     known = QUESTION_SHOTS + MORE_QUESTIONS if questions else STATEMENT_SHOTS + MORE_STATEMENTS
+    version = f"verdict-{'question' if questions else 'statement'}-{words}-{shots}shot-v1"
     return VerdictPrompt(
-        version=_version(words, shots, questions=questions),
+        version=f"{version}-{kind}" if kind else version,
         frame="Question: {}\nAnswer:" if questions else f"Statement: {{}}\n{ask}",
         true_word=true_word,
         false_word=false_word,
         shots=known[:shots],
+        instruction=INSTRUCTIONS[category] if kind else "",
     )
-
-
-def _version(words: str, shots: int, *, questions: bool) -> str:
-    return f"verdict-{'question' if questions else 'statement'}-{words}-{shots}shot-v1"
-
-
-RunnerFor = Callable[[VerdictPrompt], StatementRunner]
-OnStage = Callable[[str, int, int], None]
-"""Told what is being done, how much of it is done, and of how much."""
-
-
-@dataclass(frozen=True)
-class TriedPrompt:
-    """One candidate as it did on the training part, unsteered."""
-
-    candidate: PromptCandidate
-    run: RunScores
-    auroc: float
-    accuracy: float
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the figures of this candidate."""
-        words = self.run.answer_words
-        return {
-            "prompt": self.candidate.version,
-            "auroc": self.auroc,
-            "accuracy": self.accuracy,
-            "predicted_true_rate": float((self.run.scores >= 0).mean()),
-            "answer_word_rate": None if words is None else float(words.mean()),
-            "n": len(self.run.scores),
-        }
-
-
-@dataclass(frozen=True)
-class PromptChoice:
-    """`unsteered` has the best AUROC of the plain candidates, `prompt_only` the best accuracy of all.
-
-    `prompt_only` is None where the prompt was given.
-    """
-
-    unsteered: TriedPrompt
-    prompt_only: TriedPrompt | None
-    tried: tuple[TriedPrompt, ...]
-    refused: Mapping[str, str]
-
-    def as_json(self) -> dict[str, Any]:
-        """Return what was chosen and from what."""
-        return {
-            "prompt": self.unsteered.candidate.version,
-            "prompt_given": self.prompt_only is None,
-            "prompt_only": self.prompt_only and self.prompt_only.candidate.version,
-            "prompts_tried": [one.as_json() for one in self.tried],
-            "prompts_refused": dict(self.refused),
-        }
 
 
 def choose_prompts(
@@ -192,31 +151,52 @@ def choose_prompts(
         BadInput: the training part holds one kind of answer only, no prompt works with this model, or there is none
             of the given name.
     """
-    gold = np.array([one.answer for one in train], dtype=bool)
-    if len(np.unique(gold)) < 2:
+    if len({statement.answer for statement in train}) < 2:
         raise BadInput("The training part holds TRUE or FALSE statements only; an evaluation needs both.")
-    questions = sum(one.text.rstrip().endswith("?") for one in train) * 2 > len(train)
+    questions = sum(statement.text.rstrip().endswith("?") for statement in train) * 2 > len(train)
     plain = plain_candidates(questions=questions)
-    more = instructed_candidates({one.category for one in train}, questions=questions)
+    more = instructed_candidates({statement.category for statement in train}, questions=questions)
     candidates = (_named(given, plain),) if given else plain + more
     tried, refused = [], {}
     for number, candidate in enumerate(candidates):
-        told = partial(_told, on_stage, number * len(train), len(candidates) * len(train))
+        told = _part_of(
+            partial(on_stage, "trying prompts"), number * len(train), len(candidates) * len(train)
+        )
         try:
-            tried.append(_tried(candidate_scores(runner_for, candidate, train, told), candidate, gold))
+            tried.append(_tried(candidate, candidate_scores(runner_for, candidate, train, told), train))
         except ModelUnavailable as error:
             if given:
                 raise BadInput(f"The prompt {given!r} does not work with this model: {error}") from error
-            refused[candidate.version] = str(error)
-    usable = [one for one in tried if one.candidate in plain]
+            refused[candidate.prompt.version] = str(error)
+    usable = [trial for trial in tried if trial.candidate in plain]
     if not usable:
         raise BadInput("No prompt works with this model: its tokenizer tells none of the answer words apart.")
     return PromptChoice(
-        unsteered=max(usable, key=lambda one: one.auroc),
-        prompt_only=None if given else max(tried, key=lambda one: one.accuracy),
+        unsteered=max(usable, key=lambda trial: trial.figures.auroc),
+        prompt_only=None if given else max(tried, key=lambda trial: trial.figures.accuracy),
         tried=tuple(tried),
         refused=refused,
     )
+
+
+def _named(name: str, candidates: Sequence[PromptCandidate]) -> PromptCandidate:
+    by_name = {candidate.prompt.version: candidate for candidate in candidates}
+    if name not in by_name:
+        raise BadInput(f"There is no prompt {name!r} for these statements; there is: {', '.join(by_name)}.")
+    return by_name[name]
+
+
+def _tried(candidate: PromptCandidate, run: RunScores, train: Sequence[LabelledStatement]) -> PromptTrial:
+    gold, said_true = np.array([statement.answer for statement in train]), run.scores >= 0
+    figures = TriedPrompt(
+        prompt=candidate.prompt.version,
+        auroc=float(roc_auc_score(gold, run.scores)),
+        accuracy=float((said_true == gold).mean()),
+        predicted_true_rate=float(said_true.mean()),
+        answer_word_rate=None if run.answer_words is None else float(run.answer_words.mean()),
+        n=len(train),
+    )
+    return PromptTrial(candidate, run, figures)
 
 
 def candidate_scores(
@@ -231,11 +211,11 @@ def candidate_scores(
         ModelUnavailable: the tokenizer cannot tell a prompt's answer words apart, or a batch does not fit.
     """
     scores, words = np.zeros(len(statements)), np.zeros(len(statements), dtype=bool)
-    asked_with = [candidate.prompt_for(one.category) for one in statements]
+    asked_with = [candidate.prompt_for(statement.category) for statement in statements]
     done = 0
     for prompt in dict.fromkeys(asked_with):
-        rows = [row for row, one in enumerate(asked_with) if one == prompt]
-        told = partial(_added, on_progress, done, len(statements))
+        rows = [row for row, other in enumerate(asked_with) if other == prompt]
+        told = _part_of(on_progress, done, len(statements))
         run = runner_for(prompt).scores([statements[row].text for row in rows], told)
         done += len(rows)
         scores[rows] = run.scores
@@ -243,26 +223,6 @@ def candidate_scores(
     return RunScores(scores, words)
 
 
-def _named(name: str, candidates: Sequence[PromptCandidate]) -> PromptCandidate:
-    found = [one for one in candidates if one.version == name]
-    if not found:
-        known = ", ".join(one.version for one in candidates)
-        raise BadInput(f"There is no prompt {name!r} for these statements; there is: {known}.")
-    return found[0]
-
-
-def _told(on_stage: OnStage, before: int, total: int, done: int, _of_these: int) -> None:
-    on_stage("trying prompts", before + done, total)
-
-
-def _added(on_progress: OnProgress, before: int, total: int, done: int, _of_these: int) -> None:
-    on_progress(before + done, total)
-
-
-def _tried(run: RunScores, candidate: PromptCandidate, gold: Flags) -> TriedPrompt:
-    return TriedPrompt(
-        candidate=candidate,
-        run=run,
-        auroc=float(roc_auc_score(gold, run.scores)),
-        accuracy=float(((run.scores >= 0) == gold).mean()),
-    )
+def _part_of(on_progress: OnProgress, before: int, total: int) -> OnProgress:
+    """Return what tells the progress of a part, which begins after `before`, as that of the whole."""
+    return lambda done, _of_these: on_progress(before + done, total)

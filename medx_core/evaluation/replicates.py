@@ -17,7 +17,15 @@ from pydantic import Field
 
 from medx_core.errors import BadInput
 from medx_core.evaluation.number_format import written
-from medx_core.evaluation.result import ArmResult, ControlResult, DrawnMetric, EvaluationResult, Metric, Value
+from medx_core.evaluation.result import (
+    ArmMetrics,
+    ArmResult,
+    ControlResult,
+    DrawnMetric,
+    EvaluationResult,
+    Metric,
+    Value,
+)
 
 FEWEST = 2
 ALIKE = {
@@ -54,33 +62,18 @@ class ReplicatedPart(Value):
     """Means on the wording-free part; null where the runs have parts of different kinds."""
 
     accuracy: MeanMetric | None = Field(description="share of twins ranked right, or balanced accuracy")
-    association: MeanMetric | None = Field(
-        description="share of FALSE statements whose original is preferred"
-    )
+    association: MeanMetric | None = Field(description="share of FALSE pairs with the original preferred")
     excess: MeanMetric | None = Field(description="share of twins ranked right minus `association`")
-    excess_same_kinds: MeanMetric | None = Field(
-        description="the same for twins of the control's kinds of word"
-    )
+    excess_same_kinds: MeanMetric | None = Field(description="the same for the control's kinds of word")
     accuracy_difference: MeanMetric | None = Field(description="accuracy minus that of the unsteered arm")
     excess_difference: MeanMetric | None = Field(description="excess minus that of the unsteered arm")
 
 
-class ReplicatedArm(Value):
+class ReplicatedArm(ArmMetrics[MeanMetric]):
     """Means of one arm."""
 
-    accuracy: MeanMetric | None = Field(description="share of items answered right")
-    balanced_accuracy: MeanMetric | None = Field(
-        description="mean of the shares right of TRUE and of FALSE items"
-    )
-    auroc: MeanMetric | None = Field(description="area under the ROC curve")
-    predicted_true_rate: MeanMetric | None = Field(description="share of items answered TRUE")
-    false_acceptance_rate: MeanMetric | None = Field(description="share of FALSE items answered TRUE")
-    safety_error_rate: MeanMetric | None = Field(
-        description="wrong answers on items of harm moderate or worse"
-    )
-    answer_word_rate: MeanMetric | None = Field(
-        description="share of items whose next token is an answer word"
-    )
+    safety_error_rate: MeanMetric | None = Field(description="wrong answers of harm moderate or worse")
+    answer_word_rate: MeanMetric | None = Field(description="share with an answer word as the next token")
     vs_unsteered: MeanMetric | None = Field(description="accuracy minus that of the unsteered arm")
     matched: ReplicatedPart = Field(description="means on the wording-free part")
 
@@ -110,7 +103,10 @@ def replicated(results: Sequence[EvaluationResult]) -> Replicates:
     """
     if len(results) < FEWEST:
         raise BadInput(f"Replicates are {FEWEST} evaluations or more; {len(results)} were given.")
-    _refuse_repeated(results)
+    origins = [_ONE_RUN(result) for result in results]
+    for place, origin in enumerate(origins):
+        if origin in origins[:place]:
+            raise BadInput(f"Result {place + 1} appears twice: same model, data, seed, settings and device.")
     by_model: dict[tuple[str, str], list[EvaluationResult]] = defaultdict(list)
     for result in results:
         by_model[result.model, result.model_sha256].append(result)
@@ -132,14 +128,6 @@ def _title(key: tuple[str, str], others: Iterable[tuple[str, str]]) -> str:
     return name if sum(name == other for other, _ in others) == 1 else f"{name} ({sha256[:SHORT_HASH]})"
 
 
-def _refuse_repeated(results: Sequence[EvaluationResult]) -> None:
-    known = []
-    for number, result in enumerate(results, start=1):
-        if _ONE_RUN(result) in known:
-            raise BadInput(f"Result {number} appears twice: same model, data, seed, settings and device.")
-        known.append(_ONE_RUN(result))
-
-
 def _model(runs: Sequence[EvaluationResult]) -> ReplicatedModel:
     names = dict.fromkeys(name for run in runs for name in run.arms)
     verdicts = Counter(json.dumps(run.helps) for run in runs)
@@ -156,23 +144,15 @@ def _arm(arms: Sequence[ArmResult | ControlResult]) -> ReplicatedArm:
     parts = [arm.matched for arm in arms]
     if len({part.kind for part in parts}) > 1:
         parts = []  # a share of twins and an accuracy have no mean
-    names = [name for name in ReplicatedArm.model_fields if name not in ("vs_unsteered", "matched")]
-    return ReplicatedArm.model_validate(
-        {
-            **{name: _mean(arms, name) for name in names},
-            "vs_unsteered": _mean([arm.vs_unsteered for arm in arms], "accuracy_difference"),
-            "matched": {
-                name: _mean(
-                    [
-                        getattr(part, "vs_unsteered", None) if name.endswith("_difference") else part
-                        for part in parts
-                    ],
-                    name,
-                )
-                for name in ReplicatedPart.model_fields
-            },
-        }
-    )
+    gains = [getattr(part, "vs_unsteered", None) for part in parts]
+    matched = {
+        name: _mean(gains if name.endswith("_difference") else parts, name)
+        for name in ReplicatedPart.model_fields
+    }
+    gain = _mean([arm.vs_unsteered for arm in arms], "accuracy_difference")
+    names = set(ReplicatedArm.model_fields) - {"vs_unsteered", "matched"}
+    figures = {name: _mean(arms, name) for name in names}
+    return ReplicatedArm.model_validate(figures | {"vs_unsteered": gain, "matched": matched})
 
 
 def _mean(holders: Sequence[object], name: str) -> MeanMetric | None:

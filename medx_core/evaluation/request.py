@@ -16,7 +16,6 @@ BUNDLED = "bundled"
 DRAWS = 20
 FEWEST_SAMPLED = 40
 DECLARED = "gated"
-LIKELIHOOD_GATED, FINE_TUNED = "likelihood_gated", "fine_tuned"
 ARMS = (
     "unsteered",
     "prompt_only",
@@ -30,12 +29,8 @@ ARMS = (
     "probe",
     "lexical",
 )
-EXTRA_ARM_PLACES = {
-    LIKELIHOOD_GATED: "medx_core.lab.arms:likelihood_gated",
-    FINE_TUNED: "medx_core.lab.arms:fine_tuned",
-}
-EXTRA_ARMS = tuple(EXTRA_ARM_PLACES)
-"""Arms that are off unless asked for: one is experimental, the other slow."""
+EXTRA_ARMS = ("likelihood_gated", "fine_tuned")
+"""Arms that are off unless asked for: one is experimental, the other slow. The command line hands them in."""
 STEERED = (DECLARED, "paper")
 """Arms that can be declared: those for which random and shuffled controls are drawn. The others are exploratory."""
 FIT_ON = ("auto", "twins", "statements")
@@ -97,12 +92,14 @@ class EvaluationRequest:
         """How many statements are drawn and how they are divided."""
         if self.preset:
             return PRESETS[self.preset]
-        found = re.fullmatch(r"(\d+)/(\d+)", self.split) if self.split else None
-        if self.split and not found:
+        if not self.split:
+            return PartSizes(self.sample)
+        match = re.fullmatch(r"(\d+)/(\d+)", self.split)
+        if not match:
             raise BadInput(
                 f"--split {self.split!r} is not understood; write the sizes of train and test as 861/216."
             )
-        return PartSizes(self.sample, (int(found[1]), int(found[2])) if found else None)
+        return PartSizes(self.sample, (int(match[1]), int(match[2])))
 
     def as_json(self) -> dict[str, Any]:
         """Return what `request_from` reads."""
@@ -134,7 +131,7 @@ def arms_named(text: str) -> tuple[str, ...]:
     return tuple(name for name in EXTRA_ARMS if name in names)
 
 
-def _known(what: str, value: str, choices: tuple[str, ...]) -> None:
+def _known(kind: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         there = ", ".join(choice for choice in choices if choice)
-        raise BadInput(f"The {what} {value!r} is not known; there is: {there}.")
+        raise BadInput(f"The {kind} {value!r} is not known; there is: {there}.")

@@ -6,7 +6,7 @@ says why. Needs no numerical library, so that pages can read results.
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -15,6 +15,8 @@ from medx_core.evaluation.verdicts import Verdict
 
 SCHEMA_VERSION: Literal[2] = 2
 UNSTEERED = "unsteered"
+CLASSIFIERS = ("probe", "lexical")
+"""Reference lines: arms that are classifiers, not language models."""
 
 
 class Value(BaseModel):
@@ -42,6 +44,19 @@ class DrawnMetric(Value):
 
     value: float = Field(description="the median draw")
     draws: tuple[float, ...] = Field(description="the figure of every draw")
+
+
+Figure = TypeVar("Figure")
+
+
+class ArmMetrics(Value, Generic[Figure]):
+    """The figures that arms, controls and means over several runs have in common."""
+
+    accuracy: Figure | None = Field(description="share of items answered right")
+    balanced_accuracy: Figure | None = Field(description="mean of the shares right of TRUE and FALSE items")
+    auroc: Figure | None = Field(description="area under the ROC curve of the scores")
+    predicted_true_rate: Figure | None = Field(description="share of items answered TRUE")
+    false_acceptance_rate: Figure | None = Field(description="share of FALSE items answered TRUE")
 
 
 class SafetyErrorRate(Metric):
@@ -97,9 +112,7 @@ class PairedDifference(Value):
 
     accuracy_difference: Metric | None = Field(description="accuracy minus that of the other arm")
     balanced_accuracy_difference: Metric | None = Field(description="the same of balanced accuracy")
-    false_acceptance_difference: Metric | None = Field(
-        None, description="false acceptance rate minus that of the other arm"
-    )
+    false_acceptance_difference: Metric | None = Field(None, description="the same of false acceptance")
     mcnemar_p: float = Field(description="exact two-sided McNemar p")
     helped: int = Field(description="items wrong in the other arm and right in this one")
     harmed: int = Field(description="items right in the other arm and wrong in this one")
@@ -147,13 +160,9 @@ class WordingFreeFigures(WordingFreePart):
     accuracy: Metric | None = Field(description="share of twins ranked right, or balanced accuracy")
     auroc: Metric | None = Field(description="AUROC on the items of the part")
     vs_unsteered: WordingFreeGain | None = Field(description="paired differences from the unsteered arm")
-    association: Metric | None = Field(
-        None, description="share of FALSE statements whose original is preferred"
-    )
+    association: Metric | None = Field(None, description="share of FALSE pairs with the original preferred")
     excess: Metric | None = Field(None, description="share of twins ranked right minus `association`")
-    excess_same_kinds: Metric | None = Field(
-        None, description="the same for twins alone whose kind of word is exchanged in the control too"
-    )
+    excess_same_kinds: Metric | None = Field(None, description="the same for the control's kinds of word")
     excess_valid: bool | None = Field(None, description="whether plausibility can be told from truth by it")
     reasons: dict[str, str] = Field({}, description="for each figure that is null, why")
 
@@ -179,30 +188,17 @@ class Breakdown(Value):
 
     n: int = Field(description="number of items")
     accuracy: Metric | None = Field(description="share of items answered right")
-    balanced_accuracy: Metric | None = Field(
-        description="mean of the shares right of TRUE and of FALSE items"
-    )
+    balanced_accuracy: Metric | None = Field(description="mean of the shares right of TRUE and FALSE items")
     false_acceptance_rate: Metric | None = Field(description="share of FALSE items answered TRUE")
     reasons: dict[str, str] = Field({}, description="for each figure that is null, why")
 
 
-class ArmResult(Value):
+class ArmResult(ArmMetrics[Metric]):
     """Every figure of one arm on the test items."""
 
-    accuracy: Metric | None = Field(description="share of items answered right")
-    balanced_accuracy: Metric | None = Field(
-        description="mean of the shares right of TRUE and of FALSE items"
-    )
-    auroc: Metric | None = Field(description="area under the ROC curve of the scores")
-    predicted_true_rate: Metric | None = Field(description="share of items answered TRUE")
-    false_acceptance_rate: Metric | None = Field(description="share of FALSE items answered TRUE")
-    safety_error_rate: SafetyErrorRate | None = Field(
-        description="wrong answers on items of harm moderate or worse, over all items with a harm label"
-    )
+    safety_error_rate: SafetyErrorRate | None = Field(description="wrong answers of harm moderate or worse")
     factual_consistency: Metric | None = Field(None, description="null until a verifier is validated")
-    answer_word_rate: Metric | None = Field(
-        description="share of items whose next token is an answer word at all"
-    )
+    answer_word_rate: Metric | None = Field(description="share of items whose next token is an answer word")
     calibration: Calibration = Field(description="how far the probabilities can be trusted")
     by_category: dict[str, Breakdown] = Field(description="figures by category")
     by_difficulty: dict[str, Breakdown] = Field(description="figures by difficulty")
@@ -211,17 +207,10 @@ class ArmResult(Value):
     reasons: dict[str, str] = Field(description="for each figure that is null, why")
 
 
-class ControlResult(Value):
+class ControlResult(ArmMetrics[DrawnMetric]):
     """Every figure of one control over its draws."""
 
     of: str = Field(description="the arm that it is the control of")
-    accuracy: DrawnMetric | None = Field(description="share of items answered right")
-    balanced_accuracy: DrawnMetric | None = Field(
-        description="mean of the shares right of TRUE and of FALSE items"
-    )
-    auroc: DrawnMetric | None = Field(description="area under the ROC curve of the scores")
-    predicted_true_rate: DrawnMetric | None = Field(description="share of items answered TRUE")
-    false_acceptance_rate: DrawnMetric | None = Field(description="share of FALSE items answered TRUE")
     vs_unsteered: DrawnDifference | None = Field(None, description="differences from the unsteered arm")
     matched: WordingFreeDraws = Field(description="figures on the wording-free part")
     reasons: dict[str, str] = Field(description="for each figure that is null, why")
@@ -294,9 +283,7 @@ class Choices(Value):
     prompt_given: bool = Field(description="whether it was given rather than chosen")
     prompt_only: str | None = Field(description="prompt of the arm `prompt_only`")
     prompts_tried: tuple[TriedPrompt, ...] = Field(description="the candidates")
-    prompts_refused: dict[str, str] = Field(
-        description="candidates that do not work with this model, and why"
-    )
+    prompts_refused: dict[str, str] = Field(description="candidates that this model cannot use, and why")
     layer: int = Field(description="layer of the gated arm: decoder layer, 0-based")
     strength: float = Field(description="strength of the gated arm, in logits")
     offset: float = Field(description="median unsteered score, which the gated arm takes off")
@@ -352,9 +339,7 @@ class RunSettings(Value):
     seed: int = Field(description="seed")
     draws: int = Field(description="draws of each random and shuffled control")
     batch_rows: int = Field(description="rows per batch")
-    paper: PaperSettings | None = Field(
-        None, description="the paper's arm, in version 1; since then `choices.paper` tells it"
-    )
+    paper: PaperSettings | None = Field(None, description="in version 1; since then `choices.paper` tells it")
     sample: int | None = Field(description="statements drawn; null: all")
     split: tuple[int, int] | None = Field(description="sizes of the training and the test part")
     preset: str | None = Field(None, description="the preset")
@@ -382,22 +367,23 @@ class Figures(Value):
     failed_controls: tuple[str, ...] = Field(description="controls that the declared arm does not beat")
     conclusion: str = Field(description="the verdict and false acceptance before and after, in one sentence")
     judged: Judgement = Field(description="verdict on the declared arm, with its differences")
-    exploratory: dict[str, Judgement] = Field(
-        description="verdicts on the other arms, with Holm's correction"
-    )
+    exploratory: dict[str, Judgement] = Field(description="verdicts on the others, with Holm's correction")
     arms: dict[str, ArmResult | ControlResult] = Field(description="figures of every arm and control by name")
     matched: WordingFreePart = Field(description="the wording-free part of the test set")
     near_ties: dict[str, int] = Field(description="answers per arm that another batch size may change")
 
     def arm(self, name: str) -> ArmResult | None:
         """Return an arm by name; None where it was not run, and for controls."""
-        found = self.arms.get(name)
-        return found if isinstance(found, ArmResult) else None
+        arm = self.arms.get(name)
+        return arm if isinstance(arm, ArmResult) else None
 
     def controls_of(self, name: str) -> dict[str, ControlResult]:
         """Return the controls of an arm by name."""
-        controls = {key: one for key, one in self.arms.items() if isinstance(one, ControlResult)}
-        return {key: one for key, one in controls.items() if one.of == name}
+        return {
+            control: result
+            for control, result in self.arms.items()
+            if isinstance(result, ControlResult) and result.of == name
+        }
 
     def judgement(self, name: str) -> Judgement | None:
         """Return the verdict on an arm, declared or not."""
@@ -412,36 +398,34 @@ class ModelResult(Figures):
     seconds: float = Field(description="wall-clock seconds")
 
 
-class EvaluationResult(ModelResult):
-    """One evaluation: the first model, which is judged, at the top; the others under `models`."""
+class Origin(Value):
+    """What all figures of an evaluation come from."""
 
     schema_version: Literal[2] = Field(SCHEMA_VERSION, description="version of this schema")
-    medx_version: str = Field(description="version of MedX that wrote it")
-    data: str = Field("", description="name of the data")
+    medx_version: str = Field(description="version of MedX that made the figures")
     data_sha256: str = Field(description="hash of the data file")
     seed: int = Field(description="seed of draw, split, controls and intervals")
-    n_train: int = Field(description="statements of the training part")
     n_test: int = Field(description="statements of the test part")
     n_association: int = Field(0, description="swapped FALSE statements: the association control")
+    comparisons: tuple[ModelComparison, ...] = Field((), description="the first model against each other one")
+
+
+class EvaluationResult(ModelResult, Origin):
+    """One evaluation: the first model, which is judged, at the top; the others under `models`."""
+
+    data: str = Field("", description="name of the data")
+    n_train: int = Field(description="statements of the training part")
     n_outside: int = Field(0, description="labelled rows neither fitted on nor tested")
     notes: dict[str, int] = Field(description="what was met when reading the data, counted")
     settings: RunSettings = Field(description="what was asked for")
     environment: Environment = Field(description="versions and threads")
     models: dict[str, ModelResult] = Field({}, description="the other models by name")
-    comparisons: tuple[ModelComparison, ...] = Field((), description="the first model against each other one")
 
 
-class Recheck(Figures):
+class Recheck(Figures, Origin):
     """All figures made again from an items file; what is not on the test items is not there."""
 
-    schema_version: Literal[2] = Field(SCHEMA_VERSION, description="version of this schema")
-    medx_version: str = Field(description="version of MedX that made the figures again")
-    data_sha256: str = Field(description="hash of the data file that was evaluated")
-    seed: int = Field(description="seed of the intervals")
-    n_test: int = Field(description="statements of the test part")
-    n_association: int = Field(description="swapped FALSE statements: the association control")
     models: dict[str, Figures] = Field({}, description="the other models by name")
-    comparisons: tuple[ModelComparison, ...] = Field((), description="the first model against each other one")
     reasons: dict[str, str] = Field(description="parts of an evaluation's result that are missing, and why")
 
 

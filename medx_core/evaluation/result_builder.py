@@ -1,55 +1,64 @@
-"""All figures of one model, made from the scores of the test items alone: by an evaluation and by a recheck."""
+"""All figures of one model, made from the scores of the test items alone: by an evaluation and by a recheck.
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from functools import cache, partial
+Each figure has its interval, or a reason why there is none.
+"""
 
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+from scipy.stats import binomtest
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has no stubs
 
 from medx_core import __version__
-from medx_core.errors import BadInput
-from medx_core.evaluation.arms import ArmScores, ControlDraws, TestItems
-from medx_core.evaluation.bootstrap import resamples
-from medx_core.evaluation.decision_rule import Comparison, excess_gained, exploratory, judged
+from medx_core.evaluation.arms import ArmScores, ControlDraws, Flags, TestItems, Values
+from medx_core.evaluation.bootstrap import Estimate, Resamples, aurocs, balanced_accuracies, resamples
+from medx_core.evaluation.decision_rule import Comparison, comparison_of, exploratory, judged
 from medx_core.evaluation.items import TestScores
-from medx_core.evaluation.metrics import (
-    against,
-    arm_figures,
-    by_label,
-    calibration,
-    checked,
-    control_against,
-    control_figures,
-    drawn,
-    near_ties,
-    reasons_for,
-)
 from medx_core.evaluation.result import (
+    CLASSIFIERS,
     UNSTEERED,
     ArmResult,
+    Breakdown,
+    Calibration,
+    CalibrationBin,
     ControlResult,
+    DrawnDifference,
+    DrawnMetric,
+    EvaluationResult,
+    Example,
+    Examples,
     Figures,
     Metric,
     ModelComparison,
     PairedDifference,
     Recheck,
+    RiskPoint,
+    SafetyErrorRate,
     WordingFreeDraws,
     WordingFreeFigures,
     WordingFreeGain,
-    WordingFreePart,
 )
 from medx_core.evaluation.sentences import conclusion
 from medx_core.evaluation.verdicts import Reason
-from medx_core.evaluation.wording_free import (
-    Association,
-    AssociationControl,
-    Twins,
-    WordingReading,
-    association_control,
-    counted,
-    wording_free_part,
-)
 
+BINS = 10
+COVERAGES = tuple(step / 20 for step in range(1, 21))
+EXAMPLES = 10
+HARMS = frozenset({"none", "mild", "moderate", "severe"})
+GRAVE_HARMS = frozenset({"moderate", "severe"})
+NEAR_TIE, NEAR_TIE_HALF_PRECISION = 0.01, 0.25
+_REASONS = {
+    "accuracy": Reason.NOT_COMPUTABLE,
+    "balanced_accuracy": Reason.ONE_ANSWER_ONLY,
+    "auroc": Reason.ONE_ANSWER_ONLY,
+    "predicted_true_rate": Reason.NOT_COMPUTABLE,
+    "false_acceptance_rate": Reason.NO_FALSE_STATEMENT,
+    "safety_error_rate": Reason.NO_HARM_LABEL,
+    "factual_consistency": Reason.NO_VERIFIER,
+    "answer_word_rate": Reason.ANSWER_WORDS_NOT_RECORDED,
+}
 _ON_TWINS = ("association", "excess", "excess_same_kinds")
 
 
@@ -71,43 +80,24 @@ def figures_of(scores: TestScores) -> Figures:
             seed=scores.seed,
             shared=int(scores.fitted_on.sum()),
         )
-        return _measured(comparison, scores)
-
-
-def comparison_of(
-    items: TestItems,
-    arms: Sequence[ArmScores],
-    controls: Sequence[ControlDraws],
-    *,
-    wording: Callable[[TestItems], WordingReading],
-    seed: int,
-    shared: int = 0,
-) -> Comparison:
-    """Return what arms are judged by, with the association control of twins.
-
-    `wording` reads the test statements for wording, when the rule needs it; `shared` counts test items whose twin or near
-    copy was fitted on.
-
-    Raises:
-        BadInput: there are no items, two arms of one name, or scores that do not belong to the items.
-    """
-    kept = counted(items.statements)
-    tested = items.among(kept)
-    if not len(tested):
-        raise BadInput(
-            "There is no test statement besides swaps of FALSE statements; there is nothing to measure."
+        judgement = judged(comparison, scores.declared)
+        arms = {name: _arm(comparison, name) for name in comparison.arms}
+        controls = {control.name: _control(comparison, control) for control in comparison.controls}
+        return Figures(
+            model=scores.model,
+            model_sha256=scores.model_sha256,
+            device=scores.device,
+            helps=judgement.helps,
+            failed_controls=judgement.failed_controls,
+            conclusion=conclusion(judgement, arms.get(UNSTEERED), arms.get(scores.declared)),
+            judged=judgement,
+            exploratory=exploratory(comparison, scores.declared),
+            arms={**arms, **controls},
+            matched=comparison.part.about,
+            near_ties={
+                arm.name: near_ties(arm, scores.device) for arm in scores.arms if arm.answer_words is not None
+            },
         )
-    by_name = _by_name(items, arms, tested, controls)
-    comparison = Comparison(
-        tested,
-        {name: arm.among(kept) for name, arm in by_name.items()},
-        controls,
-        resamples(tested.gold, tested.groups, seed=seed),
-        cache(lambda: wording_free_part(tested, wording(tested))),
-        shared,
-    )
-    control = association_control(items.statements, seed=seed + 1)
-    return replace(comparison, association=cache(partial(_association, comparison, control, by_name)))
 
 
 def rechecked(runs: Sequence[TestScores]) -> Recheck:
@@ -117,37 +107,25 @@ def rechecked(runs: Sequence[TestScores]) -> Recheck:
         BadInput: the items cannot be measured.
     """
     first, *others = runs
-    tested = counted(first.items.statements)
-    missing = (
-        "choices",
-        "sweep",
-        "seconds",
-        "n_train",
-        "n_outside",
-        "notes",
-        "settings",
-        "environment",
-        "data",
-    )
-    return Recheck.model_validate(
-        {
-            **dict(figures_of(first)),
-            "medx_version": __version__,
-            "data_sha256": first.data_sha256,
-            "seed": first.seed,
-            "n_test": int(tested.sum()),
-            "n_association": int((~tested).sum()),
-            "models": {scores.model: figures_of(scores) for scores in others},
-            "comparisons": model_comparisons(runs),
-            "reasons": dict.fromkeys(missing, Reason.NOT_IN_ITEMS.value),
-        }
+    tested = first.items.counted
+    missing = [name for name in EvaluationResult.model_fields if name not in Recheck.model_fields]
+    return Recheck(
+        **dict(figures_of(first)),
+        medx_version=__version__,
+        data_sha256=first.data_sha256,
+        seed=first.seed,
+        n_test=int(tested.sum()),
+        n_association=int((~tested).sum()),
+        models={scores.model: figures_of(scores) for scores in others},
+        comparisons=model_comparisons(runs),
+        reasons=dict.fromkeys(missing, Reason.NOT_IN_ITEMS.value),
     )
 
 
 def model_comparisons(runs: Sequence[TestScores]) -> tuple[ModelComparison, ...]:
     """Return the paper's own question for each further model: the first, steered, minus that one, unsteered."""
     first, *others = runs
-    kept = counted(first.items.statements)
+    kept = first.items.counted
     items = first.items.among(kept)
     weights = resamples(items.gold, items.groups, seed=first.seed)
     steered = first.arm(first.declared).among(kept)
@@ -160,64 +138,6 @@ def model_comparisons(runs: Sequence[TestScores]) -> tuple[ModelComparison, ...]
         )
         for other in others
     )
-
-
-def _by_name(
-    items: TestItems, arms: Sequence[ArmScores], tested: TestItems, controls: Sequence[ControlDraws]
-) -> Mapping[str, ArmScores]:
-    names = [*(arm.name for arm in arms), *(control.name for control in controls)]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise BadInput(f"Two arms have the same name: {', '.join(twice)}.")
-    for arm in arms:
-        checked(items, arm)
-    for control in controls:
-        checked(tested, control)
-    return {arm.name: arm for arm in arms}
-
-
-def _association(
-    comparison: Comparison, control: AssociationControl, arms: Mapping[str, ArmScores], name: str
-) -> Association | None:
-    """Return what the control of twins makes of the arm `name`; None without twins, or without their control."""
-    twins = comparison.wording_free()
-    if not isinstance(twins, Twins):
-        return None
-    scores, weights = comparison.arms[name].scores, comparison.resamples
-    alike = control.of_its_kinds(comparison.items.statements, twins.pairs)
-    some = 0 < len(alike) < len(twins.pairs)
-    of_these = twins.score(scores, weights, alike) if some else None
-    return control.of(arms[name].scores, twins.score(scores, weights), len(alike), of_these)
-
-
-def _measured(comparison: Comparison, scores: TestScores) -> Figures:
-    judgement = judged(comparison, scores.declared)
-    arms: dict[str, ArmResult | ControlResult] = {name: _arm(comparison, name) for name in comparison.arms}
-    unsteered, declared = (
-        arm if isinstance(arm, ArmResult) else None for arm in map(arms.get, (UNSTEERED, scores.declared))
-    )
-    return Figures(
-        model=scores.model,
-        model_sha256=scores.model_sha256,
-        device=scores.device,
-        helps=judgement.helps,
-        failed_controls=judgement.failed_controls,
-        conclusion=conclusion(judgement, unsteered, declared),
-        judged=judgement,
-        exploratory=exploratory(comparison, scores.declared),
-        arms=arms | {control.name: _control(comparison, control) for control in comparison.controls},
-        matched=_part(comparison),
-        near_ties={
-            arm.name: near_ties(arm, scores.device) for arm in scores.arms if arm.answer_words is not None
-        },
-    )
-
-
-def _part(comparison: Comparison) -> WordingFreePart:
-    part = comparison.wording_free()
-    if isinstance(part, str):
-        return WordingFreePart(kind=None, n=0, valid=False, reason=part, residual_auc={})
-    return part.about()
 
 
 def _arm(comparison: Comparison, name: str) -> ArmResult:
@@ -233,7 +153,7 @@ def _arm(comparison: Comparison, name: str) -> ArmResult:
             "by_difficulty": by_label(items, arm, weights, difficulties),
             "vs_unsteered": _against_unsteered(comparison, name),
             "matched": _on_part(comparison, name),
-            "reasons": reasons_for(figures) | _no_difference(comparison, name),
+            "reasons": reasons_for(figures, name) | _no_difference(comparison, name),
         }
     )
 
@@ -246,70 +166,229 @@ def _no_difference(comparison: Comparison, name: str) -> dict[str, str]:
 
 
 def _against_unsteered(comparison: Comparison, name: str) -> PairedDifference | None:
-    unsteered = comparison.arms.get(UNSTEERED)
-    if unsteered is None or name == UNSTEERED:
+    if _no_difference(comparison, name):
         return None
-    return against(comparison.items, comparison.arms[name], unsteered, comparison.resamples)
+    arms = comparison.arms
+    return against(comparison.items, arms[name], arms[UNSTEERED], comparison.resamples)
 
 
 def _control(comparison: Comparison, control: ControlDraws) -> ControlResult:
-    items, unsteered, part = comparison.items, comparison.arms.get(UNSTEERED), comparison.wording_free()
+    items, unsteered, part = comparison.items, comparison.arms.get(UNSTEERED), comparison.part
     figures = control_figures(items, control)
-    accuracy = None if isinstance(part, str) else drawn(part.values(control.scores, items.gold))
+    accuracy = None if part.about.kind is None else drawn(part.values(control.scores, items.gold))
     return ControlResult(
         of=control.of,
         **figures,
         vs_unsteered=None if unsteered is None else control_against(items, control, unsteered),
-        matched=WordingFreeDraws(**dict(_part(comparison)), accuracy=accuracy),
+        matched=WordingFreeDraws(**dict(part.about), accuracy=accuracy),
         reasons=reasons_for(figures),
     )
 
 
 def _on_part(comparison: Comparison, name: str) -> WordingFreeFigures:
     """Return an arm's figures on the wording-free part; for twins, `accuracy` is the share of pairs ranked right."""
-    part, arm, weights = comparison.wording_free(), comparison.arms[name], comparison.resamples
-    about = dict(_part(comparison))
-    if isinstance(part, str):
-        reasons = dict.fromkeys(("accuracy", "auroc", "vs_unsteered"), Reason.NO_WORDING_FREE_PART.value)
-        reasons |= dict.fromkeys(_ON_TWINS, Reason.NOT_TWINS.value)
-        return WordingFreeFigures(**about, accuracy=None, auroc=None, vs_unsteered=None, reasons=reasons)
-    ours, gain, reasons = part.score(arm.scores, weights), None, _no_difference(comparison, name)
-    if not reasons:
-        theirs = part.score(comparison.arms[UNSTEERED].scores, weights)
-        gained = excess_gained(comparison, name) if isinstance(part, Twins) else None
+    part, arms, weights = comparison.part, comparison.arms, comparison.resamples
+    scores, reasons, gain = arms[name].scores, _no_difference(comparison, name), None
+    ours = part.score(scores, weights)
+    if part.about.kind is None:
+        missing = ("accuracy", "auroc", "vs_unsteered")
+        reasons = dict.fromkeys(missing, Reason.NO_WORDING_FREE_PART.value)
+    elif not reasons:
+        gained = comparison.excess_gained(name)
         gain = WordingFreeGain(
-            accuracy_difference=ours.minus(theirs).metric,
-            excess_difference=None if gained is None else gained.metric,
+            accuracy_difference=ours.minus(part.score(arms[UNSTEERED].scores, weights)).metric,
+            excess_difference=gained and gained.metric,
         )
-    plausibility, more = _plausibility(comparison, name)
-    return WordingFreeFigures.model_validate(
-        {
-            **about,
-            "accuracy": ours.metric,
-            "auroc": weights.auroc(arm.scores, part.members(len(arm.scores))).metric,
-            "vs_unsteered": gain,
-            **plausibility,
-            "reasons": reasons | more,
-        }
+    excess, left = comparison.association(name), comparison.plausibility_left(name)
+    same_kinds = excess and excess.same_kinds
+    if part.pairs is None:
+        reasons |= dict.fromkeys(_ON_TWINS, Reason.NOT_TWINS.value)
+    elif excess is None:
+        reasons |= dict.fromkeys((*_ON_TWINS, "excess_valid"), left)
+    else:
+        reasons |= {} if same_kinds else {"excess_same_kinds": Reason.ALL_OF_SAME_KINDS.value}
+        reasons |= {"excess_valid": left} if left else {}
+    return WordingFreeFigures(
+        **dict(part.about),
+        accuracy=ours.metric,
+        auroc=weights.auroc(scores, part.members).metric,
+        vs_unsteered=gain,
+        association=excess and excess.control.metric,
+        excess=excess and excess.excess.metric,
+        excess_same_kinds=same_kinds and same_kinds.metric,
+        excess_valid=None if part.pairs is None else not left,
+        reasons=reasons,
     )
 
 
-def _plausibility(
-    comparison: Comparison, name: str
-) -> tuple[dict[str, Metric | bool | None], dict[str, str]]:
-    """Return what the association control of twins says of an arm, and why what is missing is missing."""
-    if not isinstance(comparison.wording_free(), Twins):
-        return {}, dict.fromkeys(_ON_TWINS, Reason.NOT_TWINS.value)
-    association = comparison.association(name)
-    if association is None:
-        missing = dict.fromkeys((*_ON_TWINS, "excess_valid"), Reason.NO_ASSOCIATION_CONTROL.value)
-        return {"excess_valid": False}, missing
-    same, left = association.same_kinds, association.plausibility_left
-    figures: dict[str, Metric | bool | None] = {
-        "association": association.control.metric,
-        "excess": association.excess.metric,
-        "excess_same_kinds": None if same is None else same.metric,
-        "excess_valid": not left,
+def reasons_for(figures: Mapping[str, object], arm: str = "") -> dict[str, str]:
+    """Return why each of the figures that are None is missing from those of the arm of this name."""
+    reasons = _REASONS | ({"answer_word_rate": Reason.NO_LANGUAGE_MODEL} if arm in CLASSIFIERS else {})
+    return {name: reasons[name].value for name, figure in figures.items() if figure is None}
+
+
+def arm_figures(items: TestItems, arm: ArmScores, resamples: Resamples) -> dict[str, Metric | None]:
+    """Return the figures of one arm that need no other arm, by their names in `ArmResult`."""
+    said_true, right = np.asarray(arm.scores >= 0), items.right(arm.scores)
+    words = arm.answer_words
+    return {
+        "accuracy": resamples.share(right).metric,
+        "balanced_accuracy": resamples.balanced(right).metric,
+        "auroc": resamples.auroc(arm.scores).metric,
+        "predicted_true_rate": resamples.share(said_true).metric,
+        "false_acceptance_rate": resamples.share(said_true, ~items.gold).metric,
+        "safety_error_rate": safety_error_rate(items, right, resamples),
+        "factual_consistency": None,
+        "answer_word_rate": None if words is None else resamples.share(words).metric,
     }
-    reasons = {} if same else {"excess_same_kinds": Reason.ALL_OF_SAME_KINDS.value}
-    return figures, reasons | ({"excess_valid": left} if left else {})
+
+
+def safety_error_rate(items: TestItems, right: Flags, resamples: Resamples) -> SafetyErrorRate | None:
+    """Return wrong answers of harm moderate or worse over all items with a harm label, and their two parts."""
+    harms = [statement.harm.strip().casefold() for statement in items.statements]
+    labelled = np.array([harm in HARMS for harm in harms], dtype=bool)
+    grave = np.array([harm in GRAVE_HARMS for harm in harms], dtype=bool) & ~right
+    whole = resamples.share(grave, labelled).metric
+    if whole is None:
+        return None
+    return SafetyErrorRate(
+        **dict(whole),
+        false_acceptance=resamples.share(grave & ~items.gold, labelled).metric,
+        false_rejection=resamples.share(grave & items.gold, labelled).metric,
+    )
+
+
+def by_label(
+    items: TestItems, arm: ArmScores, resamples: Resamples, labels: Sequence[str]
+) -> dict[str, Breakdown]:
+    """Return the figures of an arm within each label, by its name; items whose label is empty are in none."""
+    right, parts = items.right(arm.scores), {}
+    for name in sorted({label for label in labels if label}):
+        kept = np.asarray(labels) == name
+        figures = {
+            "accuracy": resamples.share(right, kept).metric,
+            "balanced_accuracy": resamples.balanced(right, kept).metric,
+            "false_acceptance_rate": resamples.share(~right, kept & ~items.gold).metric,
+        }
+        parts[name] = Breakdown(n=int(kept.sum()), **figures, reasons=reasons_for(figures))
+    return parts
+
+
+def near_ties(arm: ArmScores, device: str) -> int:
+    """Count the answers that another batch size may change, by the number type that `device` ends with."""
+    margin = NEAR_TIE if device.endswith("float32") else NEAR_TIE_HALF_PRECISION
+    return int((np.abs(arm.scores) < margin).sum())
+
+
+def mcnemar_p(helped: int, harmed: int) -> float:
+    """Return the exact two-sided McNemar p: `helped` items only the one arm got right, `harmed` only the other."""
+    changed = helped + harmed
+    return float(binomtest(helped, changed).pvalue) if changed else 1.0
+
+
+def against(items: TestItems, arm: ArmScores, base: ArmScores, resamples: Resamples) -> PairedDifference:
+    """Return paired differences `arm` minus `base` with intervals, the McNemar p, and what was helped and harmed.
+
+    `helped` items are right in `arm` and wrong in `base`, `harmed` the other way round; the first ten of each are given
+    with both scores.
+    """
+    ours, theirs = items.right(arm.scores), items.right(base.scores)
+    helped, harmed = ours & ~theirs, ~ours & theirs
+    said_true = (arm.scores >= 0).astype(float) - (base.scores >= 0)
+    return PairedDifference(
+        accuracy_difference=resamples.share(ours.astype(float) - theirs).metric,
+        balanced_accuracy_difference=resamples.balanced(ours).minus(resamples.balanced(theirs)).metric,
+        false_acceptance_difference=resamples.share(said_true, ~items.gold).metric,
+        mcnemar_p=mcnemar_p(int(helped.sum()), int(harmed.sum())),
+        helped=int(helped.sum()),
+        harmed=int(harmed.sum()),
+        examples=Examples(
+            helped=_examples(items, arm, base, helped), harmed=_examples(items, arm, base, harmed)
+        ),
+    )
+
+
+def _examples(items: TestItems, arm: ArmScores, base: ArmScores, changed: Flags) -> tuple[Example, ...]:
+    return tuple(
+        Example(
+            row=items.statements[place].row,
+            statement=items.statements[place].text,
+            answer=items.statements[place].answer,
+            unsteered_score=float(base.scores[place]),
+            score=float(arm.scores[place]),
+        )
+        for place in np.flatnonzero(changed)[:EXAMPLES]
+    )
+
+
+def control_figures(items: TestItems, control: ControlDraws) -> dict[str, DrawnMetric | None]:
+    """Return every figure of a control over its draws, by its name in `ControlResult`."""
+    said_true = np.asarray(control.scores >= 0)
+    right, false = said_true == items.gold, ~items.gold
+    accepted = said_true[:, false].mean(axis=1) if false.any() else np.full(len(said_true), np.nan)
+    return {
+        "accuracy": drawn(right.mean(axis=1)),
+        "balanced_accuracy": drawn(balanced_accuracies(right, items.gold)),
+        "auroc": drawn(aurocs(control.scores, items.gold)),
+        "predicted_true_rate": drawn(said_true.mean(axis=1)),
+        "false_acceptance_rate": drawn(accepted),
+    }
+
+
+def control_against(items: TestItems, control: ControlDraws, base: ArmScores) -> DrawnDifference:
+    """Return the draws of a control minus the arm `base`."""
+    right, theirs = items.right(control.scores), items.right(base.scores)
+    balanced = balanced_accuracies(right, items.gold) - balanced_accuracies(theirs[None], items.gold)
+    return DrawnDifference(
+        accuracy_difference=drawn(right.mean(axis=1) - theirs.mean()),
+        balanced_accuracy_difference=drawn(balanced),
+    )
+
+
+def drawn(values: Values) -> DrawnMetric | None:
+    """Return the median and every draw, or None where the figure cannot be computed."""
+    if np.isnan(values).any():
+        return None
+    return DrawnMetric(value=float(np.median(values)), draws=tuple(map(float, values)))
+
+
+def calibration(scores: Values, resamples: Resamples) -> Calibration:
+    """Return Brier score, expected calibration error, its bins of equal size, and the risk-coverage curve."""
+    probabilities = expit(np.asarray(scores, dtype=float))
+    gold = resamples.gold
+    order = np.argsort(probabilities, kind="stable")
+    bins = [members for members in np.array_split(order, BINS) if len(members)]
+    return Calibration(
+        brier=resamples.share((probabilities - gold) ** 2).metric,
+        ece=_calibration_error(probabilities, bins, resamples).metric,
+        bins=tuple(
+            CalibrationBin(
+                mean_score=float(probabilities[members].mean()),
+                share_true=float(gold[members].mean()),
+                n=len(members),
+            )
+            for members in bins
+        ),
+        risk_coverage=_risk_coverage(scores, gold),
+    )
+
+
+def _calibration_error(probabilities: Values, bins: list[NDArray[np.intp]], resamples: Resamples) -> Estimate:
+    """Resampling adds noise to every bin and so lifts the error: the draws are moved back to lie around the value."""
+    gold = resamples.gold
+    gaps = np.zeros((len(bins), len(gold)), dtype=np.float32)
+    for number, members in enumerate(bins):
+        gaps[number, members] = probabilities[members] - gold[members]
+    value = float(np.abs(gaps.sum(axis=1, dtype=float)).sum() / len(gold))
+    draws = np.abs(gaps @ resamples.counts).sum(axis=0, dtype=float) / resamples.counts.sum(axis=0)
+    centred = np.clip(draws - draws.mean() + value, 0.0, 1.0)
+    return Estimate(value, centred, len(gold))
+
+
+def _risk_coverage(scores: Values, gold: Flags) -> tuple[RiskPoint, ...]:
+    surest = np.argsort(-np.abs(scores), kind="stable")
+    wrong = ((scores >= 0) != gold)[surest]
+    kept = [max(1, round(coverage * len(gold))) for coverage in COVERAGES]
+    return tuple(
+        RiskPoint(coverage=many / len(gold), risk=float(wrong[:many].mean())) for many in dict.fromkeys(kept)
+    )

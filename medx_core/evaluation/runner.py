@@ -1,130 +1,51 @@
 """One evaluation: choose and fit on the training part, run the test part once in every arm, measure.
 
-Nothing is chosen on the test part: its statements meet the model only after prompt, layer and strength stand.
+Nothing is chosen on the test part: its statements meet the model only after prompt, layer and strength are fixed. Each
+runs through the model once, and every arm goes on from there. `unsteered`, `prompt_only` and `prior` (what mere bias
+correction gives) are controls. `probe` and `lexical` are reference lines: the first shows what the state holds, the
+second what the wording gives away without any language model.
 """
 
 import platform
 import time
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, partial
 
 import numpy as np
 import torch
 import transformers
+from sklearn.model_selection import StratifiedGroupKFold, cross_val_score
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has no stubs
 
 from medx_core import __version__
+from medx_core.accuracy import Values
 from medx_core.data.labelled_files import LabelledData
+from medx_core.data.labelled_statements import LabelledStatement
+from medx_core.data.leakage import WORDING_READERS
 from medx_core.errors import BadInput
-from medx_core.evaluation.arms import TestItems
-from medx_core.evaluation.data_split import EvaluationParts, PartSizes, parts_of
-from medx_core.evaluation.fit import EvaluationPlan, FittedArms, fit_arms
+from medx_core.evaluation.arms import ArmScores, ControlDraws, TestItems
+from medx_core.evaluation.data_split import EvaluationParts, parts_of
+from medx_core.evaluation.fit import FittedArms, fit_arms
 from medx_core.evaluation.items import TestScores
-from medx_core.evaluation.prompt_selection import OnStage
-from medx_core.evaluation.request import DECLARED
-from medx_core.evaluation.result import EvaluationResult, ModelResult
+from medx_core.evaluation.prompt_selection import OnStage, RunnerFor, candidate_scores
+from medx_core.evaluation.request import DECLARED, EvaluationRequest
+from medx_core.evaluation.result import Environment, EvaluationResult, ModelResult, RunSettings, SettingMap
 from medx_core.evaluation.result_builder import figures_of, model_comparisons
-from medx_core.evaluation.run import ExtraArm, TestedArms, run_arms
 from medx_core.evaluation.wording_free import read_wording
+from medx_core.fitting.fitted import FittedLayer
 from medx_core.fitting.sweep import map_of_settings
 from medx_core.models.loading import LoadedModel
 from medx_core.models.prompting import VerdictPrompt
+from medx_core.steering.hooks import SteeringPlan
+from medx_core.steering.names import ANSWER_WORD
+from medx_core.traces.running import BATCH_ROWS
 from medx_core.traces.statement_runner import StatementRunner
 
-
-class ModelEvaluation:
-    """One model on one division of the data."""
-
-    def __init__(
-        self,
-        model: LoadedModel,
-        parts: EvaluationParts,
-        plan: EvaluationPlan,
-        *,
-        data_sha256: str = "",
-        name: str = "",
-        extra_arms: Mapping[str, ExtraArm] | None = None,
-    ) -> None:
-        self._model = model
-        self._data_sha256 = data_sha256
-        self._name = name or model.name
-        self._parts = parts
-        self._plan = plan
-        self._extra_arms = extra_arms or {}
-        self._runners: dict[VerdictPrompt, StatementRunner] = {}
-        self.asked = TestItems((*parts.test, *parts.association))
-
-    def run(self, on_stage: OnStage) -> tuple[FittedArms, TestedArms]:
-        """Fit on the training part, then run the test part and the association control.
-
-        Raises:
-            BadInput: the training part cannot be fitted on.
-            ModelUnavailable: a batch does not fit into the device's memory.
-        """
-        fitted = fit_arms(self._runner_for, self._parts.train, self._plan, on_stage)
-        tested = run_arms(
-            fitted,
-            self._runner_for,
-            self.asked.statements,
-            self._plan,
-            on_stage,
-            extra_arms=self._extra_arms,
-        )
-        return fitted, tested
-
-    def result(self, on_stage: OnStage) -> tuple[ModelResult, TestScores]:
-        """Run everything; return this model's result, and the scores of the test items that its figures rest on."""
-        began = time.perf_counter()
-        fitted, tested = self.run(on_stage)
-        on_stage("computing intervals", 0, 1)
-        scores = self._scores(tested)
-        result = ModelResult.model_validate(
-            {
-                **dict(figures_of(scores)),
-                "choices": {
-                    **fitted.as_json(),
-                    "lexical_reader": tested.lexical_reader,
-                    **{arm.name: dict(arm.about) for arm in tested.arms if arm.about},
-                },
-                "sweep": self._map(fitted, on_stage),
-                "seconds": time.perf_counter() - began,
-            }
-        )
-        return result, scores
-
-    def _scores(self, tested: TestedArms) -> TestScores:
-        parts, seed = self._parts, self._plan.seed
-        with threadpool_limits(1, user_api="blas"):
-            wording = read_wording(TestItems(parts.test), parts.not_tested, seed=seed)
-        return TestScores(
-            model=self._name,
-            model_sha256=self._model.weight_sha256,
-            device=str(self._model.placement),
-            data_sha256=self._data_sha256,
-            seed=seed,
-            declared=self._plan.declared,
-            items=self.asked,
-            arms=tested.arms,
-            controls=tested.controls,
-            wording=wording,
-            fitted_on=parts.fitted_on,
-        )
-
-    def _map(self, fitted: FittedArms, on_stage: OnStage) -> dict[str, object] | None:
-        """Map the settings where the gated arm is judged; the ring in the map is its setting."""
-        if self._plan.declared != DECLARED:
-            return None
-        mapped = map_of_settings(
-            fitted.runner,
-            fitted.gated,
-            lambda done, total: on_stage("mapping layers and strengths", done, total),
-        )
-        return mapped.as_json()
-
-    def _runner_for(self, prompt: VerdictPrompt) -> StatementRunner:
-        if prompt not in self._runners:
-            self._runners[prompt] = StatementRunner(self._model, prompt, self._plan.batch_rows)
-        return self._runners[prompt]
+ExtraArm = Callable[[FittedArms, Sequence[LabelledStatement], EvaluationRequest, OnStage], ArmScores]
+"""Runs an arm that is off unless asked for on the statements to answer; see `medx_core.lab.arms`."""
+FOLDS = 5
+OF_REQUEST = ("declared", "extra", "fit_on", "prompt", "seed", "draws", "category")
 
 
 @dataclass(frozen=True)
@@ -135,72 +56,202 @@ class Evaluated:
     scores: tuple[TestScores, ...]
 
 
-def evaluate_models(
-    models: Iterable[LoadedModel],
-    data: LabelledData,
-    sizes: PartSizes,
-    plan: EvaluationPlan,
-    on_stage: OnStage,
-    *,
-    extra_arms: Mapping[str, ExtraArm] | None = None,
-) -> Evaluated:
-    """Evaluate every model on the same division of the data; the first is the one that is judged.
+@dataclass(frozen=True)
+class Evaluator:
+    """Evaluates models on statements; `extra_arms` run only where the request names them."""
 
-    The others are under `models`; `comparisons` holds the paper's own question for each of them: the first model,
-    steered, minus that one, unsteered, paired on the same test statements.
+    data: LabelledData
+    request: EvaluationRequest
+    on_stage: OnStage
+    batch_rows: int = BATCH_ROWS
+    extra_arms: Mapping[str, ExtraArm] = field(default_factory=dict)
 
-    `extra_arms` are the arms that run only where the plan names them.
+    def evaluate(self, models: Iterable[LoadedModel]) -> Evaluated:
+        """Evaluate every model on the same division of the data; the first is the one that is judged.
 
-    Raises:
-        BadInput: the data cannot be divided or fitted on, or the plan names an arm that is not among `extra_arms`.
-        ModelUnavailable: a model cannot be loaded or does not fit.
-    """
-    missing = set(plan.extra) - set(extra_arms or {})
-    if missing:
-        raise BadInput(
-            f"The arm {min(missing)} cannot be run from here; name it with `medx evaluate --arms`."
-        )
-    parts = parts_of(data.statements, sizes, seed=plan.seed)
-    results: dict[str, ModelResult] = {}
-    scores: list[TestScores] = []
-    for model in models:
-        name = _told_apart(model.name, results)
-        evaluation = ModelEvaluation(
-            model, parts, plan, data_sha256=data.sha256, name=name, extra_arms=extra_arms
-        )
-        results[name], model_scores = evaluation.result(on_stage)
-        scores.append(model_scores)
-    first, *others = results.values()
-    result = EvaluationResult.model_validate(
-        {
+        The others are under `models`; `comparisons` holds the paper's own question for each of them: the first model,
+        steered, minus that one, unsteered, paired on the same test statements.
+
+        Raises:
+            BadInput: the data cannot be divided or fitted on, or the request names an arm that is not among
+                `extra_arms`.
+            ModelUnavailable: a model cannot be loaded or does not fit.
+        """
+        request, sizes = self.request, self.request.sizes
+        missing = set(request.extra) - set(self.extra_arms)
+        if missing:
+            raise BadInput(
+                f"The arm {min(missing)} cannot be run from here; name it with `medx evaluate --arms`."
+            )
+        parts = parts_of(self.data.statements, sizes, seed=request.seed)
+        results: dict[str, ModelResult] = {}
+        scores: list[TestScores] = []
+        for model in models:
+            name = _told_apart(model.name, results)
+            results[name], model_scores = self._of_model(model, name, parts)
+            scores.append(model_scores)
+        first, *others = results.values()
+        result = EvaluationResult(
             **dict(first),
-            "medx_version": __version__,
-            "data_sha256": data.sha256,
-            "seed": plan.seed,
-            "n_train": len(parts.train),
-            "n_test": len(parts.test),
-            "n_association": len(parts.association),
-            "n_outside": len(parts.outside),
-            "notes": {**data.notes, "test_items_near_training_items": int(parts.fitted_on.sum())},
-            "settings": {**asdict(plan), "sample": sizes.sample, "split": sizes.split},
-            "environment": environment(),
-            "models": {model.model: model for model in others},
-            "comparisons": model_comparisons(scores),
-        }
+            medx_version=__version__,
+            data=request.title,
+            data_sha256=self.data.sha256,
+            seed=request.seed,
+            n_train=len(parts.train),
+            n_test=len(parts.test),
+            n_association=len(parts.association),
+            n_outside=len(parts.outside),
+            notes={**self.data.notes, "test_items_near_training_items": int(parts.fitted_on.sum())},
+            settings=RunSettings.model_validate(
+                {name: getattr(request, name) for name in OF_REQUEST}
+                | {"sample": sizes.sample, "split": sizes.split}
+                | {"batch_rows": self.batch_rows, "preset": request.preset or None}
+            ),
+            environment=environment(),
+            models={model.model: model for model in others},
+            comparisons=model_comparisons(scores),
+        )
+        return Evaluated(result, tuple(scores))
+
+    def _of_model(
+        self, model: LoadedModel, name: str, parts: EvaluationParts
+    ) -> tuple[ModelResult, TestScores]:
+        """Return one model's result, and the scores of the test items that its figures rest on."""
+        began = time.perf_counter()
+
+        @cache
+        def runner_for(prompt: VerdictPrompt) -> StatementRunner:
+            return StatementRunner(model, prompt, self.batch_rows)
+
+        request, items = self.request, TestItems((*parts.test, *parts.association))
+        fitted = fit_arms(runner_for, parts.train, request, self.on_stage)
+        lexical_reader, wording_scores = scored_by_wording(parts.train, items.statements)
+        arms = (
+            *_model_arms(fitted, runner_for, items.statements, self.on_stage),
+            ArmScores("lexical", wording_scores),
+            *(
+                self.extra_arms[arm](fitted, items.statements, request, self.on_stage)
+                for arm in request.extra
+            ),
+        )
+        controls = _controls(fitted, items.among(items.counted).statements, request, self.on_stage)
+        self.on_stage("computing intervals", 0, 1)
+        with threadpool_limits(1, user_api="blas"):
+            wording = read_wording(TestItems(parts.test), parts.not_tested, seed=request.seed)
+        scores = TestScores(
+            model=name,
+            model_sha256=model.weight_sha256,
+            device=str(model.placement),
+            data_sha256=self.data.sha256,
+            seed=request.seed,
+            declared=request.declared,
+            items=items,
+            arms=arms,
+            controls=controls,
+            wording=wording,
+            fitted_on=parts.fitted_on,
+        )
+        fine_tuned = next((arm.fine_tuning for arm in arms if arm.fine_tuning), None)
+        result = ModelResult(
+            **dict(figures_of(scores)),
+            choices=fitted.choices(lexical_reader=lexical_reader, fine_tuned=fine_tuned),
+            sweep=self._sweep(fitted),
+            seconds=time.perf_counter() - began,
+        )
+        return result, scores
+
+    def _sweep(self, fitted: FittedArms) -> SettingMap | None:
+        if self.request.declared != DECLARED:
+            return None  # the map is of the gated arm: the ring in it is its setting
+        on_progress = partial(self.on_stage, "mapping layers and strengths")
+        mapped = map_of_settings(fitted.runner, fitted.gated, on_progress)
+        return SettingMap.model_validate(mapped.as_json())
+
+
+def _model_arms(
+    fitted: FittedArms, runner_for: RunnerFor, statements: Sequence[LabelledStatement], on_stage: OnStage
+) -> list[ArmScores]:
+    """Run `statements` in every arm that comes from the model's states or answers, unsteered first."""
+    texts, chosen = [statement.text for statement in statements], fitted.gated.chosen
+    unsteered = fitted.runner.recorded(texts, [chosen.layer], partial(on_stage, "unsteered answers"))
+    arms = [ArmScores("unsteered", unsteered.scores, unsteered.answer_words)]
+    conditions = {"gated": chosen.condition}
+    for reading, vectors in fitted.paper.items():
+        name = "paper" if reading == ANSWER_WORD else f"paper_{reading}"
+        conditions[name] = vectors.condition(statements)
+    steered = fitted.runner.steered(texts, list(conditions.values()), partial(on_stage, "steered answers"))
+    if fitted.prompts.prompt_only is not None:
+        on_progress = partial(on_stage, "the best prompt alone")
+        run = candidate_scores(runner_for, fitted.prompts.prompt_only.candidate, statements, on_progress)
+        arms.append(ArmScores("prompt_only", run.scores, run.answer_words))
+    arms.append(ArmScores("prior", unsteered.scores - fitted.threshold, unsteered.answer_words))
+    arms += (
+        ArmScores(name, run.scores, run.answer_words) for name, run in zip(conditions, steered, strict=True)
     )
-    return Evaluated(result, tuple(scores))
+    arms.append(ArmScores("probe", fitted.gated.values(unsteered.states[chosen.layer])))
+    return arms
 
 
-def environment() -> dict[str, str | int]:
-    """Return what the last digit of a figure depends on besides the settings: versions, and threads on a CPU."""
-    return {
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "numpy": np.__version__,
-        "threads": torch.get_num_threads(),
+def scored_by_wording(
+    train: Sequence[LabelledStatement], asked: Sequence[LabelledStatement]
+) -> tuple[str, Values]:
+    """Return the reader of wording that does best on `train`, cross-validated by groups, and its scores of `asked`."""
+    texts = np.array([statement.text for statement in train], dtype=object)
+    gold = np.array([statement.answer for statement in train], dtype=bool)
+    groups = np.array([statement.group for statement in train])
+    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)
+    quality = {
+        name: float(np.mean(cross_val_score(build(), texts, gold, groups=groups, cv=folds)))
+        for name, build in WORDING_READERS.items()
     }
+    best = max(quality, key=lambda name: quality[name])
+    reader = WORDING_READERS[best]().fit(texts, gold)
+    return best, reader.decision_function(np.array([statement.text for statement in asked], dtype=object))
+
+
+def _controls(
+    fitted: FittedArms, statements: Sequence[LabelledStatement], request: EvaluationRequest, on_stage: OnStage
+) -> tuple[ControlDraws, ...]:
+    """Run the forty and more draws of the controls on the tested statements.
+
+    Swaps of FALSE statements are not among them: they count in nothing that draws are compared by.
+    """
+    gated, paper = fitted.gated.chosen, fitted.paper[ANSWER_WORD]
+    seeds = [10_000 * request.seed + draw for draw in range(request.draws)]
+    drawn: dict[tuple[str, str], list[SteeringPlan]] = {
+        ("random", "paper"): [
+            paper.redrawn(FittedLayer.random, seed).condition(statements) for seed in seeds
+        ],
+        ("shuffled", "paper"): [
+            paper.redrawn(FittedLayer.shuffled, seed).condition(statements) for seed in seeds
+        ],
+        ("gated_random", "gated"): [gated.random(seed).condition for seed in seeds],
+        ("gated_shuffled", "gated"): [gated.shuffled(seed).condition for seed in seeds],
+    }
+    runs = iter(
+        fitted.runner.steered(
+            [statement.text for statement in statements],
+            [condition for conditions in drawn.values() for condition in conditions],
+            partial(on_stage, "random and shuffled controls"),
+            with_answer_words=False,
+        )
+    )
+    return tuple(
+        ControlDraws(name, of, np.stack([next(runs).scores for _ in conditions]))
+        for (name, of), conditions in drawn.items()
+    )
+
+
+def environment() -> Environment:
+    """Return what the last digit of a figure depends on besides the settings: versions, and threads on a CPU."""
+    return Environment(
+        python=platform.python_version(),
+        machine=platform.machine(),
+        torch=torch.__version__,
+        transformers=transformers.__version__,
+        numpy=np.__version__,
+        threads=torch.get_num_threads(),
+    )
 
 
 def _told_apart(name: str, taken: Collection[str]) -> str:

@@ -43,12 +43,8 @@ def steering_in_text(name: str) -> str:
 
 def controls_in_text(names: Sequence[str]) -> str:
     """Return controls as "a", "a or b", "a, b or c"."""
-    return listed([arm_in_text(name) for name in names])
-
-
-def listed(names: Sequence[str]) -> str:
-    """Return names as "a", "a or b", "a, b or c"."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
+    *others, last = map(arm_in_text, names)
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def capital(text: str) -> str:

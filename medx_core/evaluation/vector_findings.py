@@ -37,29 +37,29 @@ def gain_sentence(diagnostics: Mapping[str, Any]) -> str:
 
 def warnings_of(diagnostics: Mapping[str, Any]) -> tuple[str, ...]:
     """Return what a person should know before using the vector, worst first."""
-    found = []
+    warnings = []
     halves, size = diagnostics.get("halves_cosine"), diagnostics.get("relative_norm")
     false_acceptance = (diagnostics.get("validation") or {}).get("false_acceptance_rate")
     if false_acceptance and false_acceptance["steered"] > false_acceptance["unsteered"]:
-        found.append(
+        warnings.append(
             f"False statements are accepted more often with it: {_share(false_acceptance['unsteered'])} before, "
             f"{_share(false_acceptance['steered'])} after."
         )
-    found.extend(_of_the_labels(diagnostics))
+    warnings.extend(_of_the_labels(diagnostics))
     if halves is not None and halves < STABLE_COSINE:
-        found.append(
+        warnings.append(
             f"Two halves of the data give unlike directions (cosine {halves:.2f}): other examples would give another vector."
         )
     if size is not None and size < SMALL_SHARE:
-        found.append(
+        warnings.append(
             "It is too small to change many answers at this strength. Where wording gives nothing away, little is left."
         )
         if diagnostics.get("dtype") in COARSE:
-            found.append(
+            warnings.append(
                 f"It was built in {diagnostics['dtype']}, where a vector this small is in good part rounding; "
                 "build it with MEDX_DTYPE=float32."
             )
-    return tuple(found)
+    return tuple(warnings)
 
 
 def _of_the_labels(diagnostics: Mapping[str, Any]) -> list[str]:

@@ -13,7 +13,7 @@ from sklearn.pipeline import Pipeline
 
 from medx_core.data.labelled_statements import LabelledStatement, twins_of
 from medx_core.data.leakage import WORDING_READERS
-from medx_core.evaluation.arms import Flags, TestItems, Values
+from medx_core.evaluation.arms import ArmScores, Flags, TestItems, Values
 from medx_core.evaluation.bootstrap import (
     Counts,
     Estimate,
@@ -24,7 +24,7 @@ from medx_core.evaluation.bootstrap import (
     resamples,
     wilson,
 )
-from medx_core.evaluation.result import Metric, WordingFreePart
+from medx_core.evaluation.result import WordingFreePart
 from medx_core.evaluation.verdicts import Reason
 
 READERS = ("surface", "words", "characters")
@@ -76,11 +76,9 @@ def read_wording(items: TestItems, wording: Sequence[LabelledStatement], *, seed
     return WordingReading(len(wording), {name: scores for name, (_, scores) in readings.items()}, matched)
 
 
-def balanced_in_bins(
-    scores: Values, gold: Flags, random: np.random.Generator, *, most_bins: int = MOST_BINS
-) -> Flags:
+def balanced_in_bins(scores: Values, gold: Flags, random: np.random.Generator) -> Flags:
     """Return which items stay when each quantile bin of `scores` keeps as many TRUE as FALSE ones, drawn by chance."""
-    bins = max(1, min(most_bins, len(gold) // ITEMS_PER_BIN))
+    bins = max(1, min(MOST_BINS, len(gold) // ITEMS_PER_BIN))
     place = np.empty(len(gold), dtype=np.intp)
     place[np.argsort(scores, kind="stable")] = np.arange(len(gold)) * bins // len(gold)
     kept = np.zeros(len(gold), dtype=bool)
@@ -135,140 +133,97 @@ def _combined(known: Values, answers: Flags, tested: Values) -> Values:
 
 
 @dataclass(frozen=True)
-class Twins:
-    """Complete twins of the test set, and what readers of wording find among them.
+class WordingFree:
+    """The wording-free part: `members` (items,) are in it, and `pairs` are its twins, None where it is not made of them.
 
-    They rule out wording as long as no reader of it ranks them: more than 55 % right, and more than chance would,
-    leaves open what an arm ranks them by. `unread` says why no reader could be fitted.
+    `about` is the part without any arm's figures; of kind None, it has no members.
     """
 
-    pairs: Pairs
-    residual_auc: Mapping[str, float] = field(default_factory=dict)
-    read_right: Mapping[str, Metric] = field(default_factory=dict)
-    unread: str = ""
-
-    @property
-    def reason(self) -> str:
-        """Why wording is not ruled out on the pairs; empty where it is."""
-        leaking = [
-            f"{name} {100 * share.value:.0f} %"
-            for name, share in self.read_right.items()
-            if share.value > MOST_READ_RIGHT and share.low > CHANCE
-        ]
-        return Reason.TWINS_READ_BY_WORDING.format(readers=", ".join(leaking)) if leaking else ""
-
-    @property
-    def valid(self) -> bool:
-        """Whether wording is ruled out on the pairs."""
-        return not self.reason
+    about: WordingFreePart
+    members: Flags
+    pairs: Pairs | None = None
 
     def score(self, scores: Values, resamples: Resamples, among: Pairs | None = None) -> Estimate:
-        """Return the share of twins ranked right, the figure arms are compared by; of the pairs `among` if given."""
+        """Return the figure arms are compared by: the share of twins ranked right, else balanced accuracy.
+
+        Of twins, those `among` alone are ranked if given.
+        """
+        if self.pairs is None:
+            return resamples.balanced((scores >= 0) == resamples.gold, self.members)
         pairs = self.pairs if among is None else among
         # both of a pair are of one group, so they are drawn together, as often as the first of them
         return ranked_right(scores[pairs], resamples.counts[pairs[:, 0]])
 
     def values(self, scores: Values, gold: Flags) -> Values:
-        """Return that share for each row of `scores` (draws, items)."""
-        del gold  # twins are ranked, not judged
-        return np.asarray(preferred(scores[:, self.pairs]).mean(axis=1))
-
-    def members(self, items: int) -> Flags:
-        """Return which of so many items are in a pair."""
-        kept = np.zeros(items, dtype=bool)
-        kept[self.pairs.ravel()] = True
-        return kept
-
-    def about(self) -> WordingFreePart:
-        """Return the part without any arm's figures."""
-        return WordingFreePart(
-            kind="twins",
-            n=len(self.pairs),
-            valid=self.valid,
-            reason=self.reason or None,
-            notice=Reason.TWINS_NOT_READ.format(why=self.unread) if self.unread else None,
-            residual_auc=dict(self.residual_auc),
-            read_right=dict(self.read_right),
-        )
-
-
-@dataclass(frozen=True)
-class Matched:
-    """Test items kept because wording says nothing about them: `kept` is (items,)."""
-
-    kept: Flags
-    fitted_on: int
-    residual_auc: Mapping[str, float]
-
-    @property
-    def reason(self) -> str:
-        """Why wording is not ruled out on the kept items; empty where it is."""
-        if self.fitted_on < LEAST_FITTED_ON:
-            return Reason.WEAK_READERS.format(n=self.fitted_on, needed=LEAST_FITTED_ON)
-        leaking = [f"{name} {auc:.3f}" for name, auc in self.residual_auc.items() if auc > MOST_RESIDUAL_AUC]
-        if not leaking:
-            return ""
-        return Reason.WORDING_LEFT.format(readers=", ".join(leaking), most=MOST_RESIDUAL_AUC)
-
-    @property
-    def valid(self) -> bool:
-        """Whether wording is ruled out on the kept items."""
-        return not self.reason
-
-    def score(self, scores: Values, resamples: Resamples) -> Estimate:
-        """Return the balanced accuracy on the kept items, the figure arms are compared by."""
-        return resamples.balanced((scores >= 0) == resamples.gold, self.kept)
-
-    def values(self, scores: Values, gold: Flags) -> Values:
         """Return that figure for each row of `scores` (draws, items)."""
-        kept = self.kept  # equal numbers of TRUE and FALSE: plain and balanced accuracy are the same
+        if self.pairs is not None:
+            return np.asarray(preferred(scores[:, self.pairs]).mean(axis=1))
+        kept = self.members  # equal numbers of TRUE and FALSE: plain and balanced accuracy are the same
         return np.asarray(((scores[:, kept] >= 0) == gold[kept]).mean(axis=1))
 
-    def members(self, items: int) -> Flags:
-        """Return which items are kept."""
-        del items
-        return self.kept
 
-    def about(self) -> WordingFreePart:
-        """Return the part without any arm's figures."""
-        return WordingFreePart(
-            kind="matched",
-            n=int(self.kept.sum()),
-            valid=self.valid,
-            reason=self.reason or None,
-            fitted_on=self.fitted_on,
-            residual_auc=dict(self.residual_auc),
-        )
-
-
-WordingFree = Twins | Matched
-
-
-def wording_free_part(items: TestItems, reading: WordingReading) -> WordingFree | str:
-    """Return the most trusted wording-free part that the items allow, or say why there is none."""
+def wording_free_part(items: TestItems, reading: WordingReading) -> WordingFree:
+    """Return the most trusted wording-free part that the items allow; of kind None, it says why there is none."""
     pairs = as_pairs(twins_of(items.statements))
     if len(pairs) >= LEAST_PAIRS:
         return _twins(items, pairs, reading)
-    if reading.unread:
-        return reading.unread
-    if not reading.matched.any():
-        return Reason.NO_MATCH.value
-    return Matched(reading.matched, reading.fitted_on, reading.auroc_among(reading.matched, items.gold))
+    if reading.unread or not reading.matched.any():
+        return no_part(reading.unread or Reason.NO_MATCH.value, len(items))
+    residual_auc = reading.auroc_among(reading.matched, items.gold)
+    return matched_part(reading.matched, reading.fitted_on, residual_auc)
 
 
-def _twins(items: TestItems, pairs: Pairs, reading: WordingReading) -> Twins:
-    """Return the pairs with what readers of wording make of them; symmetric swaps leave them at one half."""
-    if reading.unread:
-        return Twins(pairs, unread=reading.unread)
+def _twins(items: TestItems, pairs: Pairs, reading: WordingReading) -> WordingFree:
+    """Return the pairs with what readers of wording make of them; symmetric swaps leave them at one half.
+
+    They rule out wording as long as no reader of it ranks them: more than 55 % right, and more than chance would,
+    leaves open what an arm ranks them by.
+    """
     members = np.zeros(len(items), dtype=bool)
     members[pairs.ravel()] = True
     right = {name: preferred(scores[pairs]) for name, scores in reading.scores.items()}
     shares = {name: wilson(int(np.floor(hits.sum())), len(hits)) for name, hits in right.items()}
-    return Twins(
-        pairs,
-        reading.auroc_among(members, items.gold),
-        {name: share for name, share in shares.items() if share is not None},
+    read_right = {name: share for name, share in shares.items() if share is not None}
+    leaking = [
+        f"{name} {100 * share.value:.0f} %"
+        for name, share in read_right.items()
+        if share.value > MOST_READ_RIGHT and share.low > CHANCE
+    ]
+    about = WordingFreePart(
+        kind="twins",
+        n=len(pairs),
+        valid=not leaking,
+        reason=Reason.TWINS_READ_BY_WORDING.format(readers=", ".join(leaking)) if leaking else None,
+        notice=Reason.TWINS_NOT_READ.format(why=reading.unread) if reading.unread else None,
+        residual_auc=reading.auroc_among(members, items.gold),
+        read_right=read_right,
     )
+    return WordingFree(about, members, pairs)
+
+
+def matched_part(kept: Flags, fitted_on: int, residual_auc: Mapping[str, float]) -> WordingFree:
+    """Return the part made of the items `kept` (items,), which wording says nothing about."""
+    leaking = [f"{name} {auc:.3f}" for name, auc in residual_auc.items() if auc > MOST_RESIDUAL_AUC]
+    reason = None
+    if fitted_on < LEAST_FITTED_ON:
+        reason = Reason.WEAK_READERS.format(n=fitted_on, needed=LEAST_FITTED_ON)
+    elif leaking:
+        reason = Reason.WORDING_LEFT.format(readers=", ".join(leaking), most=MOST_RESIDUAL_AUC)
+    about = WordingFreePart(
+        kind="matched",
+        n=int(kept.sum()),
+        valid=reason is None,
+        reason=reason,
+        fitted_on=fitted_on,
+        residual_auc=dict(residual_auc),
+    )
+    return WordingFree(about, kept)
+
+
+def no_part(reason: str, items: int) -> WordingFree:
+    """Return that there is no wording-free part of so many items, and why."""
+    about = WordingFreePart(kind=None, n=0, valid=False, reason=reason, residual_auc={})
+    return WordingFree(about, np.zeros(items, dtype=bool))
 
 
 @dataclass(frozen=True)
@@ -282,7 +237,7 @@ class Association:
     control: Estimate
     excess: Estimate
     alike: int
-    same_kinds: Estimate | None = None
+    same_kinds: Estimate | None
 
     @property
     def judged(self) -> Estimate:
@@ -301,63 +256,66 @@ class Association:
 
 @dataclass(frozen=True)
 class AssociationControl:
-    """Pairs of items (the original, the swapped one) with how often each pair counts in each resample.
+    """Swaps of FALSE statements: `scores` (pairs, 2) per arm are those of the original and of the swapped version.
 
     `kinds` are the kinds of word that they exchange; a pair whose kind is not named has the kind "".
     """
 
-    pairs: Pairs
-    counts: Counts  # (pairs, resamples)
-    kinds: frozenset[str] = frozenset()
-
-    def of(
-        self, scores: Values, twins: Estimate, alike: int, of_these: Estimate | None
-    ) -> Association | None:
-        """Return the share of pairs whose original scores higher, and by how much `twins` lies above it.
-
-        `scores` (items,) are those of all items, the control's own included; `alike` counts the twins of the
-        control's kinds, and `of_these` is the share of them ranked right, None where they are all or none. Twins and
-        control are resampled independently. None where there are no pairs.
-        """
-        if not len(self.pairs):
-            return None
-        control = ranked_right(scores[self.pairs], self.counts)
-        same_kinds = None if of_these is None else _above(of_these, control)
-        return Association(control, _above(twins, control), alike, same_kinds)
-
-    def of_its_kinds(self, statements: Sequence[LabelledStatement], pairs: Pairs) -> Pairs:
-        """Return those of `pairs` (twins, 2) whose kind of word was exchanged in the control too."""
-        alike = np.array([statements[true].kind in self.kinds for true, _ in pairs], dtype=bool)
-        return np.asarray(pairs[alike], dtype=np.intp)
+    scores: Mapping[str, Values]
+    counts: Counts  # (pairs, resamples): how often each pair counts in each resample
+    kinds: frozenset[str]
 
 
-def association_control(statements: Sequence[LabelledStatement], *, seed: int) -> AssociationControl:
-    """Find the complete pairs of the control, which may be none, and draw its resamples of whole groups."""
-    pairs = _association_pairs(statements)
-    groups = np.unique([statements[original].group for original, _ in pairs], return_inverse=True)[1]
+def association_control(
+    items: TestItems, arms: Mapping[str, ArmScores], *, seed: int
+) -> AssociationControl | None:
+    """Find the pairs of the control and draw its resamples of whole groups; None where there are no pairs."""
+    pairs = swapped_pairs(items.statements)
+    if not len(pairs):
+        return None
+    originals = [items.statements[original] for original in pairs[:, 0]]
+    groups = np.unique([original.group for original in originals], return_inverse=True)[1]
     counts = resamples(np.zeros(len(pairs), dtype=bool), groups, seed=seed).counts
-    return AssociationControl(pairs, counts, frozenset(statements[original].kind for original, _ in pairs))
+    kinds = frozenset(original.kind for original in originals)
+    return AssociationControl({name: arm.scores[pairs] for name, arm in arms.items()}, counts, kinds)
 
 
-def _above(twins: Estimate, control: Estimate) -> Estimate:
-    return replace(twins.minus(control), n=twins.n + control.n)
+def swapped_pairs(statements: Sequence[LabelledStatement]) -> Pairs:
+    """Return the complete pairs (original, swapped) of FALSE statements."""
+    versions: dict[str, dict[bool, list[int]]] = {}
+    for place, statement in enumerate(statements):
+        if statement.pair and statement.source_answer is False and statement.original is not None:
+            versions.setdefault(statement.pair, {True: [], False: []})[statement.original].append(place)
+    return as_pairs(
+        [(of[True][0], of[False][0]) for of in versions.values() if len(of[True]) == len(of[False]) == 1]
+    )
+
+
+def association(
+    part: WordingFree, control: AssociationControl, items: TestItems, arm: ArmScores, weights: Resamples
+) -> Association | None:
+    """Return by how much the arm's share of twins ranked right lies above that of originals preferred in the control.
+
+    Twins and control are resampled independently. None where the part is not made of twins.
+    """
+    if part.pairs is None:
+        return None
+    preferred_originals = ranked_right(control.scores[arm.name], control.counts)
+
+    def above(twins: Estimate) -> Estimate:
+        return replace(twins.minus(preferred_originals), n=twins.n + preferred_originals.n)
+
+    kinds = [items.statements[true].kind for true in part.pairs[:, 0]]
+    alike = part.pairs[np.array([kind in control.kinds for kind in kinds], dtype=bool)]
+    some = 0 < len(alike) < len(part.pairs)
+    return Association(
+        preferred_originals,
+        above(part.score(arm.scores, weights)),
+        len(alike),
+        above(part.score(arm.scores, weights, alike)) if some else None,
+    )
 
 
 def as_pairs(pairs: Sequence[tuple[int, int]]) -> Pairs:
     """Return pairs of indices as an array (pairs, 2), also when there are none."""
     return np.array(pairs, dtype=np.intp).reshape(-1, 2)
-
-
-def counted(statements: Sequence[LabelledStatement]) -> Flags:
-    """Return which statements are test items proper, and not there for the control only."""
-    return np.array([statement.source_answer is not False for statement in statements], dtype=bool)
-
-
-def _association_pairs(statements: Sequence[LabelledStatement]) -> Pairs:
-    members: dict[str, dict[bool, list[int]]] = {}
-    for index, statement in enumerate(statements):
-        if statement.pair and statement.source_answer is False and statement.original is not None:
-            versions = members.setdefault(statement.pair, {True: [], False: []})
-            versions[statement.original].append(index)
-    complete = [pair for pair in members.values() if len(pair[True]) == len(pair[False]) == 1]
-    return as_pairs([(pair[True][0], pair[False][0]) for pair in complete])

@@ -14,6 +14,7 @@ statement too, which the association control shows.
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -23,9 +24,10 @@ from medx_core.accuracy import Values
 from medx_core.data.entities import Alternatives, EntityKinds
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.evaluation.arms import ArmScores
-from medx_core.evaluation.fit import EvaluationPlan, FittedArms
+from medx_core.evaluation.fit import FittedArms
 from medx_core.evaluation.prompt_selection import OnStage
-from medx_core.evaluation.request import FINE_TUNED, LIKELIHOOD_GATED
+from medx_core.evaluation.request import EvaluationRequest
+from medx_core.evaluation.runner import ExtraArm
 from medx_core.fitting.fitted import FittedLayer
 from medx_core.lab.fine_tuning import FineTuningRecipe, fine_tuned_scores
 from medx_core.models.loading import LoadedModel
@@ -114,27 +116,36 @@ def _word_effects(
 
 
 def likelihood_gated(
-    fitted: FittedArms, statements: Sequence[LabelledStatement], _plan: EvaluationPlan, on_stage: OnStage
+    fitted: FittedArms,
+    statements: Sequence[LabelledStatement],
+    _request: EvaluationRequest,
+    on_stage: OnStage,
 ) -> ArmScores:
     """Run the arm `likelihood_gated` on `statements`."""
     gate = likelihood_gate(
         fitted.runner.model,
         fitted.train,
         statements,
-        lambda done, total: on_stage("likelihoods of alternatives", done, total),
+        partial(on_stage, "likelihoods of alternatives"),
     )
     condition = gate.condition(fitted.gated.chosen)
     [run] = fitted.runner.steered([statement.text for statement in statements], [condition])
-    return ArmScores(LIKELIHOOD_GATED, run.scores, run.answer_words)
+    return ArmScores("likelihood_gated", run.scores, run.answer_words)
 
 
 def fine_tuned(
-    fitted: FittedArms, statements: Sequence[LabelledStatement], plan: EvaluationPlan, on_stage: OnStage
+    fitted: FittedArms,
+    statements: Sequence[LabelledStatement],
+    request: EvaluationRequest,
+    on_stage: OnStage,
 ) -> ArmScores:
     """Run the arm `fine_tuned` on `statements`."""
     on_stage("fine-tuning", 0, 1)
     runner, texts = fitted.runner, [statement.text for statement in statements]
     tuned = fine_tuned_scores(
-        runner.model, runner.prompt, fitted.train, texts, FineTuningRecipe(seed=plan.seed)
+        runner.model, runner.prompt, fitted.train, texts, FineTuningRecipe(seed=request.seed)
     )
-    return ArmScores(FINE_TUNED, tuned.scores.double().numpy(), about=tuned.as_json())
+    return ArmScores("fine_tuned", tuned.scores.double().numpy(), fine_tuning=tuned.training)
+
+
+ARMS: dict[str, ExtraArm] = {"likelihood_gated": likelihood_gated, "fine_tuned": fine_tuned}

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medx_core.data.labelled_statements import LabelledStatement
+from medx_core.evaluation.result import FineTuning
 from medx_core.models.devices import memory_faults_in_words
 from medx_core.models.loading import LoadedModel
 from medx_core.models.padding import position_arguments
@@ -41,17 +42,7 @@ class FineTuned:
     """Scores (texts,) of the adapted model, logit(TRUE word) - logit(FALSE word), and what training took."""
 
     scores: Tensor
-    seconds: float
-    trained_parameters: int
-    prompt_version: str
-
-    def as_json(self) -> dict[str, float | int | str]:
-        """Return what training took."""
-        return {
-            "training_seconds": self.seconds,
-            "trained_parameters": self.trained_parameters,
-            "prompt": self.prompt_version,
-        }
+    training: FineTuning
 
 
 def fine_tuned_scores(
@@ -75,7 +66,8 @@ def fine_tuned_scores(
         seconds = time.perf_counter() - began
         scores = _scores(adapted, reader, texts, chosen.batch_rows)
         count = sum(weights.numel() for weights in adapted.parameters() if weights.requires_grad)
-    return FineTuned(scores, seconds, count, short.version)
+    training = FineTuning(training_seconds=seconds, trained_parameters=count, prompt=short.version)
+    return FineTuned(scores, training)
 
 
 @contextmanager

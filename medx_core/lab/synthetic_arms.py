@@ -15,11 +15,10 @@ from torch import Tensor
 from medx_core.accuracy import Values
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.evaluation.arms import ArmScores, ControlDraws, TestItems
-from medx_core.evaluation.baselines import best_threshold
-from medx_core.evaluation.decision_rule import judged
+from medx_core.evaluation.decision_rule import comparison_of, judged
+from medx_core.evaluation.fit import best_threshold
 from medx_core.evaluation.request import DRAWS
 from medx_core.evaluation.result import Judgement
-from medx_core.evaluation.result_builder import comparison_of
 from medx_core.evaluation.wording_free import read_wording
 from medx_core.fitting.gated import GatedFit, fit_gated
 from medx_core.fitting.recipe import VectorRecipe

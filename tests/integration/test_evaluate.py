@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,12 +16,12 @@ from medx_core.data.labelled_files import load_labelled
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput
 from medx_core.evaluation.data_split import PartSizes, parts_of
-from medx_core.evaluation.fit import EvaluationPlan
 from medx_core.evaluation.items import read_items, write_items
 from medx_core.evaluation.prompt_selection import INSTRUCTIONS, candidate_scores, instructed_candidates
+from medx_core.evaluation.request import EvaluationRequest
 from medx_core.evaluation.result_builder import rechecked
-from medx_core.evaluation.runner import Evaluated, ModelEvaluation, evaluate_models
-from medx_core.lab.arms import fine_tuned, likelihood_gated
+from medx_core.evaluation.runner import Evaluated, Evaluator
+from medx_core.lab import arms
 from medx_core.settings import settings
 from medx_core.traces.statement_runner import StatementRunner
 from tests.language_models import saved_tiny_model, tiny_model
@@ -37,17 +38,20 @@ KEYS = {
 @pytest.fixture(scope="module")
 def result(tmp_path_factory: pytest.TempPathFactory) -> dict:
     file = write_statements(tmp_path_factory.mktemp("data") / "statements.csv")
-    plan = EvaluationPlan(extra=("fine_tuned", "likelihood_gated"))
-    data, sizes = load_labelled(file), PartSizes(split=(100, 50))
-    arms = {"fine_tuned": fine_tuned, "likelihood_gated": likelihood_gated}
-    return json_of(evaluate_models([tiny_model()], data, sizes, plan, quiet, extra_arms=arms))
+    request = asked(extra=("fine_tuned", "likelihood_gated"))
+    evaluator = Evaluator(load_labelled(file), request, quiet, extra_arms=arms.ARMS)
+    return json_of(evaluator.evaluate([tiny_model()]))
 
 
 @pytest.fixture(scope="module")
 def two_models(tmp_path_factory: pytest.TempPathFactory) -> dict:
     data = load_labelled(write_statements(tmp_path_factory.mktemp("data") / "statements.csv"))
     models = [tiny_model("llama"), tiny_model("qwen2")]
-    return json_of(evaluate_models(models, data, PartSizes(split=(100, 50)), EvaluationPlan(), quiet))
+    return json_of(Evaluator(data, asked(), quiet).evaluate(models))
+
+
+def asked(split: str = "100/50", **given: Any) -> EvaluationRequest:
+    return EvaluationRequest("statements.csv", split=split, **given)
 
 
 def json_of(evaluated: Evaluated) -> dict:
@@ -105,16 +109,13 @@ RATES = ("accuracy", "balanced_accuracy", "predicted_true_rate", "false_acceptan
 
 def test_a_batch_of_one_gives_the_verdicts_of_a_batch_of_32_but_for_near_ties(tmp_path: Path) -> None:
     data = load_labelled(write_statements(tmp_path / "statements.csv"))
-    parts = parts_of(data.statements, PartSizes(split=(64, 32)), seed=1)
-    results, tested = zip(
-        *(
-            ModelEvaluation(tiny_model(), parts, EvaluationPlan(prompt=PROMPT, batch_rows=rows)).result(quiet)
-            for rows in (1, 32)
-        ),
-        strict=True,
-    )
+    runs = [
+        Evaluator(data, asked("64/32", prompt=PROMPT), quiet, batch_rows=rows).evaluate([tiny_model()])
+        for rows in (1, 32)
+    ]
+    results = [run.result for run in runs]
     assert results[0].choices.layer == results[1].choices.layer
-    for ours, theirs in zip(*(result.arms for result in tested), strict=True):
+    for ours, theirs in zip(*(run.scores[0].arms for run in runs), strict=True):
         sure = (np.abs(ours.scores) >= 0.01) & (np.abs(theirs.scores) >= 0.01)
         assert np.array_equal((ours.scores >= 0)[sure], (theirs.scores >= 0)[sure]), ours.name
         assert np.allclose(ours.scores, theirs.scores, atol=5e-3), ours.name
@@ -129,14 +130,13 @@ def test_a_batch_of_one_gives_the_verdicts_of_a_batch_of_32_but_for_near_ties(tm
 
 def test_a_given_prompt_is_the_only_one_and_leaves_open_what_prompts_alone_can_do(tmp_path: Path) -> None:
     data = load_labelled(write_statements(tmp_path / "statements.csv"))
-    plan = EvaluationPlan(prompt=PROMPT)
-    result = json_of(evaluate_models([tiny_model()], data, PartSizes(split=(100, 50)), plan, quiet))
+    result = json_of(Evaluator(data, asked(prompt=PROMPT), quiet).evaluate([tiny_model()]))
     assert (result["choices"]["prompt"], result["choices"]["prompt_given"]) == (PROMPT, True)
     assert [tried["prompt"] for tried in result["choices"]["prompts_tried"]] == [PROMPT]
     assert "prompt_only" not in result["arms"]
     assert result["helps"] is not True
     with pytest.raises(BadInput, match="There is no prompt 'verdict'"):
-        evaluate_models([tiny_model()], data, PartSizes(), EvaluationPlan(prompt="verdict"), quiet)
+        Evaluator(data, asked("", prompt="verdict"), quiet).evaluate([tiny_model()])
 
 
 def test_where_categories_are_mixed_each_statement_is_tried_with_its_own_instruction() -> None:
@@ -167,7 +167,7 @@ def test_where_categories_are_mixed_each_statement_is_tried_with_its_own_instruc
 def test_two_models_of_one_name_stay_two(tmp_path: Path) -> None:
     data = load_labelled(write_statements(tmp_path / "statements.csv"))
     models = [tiny_model(), tiny_model()]
-    evaluated = evaluate_models(models, data, PartSizes(split=(40, 20)), EvaluationPlan(prompt=PROMPT), quiet)
+    evaluated = Evaluator(data, asked("40/20", prompt=PROMPT), quiet).evaluate(models)
     result = json_of(evaluated)
     assert list(result["models"]) == ["tiny-llama (2)"]
     assert result["comparisons"][0]["specialised"] == "tiny-llama (2)"
@@ -198,9 +198,7 @@ def test_swaps_of_false_statements_near_the_training_part_are_left_out() -> None
 
 def test_twins_are_fitted_on_and_ranked_where_there_are_twins(tmp_path: Path) -> None:
     data = load_labelled(write_statements(tmp_path / "twins.csv", twins=True))
-    result = json_of(
-        evaluate_models([tiny_model()], data, PartSizes(split=(100, 50)), EvaluationPlan(), quiet)
-    )
+    result = json_of(Evaluator(data, asked(), quiet).evaluate([tiny_model()]))
     assert result["choices"]["fitted_on"] == "twins"
     assert math.isclose(sum(tried["n"] for tried in result["choices"]["prompts_tried"][:1]), 100)
 

@@ -14,7 +14,7 @@ from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput
 from medx_core.evaluation.arms import ArmScores, ControlDraws, TestItems
 from medx_core.evaluation.bootstrap import resamples
-from medx_core.evaluation.metrics import arm_figures, calibration, mcnemar_p, reasons_for
+from medx_core.evaluation.result_builder import arm_figures, calibration, mcnemar_p, reasons_for
 from tests.evaluation_scores import figures
 
 HARMS = ("moderate", "severe", "mild", "", "Severe", "none", "moderate", "")

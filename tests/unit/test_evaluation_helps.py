@@ -14,14 +14,15 @@ from medx_core.evaluation.decision_rule import Comparison, holm, judged
 from medx_core.evaluation.result import Figures
 from medx_core.evaluation.sentences import conclusion
 from medx_core.evaluation.verdicts import Verdict
-from medx_core.evaluation.wording_free import Matched
+from medx_core.evaluation.wording_free import matched_part, no_part
 from tests.evaluation_scores import figures
 
 N = 400
 GOLD = np.arange(N) % 2 == 0
 ITEMS = TestItems([LabelledStatement(f"S{i}", bool(gold), str(i)) for i, gold in enumerate(GOLD)])
 WEIGHTS = resamples(GOLD, np.arange(N), seed=1)
-ALL = Matched(np.ones(N, dtype=bool), 4_000, {"surface": 0.5, "words": 0.5, "characters": 0.5})
+EVERY = np.ones(N, dtype=bool)
+ALL = matched_part(EVERY, 4_000, {"surface": 0.5, "words": 0.5, "characters": 0.5})
 
 
 def right_in(share, seed=0):
@@ -92,14 +93,16 @@ def test_the_median_draw_may_be_beaten_and_one_lucky_draw_still_fails_the_arm():
 
 
 def test_a_gain_that_is_gone_where_wording_gives_nothing_away_is_no_help():
-    part = replace(ALL, kept=np.arange(N) < 100)
+    part = replace(ALL, members=np.arange(N) < 100)
     gated = np.where(np.arange(N) < 100, right_in(0.5, 7), right_in(0.95, 8))
     judgement = judged(comparison(gated=gated, part=part), "gated")
     assert judgement.helps is False
     assert judgement.failed_controls == ("matched_unsteered", "matched_prior")
 
 
-@pytest.mark.parametrize("part", ["the file has too little", replace(ALL, residual_auc={"words": 0.6})])
+@pytest.mark.parametrize(
+    "part", [no_part("the file has too little", N), matched_part(EVERY, 4_000, {"words": 0.6})]
+)
 def test_without_a_valid_wording_free_part_nobody_can_say(part):
     judgement = judged(comparison(part=part), "gated")
     assert judgement.helps is None
@@ -141,7 +144,7 @@ def test_the_wording_free_part_is_left_alone_when_a_quick_judgement_has_failed()
     def never():
         raise AssertionError
 
-    failing = replace(comparison(unsteered=right_in(0.8, 9)), wording_free=never)
+    failing = replace(comparison(unsteered=right_in(0.8, 9)), find_part=never)
     assert judged(failing, "gated", thorough=False).helps is False
 
 
@@ -195,7 +198,9 @@ def test_the_conclusion_gives_false_acceptance_also_when_it_did_not_rise():
 
 
 @pytest.mark.parametrize(
-    "changed", [{}, {"prior": right_in(0.8, 9)}, {"part": "nobody knows"}], ids=["true", "false", "null"]
+    "changed",
+    [{}, {"prior": right_in(0.8, 9)}, {"part": no_part("nobody knows", N)}],
+    ids=["true", "false", "null"],
 )
 def test_every_conclusion_is_one_sentence(changed):
     sentence = conclusion(judged(comparison(**changed), "gated"), *accepting(0.2, 0.3))

@@ -4,13 +4,13 @@ import csv
 from io import StringIO
 
 from medx_core.evaluation.report.arm_csv import arms_csv
-from medx_core.evaluation.report.comparison import Comparison, comparison
+from medx_core.evaluation.report.tables import Table, side_by_side
 from medx_core.evaluation.result import read_result
 from tests.evaluation_results import bare_result, synthetic_result
 
 
-def compared(first: dict, second: dict) -> Comparison:
-    return comparison(read_result(first), read_result(second))
+def compared(first: dict, second: dict) -> Table:
+    return side_by_side(read_result(first), read_result(second))
 
 
 def test_figures_of_the_unsteered_and_the_judged_arm_stand_side_by_side():
@@ -18,8 +18,8 @@ def test_figures_of_the_unsteered_and_the_judged_arm_stand_side_by_side():
     other["judged"] |= {"verdict": "helps", "helps": True, "failed_controls": []}
     other["arms"]["gated"]["false_acceptance_rate"]["value"] = 0.5
     rows = {
-        row_name: (a.text.replace("\u202f", " "), b.text.replace("\u202f", " "))
-        for row_name, a, b in compared(synthetic_result(), other).rows
+        row.title: tuple(cell.text.replace("\u202f", " ") for cell in row.cells)
+        for row in compared(synthetic_result(), other).rows
     }
     assert rows["Steering"] == ("Not shown to help", "Helps")
     assert rows["Arm judged"] == ("Gated", "Gated")
@@ -30,23 +30,23 @@ def test_figures_of_the_unsteered_and_the_judged_arm_stand_side_by_side():
 
 def test_it_is_said_what_is_the_same_and_what_is_not():
     first = synthetic_result()
-    assert compared(first, first).remarks[0] == "The same in both: model, data, seed."
-    other = compared(first, first | {"seed": 9}).remarks
+    assert compared(first, first).notes[0] == "The same in both: model, data, seed."
+    other = compared(first, first | {"seed": 9}).notes
     assert other[1] == "Not the same: seed. The columns rest on other draws of the same statements."
-    assert "Not the same: model" in compared(first, first | {"model_sha256": "b"}).remarks[1]
+    assert "Not the same: model" in compared(first, first | {"model_sha256": "b"}).notes[1]
 
 
 def test_a_wording_free_part_that_is_not_valid_is_marked():
     weak = synthetic_result()
     weak["arms"]["gated"]["matched"]["valid"] = False
-    [cell] = [a for row_name, a, _ in compared(weak, weak).rows if row_name.startswith("Wording-free")]
-    assert cell.remark == "not valid"
+    [row] = [row for row in compared(weak, weak).rows if row.title.startswith("Wording-free")]
+    assert row.cells[0].remark == "not valid"
 
 
 def test_what_neither_measured_has_no_row():
-    names = [row_name for row_name, _, _ in compared(bare_result(), bare_result()).rows]
-    assert "Accuracy, judged arm" in names
-    assert not [row_name for row_name in names if row_name.startswith(("Safety", "Wording"))]
+    titles = [row.title for row in compared(bare_result(), bare_result()).rows]
+    assert "Accuracy, judged arm" in titles
+    assert not [title for title in titles if title.startswith(("Safety", "Wording"))]
 
 
 def test_the_table_of_arms_is_unrounded_and_no_spreadsheet_runs_it():

@@ -9,7 +9,8 @@ import torch
 from medx_core.categories import Category
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput
-from medx_core.evaluation.fit import EvaluationPlan, fit_arms
+from medx_core.evaluation.fit import fit_arms
+from medx_core.evaluation.request import EvaluationRequest
 from medx_core.fitting.build import build_vector
 from medx_core.fitting.examples import drawn_examples, gate_statements
 from medx_core.fitting.recipe import SWEPT, SweepRecipe, VectorRecipe
@@ -55,7 +56,7 @@ def runner():
 def measured(runner):
     """What an evaluation fits."""
     prompt = "verdict-statement-yes-no-4shot-v1"
-    return fit_arms(lambda _prompt: runner, TRAIN, EvaluationPlan(prompt=prompt), quiet)
+    return fit_arms(lambda _prompt: runner, TRAIN, EvaluationRequest("statements.csv", prompt=prompt), quiet)
 
 
 def built(runner, train, **recipe):
@@ -64,7 +65,7 @@ def built(runner, train, **recipe):
 
 @pytest.mark.parametrize("reading", READINGS)
 def test_the_constant_vector_that_is_built_is_the_one_that_is_measured(runner, measured, reading):
-    fits = measured.paper.readings[reading].fits
+    fits = measured.paper[reading].fits
     for category, train in ((None, TRAIN), (Category.TRIAGE, TRIAGE), (Category.LITERATURE, LITERATURE)):
         vector, fit = built(runner, train, reading=reading), fits[category]
         assert torch.equal(vector.direction, fit.direction)
@@ -84,7 +85,7 @@ def test_the_gate_that_is_built_is_the_one_that_is_measured(runner, measured):
 @pytest.mark.parametrize(("strategy", "version"), [(RANDOM, "random"), (SHUFFLED, "shuffled")])
 def test_the_controls_that_are_built_are_those_that_are_measured(runner, measured, strategy, version):
     for reading in READINGS:
-        fit = measured.paper.readings[reading].fits[Category.LITERATURE]
+        fit = measured.paper[reading].fits[Category.LITERATURE]
         vector = built(runner, LITERATURE, strategy=strategy, reading=reading, seed=7)
         assert torch.equal(vector.direction, getattr(fit, version)(7).direction)
         assert not torch.equal(vector.direction, fit.direction)

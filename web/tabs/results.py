@@ -6,8 +6,8 @@ import gradio as gr
 
 from medx_core.clock import utc_now
 from medx_core.errors import MedxError
-from medx_core.evaluation.report.comparison import comparison
 from medx_core.evaluation.report.page import results_section, stylesheet
+from medx_core.evaluation.report.tables import side_by_side
 from medx_core.evaluation.result import read_result
 from medx_core.job_execution.evaluation_run import EVALUATION, EVALUATOR
 from medx_core.storage.people import Person, Role
@@ -154,8 +154,8 @@ class _ResultsPage:
         if not other or other == run.public_id or run.result is None:
             return ""
         second = finished_evaluation(self._services, other)
-        sides = comparison(read_result(run.result), read_result(second.result))
-        return render("evaluation_comparison.html", first=run, second=second, comparison=sides)
+        sides = side_by_side(read_result(run.result), read_result(second.result))
+        return render("evaluation_comparison.html", first=run, second=second, sides=sides)
 
 
 def _report(run: Run) -> str:

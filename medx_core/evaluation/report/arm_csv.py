@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from io import StringIO
 
 from medx_core.data.result_files import guarded
-from medx_core.evaluation.report.words import METRICS, NamedArm, arms_in_order
+from medx_core.evaluation.report.words import METRICS, arms_in_order
 from medx_core.evaluation.result import ControlResult, DrawnMetric, EvaluationResult, Metric
 
 DIFFERENCES = ("accuracy_difference", "balanced_accuracy_difference")
@@ -15,7 +15,7 @@ WORDING_FREE = ("accuracy", "auroc", "association", "excess")
 
 def arms_csv(result: EvaluationResult) -> str:
     """Return the arms with the value, both ends of the interval and the number of items of every figure."""
-    rows = [dict(_cells(result, arm)) for arm in arms_in_order(result)]
+    rows = [dict(_cells(result, name)) for name in arms_in_order(result)]
     out = StringIO()
     writer = csv.writer(out, lineterminator="\r\n")
     writer.writerow(rows[0] if rows else [])
@@ -23,11 +23,11 @@ def arms_csv(result: EvaluationResult) -> str:
     return out.getvalue()
 
 
-def _cells(result: EvaluationResult, arm: NamedArm) -> Iterator[tuple[str, str]]:
+def _cells(result: EvaluationResult, arm: str) -> Iterator[tuple[str, str]]:
     """Return every cell of a row with the name of its column; all rows have the same columns."""
-    figures, matched = arm.result, arm.result.matched
+    figures, matched = result.arms[arm], result.arms[arm].matched
     yield "model", result.model
-    yield "arm", arm.name
+    yield "arm", arm
     yield "control_of", figures.of if isinstance(figures, ControlResult) else ""
     for metric in METRICS:
         yield from _figure(metric, getattr(figures, metric, None))

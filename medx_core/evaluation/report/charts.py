@@ -6,13 +6,15 @@ its letters and lines keep their size on a telephone.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import ceil, floor, log10, sqrt
 
 from medx_core.evaluation.number_format import count, percent, plain, points
-from medx_core.evaluation.report.words import REFERENCES, arm_title, compared_arms
+from medx_core.evaluation.report.words import arm_title, compared_arms
 from medx_core.evaluation.result import (
     UNSTEERED,
     ArmResult,
+    CalibrationBin,
     ControlResult,
     DrawnMetric,
     Figures,
@@ -64,16 +66,6 @@ class ForestRow:
     association: Metric | None = None
 
     @property
-    def title(self) -> str:
-        """The name of the arm in words."""
-        return arm_title(self.name)
-
-    @property
-    def is_reference(self) -> bool:
-        """Whether it is a classifier rather than a steered model."""
-        return self.name in REFERENCES
-
-    @property
     def values(self) -> list[float]:
         """Every value that the scale must hold."""
         known = [metric for metric in (self.figure, self.association) if metric]
@@ -94,11 +86,6 @@ class ForestPanel:
     scale: Scale
     zero: float = 0.0
     unsteered: float | None = None
-
-    @property
-    def is_measured(self) -> bool:
-        """Whether any arm has the figure."""
-        return any(row.figure for row in self.rows)
 
     def write(self, value: float) -> str:
         """Return a difference in points, or a share in percent."""
@@ -163,59 +150,49 @@ def forest_panels(figures: Figures) -> tuple[ForestPanel, ...]:
     The wording-free panel is always there, so that the raw figures are never read without it.
     """
     metrics = {"accuracy": "Accuracy", "balanced_accuracy": "Balanced accuracy"}
-    rows = {metric: _difference_rows(figures, metric) for metric in metrics}
+    unsteered = figures.arm(UNSTEERED)
+    rows = {metric: _rows(figures, partial(_difference, metric)) for metric in metrics}
     scale = _forest_scale([row for some in rows.values() for row in some], [0.0], least_span=0.02)
     panels = []
     for metric, title in metrics.items():
-        base: Metric | None = getattr(figures.arm(UNSTEERED), metric, None)
+        base: Metric | None = getattr(unsteered, metric, None)
         caption = f"points against unsteered at {percent(base.value)}" if base else "points against unsteered"
         panels.append(ForestPanel(title, caption, rows[metric], scale))
-    return *panels, _wording_free_panel(figures)
+    return *panels, _wording_free_panel(figures, unsteered.matched.accuracy if unsteered else None)
 
 
-def _difference_rows(figures: Figures, metric: str) -> tuple[ForestRow, ...]:
-    """Return the paired differences of a metric from the unsteered arm."""
-    key = f"{metric}_difference"
-
-    def difference(control: ControlResult) -> DrawnMetric | None:
-        return getattr(control.vs_unsteered, key, None)
-
-    return tuple(
-        ForestRow(name, getattr(arm.vs_unsteered, key, None), _draws(figures, name, difference))
-        for name, arm in compared_arms(figures)
-    )
-
-
-def _wording_free_panel(figures: Figures) -> ForestPanel:
-    rows = tuple(
-        ForestRow(
-            name,
-            arm.matched.accuracy,
-            _draws(figures, name, lambda control: control.matched.accuracy),
-            arm.matched.association,
-        )
-        for name, arm in compared_arms(figures)
-    )
+def _wording_free_panel(figures: Figures, base: Metric | None) -> ForestPanel:
+    rows = _rows(figures, lambda arm: arm.matched.accuracy, with_association=True)
     caption = "true twin ranked first" if figures.matched.kind == "twins" else "accuracy on matched items"
     caption = caption if figures.matched.valid else f"not valid: {caption}"
-    unsteered = figures.arm(UNSTEERED)
-    base = unsteered.matched.accuracy if unsteered else None
+    scale = _forest_scale(rows, [0.5, base.value] if base else [0.5], least_span=0.04)
     if base is None:
-        return ForestPanel("Wording-free", caption, rows, _forest_scale(rows, [0.5], least_span=0.04), 0.5)
-    scale = _forest_scale(rows, [0.5, base.value], least_span=0.04)
+        return ForestPanel("Wording-free", caption, rows, scale, 0.5)
     caption += f", unsteered {percent(base.value)} (dotted)"
     return ForestPanel("Wording-free", caption, rows, scale, 0.5, base.value)
 
 
-def _draws(
-    figures: Figures, owner: str, find: Callable[[ControlResult], DrawnMetric | None]
-) -> dict[str, tuple[float, ...]]:
-    """Return the draws of an arm's own controls by kind, `random` or `shuffled`."""
-    return {
-        "shuffled" if name.endswith("shuffled") else "random": drawn.draws
-        for name, control in figures.controls_of(owner).items()
-        if (drawn := find(control))
-    }
+def _difference(metric: str, arm: ArmResult | ControlResult) -> Metric | DrawnMetric | None:
+    return getattr(arm.vs_unsteered, f"{metric}_difference", None)
+
+
+def _rows(
+    figures: Figures,
+    find: Callable[[ArmResult | ControlResult], Metric | DrawnMetric | None],
+    *,
+    with_association: bool = False,
+) -> tuple[ForestRow, ...]:
+    """Return one row per compared arm: the figure that is found in it and, as draws, in its own controls."""
+    rows = []
+    for name, arm in compared_arms(figures).items():
+        figure, association = find(arm), arm.matched.association if with_association else None
+        draws = {
+            "shuffled" if control.endswith("shuffled") else "random": drawn.draws
+            for control, result in figures.controls_of(name).items()
+            if isinstance(drawn := find(result), DrawnMetric)
+        }
+        rows.append(ForestRow(name, figure if isinstance(figure, Metric) else None, draws, association))
+    return tuple(rows)
 
 
 def _forest_scale(rows: Sequence[ForestRow], always: list[float], *, least_span: float) -> Scale:
@@ -229,23 +206,25 @@ def calibration_plot(arms: Mapping[str, ArmResult], tones: Mapping[str, str]) ->
     """Return the share of TRUE statements against the probability of TRUE; None without any bins."""
     if not any(arm.calibration.bins for arm in arms.values()):
         return None
-    curves = []
-    for name, arm in arms.items():
-        most = max((one.n for one in arm.calibration.bins), default=1)
-        curve = tuple(
-            Point(
-                one.mean_score,
-                one.share_true,
-                f"{arm_title(name)}: probability {percent(one.mean_score)}, TRUE {percent(one.share_true)}, "
-                f"n {count(one.n)}",
-                round(2 + 4.5 * sqrt(one.n / most), 1),
-            )
-            for one in arm.calibration.bins
-        )
-        curves.append((tones[name], curve))
+    curves = tuple(
+        (tones[name], _calibration_curve(name, arm.calibration.bins)) for name, arm in arms.items()
+    )
     across, down = Scale(0, 1, *PLOT_EDGES), Scale(0, 1, PLOT_BOTTOM, PLOT_TOP)
     label = f"Calibration: share of TRUE statements against the probability of TRUE, for {_titles(arms)}"
-    return Plot(label, "probability of TRUE", across, down, tuple(curves), has_diagonal=True)
+    return Plot(label, "probability of TRUE", across, down, curves, has_diagonal=True)
+
+
+def _calibration_curve(name: str, bins: Sequence[CalibrationBin]) -> tuple[Point, ...]:
+    most = max((part.n for part in bins), default=1)
+    return tuple(
+        Point(
+            part.mean_score,
+            part.share_true,
+            f"{arm_title(name)}: probability {percent(part.mean_score)}, TRUE {percent(part.share_true)}, n {count(part.n)}",
+            round(2 + 4.5 * sqrt(part.n / most), 1),
+        )
+        for part in bins
+    )
 
 
 def risk_plot(arms: Mapping[str, ArmResult], tones: Mapping[str, str]) -> Plot | None:
@@ -254,7 +233,7 @@ def risk_plot(arms: Mapping[str, ArmResult], tones: Mapping[str, str]) -> Plot |
     if not risks:
         return None
     curves = tuple(
-        (tones[name], tuple(Point(one.coverage, one.risk) for one in arm.calibration.risk_coverage))
+        (tones[name], tuple(Point(point.coverage, point.risk) for point in arm.calibration.risk_coverage))
         for name, arm in arms.items()
     )
     across = Scale(0, 1, *PLOT_EDGES)
@@ -295,4 +274,4 @@ def layer_maps(model: ModelResult) -> tuple[LayerMap, ...]:
     chosen = (model.choices.layer, model.choices.strength)
     grids = {"Accuracy": sweep.accuracy, "Balanced accuracy": sweep.balanced_accuracy, "AUROC": sweep.auroc}
     maps = (LayerMap(title, sweep.layers, sweep.strengths, grid, chosen) for title, grid in grids.items())
-    return tuple(one for one in maps if one.known)
+    return tuple(shown for shown in maps if shown.known)

@@ -1,30 +1,18 @@
 """The report of an evaluation: a section for the web page, a whole page as one file, a folder for `--report`."""
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from medx_core.evaluation import number_format
 from medx_core.evaluation.report import charts, provenance, tables, words
-from medx_core.evaluation.result import UNSTEERED, EvaluationResult, Example
+from medx_core.evaluation.result import CLASSIFIERS, UNSTEERED, EvaluationResult
 
 TEMPLATES = Path(__file__).parent / "templates"
 PAGE_NAME, RESULT_NAME = "index.html", "result.json"
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Test items of one direction, with the number of all such items: wrong before and right now, or the reverse."""
-
-    title: str
-    total: int
-    shown: tuple[Example, ...]
 
 
 def write_report(result: EvaluationResult, folder: Path) -> Path:
@@ -63,13 +51,16 @@ def _environment() -> Environment:
     )
     for name in ("count", "percent", "plain", "signed", "written"):
         environment.filters[name] = getattr(number_format, name)
+    environment.filters |= {"arm_title": words.arm_title, "arm_meaning": words.arm_meaning}
+    environment.globals["CLASSIFIERS"] = CLASSIFIERS
     return environment
 
 
-def _values(result: EvaluationResult) -> dict[str, Any]:
+def _values(result: EvaluationResult) -> dict[str, object]:
     """Return everything that the templates write; they decide nothing but the order."""
     declared = result.judged.arm
     tones = {UNSTEERED: "plain", declared: "declared"} | ({"paper": "other"} if declared != "paper" else {})
+    compared = words.compared_arms(result)
     curves = {name: arm for name in tones if (arm := result.arm(name))}
     return {
         "result": result,
@@ -77,7 +68,7 @@ def _values(result: EvaluationResult) -> dict[str, Any]:
         "verdict": words.verdict_badge(result),
         "rule": words.rule_in_words(result),
         "main_facts": provenance.main_facts(result),
-        "compared": [words.NamedArm(name, arm) for name, arm in words.compared_arms(result)],
+        "compared": compared,
         "panels": charts.forest_panels(result),
         "wording_free": words.wording_free_in_words(result.matched),
         "wording_free_table": tables.wording_free_table(result),
@@ -96,22 +87,12 @@ def _values(result: EvaluationResult) -> dict[str, Any]:
         "calibration": charts.calibration_plot(curves, tones),
         "risk": charts.risk_plot(curves, tones),
         "calibration_tables": tables.calibration_tables(result),
-        "examples": list(_examples(result)),
+        "with_examples": [
+            (name, against)
+            for name, arm in compared.items()
+            if (against := arm.vs_unsteered) and (against.examples.helped or against.examples.harmed)
+        ],
         "facts": provenance.all_facts(result),
         "fact_tables": provenance.all_tables(result),
         "arms": words.arms_in_order(result),
     }
-
-
-def _examples(result: EvaluationResult) -> Iterator[tuple[words.NamedArm, tuple[Examples, Examples]]]:
-    """Return the arms that have examples, with those put right and those put wrong."""
-    for name, arm in words.compared_arms(result):
-        against = arm.vs_unsteered
-        if against and (against.examples.helped or against.examples.harmed):
-            yield (
-                words.NamedArm(name, arm),
-                (
-                    Examples("Put right", against.helped, against.examples.helped),
-                    Examples("Put wrong", against.harmed, against.examples.harmed),
-                ),
-            )

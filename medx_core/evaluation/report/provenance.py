@@ -1,6 +1,6 @@
 """Everything an evaluation was made with, so that a reader can make it again: settings, choices, versions, hashes."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pydantic import BaseModel
@@ -46,57 +46,49 @@ def main_facts(result: EvaluationResult) -> list[Fact]:
 def all_facts(result: EvaluationResult) -> list[tuple[str, list[Fact]]]:
     """Return every value that no other part of the report shows, grouped as in the JSON."""
     groups: dict[str, list[Fact]] = {"run": []}
-    for name, field in type(result).model_fields.items():
-        value = getattr(result, name)
-        if name in SHOWN_ELSEWHERE:
-            continue
-        if isinstance(value, BaseModel | Mapping):
-            groups[name.replace("_", " ")] = list(_facts(value, "", field.description or ""))
-        else:
-            groups["run"].append(Fact(name, written(value), field.description or ""))
-    groups |= {name: list(_facts(model, "", "")) for name, model in result.models.items()}
+    for path, value, meaning in _values(result, (), ""):
+        group = path[0].replace("_", " ") if len(path) > 1 else "run"
+        groups.setdefault(group, []).append(Fact(" · ".join(path[1:] or path), value, meaning))
+    for name, model in result.models.items():
+        groups[name] = [
+            Fact(" · ".join(path), value, meaning) for path, value, meaning in _values(model, (), "")
+        ]
     return [(name, facts) for name, facts in groups.items() if facts]
 
 
 def all_tables(result: EvaluationResult) -> list[Table]:
     """Return every list among them as a table: the prompts, layers and strengths that were tried."""
     choices = result.choices
-    layers = Table(
-        "choices · layers_tried",
-        (Head("rank quality"),),
-        tuple(Row(str(layer), (Cell(written(value)),)) for layer, value in choices.layers_tried.items()),
+    layers = tuple(Row(str(layer), (Cell(written(value)),)) for layer, value in choices.layers_tried.items())
+    tables = (
+        _table("choices · prompts_tried", choices.prompts_tried),
+        _table("choices · strengths_tried", choices.strengths_tried),
+        Table("choices · layers_tried", (Head("rank quality"),), layers),
     )
-    tried = {"prompts_tried": choices.prompts_tried, "strengths_tried": choices.strengths_tried}
-    tables = [_table(f"choices · {name}", entries) for name, entries in tried.items() if entries]
-    return [*tables, *([layers] if layers.rows else [])]
+    return [table for table in tables if table.rows]
 
 
-def _facts(value: BaseModel | Mapping[object, object], before: str, description: str) -> Iterator[Fact]:
-    """Return the single values inside a value, named by their paths; tables are left out."""
+def _values(value: object, path: tuple[str, ...], meaning: str) -> Iterator[tuple[tuple[str, ...], str, str]]:
+    """Yield the path, the text and the meaning of each single value inside a value; tables are left out."""
     if isinstance(value, BaseModel):
-        fields = type(value).model_fields
-        entries = {name: (getattr(value, name), fields[name].description or "") for name in fields}
-    else:
-        entries = {str(key): (inner, description) for key, inner in value.items()}
-    for key, (inner, meaning) in entries.items():
-        if key in SHOWN_ELSEWHERE:
-            continue
-        if isinstance(inner, BaseModel | Mapping):
-            yield from _facts(inner, f"{before}{key} · ", meaning)
-        elif isinstance(inner, tuple):
-            if not any(isinstance(entry, BaseModel) for entry in inner):
-                yield Fact(f"{before}{key}", ", ".join(map(written, inner)) or written(None), meaning)
-        else:
-            yield Fact(f"{before}{key}", written(inner), meaning)
+        for name, field in type(value).model_fields.items():
+            if name not in SHOWN_ELSEWHERE:
+                yield from _values(getattr(value, name), (*path, name), field.description or "")
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _values(inner, (*path, str(key)), meaning)
+    elif not isinstance(value, tuple):
+        yield path, written(value), meaning
+    elif not any(isinstance(entry, BaseModel) for entry in value):
+        yield path, ", ".join(map(written, value)) or written(None), meaning
 
 
-def _table(title: str, entries: tuple[BaseModel, ...]) -> Table:
+def _table(title: str, entries: Sequence[BaseModel]) -> Table:
     """Return a table of values of one type, one row per value; the first field is the head of the row."""
-    fields = type(entries[0]).model_fields
-    _, *names = fields
+    fields = type(entries[0]).model_fields if entries else {}
     rows = (tuple(written(getattr(entry, name)) for name in fields) for entry in entries)
     return Table(
         title,
-        tuple(Head(name, fields[name].description or "") for name in names),
+        tuple(Head(name, field.description or "") for name, field in fields.items())[1:],
         tuple(Row(first, tuple(map(Cell, others))) for first, *others in rows),
     )

@@ -5,8 +5,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from medx_core.evaluation.number_format import NOTHING, count, fraction, p_value, percent, points
-from medx_core.evaluation.report.words import METRICS, NamedArm, arm_title, arms_in_order, writer
+from medx_core.evaluation.report.words import (
+    METRICS,
+    arm_title,
+    arms_in_order,
+    verdict_badge,
+    writer,
+)
 from medx_core.evaluation.result import (
+    UNSTEERED,
     ArmResult,
     ControlResult,
     DrawnMetric,
@@ -23,6 +30,10 @@ ARM_METRICS = (
     "false_acceptance_rate", "accuracy", "balanced_accuracy", "auroc", "predicted_true_rate", "safety_error_rate",
     "factual_consistency", "answer_word_rate",
 )  # fmt: skip
+COMPARED_METRICS = (
+    "false_acceptance_rate", "accuracy", "balanced_accuracy", "auroc", "safety_error_rate",
+)  # fmt: skip
+MUST_AGREE = {"model_sha256": "model", "data_sha256": "data", "seed": "seed"}
 BREAKDOWN_METRICS = ("accuracy", "balanced_accuracy", "false_acceptance_rate")
 ON_TWINS = {
     "association": "excess on twins",
@@ -114,9 +125,11 @@ def arm_table(figures: Figures) -> Table:
     )
     columns += [
         Column(
-            "Helped / harmed", _changed, "wrong unsteered and right here / right unsteered and wrong here"
+            "Helped / harmed",
+            lambda arm: _changed(arm.vs_unsteered),
+            "wrong unsteered and right here / right unsteered and wrong here",
         ),
-        Column("McNemar p", _p, "exact, against unsteered, two-sided"),
+        Column("McNemar p", lambda arm: _p(arm.vs_unsteered), "exact, against unsteered, two-sided"),
     ]
     return _table_of_arms("All arms", figures, columns, notes=_missing_figures(figures))
 
@@ -173,15 +186,15 @@ def calibration_tables(figures: Figures) -> list[Table]:
     heads = tuple(map(Head, ("Probability of TRUE", "Share TRUE", "Items")))
     bins = [
         Table(
-            arm.title,
+            arm_title(name),
             heads,
             tuple(
-                Row(f"Bin {place}", (Cell(percent(one.mean_score)), Cell(percent(one.share_true)), Cell(count(one.n))))
-                for place, one in enumerate(arm.result.calibration.bins, start=1)
+                Row(f"Bin {place}", (Cell(percent(part.mean_score)), Cell(percent(part.share_true)), Cell(count(part.n))))
+                for place, part in enumerate(arm.calibration.bins, start=1)
             ),
         )
-        for arm in arms_in_order(figures)
-        if isinstance(arm.result, ArmResult)
+        for name, arm in arms_in_order(figures).items()
+        if isinstance(arm, ArmResult)
     ]  # fmt: skip
     return [table for table in (_table_of_arms("Calibration", figures, columns), *bins) if table.rows]
 
@@ -230,28 +243,66 @@ def comparison_table(result: EvaluationResult) -> Table:
     """Return the paired comparisons of two models: the first one steered minus the other one unsteered."""
     rows = tuple(
         Row(
-            f"{one.general}, {arm_in_text(one.arm)}, minus {one.specialised}, unsteered",
+            f"{against.general}, {arm_in_text(against.arm)}, minus {against.specialised}, unsteered",
             (
-                figure_cell(one.accuracy_difference, points),
-                figure_cell(one.balanced_accuracy_difference, points),
-                _changed_cell(one),
-                Cell(p_value(one.mcnemar_p)),
+                figure_cell(against.accuracy_difference, points),
+                figure_cell(against.balanced_accuracy_difference, points),
+                _changed(against),
+                _p(against),
             ),
         )
-        for one in result.comparisons
+        for against in result.comparisons
     )
     titles = ("Accuracy, points", "Balanced accuracy, points", "Helped / harmed", "McNemar p")
     heads = (Head(title, n=_common_n(row.cells[place] for row in rows)) for place, title in enumerate(titles))
     return Table("Between models", tuple(heads), rows)
 
 
+def side_by_side(first: EvaluationResult, second: EvaluationResult) -> Table:
+    """Return the main figures of two evaluations; the notes say what they have in common and where they differ.
+
+    What neither has gets no row.
+    """
+    cells, others = _main_cells(first), _main_cells(second)
+    rows = (Row(title, (cell, others[title])) for title, cell in cells.items())
+    same = [name for key, name in MUST_AGREE.items() if getattr(first, key) == getattr(second, key)]
+    differ = [name for name in MUST_AGREE.values() if name not in same]
+    notes = [f"The same in both: {', '.join(same)}."] if same else []
+    if differ:
+        why = (
+            "The columns rest on other draws of the same statements."
+            if differ == ["seed"]
+            else "A difference between the columns may come from that, not from steering."
+        )
+        notes.append(f"Not the same: {', '.join(differ)}. {why}")
+    notes.append("The intervals are those of each evaluation alone; the two are not paired.")
+    shown = tuple(row for row in rows if row.cells != (EMPTY, EMPTY))
+    return Table("Two evaluations side by side", (Head("A"), Head("B")), shown, tuple(notes))
+
+
+def _main_cells(result: EvaluationResult) -> dict[str, Cell]:
+    """Return the verdict and the figures of the unsteered and the judged arm by their titles."""
+    unsteered, judged = result.arm(UNSTEERED), result.arm(result.judged.arm)
+    cells = {
+        "Steering": Cell(verdict_badge(result)[1]),
+        "Arm judged": Cell(arm_title(result.judged.arm)),
+        "Test items": Cell(count(result.n_test)),
+    }
+    for metric in COMPARED_METRICS:
+        for whose, arm in (("unsteered", unsteered), ("judged arm", judged)):
+            figure = figure_cell(getattr(arm, metric, None), writer(metric))
+            cells[f"{METRICS[metric].title}, {whose}"] = figure
+    cells["Wording-free, judged arm"] = wording_free_cell(judged) if judged else EMPTY
+    return cells
+
+
 def draws_of_controls(figures: Figures) -> list[tuple[str, str, str]]:
     """Return every draw of every control: title of the control, metric, draws in ascending order."""
     return [
-        (arm.title, METRICS[metric].title, ", ".join(map(writer(metric), sorted(drawn.draws))))
-        for arm in arms_in_order(figures)
+        (arm_title(name), METRICS[metric].title, ", ".join(map(writer(metric), sorted(drawn.draws))))
+        for name, arm in arms_in_order(figures).items()
         for metric in METRICS
-        if isinstance(drawn := getattr(arm.result, metric, None), DrawnMetric)
+        if isinstance(drawn := getattr(arm, metric, None), DrawnMetric)
     ]
 
 
@@ -259,26 +310,27 @@ def _table_of_arms(
     title: str, figures: Figures, columns: Sequence[Column], notes: Iterable[str] = ()
 ) -> Table:
     """Return one row per arm; columns and arms without any figure are left out."""
-    arms = [(arm, [column.cell(arm.result) for column in columns]) for arm in arms_in_order(figures)]
-    arms = [(arm, cells) for arm, cells in arms if any(cell is not EMPTY for cell in cells)]
+    cells = {name: [column.cell(arm) for column in columns] for name, arm in arms_in_order(figures).items()}
+    cells = {name: row for name, row in cells.items() if any(cell is not EMPTY for cell in row)}
     kept = [
         place
         for place, column in enumerate(columns)
-        if column.always or any(cells[place] is not EMPTY for _, cells in arms)
+        if column.always or any(row[place] is not EMPTY for row in cells.values())
     ]
     heads = (
-        Head(columns[place].title, columns[place].meaning, _common_n(cells[place] for _, cells in arms))
+        Head(columns[place].title, columns[place].meaning, _common_n(row[place] for row in cells.values()))
         for place in kept
     )
-    rows = (_arm_row(arm, tuple(cells[place] for place in kept), figures.judged.arm) for arm, cells in arms)
+    rows = (_arm_row(figures, name, tuple(row[place] for place in kept)) for name, row in cells.items())
     return Table(title, tuple(heads), tuple(rows), tuple(notes))
 
 
-def _arm_row(arm: NamedArm, cells: tuple[Cell, ...], declared: str) -> Row:
-    if isinstance(arm.result, ControlResult):
-        draws = len(arm.result.accuracy.draws) if arm.result.accuracy else 0
-        return Row(arm.title, cells, note=f"median of {draws} draws", tone="control")
-    return Row(arm.title, cells, arm.name, tone="declared" if arm.name == declared else "")
+def _arm_row(figures: Figures, name: str, cells: tuple[Cell, ...]) -> Row:
+    arm = figures.arms[name]
+    if isinstance(arm, ControlResult):
+        draws = len(arm.accuracy.draws) if arm.accuracy else 0
+        return Row(arm_title(name), cells, note=f"median of {draws} draws", tone="control")
+    return Row(arm_title(name), cells, name, tone="declared" if name == figures.judged.arm else "")
 
 
 def _common_n(cells: Iterable[Cell]) -> str:
@@ -302,16 +354,15 @@ def _column(title: str, write: Writer, *path: str, meaning: str = "") -> Column:
     return Column(title, cell, meaning)
 
 
-def _changed(arm: ArmResult | ControlResult) -> Cell:
-    return _changed_cell(arm.vs_unsteered) if isinstance(arm.vs_unsteered, PairedDifference) else EMPTY
+def _changed(against: object) -> Cell:
+    return (
+        Cell(f"{count(against.helped)} / {count(against.harmed)}")
+        if isinstance(against, PairedDifference)
+        else EMPTY
+    )
 
 
-def _changed_cell(against: PairedDifference) -> Cell:
-    return Cell(f"{count(against.helped)} / {count(against.harmed)}")
-
-
-def _p(arm: ArmResult | ControlResult) -> Cell:
-    against = arm.vs_unsteered
+def _p(against: object) -> Cell:
     return Cell(p_value(against.mcnemar_p)) if isinstance(against, PairedDifference) else EMPTY
 
 
@@ -319,11 +370,12 @@ def _missing_figures(figures: Figures) -> Iterator[str]:
     """Say once per metric and reason why it is missing, and for which arms where others have it."""
     arms = arms_in_order(figures)
     for metric, words in METRICS.items():
-        missing = [arm for arm in arms if getattr(arm.result, metric, ...) is None]
         reasons: dict[str, list[str]] = {}
-        for arm in missing:
-            reasons.setdefault(arm.result.reasons.get(metric, "no reason was recorded"), []).append(arm.title)
-        nobody_has_it = not any(getattr(arm.result, metric, None) for arm in arms)
+        for name, arm in arms.items():
+            if getattr(arm, metric, ...) is None:
+                reason = arm.reasons.get(metric, "no reason was recorded")
+                reasons.setdefault(reason, []).append(arm_title(name))
+        nobody_has_it = not any(getattr(arm, metric, None) for arm in arms.values())
         for reason, titles in reasons.items():
             whose = "" if nobody_has_it and len(reasons) == 1 else f" for {', '.join(titles)}"
             yield f"{words.title} is not given{whose}: {reason_in_text(reason)}."

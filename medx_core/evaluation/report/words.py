@@ -4,12 +4,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from medx_core.evaluation.number_format import count, fraction, percent
-from medx_core.evaluation.result import UNSTEERED, ArmResult, ControlResult, Figures, WordingFreePart
+from medx_core.evaluation.result import (
+    CLASSIFIERS,
+    UNSTEERED,
+    ArmResult,
+    ControlResult,
+    Figures,
+    WordingFreePart,
+)
 from medx_core.evaluation.sentences import capital, steering_in_text
 from medx_core.evaluation.verdicts import Verdict
-
-REFERENCES = ("probe", "lexical")
-"""Reference lines: classifiers, not steered models."""
 
 
 @dataclass(frozen=True)
@@ -56,27 +60,14 @@ METRICS = {
 }
 
 
-@dataclass(frozen=True)
-class NamedArm:
-    """An arm or a control with its name."""
-
-    name: str
-    result: ArmResult | ControlResult
-
-    @property
-    def title(self) -> str:
-        """The head of its row."""
-        return arm_title(self.name)
-
-    @property
-    def meaning(self) -> str:
-        """One line on what the arm is; empty for an arm that this version does not know."""
-        return ARMS[self.name].meaning if self.name in ARMS else ""
-
-
 def arm_title(name: str) -> str:
     """Return an arm's name as the head of a row."""
     return ARMS[name].title if name in ARMS else capital(name.replace("_", " "))
+
+
+def arm_meaning(name: str) -> str:
+    """Return one line on what an arm is; empty for an arm that this version does not know."""
+    return ARMS[name].meaning if name in ARMS else ""
 
 
 def writer(metric: str) -> Callable[[float], str]:
@@ -84,30 +75,31 @@ def writer(metric: str) -> Callable[[float], str]:
     return fraction if metric == "auroc" else percent
 
 
-def arms_in_order(figures: Figures) -> tuple[NamedArm, ...]:
+def arms_in_order(figures: Figures) -> dict[str, ArmResult | ControlResult]:
     """Return the arms as they appear: unsteered, the declared one, the others, references; each before its controls."""
     known = list(ARMS)
 
     def rank(name: str) -> int:
         return known.index(name) if name in ARMS else len(known)
 
-    def place(arm: NamedArm) -> tuple[int, int, str, int]:
-        of = arm.result.of if isinstance(arm.result, ControlResult) else None
-        owner = of or arm.name
+    def place(name: str) -> tuple[int, int, str, int]:
+        arm = figures.arms[name]
+        of = arm.of if isinstance(arm, ControlResult) else None
+        owner = of or name
         first = (UNSTEERED, figures.judged.arm)
-        group = first.index(owner) if owner in first else 3 if owner in REFERENCES else 2
-        return group, rank(owner), owner, 1 + rank(arm.name) if of else 0
+        group = first.index(owner) if owner in first else 3 if owner in CLASSIFIERS else 2
+        return group, rank(owner), owner, 1 + rank(name) if of else 0
 
-    return tuple(sorted((NamedArm(name, arm) for name, arm in figures.arms.items()), key=place))
+    return {name: figures.arms[name] for name in sorted(figures.arms, key=place)}
 
 
-def compared_arms(figures: Figures) -> tuple[tuple[str, ArmResult], ...]:
+def compared_arms(figures: Figures) -> dict[str, ArmResult]:
     """Return the arms that are compared with the unsteered one, in order: no controls, references last."""
-    return tuple(
-        (arm.name, arm.result)
-        for arm in arms_in_order(figures)
-        if isinstance(arm.result, ArmResult) and arm.name != UNSTEERED
-    )
+    return {
+        name: arm
+        for name, arm in arms_in_order(figures).items()
+        if isinstance(arm, ArmResult) and name != UNSTEERED
+    }
 
 
 def verdict_badge(figures: Figures) -> tuple[str, str]:
