@@ -119,7 +119,7 @@ def tell(sentence: str) -> None:
 
 def show_stage(stage: str, done: int, total: int) -> None:
     """Show how far a stage is: in one line of a terminal that the next stage replaces, else in a line now and then."""
-    global _said_at  # noqa: PLW0603 - standard error is one for the whole process
+    global _said_at  # standard error is one for the whole process
     if sys.stderr.isatty():
         print(f"\r\033[K{stage}: {done} of {total}", end="", file=sys.stderr, flush=True)
     elif monotonic() - _said_at > SAY_EVERY_SECONDS:
