@@ -7,6 +7,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 from threadpoolctl import threadpool_limits
 
+from medx_core.evaluation import wording_free
 from medx_core.evaluation.bootstrap import balanced_accuracies
 from medx_core.evaluation.wording_free import balanced_in_bins
 from medx_core.lab.self_test import Outcome, Trial, run_trial, summary, trials
@@ -29,7 +30,7 @@ def gain_where_wording_is_matched(distance, seed):
     train, asked = world.sample(TRAIN, random), world.sample(MANY, random)
     statements = statements_of(asked, "asked ")
     fitted = fit_in(world, statements_of(train, "train "), statements)
-    kept = balanced_in_bins(style_evidence(world, asked.style), asked.gold, random, most_bins=MANY)
+    kept = balanced_in_bins(style_evidence(world, asked.style), asked.gold, random)
     scores = {arm.name: arm.scores for arm in fitted.arms(statements.labelled)}
     right = np.stack([(scores[name] >= 0) == asked.gold for name in ("gated", "unsteered")])
     gated, unsteered = balanced_accuracies(right[:, kept], asked.gold[kept])
@@ -37,7 +38,10 @@ def gain_where_wording_is_matched(distance, seed):
 
 
 @pytest.mark.parametrize("effect", [0, 3, 6, 12])
-def test_the_planted_effect_is_as_large_as_it_is_called(effect):
+def test_the_planted_effect_is_as_large_as_it_is_called(effect, monkeypatch):
+    monkeypatch.setattr(
+        wording_free, "MOST_BINS", MANY
+    )  # as many as the items allow: nothing is left to chance
     with threadpool_limits(1):  # many small products
         gains = [100 * gain_where_wording_is_matched(DISTANCES[effect], seed) for seed in range(WORLDS)]
     error = np.std(gains, ddof=1) / np.sqrt(WORLDS)
