@@ -18,10 +18,11 @@ from medx_core.models.prompting import TEXT_PROMPT_VERSION, VerdictPrompt, text_
 from medx_core.models.scoring import AnswerHead, score
 from medx_core.questions import Answer, Answered, Arm, ArmRow, Mode, Question, Verdict
 from medx_core.routing.router import Router
-from medx_core.steering.hooks import Positions, SteeringPlan, plan_for_rows, steered
+from medx_core.settings import Settings
+from medx_core.steering.hooks import SteeringPlan, plan_for_rows, steered
 from medx_core.steering.layers import hidden_size
+from medx_core.steering.names import GATED, Positions
 from medx_core.steering.steering_vector import SteeringVector
-from medx_core.steering.strategies import GATED
 
 NO_VECTOR = "No steering vector is active for this model and category; answered unsteered. Build them with `medx vectors build`."
 NOT_FOR_TEXT = (
@@ -52,28 +53,16 @@ class RowVector:
         return SteeringPlan() if self.vector is None else self.vector.plan
 
 
-@dataclass(frozen=True)
-class AnsweringLimits:
-    """Limits of an answer: the most new tokens of a text, and the margin around a score of .5 called uncertain.
-
-    With `gated_text`, vectors that were made for verdicts steer written answers too.
-    """
-
-    max_new_tokens: int = 160
-    uncertain_margin: float = 0.05
-    gated_text: bool = False
-
-
 class AnsweringEngine:
     """One model on one device with its router and active vectors. One thread calls it."""
 
     def __init__(
-        self, model: LoadedModel, router: Router, vectors: ActiveVectors, limits: AnsweringLimits
+        self, model: LoadedModel, router: Router, vectors: ActiveVectors, settings: Settings
     ) -> None:
         self._model = model
         self._router = router
         self._vectors = vectors
-        self._limits = limits
+        self._settings = settings
         self._width = hidden_size(model.network)
         self._heads: dict[str, tuple[SharedPrefix, AnswerHead]] = {}
         self._active: Mapping[Category, SteeringVector] = {}
@@ -116,7 +105,7 @@ class AnsweringEngine:
     def write(self, rows: Sequence[ArmRow]) -> "Writing":
         """Start a written answer for every row; nothing runs before the first step."""
         row_vectors = [self._vector_of(row, TEXT_PROMPT_VERSION) for row in rows]
-        return Writing(self._model, rows, row_vectors, self._limits.max_new_tokens)
+        return Writing(self._model, rows, row_vectors, self._settings.max_new_tokens)
 
     def answer(self, question: Question) -> Answered:
         """Answer one question in all its arms, without a queue."""
@@ -141,14 +130,14 @@ class AnsweringEngine:
         differences = head.logit_differences(states).tolist()
         seconds = (time.perf_counter() - started) / len(rows)
         return [
-            self._verdict(answer_shell(self._model, row, row_vector, prompt.version, seconds), difference)
+            self._verdict(_without_content(self._model, row, row_vector, prompt.version, seconds), difference)
             for row, row_vector, difference in zip(rows, row_vectors, differences, strict=True)
         ]
 
     def _verdict(self, answer: Answer, difference: float) -> Answer:
         value = score(difference)
         raw = Verdict.TRUE if difference >= 0 else Verdict.FALSE
-        near = abs(value - 0.5) < self._limits.uncertain_margin
+        near = abs(value - 0.5) < self._settings.uncertain_margin
         return replace(answer, score=value, raw_verdict=raw, verdict=Verdict.UNCERTAIN if near else raw)
 
     def _head(self, prompt: VerdictPrompt) -> tuple[SharedPrefix, AnswerHead]:
@@ -158,7 +147,23 @@ class AnsweringEngine:
         return self._heads[prompt.version]
 
     def _vector_of(self, row: ArmRow, prompt_version: str) -> RowVector:
-        return vector_of_row(row, self._active, prompt_version, gated_text=self._limits.gated_text)
+        """Choose the vector for one row that is asked with the prompt of that version."""
+        if row.arm is Arm.UNSTEERED:
+            return RowVector(None)
+        if row.route.category is None:
+            return RowVector(None, NOT_ROUTED)
+        vector = self._active.get(row.route.category)
+        if vector is None:
+            return RowVector(None, NO_VECTOR)
+        why_not = self._why_not(vector, row.question.mode, prompt_version)
+        return RowVector(None if why_not else vector, why_not)
+
+    def _why_not(self, vector: SteeringVector, mode: Mode, prompt_version: str) -> str:
+        """Return why this vector must not steer this answer; empty where it may."""
+        if mode is Mode.TEXT:
+            return "" if vector.strategy != GATED or self._settings.gated_text else NOT_FOR_TEXT
+        # A gate reads states, and was fitted on the states of one prompt.
+        return "" if vector.is_constant or vector.prompt_version == prompt_version else OTHER_PROMPT
 
 
 def _with_choice(question: Question, route: Route) -> Route:
@@ -221,48 +226,15 @@ class Writing:
                 self._seconds[index] = time.perf_counter() - self._started
 
     def _answer(self, index: int) -> Answer:
+        row, row_vector, seconds = self._rows[index], self._row_vectors[index], self._seconds[index]
+        answer = _without_content(self._model, row, row_vector, TEXT_PROMPT_VERSION, seconds)
         written = self._greedy.rows[index]
-        shell = answer_shell(
-            self._model,
-            self._rows[index],
-            self._row_vectors[index],
-            TEXT_PROMPT_VERSION,
-            self._seconds[index],
-        )
         return replace(
-            shell, text=written.text, tokens=len(written.tokens), finish=written.finish or "running"
+            answer, text=written.text, tokens=len(written.tokens), finish=written.finish or "running"
         )
 
 
-def vector_of_row(
-    row: ArmRow,
-    active: Mapping[Category, SteeringVector],
-    prompt_version: str,
-    *,
-    gated_text: bool,
-) -> RowVector:
-    """Choose the vector for one row that is asked with the prompt of that version.
-
-    With `gated_text`, vectors that were made for verdicts steer written answers too.
-    """
-    if row.arm is Arm.UNSTEERED:
-        return RowVector(None)
-    vector = active.get(row.route.category) if row.route.category else None
-    if vector is None:
-        return RowVector(None, NO_VECTOR if row.route.category else NOT_ROUTED)
-    why_not = _why_not(vector, row.question.mode, prompt_version, gated_text=gated_text)
-    return RowVector(None if why_not else vector, why_not)
-
-
-def _why_not(vector: SteeringVector, mode: Mode, prompt_version: str, *, gated_text: bool) -> str:
-    """Return why this vector must not steer this answer; empty where it may."""
-    if mode is Mode.TEXT:
-        return "" if vector.strategy != GATED or gated_text else NOT_FOR_TEXT
-    # A gate reads states, and was fitted on the states of one prompt.
-    return "" if vector.is_constant or vector.prompt_version == prompt_version else OTHER_PROMPT
-
-
-def answer_shell(
+def _without_content(
     model: LoadedModel, row: ArmRow, row_vector: RowVector, prompt_version: str, seconds: float
 ) -> Answer:
     """Return an answer without content: how it is made, and in how many `seconds`."""

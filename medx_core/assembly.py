@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from medx_core.answering import AnsweringEngine, AnsweringLimits
+from medx_core.answering import AnsweringEngine
 from medx_core.evaluation.request import EvaluationRequest
 from medx_core.job_execution.evaluation_run import Measured, OnStage, read_statements
 from medx_core.models.devices import choose_placement, use_threads
@@ -59,14 +59,8 @@ def build_engine(settings: Settings, database: Database) -> AnsweringEngine:
         RouterUnavailable: no router was trained.
         StorageFault: the database cannot be used.
     """
-    registry = build_registry(settings, database)
-    limits = AnsweringLimits(
-        max_new_tokens=settings.max_new_tokens,
-        uncertain_margin=settings.uncertain_margin,
-        gated_text=settings.gated_text,
-    )
     router = build_router(settings)  # first: a missing router is found before the larger model is loaded
-    return AnsweringEngine(build_model(settings), router, registry, limits)
+    return AnsweringEngine(build_model(settings), router, build_registry(settings, database), settings)
 
 
 def evaluate_request(

@@ -22,6 +22,7 @@ from medx_core.evaluation.data_split import parts_of
 from medx_core.evaluation.replicates import MeanMetric, ReplicatedModel, replicated
 from medx_core.evaluation.request import BUNDLED, EvaluationRequest, arms_named
 from medx_core.evaluation.result import DrawnMetric, EvaluationResult, Metric, Recheck, read_result
+from medx_core.fitting.examples import gate_statements
 from medx_core.job_execution.evaluation_run import (
     EVALUATION,
     Measured,
@@ -139,7 +140,8 @@ def _check_statements(request: EvaluationRequest) -> None:
     data = read_statements(settings(), request)
     for notice in data.notices:
         tell(notice)
-    parts_of(data.statements, request.sizes, seed=request.seed)
+    parts = parts_of(data.statements, request.sizes, seed=request.seed)
+    gate_statements(parts.train, request.fit_on)
 
 
 def evaluate_request(request: EvaluationRequest, on_stage: OnStage) -> Measured:

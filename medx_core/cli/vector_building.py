@@ -4,6 +4,7 @@ import hashlib
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,13 +17,15 @@ from medx_core.cli.database import note, opened_database
 from medx_core.cli.outputs import JsonOut, clear_stage, refuse_input_as_output, show_stage, tell, write_json
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput
+from medx_core.fitting.examples import refuse_what_cannot_be_fitted_on
+from medx_core.fitting.recipe import SweepRecipe, VectorRecipe
 from medx_core.settings import settings
+from medx_core.steering.names import Positions
 from medx_core.storage.engine import Database
 from medx_core.storage.vectors import PAPER_PRESET, VectorRecord, VectorStatus, VectorStore
 
 if TYPE_CHECKING:
     from medx_core.fitting.build import ResumableBuild
-    from medx_core.fitting.recipe import VectorRecipe
     from medx_core.models.loading import LoadedModel
     from medx_core.steering.steering_vector import SteeringVector
 
@@ -44,18 +47,18 @@ Alpha = Annotated[
     float | None, typer.Option(help="Strength; for gated in logits. [default: 1.0, gated: chosen]")
 ]
 Examples = Annotated[
-    int | None, typer.Option(min=4, help="Statements a category. [default: 200, gated: all]")
+    int | None, typer.Option(min=4, help="Statements per category. [default: 200, gated: all]")
 ]
 FitOn = Annotated[str, typer.Option(help="gated: auto, twins or statements.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Keep finished batches on disk and go on from them.")]
-At = Annotated[str, typer.Option("--positions", help="Which tokens of a text: last, last-prompt or all.")]
+At = Annotated[Positions, typer.Option("--positions", help="Which tokens of a text are shifted.")]
 ALL_POSITIONS_OF_A_GATE = (
     "A gated vector steers written answers only where MEDX_GATED_TEXT is set, and verdicts at the answer's token alone; "
     "without that setting --positions all changes nothing."
 )
 
 
-def build(  # noqa: PLR0913 - one parameter an option
+def build(  # noqa: PLR0913 - one parameter per option
     *,
     missing: Annotated[
         bool, typer.Option("--missing", help="Build only for categories without an active vector.")
@@ -70,7 +73,7 @@ def build(  # noqa: PLR0913 - one parameter an option
     reading: Reading = "answer_word",
     examples: Examples = None,
     fit_on: FitOn = "auto",
-    positions: At = "last",
+    positions: At = Positions.LAST,
     choose: Annotated[
         bool,
         typer.Option("--choose", help="Choose layer and strength by cross-fitting on the training part."),
@@ -78,18 +81,10 @@ def build(  # noqa: PLR0913 - one parameter an option
     seed: Annotated[int, typer.Option(min=0, help="Decides split, random and shuffled vectors.")] = 1,
     resume: Resume = False,
 ) -> None:
-    """Build one vector a category for the model in use; by default the paper's, from the bundled statements.
+    """Build one vector per category for the model in use; by default the paper's, from the bundled statements.
 
     What is built first by the paper's recipe is put to use at once; every other version waits to be promoted.
     """
-    # torch takes seconds to import: only the commands that need it wait for it.
-    from medx_core.assembly import build_model
-    from medx_core.fitting.build import ResumableBuild
-    from medx_core.fitting.recipe import VectorRecipe
-    from medx_core.steering.hooks import Positions
-
-    if positions not in list(Positions):
-        raise BadInput(f"--positions {positions!r} is not known; use {', '.join(Positions)}.")
     recipe = VectorRecipe(
         examples=examples,
         alpha=alpha,
@@ -98,12 +93,18 @@ def build(  # noqa: PLR0913 - one parameter an option
         strategy=strategy,
         fit_on=fit_on,
         choose=choose,
-        positions=Positions(positions),
+        positions=positions,
         seed=seed,
     )
     if recipe.is_gated and recipe.positions is Positions.ALL and not settings().gated_text:
         tell(ALL_POSITIONS_OF_A_GATE)
     parts = statements_by_category(data, category, seed)
+    for train, _ in () if missing else parts.values():
+        refuse_what_cannot_be_fitted_on(train, recipe)
+    # torch takes seconds to import: what is said wrongly should be said at once.
+    from medx_core.assembly import build_model
+    from medx_core.fitting.build import ResumableBuild
+
     with opened_database() as database:
         model = build_model(settings())
         # a vector of another number type is another vector
@@ -122,11 +123,11 @@ def build(  # noqa: PLR0913 - one parameter an option
 def _build_each(
     wanted: Mapping[Category, Parts],
     model: "LoadedModel",
-    recipe: "VectorRecipe",
+    recipe: VectorRecipe,
     database: Database,
     kept: "ResumableBuild | None",
 ) -> None:
-    """Build and register one vector a category, each as soon as it is done."""
+    """Build and register one vector per category, each as soon as it is done."""
     from medx_core.assembly import build_registry
     from medx_core.evaluation.gain import with_gain
     from medx_core.fitting.build import build_vector
@@ -231,7 +232,7 @@ SweptLayers = Annotated[str, typer.Option(help="Decoder layers from 0: all, 7,14
 Strengths = Annotated[str, typer.Option(help="By comma. [default: ten that suit the strategy]")]
 
 
-def sweep(  # noqa: PLR0913 - one parameter an option
+def sweep(  # noqa: PLR0913 - one parameter per option
     *,
     data: Annotated[str, typer.Option(help="CSV, TSV, JSONL or Parquet, or a hub data set owner/name.")],
     layers: SweptLayers = "all",
@@ -256,15 +257,18 @@ def sweep(  # noqa: PLR0913 - one parameter an option
         raise BadInput(
             "--check-cells compares times, which batches from disk would spoil; leave out --resume."
         )
-    # torch takes seconds to import: what is said wrongly should be said at once.
-    plan = {
-        "strategy": strategy,
-        "strengths": _numbers(strengths or STRENGTHS.get(strategy, CONSTANT_STRENGTHS)),
-        "reading": reading,
-        "fit_on": fit_on,
-        "seed": seed,
-    }
+    recipe = SweepRecipe(
+        layers=(),  # they depend on the model
+        strengths=_numbers(strengths or STRENGTHS.get(strategy, CONSTANT_STRENGTHS)),
+        strategy=strategy,
+        reading=reading,
+        fit_on=fit_on,
+        seed=seed,
+    )
+    as_vector = recipe.vector
     data_sha256, train, measured = _swept_parts(data, sample, split, seed)
+    refuse_what_cannot_be_fitted_on(train, as_vector)
+    # torch takes seconds to import: what is said wrongly should be said at once.
     from medx_core.assembly import build_model
     from medx_core.fitting import sweep as sweeping
     from medx_core.models.prompting import STATEMENT_PROMPT
@@ -273,7 +277,7 @@ def sweep(  # noqa: PLR0913 - one parameter an option
     from medx_core.traces.statement_runner import StatementRunner
 
     model = build_model(settings())
-    recipe = sweeping.SweepRecipe(layers=swept_layers(layers, len(decoder_layers(model.network))), **plan)
+    recipe = replace(recipe, layers=swept_layers(layers, len(decoder_layers(model.network))))
     finished = FinishedBatches(_folder(recipe, train, measured)) if resume else None
     runner = StatementRunner(model, STATEMENT_PROMPT, settings().max_batch_rows, finished=finished)
     swept_map = sweeping.sweep(runner, train, measured, recipe, show_stage)
@@ -346,7 +350,9 @@ def _swept_parts(
     return loaded.sha256, parts.train, parts.test
 
 
-def _folder(recipe: Any, train: Sequence[LabelledStatement], measured: Sequence[LabelledStatement]) -> Path:
+def _folder(
+    recipe: SweepRecipe, train: Sequence[LabelledStatement], measured: Sequence[LabelledStatement]
+) -> Path:
     texts = ([statement.text for statement in part] for part in (train, measured))
     told = repr((recipe, *texts))
     return settings().home / "traces" / hashlib.sha256(told.encode()).hexdigest()[:16]

@@ -96,7 +96,7 @@ def _read_parquet(paths: Sequence[Path], name: str, limits: FileLimits) -> Quest
 
 
 def _cleaned(file: QuestionFile, *said: str) -> LabelledData:
-    """Return the labelled statements of a file; its notices follow what was `said` of the source already."""
+    """Return the labelled statements of a file; its notices follow those `said` about its source."""
     if file.refused:
         raise BadInput(f"{file.name}: {file.problems[0].message}")
     labelled = [row for row in file.rows if row.answer is not None]
@@ -191,7 +191,7 @@ def _contradicts(copies: Sequence[LabelledStatement]) -> bool:
 
 
 def _complete_pairs(statements: Sequence[LabelledStatement]) -> set[str]:
-    """Return the pairs of exactly two statements that differ in their answers, or in which is the original."""
+    """Return the pairs of exactly two statements that differ in the answer or in being the original."""
     members: dict[str, list[tuple[bool, bool | None]]] = defaultdict(list)
     for statement in statements:
         members[statement.pair].append((statement.answer, statement.original))

@@ -72,7 +72,7 @@ def near_copy_pairs(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
 
 
 def equal_pairs(names: Iterable[Hashable]) -> Iterator[tuple[int, int]]:
-    """Yield the place of the first with the same name, and its own, for each of `names` that is not empty."""
+    """Yield for each name that is not empty the place of its first appearance, and its own place."""
     first: dict[Hashable, int] = {}
     for place, name in enumerate(names):
         if name:
@@ -80,7 +80,7 @@ def equal_pairs(names: Iterable[Hashable]) -> Iterator[tuple[int, int]]:
 
 
 def components(count: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
-    """Return for each of `count` places the smallest place that pairs connect it with."""
+    """Return for each of `count` places the smallest place in its connected component."""
     from scipy.sparse import csr_matrix
     from scipy.sparse.csgraph import connected_components
 

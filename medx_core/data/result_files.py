@@ -75,13 +75,10 @@ RESULT_COLUMNS = tuple(column.name for column in fields(ResultRow) if column.nam
 
 
 def write_results(rows: Iterable[ResultRow], carried_columns: Sequence[str], out: TextIO) -> int:
-    """Write `rows` as they come and return how many there were.
+    """Write `rows` as they come, in the order of the file, and return how many there were.
 
-    Args:
-        rows: in the order of the file.
-        carried_columns: keys of `ResultRow.carried`, in the order of their columns. A name that is one of
-            our own gets the prefix `input_`.
-        out: opened with `newline=""`.
+    `carried_columns` are keys of `ResultRow.carried`, in the order of their columns; a name that is a column of ours
+    gets the prefix `input_`. Open `out` with `newline=""`.
     """
     writer = csv.writer(out, lineterminator="\r\n")
     writer.writerow([*RESULT_COLUMNS, *map(guarded, _carried_names(carried_columns))])

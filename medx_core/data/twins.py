@@ -22,8 +22,8 @@ from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.data.near_duplicates import NearCopies, similarity, words_in_order
 
 FAMILIES = {True: ("number", "unit", "name", OPPOSITE), False: ("name",)}
-"""What is exchanged by the answer of the source. A wrong number or direction exchanged may well become the right one,
-so that the control would contain true statements and look lower than it is: it consists of names."""
+"""The families of words exchanged, by the answer of the source. A wrong number or direction may well become the right
+one, so that the control would contain true statements and look lower than it is: it consists of names."""
 
 # Frames that an exchange need not make false (or may make true): negations, lists of examples, and sentences that
 # praise, generalise or allow.

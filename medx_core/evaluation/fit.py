@@ -19,8 +19,7 @@ from medx_core.evaluation.result import Choices, FineTuning, PaperChoices, Tried
 from medx_core.fitting.fit import CategoryVectors, fit_by_category
 from medx_core.fitting.gated import GatedFit, fit_gated
 from medx_core.fitting.recipe import VectorRecipe
-from medx_core.steering.contrast import ANSWER_WORD, READINGS
-from medx_core.steering.strategies import GATED
+from medx_core.steering.names import ANSWER_WORD, GATED, READINGS
 from medx_core.traces.statement_runner import StatementRunner
 
 

@@ -12,7 +12,8 @@ from medx_core.evaluation.bootstrap import resamples
 from medx_core.fitting.examples import drawn_examples
 from medx_core.fitting.sweep import run_figures
 from medx_core.steering.diagnostics import shift_of_distribution
-from medx_core.steering.hooks import Positions, SteeringPlan, SteeringStep
+from medx_core.steering.hooks import SteeringPlan, SteeringStep
+from medx_core.steering.names import Positions
 from medx_core.steering.steering_vector import SteeringVector
 from medx_core.traces.running import BATCH_ROWS
 from medx_core.traces.statement_runner import RunScores, StatementRunner

@@ -17,8 +17,8 @@ from medx_core.fitting.recipe import VectorRecipe
 from medx_core.steering.contrast import separation
 from medx_core.steering.diagnostics import cosine
 from medx_core.steering.layers import model_type
+from medx_core.steering.names import RANDOM
 from medx_core.steering.steering_vector import SteeringVector
-from medx_core.steering.strategies import RANDOM
 from medx_core.traces.running import FinishedBatches, OnProgress, batch_key, silent
 from medx_core.traces.statement_runner import StatementRunner
 

@@ -7,7 +7,8 @@ import numpy as np
 
 from medx_core.data.labelled_statements import LabelledStatement, twins_of
 from medx_core.errors import BadInput
-from medx_core.steering.steering_vector import ON_STATEMENTS, ON_TWINS
+from medx_core.fitting.recipe import PAPER_EXAMPLES, VectorRecipe
+from medx_core.steering.names import ON_STATEMENTS, ON_TWINS
 
 FEWEST_TWINS = 40
 FEWEST_STATEMENTS = 20
@@ -42,6 +43,12 @@ def drawn_examples(
     return [statement for statement in statements if statement.group in taken]
 
 
+def examples_of(statements: Sequence[LabelledStatement], recipe: VectorRecipe) -> list[LabelledStatement]:
+    """Draw what a recipe is fitted on: the paper's 200 where it names no number, and for a gate all there are."""
+    default = None if recipe.is_gated else PAPER_EXAMPLES
+    return drawn_examples(statements, recipe.examples or default, seed=recipe.seed)
+
+
 def gate_statements(
     statements: Sequence[LabelledStatement], fit_on: str
 ) -> tuple[Sequence[LabelledStatement], str]:
@@ -67,6 +74,16 @@ def gate_statements(
     # Statements without a twin are left out altogether: half of what stays is TRUE, so that neither the gate's zero (the
     # median over these states) nor the offset (the median unsteered score) holds the share of TRUE statements.
     return [statements[i] for i in sorted(index for pair in pairs for index in pair)], ON_TWINS
+
+
+def refuse_what_cannot_be_fitted_on(statements: Sequence[LabelledStatement], recipe: VectorRecipe) -> None:
+    """Refuse, before a model is loaded, statements that the recipe's gate cannot be fitted on.
+
+    Raises:
+        BadInput: there are too few statements, or too few twins where twins are asked for.
+    """
+    if recipe.is_gated:
+        gate_statements(examples_of(statements, recipe), recipe.fit_on)
 
 
 def kept_together(statements: Sequence[LabelledStatement]) -> list[str]:

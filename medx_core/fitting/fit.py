@@ -14,11 +14,11 @@ import torch
 from medx_core.categories import Category
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput
-from medx_core.fitting.examples import drawn_examples, kept_together
+from medx_core.fitting.examples import examples_of, kept_together
 from medx_core.fitting.fitted import FittedLayer, fitted_layer
 from medx_core.fitting.gated import fit_gated, record_for_gates
 from medx_core.fitting.readings import read_traces
-from medx_core.fitting.recipe import PAPER_ALPHA, PAPER_EXAMPLES, VectorRecipe
+from medx_core.fitting.recipe import PAPER_ALPHA, VectorRecipe
 from medx_core.fitting.search import (
     CONSTANT_STRENGTHS,
     cross_fitted_settings,
@@ -29,8 +29,7 @@ from medx_core.fitting.search import (
 )
 from medx_core.steering.hooks import ShiftsByText, SteeringPlan, SteeringStep
 from medx_core.steering.layers import penultimate_layer
-from medx_core.steering.steering_vector import ON_STATEMENTS
-from medx_core.steering.strategies import MEAN_DIFFERENCE, RANDOM, SHUFFLED
+from medx_core.steering.names import MEAN_DIFFERENCE, ON_STATEMENTS, RANDOM, SHUFFLED
 from medx_core.traces.running import OnProgress, silent
 from medx_core.traces.statement_runner import StatementRunner
 
@@ -73,12 +72,6 @@ def fit_vector(
         layers = {gated.chosen.layer: gated.chosen}
         return FittedVector(gated.training.statements, layers, gated.training.fitted_on, gated.as_json())
     return _constant(runner, examples, recipe, on_progress)
-
-
-def examples_of(statements: Sequence[LabelledStatement], recipe: VectorRecipe) -> list[LabelledStatement]:
-    """Draw what a recipe is fitted on: the paper's 200 where it names no number, and for a gate all there are."""
-    default = None if recipe.is_gated else PAPER_EXAMPLES
-    return drawn_examples(statements, recipe.examples or default, seed=recipe.seed)
 
 
 def fit_at_layers(

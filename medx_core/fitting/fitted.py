@@ -21,7 +21,8 @@ from medx_core.steering.contrast import (
 )
 from medx_core.steering.gate import Gate, fit_gate
 from medx_core.steering.hooks import SteeringPlan, SteeringStep
-from medx_core.steering.strategies import AMPLIFY, PCA, SteeredLayer
+from medx_core.steering.names import AMPLIFY, PCA
+from medx_core.steering.strategies import SteeredLayer
 from medx_core.traces.running import OnProgress
 from medx_core.traces.statement_runner import RecordedStates, RunScores
 

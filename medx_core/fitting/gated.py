@@ -30,10 +30,9 @@ from medx_core.fitting.search import (
     usable,
     weakest_good,
 )
-from medx_core.steering.contrast import STATEMENT, ContrastTraces
+from medx_core.steering.contrast import ContrastTraces
 from medx_core.steering.gate import Gate
-from medx_core.steering.steering_vector import ON_TWINS
-from medx_core.steering.strategies import GATED
+from medx_core.steering.names import GATED, ON_TWINS, STATEMENT
 from medx_core.traces.running import OnProgress, silent
 from medx_core.traces.statement_runner import RunScores
 

@@ -19,9 +19,10 @@ from medx_core.models.padding import PaddedBatch, common_length, forward
 from medx_core.models.prefix_cache import KeptPass
 from medx_core.models.prompting import VerdictPrompt
 from medx_core.models.scoring import answer_word_tokens
-from medx_core.steering.contrast import ANSWER_WORD, FULL_TRACE, MODEL_RIGHT, READINGS, ContrastTraces
+from medx_core.steering.contrast import ContrastTraces
 from medx_core.steering.hooks import outputs_read
 from medx_core.steering.layers import hidden_of
+from medx_core.steering.names import ANSWER_WORD, FULL_TRACE, MODEL_RIGHT, READINGS
 from medx_core.traces.running import Arrays, OnProgress, silent
 from medx_core.traces.statement_runner import StatementRunner
 

@@ -1,16 +1,29 @@
-"""How a vector is made, as one value."""
+"""How a vector is made, and how a strategy is swept, as values that refuse what contradicts itself; without torch."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from medx_core.errors import BadInput
 from medx_core.models.prompting import STATEMENT_PROMPT, VerdictPrompt
-from medx_core.steering.contrast import ANSWER_WORD, READINGS, STATEMENT
-from medx_core.steering.hooks import Positions
-from medx_core.steering.strategies import BUILDABLE, GATED, INPUT_DEPENDENT, MEAN_DIFFERENCE
+from medx_core.steering.names import (
+    AMPLIFY,
+    ANSWER_WORD,
+    BUILDABLE,
+    GATED,
+    INPUT_DEPENDENT,
+    MEAN_DIFFERENCE,
+    ON_STATEMENTS,
+    ON_TWINS,
+    PCA,
+    READINGS,
+    STATEMENT,
+    Positions,
+)
 
 PAPER_EXAMPLES = 200
 PAPER_ALPHA = 1.0
-FIT_ON = ("auto", "twins", "statements")
+FIT_ON = ("auto", ON_TWINS, ON_STATEMENTS)
+SWEPT = (MEAN_DIFFERENCE, PCA, AMPLIFY, GATED)
 
 
 @dataclass(frozen=True)
@@ -42,7 +55,7 @@ class VectorRecipe:
             raise BadInput(f"The strategy {self.strategy} steers one layer; give one layer.")
         if self.is_gated and self.reading not in (ANSWER_WORD, STATEMENT):
             raise BadInput("The strategy gated reads the last prompt token alone; leave the reading out.")
-        if self.fit_on == "twins" and not self.is_gated:
+        if self.fit_on == ON_TWINS and not self.is_gated:
             raise BadInput("Only the strategy gated can be fitted on twin differences.")
 
     @property
@@ -55,6 +68,44 @@ class VectorRecipe:
         """Whether this is what the paper describes, whatever the number of examples."""
         told = (self.strategy, self.reading, self.layers, self.alpha or PAPER_ALPHA)
         return told == (MEAN_DIFFERENCE, ANSWER_WORD, (), PAPER_ALPHA) and not self.choose
+
+
+@dataclass(frozen=True)
+class SweepRecipe:
+    """What is swept. `reading` says how contrast traces are read; `gated` always reads the last prompt token."""
+
+    layers: tuple[int, ...]
+    strengths: tuple[float, ...]
+    strategy: str = MEAN_DIFFERENCE
+    reading: str = STATEMENT
+    fit_on: str = "auto"
+    seed: int = 1
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the recipe by name."""
+        return {
+            "strategy": self.strategy,
+            "reading": STATEMENT if self.strategy == GATED else self.reading,
+            "layers": list(self.layers),
+            "strengths": list(self.strengths),
+        }
+
+    @property
+    def vector(self) -> VectorRecipe:
+        """How the vector of each layer is fitted.
+
+        Raises:
+            BadInput: there is no such reading, or the strategy cannot be swept.
+        """
+        if self.strategy not in SWEPT:
+            raise BadInput(f"The strategy {self.strategy!r} cannot be swept; these can: {', '.join(SWEPT)}.")
+        return VectorRecipe(
+            strategy=self.strategy,
+            # a gate has no reading of its own
+            reading=ANSWER_WORD if self.strategy == GATED else self.reading,
+            fit_on=self.fit_on,
+            seed=self.seed,
+        )
 
 
 def _known(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -18,59 +18,19 @@ from sklearn.metrics import roc_auc_score
 from medx_core.accuracy import Flags, balanced_accuracy
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput
-from medx_core.fitting.fit import examples_of, fit_at_layers
+from medx_core.fitting.examples import examples_of
+from medx_core.fitting.fit import fit_at_layers
 from medx_core.fitting.fitted import FittedLayer
 from medx_core.fitting.gated import GatedFit
-from medx_core.fitting.recipe import VectorRecipe
+from medx_core.fitting.recipe import SweepRecipe
 from medx_core.fitting.search import GATE_STRENGTHS, folds_of
-from medx_core.steering.contrast import ANSWER_WORD, STATEMENT
 from medx_core.steering.hooks import SteeringPlan
-from medx_core.steering.strategies import AMPLIFY, GATED, MEAN_DIFFERENCE, PCA
+from medx_core.steering.names import GATED
 from medx_core.traces.running import OnProgress, batch_key, silent
 from medx_core.traces.statement_runner import RunScores, StatementRunner
 
-SWEPT = (MEAN_DIFFERENCE, PCA, AMPLIFY, GATED)
 MAP_STRENGTHS = tuple(sorted({1.0, *GATE_STRENGTHS, 16.0}))
 MAP_LAYERS = 10
-
-
-@dataclass(frozen=True)
-class SweepRecipe:
-    """What is swept. `reading` says how contrast traces are read; `gated` always reads the last prompt token."""
-
-    layers: tuple[int, ...]
-    strengths: tuple[float, ...]
-    strategy: str = MEAN_DIFFERENCE
-    reading: str = STATEMENT
-    fit_on: str = "auto"
-    seed: int = 1
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the recipe by name."""
-        return {
-            "strategy": self.strategy,
-            "reading": STATEMENT if self.strategy == GATED else self.reading,
-            "layers": list(self.layers),
-            "strengths": list(self.strengths),
-        }
-
-    @property
-    def vector(self) -> VectorRecipe:
-        """How the vector of each layer is fitted.
-
-        Raises:
-            BadInput: there is no such reading, or the strategy cannot be swept.
-        """
-        if self.strategy not in SWEPT:
-            raise BadInput(f"The strategy {self.strategy!r} cannot be swept; these can: {', '.join(SWEPT)}.")
-        return VectorRecipe(
-            strategy=self.strategy,
-            # a gate has no reading of its own
-            reading=ANSWER_WORD if self.strategy == GATED else self.reading,
-            fit_on=self.fit_on,
-            seed=self.seed,
-        )
-
 
 OnStage = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and of how much."""

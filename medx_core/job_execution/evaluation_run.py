@@ -107,13 +107,13 @@ class _KeptLease:
         self._thread.join()
         self._look()
 
-    def on_stage(self, what: str, done: int, total: int) -> None:
+    def on_stage(self, stage: str, done: int, total: int) -> None:
         """Note how far the evaluation is.
 
         Raises:
             Cancelled: it is not wanted any more.
         """
-        self._progress, self._moved = RunProgress(what, done, total), self._clock()
+        self._progress, self._moved = RunProgress(stage, done, total), self._clock()
         if self._lost.is_set():
             raise Cancelled("This evaluation is not wanted any more.")
 

@@ -33,7 +33,7 @@ from medx_core.lab.synthetic_world import (
     worded_swaps,
 )
 from medx_core.steering.hooks import SteeringPlan
-from medx_core.steering.strategies import GATED
+from medx_core.steering.names import GATED
 from medx_core.traces.running import OnProgress, silent
 from medx_core.traces.statement_runner import RecordedStates, RunScores
 

@@ -6,8 +6,10 @@ every answer.
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from transformers import PreTrainedTokenizerBase
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 STATEMENT_SHOTS = (
     ("The heart pumps blood through the body.", True),
@@ -75,7 +77,7 @@ def verdict_prompt_for(text: str) -> VerdictPrompt:
     return QUESTION_PROMPT if text.rstrip().endswith("?") else STATEMENT_PROMPT
 
 
-def text_prompt_ids(tokenizer: PreTrainedTokenizerBase, question: str) -> list[int]:
+def text_prompt_ids(tokenizer: "PreTrainedTokenizerBase", question: str) -> list[int]:
     """Return the token ids of the prompt for a written answer: the chat template where the model has one."""
     if tokenizer.chat_template:
         messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": question}]

@@ -169,7 +169,9 @@ def _head(metadata: Mapping[str, str], tensors: Mapping[str, Floats]) -> RouterH
     terms = _part(tensors, "wording")
     if vocabulary.idf.shape != (len(vocabulary.terms),) or terms.weights.shape[1] != len(vocabulary.terms):
         raise ValueError(f"{len(vocabulary.terms)} terms, idf {vocabulary.idf.shape}")
-    about = {
+    # Every head has figures; that of an earlier version has no hash of the bundled texts, its only ones.
+    about: dict[str, Any] = {"figures": metadata["figures"], "bundled_sha256": metadata["data_sha256"]}
+    about |= {
         known.name: metadata[known.name] if known.type is str else json.loads(metadata[known.name])
         for known in fields(Provenance)
         if known.name in metadata
@@ -180,7 +182,7 @@ def _head(metadata: Mapping[str, str], tensors: Mapping[str, Floats]) -> RouterH
         vocabulary,
         temperature=float(metadata["temperature"]),
         threshold=float(metadata["threshold"]),
-        provenance=Provenance(**{"bundled_sha256": metadata["data_sha256"], **about}),
+        provenance=Provenance(**about),
     )
 
 

@@ -17,12 +17,6 @@ from torch import Tensor
 
 from medx_core.errors import VectorRefused
 
-ANSWER_WORD = "answer_word"
-STATEMENT = "statement"
-MODEL_RIGHT = "model_right"
-FULL_TRACE = "full_trace"
-READINGS = (ANSWER_WORD, STATEMENT, MODEL_RIGHT, FULL_TRACE)
-
 
 @dataclass(frozen=True)
 class ContrastTraces:

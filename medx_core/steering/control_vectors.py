@@ -24,8 +24,8 @@ from medx_core.categories import Category
 from medx_core.clock import iso, utc_now
 from medx_core.errors import VectorRefused
 from medx_core.steering.layers import hidden_size, layer_at, model_type
+from medx_core.steering.names import IMPORTED
 from medx_core.steering.steering_vector import SteeringVector, check_direction, check_vector
-from medx_core.steering.strategies import IMPORTED
 
 ARCHITECTURE = "controlvector"
 HINT = "controlvector.model_hint"

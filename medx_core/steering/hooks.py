@@ -14,7 +14,6 @@ rest is written by the model as it is. `Positions.ALL` shifts every token of a p
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from itertools import count
 from typing import Protocol, TypeVar
 
@@ -24,16 +23,9 @@ from transformers import PreTrainedModel
 
 from medx_core.errors import VectorRefused
 from medx_core.steering.layers import hidden_of, hidden_size, layer_at, with_hidden
+from medx_core.steering.names import Positions
 
 T = TypeVar("T")
-
-
-class Positions(StrEnum):
-    """Which tokens of a forward pass are shifted."""
-
-    LAST = "last"
-    LAST_PROMPT = "last-prompt"
-    ALL = "all"
 
 
 class Shift(Protocol):

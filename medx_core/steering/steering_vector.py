@@ -11,11 +11,9 @@ from torch import Tensor
 
 from medx_core.categories import Category
 from medx_core.errors import VectorRefused
-from medx_core.steering.hooks import Positions, SteeringPlan, SteeringStep
-from medx_core.steering.strategies import GATED, INPUT_DEPENDENT, STRATEGIES, SteeredLayer
-
-ON_STATEMENTS = "statements"
-ON_TWINS = "twins"
+from medx_core.steering.hooks import SteeringPlan, SteeringStep
+from medx_core.steering.names import GATED, INPUT_DEPENDENT, ON_STATEMENTS, STRATEGIES, Positions
+from medx_core.steering.strategies import SteeredLayer
 
 
 @dataclass(frozen=True, kw_only=True)

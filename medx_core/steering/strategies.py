@@ -8,20 +8,7 @@ from torch import Tensor
 from medx_core.errors import VectorRefused
 from medx_core.steering.gate import Gate
 from medx_core.steering.hooks import ConstantShift, Shift
-
-MEAN_DIFFERENCE = "mean_difference"  # the paper's: mean state of correct minus that of incorrect traces
-PCA = "pca"  # first principal component of correct minus incorrect traces
-GATED = "gated"  # pushes towards TRUE or FALSE by what a read-out of the state says; made for verdicts, not for text
-AMPLIFY = "amplify"  # makes what the state says along the mean difference louder
-RANDOM = "random"  # control: a random vector as long as the mean difference
-SHUFFLED = "shuffled"  # control: the mean difference after the labels were shuffled
-IMPORTED = "imported"  # a control vector made by another program
-BUILDABLE = (MEAN_DIFFERENCE, PCA, GATED, AMPLIFY, RANDOM, SHUFFLED)
-STRATEGIES = (*BUILDABLE, IMPORTED)
-INPUT_DEPENDENT = (
-    GATED,
-    AMPLIFY,
-)  # all others add the same vector whatever the state, as other programs can too
+from medx_core.steering.names import AMPLIFY
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,8 +17,8 @@ from torch import Tensor
 from medx_core.categories import Category
 from medx_core.errors import VectorRefused
 from medx_core.steering.gate import Gate
-from medx_core.steering.hooks import Positions
 from medx_core.steering.layers import CONVENTION
+from medx_core.steering.names import Positions
 from medx_core.steering.steering_vector import SteeringVector, check_direction, check_vector
 
 FORMAT = "medx-steering-vector-2"

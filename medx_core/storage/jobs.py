@@ -223,14 +223,10 @@ class JobStore(Store):
             .join(JobTable, col(JobTable.id) == col(ItemTable.job_id))
             .where(ItemTable.route_source == RouteSource.USER)
             .order_by(col(ItemTable.id))
-            .limit(page_rows)
+            .execution_options(yield_per=page_rows)
         )
-        last_id, page = 0, None
-        while page is None or len(page) == page_rows:
-            with self._database.read() as session:
-                page = list(session.exec(overridden.where(ItemTable.id > last_id)))
-            for item, job in page:
-                last_id = item.id
+        with self._database.read() as session, session.exec(overridden) as rows:
+            for item, job in rows:
                 if item.route_category is not None:
                     yield RouteOverride(
                         item.text, item.route_category, route_probabilities(item), job.created_at

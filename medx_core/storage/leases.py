@@ -10,7 +10,7 @@ from secrets import randbits
 from typing import Any
 
 from sqlalchemy.exc import IntegrityError
-from sqlmodel import Session, and_, col, insert, or_, select, update
+from sqlmodel import Session, col, insert, select, update
 
 from medx_core.categories import Route
 from medx_core.errors import LeaseLost
@@ -58,16 +58,10 @@ class LeaseStore(Store):
 
     def tried_before(self, item_ids: Iterable[int]) -> frozenset[int]:
         """Return those of the items that could be leased now and were attempted before."""
-        has_run_out = or_(col(ItemTable.lease_until).is_(None), col(ItemTable.lease_until) <= self._clock())
-        is_free = or_(
-            col(ItemTable.status) == ItemStatus.QUEUED,
-            and_(col(ItemTable.status) == ItemStatus.RUNNING, has_run_out),
-        )
-        tried = select(ItemTable.id).where(
-            col(ItemTable.id).in_(set(item_ids)), ItemTable.attempts > 0, is_free
-        )
+        now = self._clock()
+        tried = select(ItemTable).where(col(ItemTable.id).in_(set(item_ids)), ItemTable.attempts > 0)
         with self._database.read() as session:
-            return frozenset(session.exec(tried))
+            return frozenset(item.id for item in session.exec(tried) if item.is_free(now))
 
     def renew(self, leases: Sequence[LeasedItem], *, seconds: float) -> frozenset[int]:
         """Renew the leases; return the ids of the items that are still held.

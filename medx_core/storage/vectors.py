@@ -229,9 +229,9 @@ class VectorProvenance:
         """Describe in a few words what a vector of that strategy was read from."""
         if not self.reading:
             return "made by another program"
-        what = "statements" if strategy == "gated" else "pairs"
+        examples = "statements" if strategy == "gated" else "pairs"
         twins = ", on twins" if self.fitted_on == "twins" else ""
-        return f"reading {self.reading.replace('_', ' ')}, {self.pairs:,} {what}{twins}"
+        return f"reading {self.reading.replace('_', ' ')}, {self.pairs:,} {examples}{twins}"
 
 
 def provenance_of(folder: Path, record: VectorRecord) -> VectorProvenance:

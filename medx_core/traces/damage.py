@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass
 from medx_core.models.generation import GreedyWriting
 from medx_core.models.loading import LoadedModel
 from medx_core.models.prompting import text_prompt_ids
-from medx_core.steering.hooks import Positions, SteeringPlan, steered
+from medx_core.steering.hooks import SteeringPlan, steered
+from medx_core.steering.names import Positions
 from medx_core.traces.likelihoods import TextLikelihoods
 from medx_core.traces.running import by_length
 

@@ -154,7 +154,9 @@ def test_a_run_longer_than_the_visibility_timeout_runs_once(tmp_path: Path) -> N
         evaluation.release()
         assert evaluation.wait().attempts == 1
         log = tmp_path / "logs" / "evaluator.log"
-        until(lambda: "needs nobody" in log.read_text(), "the message is taken a second time")
+        # On a slow machine the worker ends the second process before it can say so; a third one then follows it.
+        signs = ("needs nobody", "SpawnPoolWorker-3")
+        until(lambda: any(sign in log.read_text() for sign in signs), "the message is taken a second time")
         assert len(evaluation.processes) == 1
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from medx_core.answering import AnsweringEngine, AnsweringLimits
+from medx_core.answering import AnsweringEngine
 from medx_core.categories import Category
 from medx_core.data.bundled_texts import bundled_statements
 from medx_core.errors import ModelUnavailable
@@ -13,6 +13,7 @@ from medx_core.models.prefix_cache import SharedPrefix
 from medx_core.models.prompting import STATEMENT_PROMPT
 from medx_core.models.scoring import AnswerHead
 from medx_core.questions import ARM_CHOICES, Arm, ArmRow, Question
+from medx_core.settings import Settings
 from medx_core.steering.hooks import (
     ConstantShift,
     SteeringPlan,
@@ -90,7 +91,7 @@ def test_verdicts_equal_those_of_the_cpu_in_float32(dtype, real_model):
 def test_mixed_arms_share_a_pass_in_bfloat16():
     model = load("bfloat16")
     vectors = FixedVectors({Category.TRIAGE: vector_for(model)})
-    engine = AnsweringEngine(model, FixedRouter(Category.TRIAGE), vectors, AnsweringLimits())
+    engine = AnsweringEngine(model, FixedRouter(Category.TRIAGE), vectors, Settings())
     questions = [Question(text, arms=ARM_CHOICES["both"]) for text in STATEMENTS[:8]]
     routes = engine.route(questions)
     rows = [ArmRow(q, r, arm) for q, r in zip(questions, routes, strict=True) for arm in q.arms]

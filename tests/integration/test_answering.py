@@ -6,10 +6,11 @@ import math
 import pytest
 import torch
 
-from medx_core.answering import NO_VECTOR, NOT_ROUTED, AnsweringEngine, AnsweringLimits
+from medx_core.answering import NO_VECTOR, NOT_ROUTED, AnsweringEngine
 from medx_core.categories import Category, Route, RouteSource
 from medx_core.questions import ARM_CHOICES, Arm, ArmRow, Mode, Question, Verdict
 from medx_core.routing.embedding_router import EmbeddingRouter
+from medx_core.settings import Settings
 from medx_core.steering.steering_vector import SteeringVector
 
 pytestmark = pytest.mark.weights
@@ -58,9 +59,7 @@ def vector_for(model, strength=40.0, category=Category.TRIAGE) -> SteeringVector
 @pytest.fixture(scope="module")
 def engine(real_model):
     vectors = FixedVectors({Category.TRIAGE: vector_for(real_model)})
-    return AnsweringEngine(
-        real_model, FixedRouter(Category.TRIAGE), vectors, AnsweringLimits(max_new_tokens=12)
-    )
+    return AnsweringEngine(real_model, FixedRouter(Category.TRIAGE), vectors, Settings(max_new_tokens=12))
 
 
 def rows(engine, texts, arms=BOTH):
@@ -79,7 +78,7 @@ def test_a_batch_of_many_gives_the_verdicts_of_batches_of_one(engine):
 
 
 def test_steering_changes_the_steered_arm_alone(engine, real_model):
-    bare = AnsweringEngine(real_model, FixedRouter(Category.TRIAGE), FixedVectors(), AnsweringLimits())
+    bare = AnsweringEngine(real_model, FixedRouter(Category.TRIAGE), FixedVectors(), Settings())
     mixed = engine.verdicts(rows(engine, STATEMENTS))
     plain = bare.verdicts(rows(bare, STATEMENTS))
     for steered, unsteered, before in zip(mixed[::2], mixed[1::2], plain[1::2], strict=True):
@@ -90,7 +89,7 @@ def test_steering_changes_the_steered_arm_alone(engine, real_model):
 
 
 def test_a_verdict_near_one_half_reads_uncertain_and_keeps_the_raw_one(real_model):
-    wide = AnsweringLimits(uncertain_margin=0.4999)
+    wide = Settings(uncertain_margin=0.4999)
     cautious = AnsweringEngine(real_model, FixedRouter(None), FixedVectors(), wide)
     answer = cautious.verdicts(rows(cautious, STATEMENTS[:1], (Arm.UNSTEERED,)))[0]
     assert answer.verdict is Verdict.UNCERTAIN
@@ -98,12 +97,12 @@ def test_a_verdict_near_one_half_reads_uncertain_and_keeps_the_raw_one(real_mode
 
 
 def test_without_a_vector_the_steered_arm_goes_unsteered_and_says_why(real_model):
-    bare = AnsweringEngine(real_model, FixedRouter(Category.TRIAGE), FixedVectors(), AnsweringLimits())
+    bare = AnsweringEngine(real_model, FixedRouter(Category.TRIAGE), FixedVectors(), Settings())
     steered, unsteered = bare.verdicts(rows(bare, STATEMENTS[:1]))
     assert steered.note == NO_VECTOR
     assert "medx vectors build" in steered.note
     assert steered.score == unsteered.score
-    lost = AnsweringEngine(real_model, FixedRouter(None), FixedVectors(), AnsweringLimits())
+    lost = AnsweringEngine(real_model, FixedRouter(None), FixedVectors(), Settings())
     assert lost.verdicts(rows(lost, STATEMENTS[:1]))[0].note == NOT_ROUTED
 
 
@@ -112,7 +111,7 @@ def test_a_vector_of_other_weights_is_not_used(real_model):
 
     foreign = replace(vector_for(real_model), model_sha256="f" * 64)
     bare = AnsweringEngine(
-        real_model, FixedRouter(Category.TRIAGE), FixedVectors({Category.TRIAGE: foreign}), AnsweringLimits()
+        real_model, FixedRouter(Category.TRIAGE), FixedVectors({Category.TRIAGE: foreign}), Settings()
     )
     assert bare.verdicts(rows(bare, STATEMENTS[:1]))[0].vector is None
 

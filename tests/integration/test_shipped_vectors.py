@@ -5,8 +5,8 @@ import torch
 
 from medx_core.categories import Category
 from medx_core.cli.vector_building import statements_by_category
-from medx_core.fitting.examples import sha256_of_statements
-from medx_core.fitting.fit import examples_of, fit_vector
+from medx_core.fitting.examples import examples_of, sha256_of_statements
+from medx_core.fitting.fit import fit_vector
 from medx_core.fitting.recipe import VectorRecipe
 from medx_core.steering.vector_files import load_vector
 from medx_core.storage.engine import Database

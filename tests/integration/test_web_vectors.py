@@ -5,13 +5,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from medx_core.answering import AnsweringEngine, AnsweringLimits
+from medx_core.answering import AnsweringEngine
 from medx_core.categories import Category, Route
 from medx_core.errors import BadInput, VectorRefused
 from medx_core.job_execution.batching import MicroBatcher
 from medx_core.job_execution.interfaces import Lane
 from medx_core.job_execution.scheduling import BatchLimits
 from medx_core.questions import Arm, Question
+from medx_core.settings import Settings
 from medx_core.steering.steering_vector import SteeringVector
 from medx_core.vector_registry import VectorRegistry
 from tests.language_models import WIDTH, tiny_model
@@ -71,7 +72,7 @@ def used_by_worker(vectors):
     """Ask a running worker's engine, and say which vector it used."""
     model, registry, _ = vectors
     batcher = MicroBatcher(
-        lambda: AnsweringEngine(model, ToTriage(), registry, AnsweringLimits()), BatchLimits(8, 0.0)
+        lambda: AnsweringEngine(model, ToTriage(), registry, Settings()), BatchLimits(8, 0.0)
     )
     batcher.start()
     question = Question("Yes or no?", arms=(Arm.STEERED,))
@@ -158,7 +159,7 @@ def test_one_broken_file_leaves_the_other_categories_steered(services, vectors, 
     for _ in range(2):
         assert list(started_anew.active(model.weight_sha256)) == [Category.LITERATURE]
     assert caplog.text.count("triage questions are answered unsteered: The file") == 1
-    engine = AnsweringEngine(model, ToTriage(), started_anew, AnsweringLimits())
+    engine = AnsweringEngine(model, ToTriage(), started_anew, Settings())
     asked = [replace(Question("Yes or no?", arms=(Arm.STEERED,)), category=kind) for kind in Category]
     used = {question.category: engine.answer(question).answers[0] for question in asked}
     assert used[Category.LITERATURE].vector == other.name

@@ -5,12 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from medx_core.answering import NOT_FOR_TEXT, OTHER_PROMPT, AnsweringEngine, AnsweringLimits
+from medx_core.answering import NOT_FOR_TEXT, OTHER_PROMPT, AnsweringEngine
 from medx_core.categories import Category, Route, RouteSource
 from medx_core.models.prompting import STATEMENT_PROMPT
 from medx_core.questions import ARM_CHOICES, ArmRow, Mode, Question
+from medx_core.settings import Settings
 from medx_core.steering.gate import Gate
-from medx_core.steering.hooks import Positions
+from medx_core.steering.names import Positions
 from medx_core.steering.steering_vector import SteeringVector
 from tests.language_models import WIDTH, tiny_model
 
@@ -52,9 +53,7 @@ def model():
 
 
 def engine(model, *vectors, **limits):
-    return AnsweringEngine(
-        model, RouterByQuestion(), Vectors(*vectors), AnsweringLimits(max_new_tokens=6, **limits)
-    )
+    return AnsweringEngine(model, RouterByQuestion(), Vectors(*vectors), Settings(max_new_tokens=6, **limits))
 
 
 def asked(category, mode=Mode.VERDICT, text=TEXTS[5]):

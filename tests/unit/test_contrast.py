@@ -7,9 +7,9 @@ from medx_core.errors import VectorRefused
 from medx_core.evaluation.vector_findings import SAME_AXIS, warnings_of
 from medx_core.fitting.build import stability
 from medx_core.fitting.fitted import FittedLayer, fitted_layer
-from medx_core.steering.contrast import ANSWER_WORD, ContrastTraces, mean_difference, separation
+from medx_core.steering.contrast import ContrastTraces, mean_difference, separation
 from medx_core.steering.diagnostics import shift_of_distribution
-from medx_core.steering.strategies import MEAN_DIFFERENCE, PCA
+from medx_core.steering.names import ANSWER_WORD, MEAN_DIFFERENCE, PCA
 
 
 def states(rows: int, *, signal: float, share_true: float = 0.5, seed: int = 0) -> ContrastTraces:

@@ -7,7 +7,6 @@ from medx_core.errors import VectorRefused
 from medx_core.steering.gate import Gate
 from medx_core.steering.hooks import (
     ConstantShift,
-    Positions,
     SteeringPlan,
     SteeringStep,
     plan_for_rows,
@@ -15,6 +14,7 @@ from medx_core.steering.hooks import (
     steered,
 )
 from medx_core.steering.layers import decoder_layers, hidden_size, penultimate_layer
+from medx_core.steering.names import Positions
 from medx_core.steering.strategies import AmplifyShift, GatedShift
 from tests.language_models import ARCHITECTURES, WIDTH, tiny_network
 

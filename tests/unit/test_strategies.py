@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from medx_core.errors import VectorRefused
 from medx_core.fitting.fitted import fitted_layer
 from medx_core.steering.contrast import ContrastTraces, mean_difference, pca, random_direction, shuffled
-from medx_core.steering.strategies import AMPLIFY, MEAN_DIFFERENCE, SteeredLayer
+from medx_core.steering.names import AMPLIFY, MEAN_DIFFERENCE
+from medx_core.steering.strategies import SteeredLayer
 
 WIDTH = 12
 

@@ -9,9 +9,8 @@ from medx_core.cli.vector_building import swept_layers
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput
 from medx_core.fitting.fit import fit_at_layers
+from medx_core.fitting.recipe import SWEPT, SweepRecipe
 from medx_core.fitting.sweep import (
-    SWEPT,
-    SweepRecipe,
     check_cells,
     run_figures,
     spread,
@@ -19,7 +18,7 @@ from medx_core.fitting.sweep import (
     sweep,
 )
 from medx_core.models.prompting import STATEMENT_PROMPT
-from medx_core.steering.contrast import ANSWER_WORD, STATEMENT
+from medx_core.steering.names import ANSWER_WORD, STATEMENT
 from medx_core.traces.running import FinishedBatches
 from medx_core.traces.statement_runner import RunScores, StatementRunner
 from tests.language_models import tiny_model
