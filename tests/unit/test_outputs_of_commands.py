@@ -1,4 +1,4 @@
-"""No command writes over the file it reads."""
+"""No command writes over the file it reads, and a long one says how far it is also where nobody watches a terminal."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from medx_core.cli import batch, data, evaluate, router, vectors
+from medx_core.cli import batch, data, evaluate, outputs, router, vectors
 from medx_core.cli.outputs import refuse_existing, refuse_input_as_output
 from medx_core.errors import BadInput
 
@@ -65,3 +65,12 @@ def test_what_names_no_file_or_another_one_may_be_written(
 def test_a_new_file_and_a_device_may_be_written_without_force(tmp_path: Path) -> None:
     refuse_existing(tmp_path / "new.csv", force=False)
     refuse_existing(Path("/dev/null"), force=False)
+
+
+def test_a_log_gets_a_line_of_progress_now_and_then(monkeypatch, capsys):
+    clock = iter([20.0, 20.0, 25.0, 40.0, 40.0])
+    monkeypatch.setattr(outputs, "_said_at", 0.0)
+    monkeypatch.setattr(outputs, "monotonic", lambda: next(clock))
+    for done in (1, 2, 3):
+        outputs.show_stage("training states", done, 9)
+    assert capsys.readouterr().err == "training states: 1 of 9\ntraining states: 3 of 9\n"
