@@ -29,7 +29,7 @@ RESAMPLES = 1_000
 
 _FUNCTION_WORDS = (
     "a an the and or but not no never nor without only all any some many most more less than as if when while because "
-    "so that which who is are was were be been being has have had do does did can cannot could may might must should "
+    "so that which who is are was were be been being has have had does do did can cannot could may might must should "
     "will would always usually often sometimes rarely of in on at by for from to with into over under after before "
     "during between about it its this these those there"
 )

@@ -145,7 +145,7 @@ def test_where_categories_are_mixed_each_statement_is_tried_with_its_own_instruc
         for number, category in enumerate((Category.TRIAGE, Category.LITERATURE, None) * 4)
     ]
     mixed = instructed_candidates({statement.category for statement in statements}, questions=False)
-    assert [prompt.version.rpartition("-")[2] for prompt in mixed] == [
+    assert [candidate.prompt.version.rpartition("-")[2] for candidate in mixed] == [
         "category",
         "category",
         "clinician",
