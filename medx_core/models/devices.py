@@ -3,6 +3,7 @@
 One process uses one device. float32 on the CPU; bfloat16 on a GPU that has it, else float16.
 """
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from dataclasses import dataclass
 import torch
 
 from medx_core.errors import ModelUnavailable
+
+log = logging.getLogger(__name__)
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -38,7 +41,17 @@ def choose_placement(device: str = "auto", dtype: str = "auto") -> Placement:
         raise ModelUnavailable(
             f"The number type {dtype!r} is not known; use one of: auto, {', '.join(DTYPES)}."
         )
+    if chosen.type == "cpu" and dtype == "bfloat16" and _emulates_bfloat16():
+        log.warning(
+            "This processor has no bfloat16 instructions: torch emulates them, and bfloat16 is slower than float32."
+        )
     return Placement(chosen, DTYPES[dtype])
+
+
+def _emulates_bfloat16() -> bool:
+    """Whether an x86 processor computes bfloat16 in float32 steps; torch calls that supported all the same."""
+    has = torch.cpu.get_capabilities()
+    return bool(has.get("avx2")) and not (has.get("avx512_bf16") or has.get("amx_bf16"))
 
 
 def _choose_device(name: str) -> torch.device:

@@ -16,6 +16,20 @@ def test_a_number_type_can_be_chosen():
 
 
 @pytest.mark.parametrize(
+    ("capabilities", "warned"),
+    [
+        ({"avx2": True, "avx512_bf16": False, "amx_bf16": False}, True),
+        ({"avx2": True, "avx512_bf16": True, "amx_bf16": False}, False),
+        ({"bf16": True}, False),  # arm64
+    ],
+)
+def test_bfloat16_without_instructions_for_it_is_called_slow(monkeypatch, caplog, capabilities, warned):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    choose_placement("cpu", "bfloat16")
+    assert ("slower than float32" in caplog.text) is warned
+
+
+@pytest.mark.parametrize(
     ("device", "dtype", "words"),
     [
         ("cuda:99", "auto", r"cuda:99 is not there: this machine has \d+ CUDA device"),
