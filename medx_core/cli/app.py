@@ -68,11 +68,14 @@ def loaded(name: str) -> Any:
     """Import a command's module and return the command, or the group of commands."""
     module, _, attribute = COMMANDS[name][0].partition(":")
     command = getattr(import_module(f"medx_core.cli.{module}"), attribute)
-    if not isinstance(command, typer.Typer):
-        alone = typer.Typer(add_completion=False)
-        alone.command(name)(command)
-        command = alone
-    return get_command(command)
+    # A group is loaded alone, and typer would offer to write its completion into the shell's own start-up file.
+    alone = typer.Typer(add_completion=False)
+    if isinstance(command, typer.Typer):
+        alone.add_typer(command, name=name)
+        groups: Any = get_command(alone)
+        return groups.commands[name]
+    alone.command(name)(command)
+    return get_command(alone)
 
 
 app = typer.Typer(

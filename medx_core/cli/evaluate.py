@@ -5,7 +5,8 @@ import os
 import secrets
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from operator import attrgetter
@@ -16,7 +17,15 @@ import typer
 
 from medx_core import __version__
 from medx_core.cli.database import opened_database
-from medx_core.cli.outputs import JsonOut, clear_stage, refuse_input_as_output, show_stage, tell, write_json
+from medx_core.cli.outputs import (
+    JsonOut,
+    clear_stage,
+    refuse_input_as_output,
+    refuse_unwritable,
+    show_stage,
+    tell,
+    write_json,
+)
 from medx_core.errors import BadInput, Cancelled, StorageFault
 from medx_core.evaluation.data_split import parts_of
 from medx_core.evaluation.replicates import MeanMetric, ReplicatedModel, replicated
@@ -31,11 +40,16 @@ from medx_core.job_execution.evaluation_run import (
     read_statements,
     run_evaluation,
 )
+from medx_core.models.catalog import refuse_missing
 from medx_core.settings import settings
 from medx_core.storage.kept_files import keep
-from medx_core.storage.runs import Run, RunStatus, RunStore
+from medx_core.storage.runs import Run, RunProgress, RunStatus, RunStore
 
+ITEM_FILES = (".csv", ".parquet")
 LOOK_SECONDS = 1.0
+LOOKS_WITHOUT_WORKER = 10  # one that died is started again within seconds
+WAITING = "waiting for the evaluation worker"
+WORKER_GONE = "The evaluation worker is gone: this process evaluates."
 THROUGH_WORKER = "The evaluation worker runs this; Ctrl-C cancels it, closing the terminal does not."
 IN_PROCESS = "No evaluation worker with these settings is running, so this process evaluates."
 
@@ -86,6 +100,7 @@ def evaluate(  # noqa: PLR0913 - one parameter per option
     for out in (json_out, str(items or "")):
         refuse_input_as_output(data, out)
         refuse_input_as_output(recheck or "", out)
+    _refuse_contradictions(data, json_out, report, items, recheck, self_test=self_test)
     if recheck:
         _recheck(recheck, json_out)
         return
@@ -117,6 +132,29 @@ def evaluate(  # noqa: PLR0913 - one parameter per option
     _show(measured.result, json_out, report)
 
 
+def _refuse_contradictions(
+    data: str,
+    json_out: str,
+    report: Path | None,
+    items: Path | None,
+    recheck: Path | None,
+    *,
+    self_test: bool,
+) -> None:
+    """Refuse options that would be ignored, and places that cannot be written, before anything is read."""
+    if (recheck or self_test) and (data or items or report or (recheck and self_test)):
+        raise BadInput(
+            "--recheck and --self-test go with --json alone: they read no data and write no items."
+        )
+    if items is None:
+        return
+    if items.suffix.lower() not in ITEM_FILES:
+        raise BadInput(f"The items are written as {' or '.join(ITEM_FILES)}; {items} ends in neither.")
+    refuse_unwritable(items)
+    if json_out and Path(json_out).resolve() == items.resolve():
+        raise BadInput(f"--json and --items would both write {items}; choose two files.")
+
+
 def _stored(request: EvaluationRequest, json_out: str, *, local: bool) -> Measured:
     """Evaluate through a worker, or in this process without one; the run is kept in the database."""
     try:
@@ -130,7 +168,10 @@ def _stored(request: EvaluationRequest, json_out: str, *, local: bool) -> Measur
                 tell(IN_PROCESS)
             return _here(runs, request, json_out)
         tell(THROUGH_WORKER)
-        measured = _through_worker(runs, request)
+        measured = _through_worker(runs, request, partial(has_evaluation_worker, settings(), database))
+        if measured is None:
+            tell(WORKER_GONE)
+            return _here(runs, request, json_out)
         _write(measured.result, json_out)
         return measured
 
@@ -146,6 +187,8 @@ def _check_statements(request: EvaluationRequest) -> None:
 
 def evaluate_request(request: EvaluationRequest, on_stage: OnStage) -> Measured:
     """Evaluate in this process; the command and the process of an evaluation worker both call this."""
+    for name in request.models or (settings().model,):
+        refuse_missing(name, settings().models_folder)
     # torch comes in only now, and peft with the arms of the laboratory only where one of them is wanted
     from medx_core import assembly
 
@@ -178,8 +221,10 @@ def _here(runs: RunStore, request: EvaluationRequest, json_out: str) -> Measured
     return run_evaluation(runs, leased, evaluate, lease_seconds=seconds)
 
 
-def _through_worker(runs: RunStore, request: EvaluationRequest) -> Measured:
-    """Submit the evaluation and follow it until it is finished.
+def _through_worker(
+    runs: RunStore, request: EvaluationRequest, has_worker: Callable[[], bool]
+) -> Measured | None:
+    """Submit the evaluation and follow it until it is finished; None, and it is cancelled, if no worker is left.
 
     Raises:
         BadInput: it failed; the sentence is the worker's.
@@ -187,10 +232,12 @@ def _through_worker(runs: RunStore, request: EvaluationRequest) -> Measured:
     """
     run = runs.request(EVALUATION, _as_workers_see_it(request).as_json(), requested_by="")
     try:
-        finished = _followed(runs, run.public_id)
+        finished = _followed(runs, run.public_id, has_worker)
     except KeyboardInterrupt:
         runs.cancel(run.public_id)
         raise
+    if finished is None:
+        return None
     if finished.status is RunStatus.CANCELLED:
         raise Cancelled("This evaluation was cancelled before it finished.")
     if finished.result is None:
@@ -209,11 +256,17 @@ def _as_workers_see_it(request: EvaluationRequest) -> EvaluationRequest:
     return replace(request, data=keep(path, settings().evaluations_folder), kept=True)
 
 
-def _followed(runs: RunStore, public_id: str) -> Run:
-    pause = threading.Event()
+def _followed(runs: RunStore, public_id: str, has_worker: Callable[[], bool]) -> Run | None:
+    """Show how far a run is until it is finished; cancel it if no worker was seen in several looks."""
+    pause, missed = threading.Event(), 0
     while not (run := runs.get(public_id)).finished:
-        if run.progress:
-            show_stage(run.progress.what, run.progress.done, run.progress.total)
+        missed = 0 if has_worker() else missed + 1
+        if missed == LOOKS_WITHOUT_WORKER:
+            with suppress(BadInput):  # it finished meanwhile: the next look sees it
+                runs.cancel(public_id)
+                return None
+        progress = run.progress or RunProgress(WAITING, 0, 1)
+        show_stage(progress.what, progress.done, progress.total)
         pause.wait(LOOK_SECONDS)
     return run
 

@@ -10,7 +10,7 @@ import typer
 
 from medx_core.categories import Category
 from medx_core.cli.database import opened_database
-from medx_core.cli.outputs import AsJson, print_json
+from medx_core.cli.outputs import AsJson, print_json, refuse_unwritable
 from medx_core.cli.vector_building import build, note_vector, sweep
 from medx_core.data.bundled_texts import bundled_statements
 from medx_core.data.routing_texts import training_texts
@@ -298,6 +298,7 @@ def export_vector(
     ] = "",
 ) -> None:
     """Write a constant vector as a GGUF control vector; alpha is multiplied in, so strength 1 there is this one."""
+    refuse_unwritable(output)
     from medx_core.assembly import build_registry
     from medx_core.steering.control_vectors import export_control_vector
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from medx_core.cli import evaluate as command
 from medx_core.cli.app import app
-from medx_core.cli.evaluate import IN_PROCESS, THROUGH_WORKER
+from medx_core.cli.evaluate import IN_PROCESS, THROUGH_WORKER, WORKER_GONE
 from medx_core.errors import BadInput
 from medx_core.evaluation.request import request_from
 from medx_core.job_execution.evaluation_run import EVALUATOR, has_evaluation_worker, worker_detail
@@ -83,6 +84,19 @@ def test_with_a_running_worker_the_command_submits_the_run_and_writes_the_stored
     assert (request.name, request.kept, request.models) == ("mine.csv", True, (str(tmp_path / "tiny"),))
     kept = settings().evaluations_folder / request.data
     assert kept.read_bytes() == file.read_bytes()
+
+
+def test_a_worker_that_is_gone_before_it_began_leaves_the_evaluation_to_the_command(
+    runs, monkeypatch, tmp_path
+):
+    seen = iter([True])
+    monkeypatch.setattr(command, "has_evaluation_worker", lambda *_: next(seen, False))
+    monkeypatch.setattr(command, "LOOK_SECONDS", 0)
+    file = write_statements(tmp_path / "mine.csv", split=True)
+    done = evaluate("--data", str(file), "--prompt", PROMPT)
+    assert done.exit_code == 0, done.output
+    assert done.stderr.index(THROUGH_WORKER) < done.stderr.index(WORKER_GONE)
+    assert sorted(run.status for run in runs.list(KIND)) == [RunStatus.CANCELLED, RunStatus.DONE]
 
 
 def test_a_worker_with_another_number_type_is_not_asked(runs, database, tmp_path):

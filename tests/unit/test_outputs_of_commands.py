@@ -7,6 +7,7 @@ import typer
 from typer.testing import CliRunner
 
 from medx_core.cli import batch, data, evaluate, outputs, router, vectors
+from medx_core.cli.app import COMMANDS, loaded
 from medx_core.cli.outputs import refuse_existing, refuse_input_as_output
 from medx_core.errors import BadInput
 
@@ -74,3 +75,27 @@ def test_a_log_gets_a_line_of_progress_now_and_then(monkeypatch, capsys):
     for done in (1, 2, 3):
         outputs.show_stage("training states", done, 9)
     assert capsys.readouterr().err == "training states: 1 of 9\ntraining states: 3 of 9\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("--recheck i.csv --self-test", "with --json alone"),
+        ("--recheck i.csv --data d.csv", "with --json alone"),
+        ("--data d.csv --items i.txt", "i.txt ends in neither"),
+        ("--data d.csv --items nowhere/i.csv", "nowhere/i.csv cannot be written"),
+        ("--data d.csv --items i.csv --json i.csv", "choose two files"),
+    ],
+)
+def test_what_an_evaluation_would_ignore_or_could_not_write_is_refused_first(
+    line, words, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    refused = CliRunner().invoke(medx(), ["evaluate", *line.split()])
+    assert isinstance(refused.exception, BadInput)
+    assert words in str(refused.exception)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_command_offers_to_change_the_start_up_file_of_a_shell(name):
+    assert "completion" not in str([parameter.opts for parameter in loaded(name).params])
