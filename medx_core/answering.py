@@ -23,6 +23,7 @@ from medx_core.steering.hooks import SteeringPlan, plan_for_rows, steered
 from medx_core.steering.layers import hidden_size
 from medx_core.steering.names import GATED, Positions
 from medx_core.steering.steering_vector import SteeringVector
+from medx_core.traces.resuming import SteeredRuns
 
 NO_VECTOR = "No steering vector is active for this model and category; answered unsteered. Build them with `medx vectors build`."
 NOT_FOR_TEXT = (
@@ -53,6 +54,15 @@ class RowVector:
         return SteeringPlan() if self.vector is None else self.vector.plan
 
 
+@dataclass(frozen=True)
+class VerdictReader:
+    """What one verdict prompt needs on the model: its shared beginning, its answer words, and the runs of its arms."""
+
+    prefix: SharedPrefix
+    head: AnswerHead
+    runs: SteeredRuns
+
+
 class AnsweringEngine:
     """One model on one device with its router and active vectors. One thread calls it."""
 
@@ -63,8 +73,7 @@ class AnsweringEngine:
         self._router = router
         self._vectors = vectors
         self._settings = settings
-        self._width = hidden_size(model.network)
-        self._heads: dict[str, tuple[SharedPrefix, AnswerHead]] = {}
+        self._readers: dict[str, VerdictReader] = {}
         self._active: Mapping[Category, SteeringVector] = {}
         self.refresh_vectors()
 
@@ -120,14 +129,12 @@ class AnsweringEngine:
 
     def _score(self, prompt: VerdictPrompt, rows: Sequence[ArmRow]) -> list[Answer]:
         started = time.perf_counter()
-        prefix, head = self._head(prompt)
+        reader = self._reader(prompt)
         row_vectors = [self._vector_of(row, prompt.version) for row in rows]
         # A verdict is read from the last prompt token, so every vector acts on that token.
         plans = [row_vector.plan.at(Positions.LAST) for row_vector in row_vectors]
-        plan = plan_for_rows(plans, width=self._width)
-        with steered(self._model.network, plan):
-            states = prefix.last_states([prefix.encoded(row.question.text) for row in rows])
-        differences = head.logit_differences(states).tolist()
+        states = reader.runs.of_rows([reader.prefix.encoded(row.question.text) for row in rows], plans)
+        differences = reader.head.logit_differences(states).tolist()
         seconds = (time.perf_counter() - started) / len(rows)
         return [
             self._verdict(_without_content(self._model, row, row_vector, prompt.version, seconds), difference)
@@ -140,11 +147,11 @@ class AnsweringEngine:
         near = abs(value - 0.5) < self._settings.uncertain_margin
         return replace(answer, score=value, raw_verdict=raw, verdict=Verdict.UNCERTAIN if near else raw)
 
-    def _head(self, prompt: VerdictPrompt) -> tuple[SharedPrefix, AnswerHead]:
-        if prompt.version not in self._heads:
+    def _reader(self, prompt: VerdictPrompt) -> "VerdictReader":
+        if prompt.version not in self._readers:
             prefix = SharedPrefix(self._model, prompt)
-            self._heads[prompt.version] = (prefix, AnswerHead(prefix))
-        return self._heads[prompt.version]
+            self._readers[prompt.version] = VerdictReader(prefix, AnswerHead(prefix), SteeredRuns(prefix))
+        return self._readers[prompt.version]
 
     def _vector_of(self, row: ArmRow, prompt_version: str) -> RowVector:
         """Choose the vector for one row that is asked with the prompt of that version."""
