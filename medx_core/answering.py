@@ -17,8 +17,9 @@ from medx_core.jobs.recipe import EngineDescription
 from medx_core.models.generation import GreedyWriting
 from medx_core.models.loading import LoadedModel
 from medx_core.models.prefix_cache import SharedPrefix
-from medx_core.models.prompting import TEXT_PROMPT_VERSION, VerdictPrompt, text_prompt_ids, verdict_prompt_for
+from medx_core.models.prompting import TEXT_PROMPT_VERSION, text_prompt_ids
 from medx_core.models.scoring import AnswerHead, score
+from medx_core.prompts import VerdictPrompt, verdict_prompt_for
 from medx_core.questions import Answer, Answered, Arm, ArmRow, Mode, Question, Verdict
 from medx_core.routing.router import Router
 from medx_core.settings import Settings

@@ -280,7 +280,7 @@ def sweep(  # noqa: PLR0913 - one parameter per option
     # torch takes seconds to import: what is said wrongly should be said at once.
     from medx_core.assembly import build_model
     from medx_core.fitting import sweep as sweeping
-    from medx_core.models.prompting import STATEMENT_PROMPT
+    from medx_core.prompts import STATEMENT_PROMPT
     from medx_core.steering.layers import decoder_layers
     from medx_core.traces.running import FinishedBatches
     from medx_core.traces.statement_runner import StatementRunner

@@ -16,7 +16,7 @@ from transformers import Cache, DynamicCache
 from medx_core.models.devices import memory_faults_in_words
 from medx_core.models.loading import LoadedModel
 from medx_core.models.padding import PaddedBatch, common_length, forward
-from medx_core.models.prompting import VerdictPrompt
+from medx_core.prompts import VerdictPrompt
 
 PROBES = ("Water is wet.", "All 7 birds can swim under the sea ice?")
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 1e-2}

@@ -7,7 +7,7 @@ import torch
 
 from medx_core.answering import NOT_FOR_TEXT, OTHER_PROMPT, AnsweringEngine
 from medx_core.categories import Category, Route, RouteSource
-from medx_core.models.prompting import STATEMENT_PROMPT
+from medx_core.prompts import STATEMENT_PROMPT
 from medx_core.questions import ARM_CHOICES, Arm, ArmRow, Mode, Question
 from medx_core.settings import Settings
 from medx_core.steering.gate import Gate
