@@ -14,14 +14,15 @@ from medx_core.jobs.recipe import EngineDescription
 from medx_core.models.generation import GreedyWriting
 from medx_core.models.loading import LoadedModel
 from medx_core.models.prefix_cache import SharedPrefix
-from medx_core.models.prompting import TEXT_PROMPT_VERSION, VerdictPrompt, text_prompt_ids, verdict_prompt_for
+from medx_core.models.prompting import TEXT_PROMPT_VERSION, text_prompt_ids
 from medx_core.models.scoring import AnswerHead, score
+from medx_core.prompts import VerdictPrompt, verdict_prompt_for
 from medx_core.questions import Answer, Answered, Arm, ArmRow, Mode, Question, Verdict
 from medx_core.routing.router import Router
 from medx_core.settings import Settings
 from medx_core.steering.hooks import SteeringPlan, plan_for_rows, steered
 from medx_core.steering.layers import hidden_size
-from medx_core.steering.names import GATED, Positions
+from medx_core.steering.names import GATED
 from medx_core.steering.steering_vector import SteeringVector
 from medx_core.traces.resuming import SteeredRuns
 
@@ -48,10 +49,11 @@ class RowVector:
     vector: SteeringVector | None
     note: str = ""
 
-    @property
-    def plan(self) -> SteeringPlan:
-        """What steers the row; empty where it stays unsteered."""
-        return SteeringPlan() if self.vector is None else self.vector.plan
+    def plan(self, mode: Mode) -> SteeringPlan:
+        """What steers the row's answer in that mode; empty where it stays unsteered."""
+        if self.vector is None:
+            return SteeringPlan()
+        return self.vector.verdict_plan if mode is Mode.VERDICT else self.vector.plan
 
 
 @dataclass(frozen=True)
@@ -131,10 +133,9 @@ class AnsweringEngine:
         started = time.perf_counter()
         reader = self._reader(prompt)
         row_vectors = [self._vector_of(row, prompt.version) for row in rows]
-        # A verdict is read from the last prompt token, so every vector acts on that token.
-        plans = [row_vector.plan.at(Positions.LAST) for row_vector in row_vectors]
-        states = reader.runs.of_rows([reader.prefix.encoded(row.question.text) for row in rows], plans)
-        differences = reader.head.logit_differences(states).tolist()
+        plans = [row_vector.plan(Mode.VERDICT) for row_vector in row_vectors]
+        prompts = [reader.prefix.encoded(row.question.text) for row in rows]
+        differences = reader.head.logit_differences(reader.runs.of_rows(prompts, plans)).tolist()
         seconds = (time.perf_counter() - started) / len(rows)
         return [
             self._verdict(_without_content(self._model, row, row_vector, prompt.version, seconds), difference)
@@ -193,14 +194,16 @@ class Writing:
         self._model, self._rows, self._row_vectors = model, tuple(rows), tuple(row_vectors)
         self._started = time.perf_counter()
         self._seconds = [0.0] * len(rows)
-        plans = [row_vector.plan for row_vector in row_vectors]
+        plans = [row_vector.plan(Mode.TEXT) for row_vector in row_vectors]
         self._plan = plan_for_rows(plans, width=hidden_size(model.network))
-        self._prompt_read = False
+        self._passes = 0
         prompts = [text_prompt_ids(model.tokenizer, row.question.text) for row in rows]
         self._greedy = GreedyWriting(model, prompts, max_new_tokens=max_new_tokens, around=self._steered)
 
     def _steered(self) -> AbstractContextManager[None]:
-        return steered(self._model.network, self._plan.after_the_prompt if self._prompt_read else self._plan)
+        # The first pass reads the prompt, the one after it the answer's token 0.
+        begins_at = self._passes - 1 if self._passes else None
+        return steered(self._model.network, self._plan, begins_at=begins_at)
 
     @property
     def finished(self) -> bool:
@@ -210,7 +213,7 @@ class Writing:
     def step(self) -> tuple[str, ...]:
         """Write one more token on every unfinished answer; return the new text per row."""
         pieces = self._greedy.step()
-        self._prompt_read = True
+        self._passes += 1
         self._note_ends()
         return pieces
 

@@ -20,7 +20,6 @@ import torch
 from torch import Tensor, nn
 from transformers import Cache, PreTrainedModel
 
-from medx_core.errors import VectorRefused
 from medx_core.models.devices import memory_faults_in_words
 from medx_core.models.padding import PaddedBatch, forward
 from medx_core.models.prefix_cache import PROBES, TOLERANCE, SharedPrefix
@@ -65,17 +64,16 @@ class SteeredRuns:
             ModelUnavailable: the batch does not fit into the device's memory.
             VectorRefused: a layer does not exist, or a shift does not fit.
         """
-        sharing = [plan.last_token_only for plan in plans]
-        if not (shared and any(plan.steps for plan in plans) and any(sharing) and self.resumes):
-            sharing = [False for _ in plans]
-        lowest = {
-            plan.steps[0].layer for plan, shares in zip(plans, sharing, strict=True) if shares and plan.steps
-        }
+        acting = [plan.on_the_prompt for plan in plans]
+        layers = {plan.steps[0].layer for plan in acting if plan.steps and plan.last_token_only}
         with torch.no_grad(), memory_faults_in_words("This batch of questions"):
-            batch = prompt_batch(self._prefix, prompts, sorted(lowest)) if any(sharing) else None
+            sharing = shared and layers and self.resumes
+            batch = prompt_batch(self._prefix, prompts, sorted(layers)) if sharing else None
             return [
-                batch.steered(plan) if batch is not None and shares else self._whole(prompts, plan)
-                for plan, shares in zip(plans, sharing, strict=True)
+                batch.steered(plan)
+                if batch is not None and plan.last_token_only
+                else self._whole(prompts, plan)
+                for plan in acting
             ]
 
     def of_rows(self, prompts: Sequence[Sequence[int]], plans: Sequence[SteeringPlan]) -> Tensor:
@@ -88,19 +86,21 @@ class SteeredRuns:
             VectorRefused: a layer does not exist, or a vector does not fit.
         """
         finals: dict[int, Tensor] = {}
+        acting = [plan.on_the_prompt for plan in plans]
         for last_token_only in (True, False):
-            rows = [row for row, plan in enumerate(plans) if plan.last_token_only is last_token_only]
+            rows = [row for row, plan in enumerate(acting) if plan.last_token_only is last_token_only]
             if rows:
-                states = self._arms([tuple(prompts[row]) for row in rows], [plans[row] for row in rows])
+                states = self._arms([tuple(prompts[row]) for row in rows], [acting[row] for row in rows])
                 finals.update(zip(rows, states, strict=True))
         return torch.stack([finals[row] for row in range(len(plans))])
 
     def _arms(self, prompts: Sequence[tuple[int, ...]], plans: Sequence[SteeringPlan]) -> list[Tensor]:
         width = hidden_size(self._network)
         places = {prompt: place for place, prompt in enumerate(dict.fromkeys(prompts))}
-        if len(places) == len(prompts):
-            return list(self.of_plans(prompts, [plan_for_rows(plans, width=width)], shared=False)[0])
-        # The n-th steered arms of all questions make one run; all unsteered arms are read from run 0.
+        may_share = len(places) < len(prompts) and all(plan.last_token_only for plan in plans)
+        if not (may_share and self.resumes):
+            return list(self._whole(prompts, plan_for_rows(plans, width=width)))
+        # The n-th steered arms of all questions make run n; all unsteered arms are read from run 0.
         steered_arms: Counter[tuple[int, ...]] = Counter()
         cells = []
         for prompt, plan in zip(prompts, plans, strict=True):
@@ -108,18 +108,16 @@ class SteeredRuns:
             cells.append((steered_arms[prompt] if plan.steps else 0, places[prompt]))
         by_cell = dict(zip(cells, plans, strict=True))
         runs = [
-            [by_cell.get((run, place), UNSTEERED) for place in range(len(places))]
+            plan_for_rows([by_cell.get((run, place), UNSTEERED) for place in places.values()], width=width)
             for run in range(max(steered_arms.values()) + 1)
         ]
-        finals = self.of_plans(list(places), [plan_for_rows(run, width=width) for run in runs])
+        finals = self.of_plans(list(places), runs)
         return [finals[run][place] for run, place in cells]
 
     def _whole(self, prompts: Sequence[Sequence[int]], plan: SteeringPlan) -> Tensor:
         with steered(self._network, plan):
-            if plan.last_token_only:
-                return self._prefix.last_states(prompts)
-            # Steering of all tokens must reach the common beginning too, so that is not taken from the cache.
-            return self._prefix.kept_pass(prompts, whole=True).states[:, -1]
+            # Steering of earlier tokens must reach the common beginning too, so that is not taken from the cache.
+            return self._prefix.last_states(prompts, whole=not plan.last_token_only)
 
 
 @dataclass(frozen=True)
@@ -140,16 +138,16 @@ class PromptBatch:
         """Return the last token's states (rows, hidden_size) after a layer, in the model's own number type."""
         return hidden_of(self.outputs[layer])[:, -1]
 
-    def resumed(self, layer: int, state: Tensor, above: SteeringPlan = UNSTEERED) -> Tensor:
+    def resumed(self, layer: int, state: Tensor, plan: SteeringPlan = UNSTEERED) -> Tensor:
         """Put `state` (rows, hidden_size) after `layer`, run the layers above, return the final states.
 
-        Gradients flow to `state` where the caller records them. The cache is as before on every way out.
+        `plan` acts from `layer` on. Gradients flow to `state` where the caller records them. The cache is as before on every way out.
         """
         given = with_hidden(self.outputs[layer], state.to(self.state(layer).dtype)[:, None])
         with (
             self._cache_restored(layer),
             standing_in(self.network, layer, given),
-            steered(self.network, above),
+            steered(self.network, plan),
         ):
             outputs = forward(self.network.base_model, self.last, self.cache)
         final: Tensor = outputs.last_hidden_state[:, -1]
@@ -159,14 +157,8 @@ class PromptBatch:
         """Steer the last token by a plan (lowest layer first); return the final states (rows, hidden_size)."""
         if not plan.steps:
             return self.unsteered
-        first, *above = plan.steps
-        before = self.state(first.layer)[:, None]
-        shift = first.shift(before)
-        if shift.shape[-1] != before.shape[-1] or shift.shape[0] not in (1, before.shape[0]):
-            raise VectorRefused(
-                f"A shift of shape {tuple(shift.shape)} met states of shape {tuple(before.shape)}; it must broadcast to them."
-            )
-        return self.resumed(first.layer, (before + shift)[:, 0], SteeringPlan(tuple(above)))
+        lowest = plan.steps[0].layer
+        return self.resumed(lowest, self.state(lowest), plan)
 
     @contextmanager
     def _cache_restored(self, layer: int) -> Iterator[None]:

@@ -16,8 +16,8 @@ from torch import Tensor
 from medx_core.models.devices import memory_faults_in_words
 from medx_core.models.loading import LoadedModel
 from medx_core.models.prefix_cache import SharedPrefix
-from medx_core.models.prompting import VerdictPrompt
 from medx_core.models.scoring import AnswerHead
+from medx_core.prompts import VerdictPrompt
 from medx_core.steering.hooks import SteeringPlan, SteeringStep, recorded, steered
 from medx_core.steering.layers import decoder_layers, hidden_size
 from medx_core.traces.resuming import SteeredRuns, prompt_batch
