@@ -9,7 +9,7 @@ How, for any architecture: while the base model runs on the one token, the layer
 hand on the given state. Their places in the layer list stay, since some networks choose masks by place.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -85,13 +85,14 @@ class SteeredRuns:
             ModelUnavailable: the batch does not fit into the device's memory.
             VectorRefused: a layer does not exist, or a vector does not fit.
         """
-        finals: dict[int, Tensor] = {}
         acting = [plan.on_the_prompt for plan in plans]
-        for last_token_only in (True, False):
-            rows = [row for row, plan in enumerate(acting) if plan.last_token_only is last_token_only]
-            if rows:
-                states = self._arms([tuple(prompts[row]) for row in rows], [acting[row] for row in rows])
-                finals.update(zip(rows, states, strict=True))
+        together: dict[bool, list[int]] = defaultdict(list)
+        for row, plan in enumerate(acting):
+            together[plan.last_token_only].append(row)
+        finals: dict[int, Tensor] = {}
+        for rows in together.values():
+            states = self._arms([tuple(prompts[row]) for row in rows], [acting[row] for row in rows])
+            finals.update(zip(rows, states, strict=True))
         return torch.stack([finals[row] for row in range(len(plans))])
 
     def _arms(self, prompts: Sequence[tuple[int, ...]], plans: Sequence[SteeringPlan]) -> list[Tensor]:
