@@ -9,19 +9,23 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+import torch
+from torch import Tensor
+
 from medx_core.categories import Category, Route, RouteSource
 from medx_core.jobs.recipe import EngineDescription
 from medx_core.models.generation import GreedyWriting
 from medx_core.models.loading import LoadedModel
 from medx_core.models.prefix_cache import SharedPrefix
-from medx_core.models.prompting import TEXT_PROMPT_VERSION, VerdictPrompt, text_prompt_ids, verdict_prompt_for
+from medx_core.models.prompting import TEXT_PROMPT_VERSION, text_prompt_ids
 from medx_core.models.scoring import AnswerHead, score
+from medx_core.prompts import VerdictPrompt, verdict_prompt_for
 from medx_core.questions import Answer, Answered, Arm, ArmRow, Mode, Question, Verdict
 from medx_core.routing.router import Router
 from medx_core.settings import Settings
 from medx_core.steering.hooks import SteeringPlan, plan_for_rows, steered
 from medx_core.steering.layers import hidden_size
-from medx_core.steering.names import GATED, Positions
+from medx_core.steering.names import GATED
 from medx_core.steering.steering_vector import SteeringVector
 
 NO_VECTOR = "No steering vector is active for this model and category; answered unsteered. Build them with `medx vectors build`."
@@ -47,10 +51,11 @@ class RowVector:
     vector: SteeringVector | None
     note: str = ""
 
-    @property
-    def plan(self) -> SteeringPlan:
-        """What steers the row; empty where it stays unsteered."""
-        return SteeringPlan() if self.vector is None else self.vector.plan
+    def plan(self, mode: Mode) -> SteeringPlan:
+        """What steers the row's answer in that mode; empty where it stays unsteered."""
+        if self.vector is None:
+            return SteeringPlan()
+        return self.vector.verdict_plan if mode is Mode.VERDICT else self.vector.plan
 
 
 class AnsweringEngine:
@@ -124,17 +129,31 @@ class AnsweringEngine:
         started = time.perf_counter()
         prefix, head = self._head(prompt)
         row_vectors = [self._vector_of(row, prompt.version) for row in rows]
-        # A verdict is read from the last prompt token, so every vector acts on that token.
-        plans = [row_vector.plan.at(Positions.LAST) for row_vector in row_vectors]
-        plan = plan_for_rows(plans, width=self._width)
-        with steered(self._model.network, plan):
-            states = prefix.last_states([prefix.encoded(row.question.text) for row in rows])
-        differences = head.logit_differences(states).tolist()
+        plans = [row_vector.plan(Mode.VERDICT) for row_vector in row_vectors]
+        prompts = [prefix.encoded(row.question.text) for row in rows]
+        differences = head.logit_differences(self._final_states(prefix, prompts, plans)).tolist()
         seconds = (time.perf_counter() - started) / len(rows)
         return [
             self._verdict(_without_content(self._model, row, row_vector, prompt.version, seconds), difference)
             for row, row_vector, difference in zip(rows, row_vectors, differences, strict=True)
         ]
+
+    def _final_states(
+        self, prefix: SharedPrefix, prompts: Sequence[list[int]], plans: Sequence[SteeringPlan]
+    ) -> Tensor:
+        """Return the final state of each prompt's last token under its own plan: (rows, hidden_size).
+
+        Rows whose plan acts on earlier tokens too cannot begin with the shared, unsteered beginning.
+        """
+        whole = [i for i, plan in enumerate(plans) if not plan.last_token_only]
+        shared = [i for i, plan in enumerate(plans) if plan.last_token_only]
+        parts = []
+        for rows in filter(None, (shared, whole)):
+            plan = plan_for_rows([plans[i] for i in rows], width=self._width)
+            with steered(self._model.network, plan):
+                parts.append(prefix.last_states([prompts[i] for i in rows], whole=rows is whole))
+        order = torch.argsort(torch.tensor(shared + whole)).to(self._model.device)
+        return torch.cat(parts)[order]
 
     def _verdict(self, answer: Answer, difference: float) -> Answer:
         value = score(difference)
@@ -188,14 +207,16 @@ class Writing:
         self._model, self._rows, self._row_vectors = model, tuple(rows), tuple(row_vectors)
         self._started = time.perf_counter()
         self._seconds = [0.0] * len(rows)
-        plans = [row_vector.plan for row_vector in row_vectors]
+        plans = [row_vector.plan(Mode.TEXT) for row_vector in row_vectors]
         self._plan = plan_for_rows(plans, width=hidden_size(model.network))
-        self._prompt_read = False
+        self._passes = 0
         prompts = [text_prompt_ids(model.tokenizer, row.question.text) for row in rows]
         self._greedy = GreedyWriting(model, prompts, max_new_tokens=max_new_tokens, around=self._steered)
 
     def _steered(self) -> AbstractContextManager[None]:
-        return steered(self._model.network, self._plan.after_the_prompt if self._prompt_read else self._plan)
+        # The first pass reads the prompt, the one after it the answer's token 0.
+        begins_at = self._passes - 1 if self._passes else None
+        return steered(self._model.network, self._plan, begins_at=begins_at)
 
     @property
     def finished(self) -> bool:
@@ -205,7 +226,7 @@ class Writing:
     def step(self) -> tuple[str, ...]:
         """Write one more token on every unfinished answer; return the new text per row."""
         pieces = self._greedy.step()
-        self._prompt_read = True
+        self._passes += 1
         self._note_ends()
         return pieces
 

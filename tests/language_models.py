@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreT
 from medx_core.models.catalog import is_pulled
 from medx_core.models.devices import Placement, choose_placement
 from medx_core.models.loading import LoadedModel, load_model, prepared
-from medx_core.models.prompting import QUESTION_PROMPT, STATEMENT_PROMPT
+from medx_core.prompts import QUESTION_PROMPT, STATEMENT_PROMPT
 from medx_core.settings import settings
 
 CHECKOUT = Path(__file__).resolve().parent.parent

@@ -15,7 +15,7 @@ from medx_core.categories import Category
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput, ModelUnavailable
 from medx_core.evaluation.result import TriedPrompt
-from medx_core.models.prompting import QUESTION_SHOTS, STATEMENT_SHOTS, VerdictPrompt
+from medx_core.prompts import QUESTION_SHOTS, STATEMENT_SHOTS, VerdictPrompt
 from medx_core.traces.running import OnProgress, silent
 from medx_core.traces.statement_runner import RunScores, StatementRunner
 

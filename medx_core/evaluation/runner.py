@@ -36,7 +36,7 @@ from medx_core.evaluation.wording_free import read_wording
 from medx_core.fitting.fitted import FittedLayer
 from medx_core.fitting.sweep import map_of_settings
 from medx_core.models.loading import LoadedModel
-from medx_core.models.prompting import VerdictPrompt
+from medx_core.prompts import VerdictPrompt
 from medx_core.steering.hooks import SteeringPlan
 from medx_core.steering.names import ANSWER_WORD
 from medx_core.traces.running import BATCH_ROWS

@@ -17,8 +17,8 @@ from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput
 from medx_core.models.padding import PaddedBatch, common_length, forward
 from medx_core.models.prefix_cache import KeptPass
-from medx_core.models.prompting import VerdictPrompt
 from medx_core.models.scoring import answer_word_tokens
+from medx_core.prompts import VerdictPrompt
 from medx_core.steering.contrast import ContrastTraces
 from medx_core.steering.hooks import outputs_read
 from medx_core.steering.layers import hidden_of

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from medx_core.errors import BadInput
-from medx_core.models.prompting import STATEMENT_PROMPT, VerdictPrompt
+from medx_core.prompts import STATEMENT_PROMPT, VerdictPrompt
 from medx_core.steering.names import (
     AMPLIFY,
     ANSWER_WORD,
@@ -17,8 +17,8 @@ from medx_core.steering.names import (
     PCA,
     READINGS,
     STATEMENT,
-    Positions,
 )
+from medx_core.steering.positions import Positions
 
 PAPER_EXAMPLES = 200
 PAPER_ALPHA = 1.0

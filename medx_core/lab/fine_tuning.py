@@ -22,8 +22,8 @@ from medx_core.models.devices import memory_faults_in_words
 from medx_core.models.loading import LoadedModel
 from medx_core.models.padding import position_arguments
 from medx_core.models.prefix_cache import SharedPrefix
-from medx_core.models.prompting import VerdictPrompt
 from medx_core.models.scoring import answer_word_ids
+from medx_core.prompts import VerdictPrompt
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.quantizers.auto import AutoHfQuantizer
 from transformers.utils.logging import disable_progress_bar
 
 from medx_core.errors import ModelUnavailable
@@ -95,6 +96,7 @@ def _read(
     source: ModelSource, folder: Path, placement: Placement
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     disable_progress_bar()  # type: ignore[no-untyped-call]
+    _refuse_unknown_quantisation(source, folder)
     try:
         with memory_faults_in_words(f"The model {source.name}"):
             tokenizer = AutoTokenizer.from_pretrained(
@@ -113,7 +115,9 @@ def _read(
             prepared(network, tokenizer)
     except ModelUnavailable:
         raise
-    except Exception as error:  # the library's faults have no common root: ImportError, SafetensorError, RuntimeError ...
+    except (
+        Exception
+    ) as error:  # the library's faults have no common root: ImportError, SafetensorError, RuntimeError ...
         raise ModelUnavailable(_why_not_loaded(source, folder, error)) from error
     return network, tokenizer
 
@@ -149,22 +153,32 @@ def _some(names: Collection[str], most: int = 3) -> str:
 
 
 def _why_not_loaded(source: ModelSource, folder: Path, error: Exception) -> str:
-    kind = _quantisation(folder)
-    if kind:
-        return (
-            f"The weights of the model {source.name} are quantised ({kind}), and this kind cannot be run here "
-            f"({_first_line(error)}); name the unquantised model."
-        )
+    if stated := _quantisation(folder):
+        return _quantised_sentence(source, stated, _first_line(error))
     return f"The model {source.name} cannot be loaded from {folder}: {_first_line(error)}"
 
 
-def _quantisation(folder: Path) -> str:
-    """Return what the configuration calls the weights' quantisation; empty where they are plain."""
+def _refuse_unknown_quantisation(source: ModelSource, folder: Path) -> None:
+    """Refuse quantised weights of a kind that transformers does not know: 5.23 logs it and reads them as plain ones."""
+    stated = _quantisation(folder)
+    if stated.get("quant_method") and not AutoHfQuantizer.supports_quant_method(stated):
+        raise ModelUnavailable(_quantised_sentence(source, stated, "transformers does not know it"))
+
+
+def _quantisation(folder: Path) -> dict[str, Any]:
+    """Return what the configuration says of the weights' quantisation; empty where they are plain."""
     try:
         stated = json.loads((folder / CONFIGURATION).read_text(encoding="utf-8")).get("quantization_config")
     except (OSError, ValueError, AttributeError):
-        return ""
-    return str(stated.get("quant_method", "of a kind not named")) if isinstance(stated, dict) else ""
+        return {}
+    return stated if isinstance(stated, dict) else {}
+
+
+def _quantised_sentence(source: ModelSource, stated: dict[str, Any], why: str) -> str:
+    return (
+        f"The weights of the model {source.name} are quantised ({stated.get('quant_method', 'of a kind not named')}), and "
+        f"this kind cannot be run here ({why}); name the unquantised model."
+    )
 
 
 def _first_line(error: Exception) -> str:

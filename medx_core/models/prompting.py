@@ -1,80 +1,15 @@
-"""The words around a question.
+"""The words around a question that is answered in writing."""
 
-The answer words of a verdict prompt matter more than steering does: on the paper's kind of data Yes/No instead of
-True/False alone is worth .2 of AUROC to a small model. So a prompt is a value with a version that is stored with
-every answer.
-"""
-
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-STATEMENT_SHOTS = (
-    ("The heart pumps blood through the body.", True),
-    ("Insulin raises the amount of glucose in the blood.", False),
-    ("The kidneys make urine.", True),
-    ("Antibiotics are an effective treatment for the common cold.", False),
-)
-QUESTION_SHOTS = (
-    ("Does the heart pump blood through the body?", True),
-    ("Does insulin raise the amount of glucose in the blood?", False),
-    ("Do the kidneys make urine?", True),
-    ("Are antibiotics an effective treatment for the common cold?", False),
-)
 SYSTEM = (
     "You answer clinical questions for a research study. Be brief, factual and careful. "
     "Say when a person should be seen by a clinician."
 )
-
-
-@dataclass(frozen=True)
-class VerdictPrompt:
-    """A few-shot prompt whose next token is one of two answer words.
-
-    `frame` holds one `{}` for the statement or question; `shots` pairs of text and truth come first, filled into the
-    same frame and followed by their answer word. An `instruction` comes before all of it.
-    """
-
-    version: str
-    frame: str
-    true_word: str
-    false_word: str
-    shots: tuple[tuple[str, bool], ...] = ()
-    instruction: str = ""
-
-    def word(self, truth: bool) -> str:
-        """Return the answer word for a truth value, with its leading space."""
-        return self.true_word if truth else self.false_word
-
-    def filled(self, text: str) -> str:
-        """Return the whole prompt for `text`, ending right before the answer word."""
-        shown = "\n\n".join(self.frame.format(shot) + self.word(truth) for shot, truth in self.shots)
-        before = "".join(part + "\n\n" for part in (self.instruction, shown) if part)
-        return before + self.frame.format(" ".join(text.split()))
-
-
-STATEMENT_PROMPT = VerdictPrompt(
-    version="verdict-statement-yes-no-4shot-v1",
-    frame="Statement: {}\nIs the statement correct? Answer:",
-    true_word=" Yes",
-    false_word=" No",
-    shots=STATEMENT_SHOTS,
-)
-QUESTION_PROMPT = VerdictPrompt(
-    version="verdict-question-yes-no-4shot-v1",
-    frame="Question: {}\nAnswer:",
-    true_word=" Yes",
-    false_word=" No",
-    shots=QUESTION_SHOTS,
-)
 TEXT_PROMPT_VERSION = "text-v1"
-
-
-def verdict_prompt_for(text: str) -> VerdictPrompt:
-    """Choose the prompt for a statement, or for a question when the text ends in a question mark."""
-    return QUESTION_PROMPT if text.rstrip().endswith("?") else STATEMENT_PROMPT
 
 
 def text_prompt_ids(tokenizer: "PreTrainedTokenizerBase", question: str) -> list[int]:

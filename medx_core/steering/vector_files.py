@@ -18,7 +18,7 @@ from medx_core.categories import Category
 from medx_core.errors import VectorRefused
 from medx_core.steering.gate import Gate
 from medx_core.steering.layers import CONVENTION
-from medx_core.steering.names import Positions
+from medx_core.steering.positions import Positions
 from medx_core.steering.steering_vector import SteeringVector, check_direction, check_vector
 
 FORMAT = "medx-steering-vector-2"
@@ -33,7 +33,7 @@ FIELDS: Mapping[str, Callable[[str], Any]] = {
     "diagnostics": json.loads,
 }  # fmt: skip
 LATER_FIELDS: Mapping[str, Callable[[str], Any]] = {
-    "positions": Positions, "fitted_on": str, "centre": float, "model_type": str,
+    "positions": Positions.parse, "verdict_positions": Positions.parse, "fitted_on": str, "centre": float, "model_type": str,
 }  # fmt: skip
 
 

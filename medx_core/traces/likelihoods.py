@@ -16,8 +16,8 @@ from medx_core.models.devices import memory_faults_in_words
 from medx_core.models.loading import LoadedModel
 from medx_core.models.padding import common_length
 from medx_core.models.prefix_cache import PROBES, SharedPrefix
-from medx_core.models.prompting import VerdictPrompt
 from medx_core.models.scoring import LOGITS_AT_ONCE, network_logits
+from medx_core.prompts import VerdictPrompt
 from medx_core.traces.running import OnProgress, by_length, silent
 
 DOCUMENT_MARK = "<|endoftext|>"

@@ -10,8 +10,8 @@ from medx_core.errors import ModelUnavailable
 from medx_core.models.devices import choose_placement
 from medx_core.models.loading import load_model
 from medx_core.models.prefix_cache import SharedPrefix
-from medx_core.models.prompting import STATEMENT_PROMPT
 from medx_core.models.scoring import AnswerHead
+from medx_core.prompts import STATEMENT_PROMPT
 from medx_core.questions import ARM_CHOICES, Arm, ArmRow, Question
 from medx_core.settings import Settings
 from medx_core.steering.hooks import (

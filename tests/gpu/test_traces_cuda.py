@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from medx_core.models.devices import choose_placement
-from medx_core.models.prompting import STATEMENT_PROMPT
+from medx_core.prompts import STATEMENT_PROMPT
 from medx_core.steering.hooks import ConstantShift, ShiftsByText, SteeringPlan, SteeringStep
 from medx_core.traces.likelihoods import TextLikelihoods
 from medx_core.traces.statement_runner import StatementRunner

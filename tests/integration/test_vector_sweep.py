@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from medx_core.cli.app import app
 from medx_core.data.bundled_texts import bundled_statements
 from medx_core.errors import BadInput
-from medx_core.models.prompting import STATEMENT_PROMPT
+from medx_core.prompts import STATEMENT_PROMPT
 from medx_core.settings import settings
 from medx_core.steering.hooks import ConstantShift, SteeringPlan, SteeringStep
 from medx_core.traces.statement_runner import StatementRunner

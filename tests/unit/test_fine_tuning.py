@@ -2,7 +2,7 @@ import torch
 
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.lab.fine_tuning import FineTuningRecipe, fine_tuned_scores
-from medx_core.models.prompting import STATEMENT_PROMPT
+from medx_core.prompts import STATEMENT_PROMPT
 from tests.language_models import tiny_model
 
 TRUE = [LabelledStatement(f"The heart pumps blood {n}.", answer=True, group=f"t{n}") for n in range(12)]

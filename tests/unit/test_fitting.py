@@ -15,7 +15,7 @@ from medx_core.fitting.build import build_vector
 from medx_core.fitting.examples import drawn_examples, gate_statements
 from medx_core.fitting.recipe import SWEPT, SweepRecipe, VectorRecipe
 from medx_core.fitting.sweep import sweep
-from medx_core.models.prompting import STATEMENT_PROMPT
+from medx_core.prompts import STATEMENT_PROMPT
 from medx_core.steering.names import BUILDABLE, GATED, RANDOM, READINGS, SHUFFLED
 from medx_core.traces.statement_runner import StatementRunner
 from tests.language_models import tiny_model

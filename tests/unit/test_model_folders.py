@@ -146,11 +146,21 @@ def test_an_adapter_is_refused_with_a_command_that_merges_it(folder, tmp_path, a
 
 
 @pytest.mark.parametrize(
-    "name", ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "config.json", "generation_config.json"]
+    "name",
+    [
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "chat_template.jinja",
+        "config.json",
+        "generation_config.json",
+    ],
 )
 def test_the_identity_follows_whatever_changes_an_answer_and_the_weight_hash_does_not(folder, tmp_path, name):
     memory = tmp_path / "models"
-    weights, identity = weight_sha256(folder, memory_folder=memory), identity_sha256(folder, memory_folder=memory)
+    weights, identity = (
+        weight_sha256(folder, memory_folder=memory),
+        identity_sha256(folder, memory_folder=memory),
+    )
     file = folder / name
     file.write_text((file.read_text("utf-8") if file.exists() else "") + "\n", encoding="utf-8")
     assert weight_sha256(folder, memory_folder=memory) == weights

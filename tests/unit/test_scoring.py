@@ -6,8 +6,8 @@ import torch
 from medx_core.errors import ModelUnavailable
 from medx_core.models.padding import common_length, left_padded
 from medx_core.models.prefix_cache import SharedPrefix
-from medx_core.models.prompting import QUESTION_PROMPT, STATEMENT_PROMPT, VerdictPrompt, verdict_prompt_for
 from medx_core.models.scoring import AnswerHead, score
+from medx_core.prompts import QUESTION_PROMPT, STATEMENT_PROMPT, VerdictPrompt, verdict_prompt_for
 from tests.language_models import ARCHITECTURES, tiny_model
 
 TEXTS = [

@@ -9,7 +9,7 @@ import torch
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput, VectorRefused
 from medx_core.fitting.readings import read_traces, written_answer
-from medx_core.models.prompting import STATEMENT_PROMPT
+from medx_core.prompts import STATEMENT_PROMPT
 from medx_core.steering.contrast import mean_difference
 from medx_core.steering.hooks import recorded
 from medx_core.steering.names import ANSWER_WORD, FULL_TRACE, MODEL_RIGHT, READINGS, STATEMENT

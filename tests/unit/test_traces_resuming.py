@@ -8,10 +8,10 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from medx_core.errors import VectorRefused
 from medx_core.models.devices import choose_placement
 from medx_core.models.loading import LoadedModel, prepared
-from medx_core.models.prompting import STATEMENT_PROMPT
+from medx_core.prompts import STATEMENT_PROMPT
 from medx_core.steering.hooks import ConstantShift, Shift, ShiftsByText, SteeringPlan, SteeringStep, steered
 from medx_core.steering.layers import decoder_layers
-from medx_core.steering.names import Positions
+from medx_core.steering.positions import Positions
 from medx_core.traces.resuming import prompt_batch
 from medx_core.traces.statement_runner import StatementRunner
 from tests.language_models import ARCHITECTURES, WIDTH, tiny_model

@@ -17,7 +17,7 @@ from medx_core.fitting.sweep import (
     spread_cells,
     sweep,
 )
-from medx_core.models.prompting import STATEMENT_PROMPT
+from medx_core.prompts import STATEMENT_PROMPT
 from medx_core.steering.names import ANSWER_WORD, STATEMENT
 from medx_core.traces.running import FinishedBatches
 from medx_core.traces.statement_runner import RunScores, StatementRunner
