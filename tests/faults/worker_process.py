@@ -15,7 +15,7 @@ from pathlib import Path
 
 from medx_core.categories import Category, Route
 from medx_core.errors import ModelUnavailable
-from medx_core.jobs.recipe import EngineDescription
+from medx_core.jobs.engine import EngineDescription
 from medx_core.models.model_files import model_weight_sha256
 from medx_core.questions import Answer, ArmRow, Question, Verdict
 from medx_core.settings import Settings, settings
@@ -64,7 +64,7 @@ class DirectedEngine:
     """Answers TRUE to everything, in the time it was given."""
 
     def __init__(self, home: Path, row_seconds: float, weight_sha256: str) -> None:
-        self.description = EngineDescription("directed", weight_sha256, "none", "float32", {})
+        self.description = EngineDescription("directed", weight_sha256, "none", "float32", "", "")
         self._home = home
         self._row_seconds = row_seconds
 
@@ -85,7 +85,7 @@ class DirectedEngine:
     def write(self, rows: Sequence[ArmRow]) -> DirectedWriting:
         return DirectedWriting(rows, self._row_seconds)
 
-    def refresh_vectors(self) -> None:
+    def refresh_recipe(self) -> None:
         pass
 
     def _wait_for(self, name: str) -> None:

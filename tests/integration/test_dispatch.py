@@ -12,7 +12,7 @@ import pytest
 from medx_core.categories import Category, Route
 from medx_core.job_execution.dispatch import End, answer_here, choose, follow
 from medx_core.job_execution.interfaces import TextWriting
-from medx_core.jobs.recipe import EngineDescription
+from medx_core.jobs.engine import EngineDescription
 from medx_core.jobs.status import ItemStatus, JobStatus
 from medx_core.models.model_files import model_weight_sha256
 from medx_core.questions import Answer, ArmRow, Question, Verdict
@@ -44,7 +44,7 @@ def here(tmp_path: Path) -> Settings:
 def beat(database: Database, settings: Settings, name: str = "w1", **given: object) -> None:
     """Let a worker with these settings say that it lives; `given` replaces parts of what it reports."""
     weights = model_weight_sha256(settings.model, settings.models_folder)
-    engine = EngineDescription("tiny", weights, "cpu float32", "float32", {})
+    engine = EngineDescription("tiny", weights, "cpu float32", "float32", "", "")
     detail = {"ready": True, **engine.report(settings), **given}
     HealthStore(database).beat(name, "worker", detail)
 
@@ -135,7 +135,7 @@ class AgreeableEngine:
     def write(self, rows: Sequence[ArmRow]) -> TextWriting:
         raise NotImplementedError
 
-    def refresh_vectors(self) -> None:
+    def refresh_recipe(self) -> None:
         pass
 
 
