@@ -9,6 +9,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+import torch
+from torch import Tensor
+
 from medx_core.categories import Route, RouteSource
 from medx_core.jobs.engine import EngineDescription
 from medx_core.models.generation import GreedyWriting
@@ -21,7 +24,7 @@ from medx_core.questions import Answer, Answered, Arm, ArmRow, Mode, Question, V
 from medx_core.recipes import ModelIdentity, Recipe
 from medx_core.routing.router import Router
 from medx_core.settings import Settings
-from medx_core.steering.hooks import plan_for_rows, steered
+from medx_core.steering.hooks import SteeringPlan, plan_for_rows, steered
 from medx_core.steering.layers import hidden_size
 from medx_core.steering.loaded_recipe import UNSTEERED_ROW, LoadedRecipe, RowVector
 
@@ -113,10 +116,9 @@ class AnsweringEngine:
             else loaded.for_verdict(row.route.category, prompt.version)
             for row in rows
         ]
-        plan = plan_for_rows([row_vector.verdict_plan for row_vector in row_vectors], width=self._width)
-        with steered(self._model.network, plan):
-            states = prefix.last_states([prefix.encoded(row.question.text) for row in rows])
-        differences = head.logit_differences(states).tolist()
+        plans = [row_vector.plan(Mode.VERDICT) for row_vector in row_vectors]
+        prompts = [prefix.encoded(row.question.text) for row in rows]
+        differences = head.logit_differences(self._final_states(prefix, prompts, plans)).tolist()
         seconds = (time.perf_counter() - started) / len(rows)
         made = [
             _Made(self._model, loaded.recipe.id, row, row_vector, prompt.version)
@@ -126,6 +128,23 @@ class AnsweringEngine:
             _verdict(each.without_content(seconds), loaded.recipe, difference)
             for each, difference in zip(made, differences, strict=True)
         ]
+
+    def _final_states(
+        self, prefix: SharedPrefix, prompts: Sequence[list[int]], plans: Sequence[SteeringPlan]
+    ) -> Tensor:
+        """Return the final state of each prompt's last token under its own plan: (rows, hidden_size).
+
+        Rows whose plan acts on earlier tokens too cannot begin with the shared, unsteered beginning.
+        """
+        whole = [i for i, plan in enumerate(plans) if not plan.last_token_only]
+        shared = [i for i, plan in enumerate(plans) if plan.last_token_only]
+        parts = []
+        for rows in filter(None, (shared, whole)):
+            plan = plan_for_rows([plans[i] for i in rows], width=self._width)
+            with steered(self._model.network, plan):
+                parts.append(prefix.last_states([prompts[i] for i in rows], whole=rows is whole))
+        order = torch.argsort(torch.tensor(shared + whole)).to(self._model.device)
+        return torch.cat(parts)[order]
 
     def _head(self, prompt: VerdictPrompt) -> tuple[SharedPrefix, AnswerHead]:
         if prompt.version not in self._heads:
@@ -167,14 +186,14 @@ class Writing:
         self._network = model.network
         self._started = time.perf_counter()
         self._seconds = [0.0] * len(rows)
-        plans = [row_vector.plan for row_vector in row_vectors]
+        plans = [row_vector.plan(Mode.TEXT) for row_vector in row_vectors]
         self._plan = plan_for_rows(plans, width=hidden_size(model.network))
-        self._prompt_read = False
+        self._passes = 0
         prompts = [text_prompt_ids(model.tokenizer, row.question.text) for row in rows]
         self._greedy = GreedyWriting(model, prompts, max_new_tokens=max_new_tokens, around=self._steered)
 
     def _steered(self) -> AbstractContextManager[None]:
-        return steered(self._network, self._plan.after_the_prompt if self._prompt_read else self._plan)
+        return steered(self._network, self._plan, begins_at=begins_at)
 
     @property
     def finished(self) -> bool:
@@ -184,7 +203,7 @@ class Writing:
     def step(self) -> tuple[str, ...]:
         """Write one more token on every unfinished answer; return the new text per row."""
         pieces = self._greedy.step()
-        self._prompt_read = True
+        self._passes += 1
         self._note_ends()
         return pieces
 

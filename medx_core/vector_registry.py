@@ -52,7 +52,7 @@ class VectorRegistry:
             file_sha256=sha256,
             strategy=vector.strategy,
             preset=preset,
-            positions=vector.positions.value,
+            positions=str(vector.positions),
             diagnostics=vector.diagnostics,
         )
         return self.store.register(record)

@@ -20,7 +20,7 @@ from medx_core.errors import BadInput
 from medx_core.fitting.examples import refuse_what_cannot_be_fitted_on
 from medx_core.fitting.recipe import SweepRecipe, VectorRecipe
 from medx_core.settings import settings
-from medx_core.steering.names import Positions
+from medx_core.steering.positions import Positions
 from medx_core.storage.engine import Database
 from medx_core.storage.vectors import PAPER_PRESET, VectorRecord, VectorStatus, VectorStore
 
@@ -51,7 +51,16 @@ Examples = Annotated[
 ]
 FitOn = Annotated[str, typer.Option(help="gated: auto, twins or statements.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Keep finished batches on disk and go on from them.")]
-At = Annotated[Positions, typer.Option("--positions", help="Which tokens of a text are shifted.")]
+At = Annotated[
+    Positions,
+    typer.Option(
+        "--positions",
+        parser=Positions.parse,
+        metavar="WINDOW",
+        help="Which tokens of a written answer are steered: last, last-prompt, prompt, answer, all, or FROM:TO "
+        "counted from the answer's first token (-12:0 is the prompt's last twelve).",
+    ),
+]
 ALL_POSITIONS_OF_A_GATE = (
     "A gated vector steers written answers only where MEDX_GATED_TEXT is set, and verdicts at the answer's token alone; "
     "without that setting --positions all changes nothing."
@@ -96,7 +105,7 @@ def build(  # noqa: PLR0913 - one parameter per option
         positions=positions,
         seed=seed,
     )
-    if recipe.is_gated and recipe.positions is Positions.ALL and not settings().gated_text:
+    if recipe.is_gated and recipe.positions == Positions.ALL and not settings().gated_text:
         tell(ALL_POSITIONS_OF_A_GATE)
     parts = statements_by_category(data, category, seed)
     for train, _ in () if missing else parts.values():

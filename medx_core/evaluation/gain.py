@@ -13,7 +13,6 @@ from medx_core.fitting.examples import drawn_examples
 from medx_core.fitting.sweep import run_figures
 from medx_core.steering.diagnostics import shift_of_distribution
 from medx_core.steering.hooks import SteeringPlan, SteeringStep
-from medx_core.steering.names import Positions
 from medx_core.steering.steering_vector import SteeringVector
 from medx_core.traces.running import BATCH_ROWS
 from medx_core.traces.statement_runner import RunScores, StatementRunner
@@ -60,9 +59,8 @@ def with_gain(
     statements = judged or train[:BATCH_ROWS]
     before = _RecordingShift()
     unsteered_plan = SteeringPlan((SteeringStep(vector.layer, before),))
-    # A verdict is read from the last prompt token, wherever in a text the vector acts.
     unsteered, steered = runner.steered(
-        [statement.text for statement in statements], [unsteered_plan, vector.plan.at(Positions.LAST)]
+        [statement.text for statement in statements], [unsteered_plan, vector.verdict_plan]
     )
     gain = _gain(TestItems(judged), unsteered, steered, seed) if judged else {"validation_gain": None}
     return replace(vector, diagnostics={**vector.diagnostics, **_moved(vector, before.states), **gain})

@@ -17,8 +17,8 @@ from medx_core.steering.names import (
     PCA,
     READINGS,
     STATEMENT,
-    Positions,
 )
+from medx_core.steering.positions import Positions
 
 PAPER_EXAMPLES = 200
 PAPER_ALPHA = 1.0

@@ -58,22 +58,23 @@ class SharedPrefix:
         """Return the token ids of the whole prompt for `text`, up to right before the answer word."""
         return [int(token) for token in self.model.tokenizer(self.prompt.filled(text))["input_ids"]]
 
-    def last_states(self, prompts: Sequence[Sequence[int]]) -> Tensor:
+    def last_states(self, prompts: Sequence[Sequence[int]], *, whole: bool = False) -> Tensor:
         """Run whole prompts in one batch; return the final hidden state of each last token, (rows, hidden_size).
 
-        Steering and recording hooks that are entered around this call see these rows in this order.
+        Steering and recording hooks that are entered around this call see these rows in this order. `whole` runs the
+        common beginning with every row too: for steering that acts on it.
 
         Raises:
             ModelUnavailable: the batch does not fit into the device's memory.
         """
         with torch.inference_mode(), memory_faults_in_words("This batch of questions"):
-            return self._run(prompts, keep_cache=False).states[:, -1]
+            return self._run(prompts, keep_cache=False, whole=whole).states[:, -1]
 
     def kept_pass(self, prompts: Sequence[Sequence[int]], *, whole: bool = False) -> KeptPass:
         """Run whole prompts in one batch and keep the cache; whether gradients are recorded is the caller's choice.
 
         The cache may be cropped afterwards, also where a layer only sees a window. `whole` runs the common beginning
-        with every row too: for steering that acts on all tokens of a pass.
+        with every row too: for steering that acts on it.
 
         Raises:
             ModelUnavailable: the batch does not fit into the device's memory.

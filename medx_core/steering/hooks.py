@@ -5,16 +5,15 @@ amount, an unsteered row by zero, which leaves it exactly as it was. Hooks on a 
 registered, so enter `recorded` inside `steered` to see what steering did. `output_hidden_states` is not a substitute: its
 own hook runs before hooks that were added later.
 
-Where in the text: the state of the last prompt token and of every token written after it (`Positions.LAST`), that is
-each state a next token is read from. Earlier prompt tokens stay untouched, so that prompts may share a cached
-beginning. `Positions.LAST_PROMPT` shifts the last prompt token alone: the first answer token is read from it, and the
-rest is written by the model as it is. `Positions.ALL` shifts every token of a pass.
+Where in the text: by default the state of the last prompt token and of every token written after it
+(`Positions.LAST`), that is each state a next token is read from. Earlier prompt tokens stay untouched, so that prompts
+may share a cached beginning; a step says whether that holds (`SteeringStep.positions`, a typed window of tokens).
 """
 
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from itertools import count
 from typing import Protocol, TypeVar
 
 import torch
@@ -23,7 +22,7 @@ from transformers import PreTrainedModel
 
 from medx_core.errors import VectorRefused
 from medx_core.steering.layers import hidden_of, hidden_size, layer_at, with_hidden
-from medx_core.steering.names import Positions
+from medx_core.steering.positions import Positions
 
 T = TypeVar("T")
 
@@ -73,6 +72,8 @@ class SteeringStep:
 class SteeringPlan:
     """What is done to a row, to one batch, or to a run of batches. An empty plan changes nothing.
 
+    Steps at one layer act one after another, in their order.
+
     A run batches texts by length, so a plan for a run sees rows in another order than the caller's: its shifts must
     treat all rows alike (a `ConstantShift` of one row, or a function of the state), or be `ShiftsByText`.
     """
@@ -80,14 +81,19 @@ class SteeringPlan:
     steps: tuple[SteeringStep, ...] = ()
 
     @property
+    def on_the_prompt(self) -> "SteeringPlan":
+        """The steps that act on any token of a prompt: what a verdict is made with."""
+        return SteeringPlan(tuple(step for step in self.steps if step.positions.in_prompt))
+
+    @property
     def after_the_prompt(self) -> "SteeringPlan":
-        """What still acts once the prompt has been read: the plan for every later token."""
-        return SteeringPlan(tuple(s for s in self.steps if s.positions is not Positions.LAST_PROMPT))
+        """The steps that act on any token of an answer."""
+        return SteeringPlan(tuple(step for step in self.steps if step.positions.in_answer))
 
     @property
     def last_token_only(self) -> bool:
-        """Whether all tokens of a prompt but the last stay as they are."""
-        return all(step.positions is not Positions.ALL for step in self.steps)
+        """Whether all tokens of a prompt but the last stay as they are, so that their passes may be shared."""
+        return not any(step.positions.in_earlier_prompt for step in self.steps)
 
     def at(self, positions: Positions) -> "SteeringPlan":
         """Return the same plan acting on other tokens."""
@@ -106,37 +112,43 @@ class SteeringPlan:
 
 
 @contextmanager
-def steered(network: PreTrainedModel, plan: SteeringPlan) -> Iterator[None]:
+def steered(network: PreTrainedModel, plan: SteeringPlan, *, begins_at: int | None = None) -> Iterator[None]:
     """Steer every forward pass inside the block; afterwards, also after an error, no hook is left.
 
-    Steps of `Positions.LAST_PROMPT` act on the first pass inside the block only: the one that reads the prompt.
+    `begins_at` is the number of the first pass's first token, counted as `Positions` counts; None says that this pass
+    reads the prompt, so that it ends right before the answer. Each later pass goes on where the one before it ended.
 
     Raises:
         VectorRefused: the plan names a layer the network does not have.
     """
     with ExitStack() as hooks:
         for step in plan.steps:
-            handle = layer_at(network, step.layer).register_forward_hook(_hook(step, hidden_size(network)))
-            hooks.callback(handle.remove)
+            hook = _hook(step, hidden_size(network), begins_at)
+            hooks.callback(layer_at(network, step.layer).register_forward_hook(hook).remove)
         yield
 
 
-def _hook(step: SteeringStep, width: int) -> Callable[[nn.Module, tuple[object, ...], object], object]:
-    passes = count()
+def _hook(
+    step: SteeringStep, width: int, begins_at: int | None
+) -> Callable[[nn.Module, tuple[object, ...], object], object]:
+    next_token = begins_at
 
     def shift_output(_layer: nn.Module, _inputs: tuple[object, ...], output: object) -> object:
-        if next(passes) and step.positions is Positions.LAST_PROMPT:
-            return output
+        nonlocal next_token
         hidden = hidden_of(output)
-        states = hidden if step.positions is Positions.ALL else hidden[:, -1:]
+        tokens = hidden.shape[1]
+        begins = -tokens if next_token is None else next_token
+        next_token = begins + tokens
+        chosen = step.positions.within(begins, tokens)
+        if chosen.start == chosen.stop:
+            return output
+        states = hidden[:, chosen]
         shift = step.shift(states)
         if shift.shape[-1] != width or shift.shape[0] not in (1, hidden.shape[0]):
             raise VectorRefused(
                 f"A steering plan for {shift.shape[0]} rows of width {shift.shape[-1]} met a batch of shape {tuple(hidden.shape)}."
             )
-        moved = states + shift
-        if step.positions is not Positions.ALL:
-            moved = torch.cat([hidden[:, :-1], moved], dim=1)
+        moved = torch.cat([hidden[:, : chosen.start], states + shift, hidden[:, chosen.stop :]], dim=1)
         return with_hidden(output, moved)
 
     return shift_output
@@ -192,19 +204,24 @@ class RowwiseShift:
 def plan_for_rows(rows: Sequence[SteeringPlan], *, width: int) -> SteeringPlan:
     """Make one plan for a batch whose rows are steered differently, each by its own plan; an empty one changes nothing.
 
+    Where a row has several steps at one layer, each acts on what the one before it made.
+
     Raises:
         VectorRefused: a vector's length is not `width`, the model's hidden size.
     """
-    listed = [(index, step) for index, plan in enumerate(rows) for step in plan.steps]
-    steps = []
-    for layer, positions in sorted({(step.layer, step.positions) for _, step in listed}):
-        here = [
-            (index, step.shift)
-            for index, step in listed
-            if (step.layer, step.positions) == (layer, positions)
-        ]
-        steps.append(SteeringStep(layer, _shift_of_rows(here, rows=len(rows), width=width), positions))
-    return SteeringPlan(tuple(steps))
+    placed: dict[tuple[int, int, Positions], list[tuple[int, Shift]]] = defaultdict(list)
+    for index, plan in enumerate(rows):
+        at_layer: Counter[int] = Counter()
+        for step in plan.steps:
+            # A row's second step at a layer acts on what its first one made, so both cannot be one sum.
+            placed[step.layer, at_layer[step.layer], step.positions].append((index, step.shift))
+            at_layer[step.layer] += 1
+    return SteeringPlan(
+        tuple(
+            SteeringStep(layer, _shift_of_rows(here, rows=len(rows), width=width), positions)
+            for (layer, _, positions), here in sorted(placed.items(), key=lambda item: item[0][:2])
+        )
+    )
 
 
 def _shift_of_rows(here: Sequence[tuple[int, Shift]], *, rows: int, width: int) -> Shift:

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from medx_core.categories import Category
+from medx_core.questions import Mode
 from medx_core.recipes import Recipe
 from medx_core.steering.hooks import SteeringPlan
-from medx_core.steering.names import GATED, Positions
+from medx_core.steering.names import GATED
 from medx_core.steering.steering_vector import SteeringVector
 
 NO_VECTOR = "The recipe in use has no steering vector for this category; answered unsteered. Build vectors with `medx vectors build`."
@@ -30,15 +31,11 @@ class RowVector:
     vector: SteeringVector | None
     note: str = ""
 
-    @property
-    def plan(self) -> SteeringPlan:
-        """What steers the row; empty where it stays unsteered."""
-        return SteeringPlan() if self.vector is None else self.vector.plan
-
-    @property
-    def verdict_plan(self) -> SteeringPlan:
-        """The same for a verdict, which is read from the last prompt token: every vector acts on that token."""
-        return self.plan.at(Positions.LAST)
+    def plan(self, mode: Mode) -> SteeringPlan:
+        """What steers the row's answer in that mode; empty where it stays unsteered."""
+        if self.vector is None:
+            return SteeringPlan()
+        return self.vector.verdict_plan if mode is Mode.VERDICT else self.vector.plan
 
 
 UNSTEERED_ROW = RowVector(None)

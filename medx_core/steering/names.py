@@ -1,6 +1,4 @@
-"""The names of strategies, readings and positions; without torch, so that a command refuses a wrong one at once."""
-
-from enum import StrEnum
+"""The names of strategies and readings; without torch, so that a command refuses a wrong one at once."""
 
 MEAN_DIFFERENCE = "mean_difference"  # the paper's: mean state of correct minus that of incorrect traces
 PCA = "pca"  # first principal component of correct minus incorrect traces
@@ -22,11 +20,3 @@ READINGS = (ANSWER_WORD, STATEMENT, MODEL_RIGHT, FULL_TRACE)
 
 ON_STATEMENTS = "statements"
 ON_TWINS = "twins"
-
-
-class Positions(StrEnum):
-    """Which tokens of a forward pass are shifted."""
-
-    LAST = "last"
-    LAST_PROMPT = "last-prompt"
-    ALL = "all"

@@ -12,7 +12,8 @@ from torch import Tensor
 from medx_core.categories import Category
 from medx_core.errors import VectorRefused
 from medx_core.steering.hooks import SteeringPlan, SteeringStep
-from medx_core.steering.names import GATED, INPUT_DEPENDENT, ON_STATEMENTS, STRATEGIES, Positions
+from medx_core.steering.names import GATED, INPUT_DEPENDENT, ON_STATEMENTS, STRATEGIES
+from medx_core.steering.positions import Positions
 from medx_core.steering.strategies import SteeredLayer
 
 
@@ -20,12 +21,13 @@ from medx_core.steering.strategies import SteeredLayer
 class SteeringVector(SteeredLayer):
     """A steered layer of one model with its provenance; `further` holds the directions of further layers, if any.
 
-    `reading` names how the contrast traces were read, `pairs` how many contrast pairs (for `gated`: statements) went
+    `category` is None for a vector of all categories together. `reading` names how the contrast traces were read, `pairs` how many contrast pairs (for `gated`: statements) went
     in, `data_sha256` which data, `fitted_on` whether single statements or twin differences. `prompt_version` is the
-    prompt whose states were read, `model_type` the model's architecture ("llama").
+    prompt whose states were read, `model_type` the model's architecture ("llama"). Written answers are steered at
+    `positions`, verdicts at `verdict_positions`.
     """
 
-    category: Category
+    category: Category | None
     model: str
     model_sha256: str
     reading: str
@@ -36,6 +38,7 @@ class SteeringVector(SteeredLayer):
     version: str = ""
     diagnostics: Mapping[str, Any] = field(default_factory=dict)
     positions: Positions = Positions.LAST
+    verdict_positions: Positions = Positions.LAST
     fitted_on: str = ON_STATEMENTS
     model_type: str = ""
     further: Mapping[int, Tensor] = field(default_factory=dict)
@@ -58,6 +61,11 @@ class SteeringVector(SteeredLayer):
             for layer, direction in self.directions.items()
         )
         return SteeringPlan(tuple(steps))
+
+    @cached_property
+    def verdict_plan(self) -> SteeringPlan:
+        """How this vector steers a prompt whose verdict is read."""
+        return self.plan.at(self.verdict_positions).on_the_prompt
 
 
 def check_vector(vector: SteeringVector, name: str) -> None:

@@ -44,12 +44,20 @@ class Evidence:
             if len(self._made) >= REMEMBERED:
                 self._made.clear()
             self._made[key] = self._line(run, key[1])
-        return KnownEvidence(self._made[key], run.public_id) if self._made[key] != NOT_EVALUATED else KnownEvidence()
+        return (
+            KnownEvidence(self._made[key], run.public_id)
+            if self._made[key] != NOT_EVALUATED
+            else KnownEvidence()
+        )
 
     def of_answer(self, answer: Answer) -> KnownEvidence:
         """Return what is known of the recipe that an answer came from."""
         known = self.of(answer.recipe, answer.model_sha256)
-        return KnownEvidence(f"{known.line} {OF_VERDICTS}", known.run) if known.run and answer.text is not None else known
+        return (
+            KnownEvidence(f"{known.line} {OF_VERDICTS}", known.run)
+            if known.run and answer.text is not None
+            else known
+        )
 
     def _line(self, run: Run, arm: str) -> str:
         """Return the line on an arm of a run; a result that this version of MedX cannot read counts as none."""

@@ -10,7 +10,7 @@ from medx_core.models.generation import GreedyWriting
 from medx_core.models.loading import LoadedModel
 from medx_core.models.prompting import text_prompt_ids
 from medx_core.steering.hooks import SteeringPlan, steered
-from medx_core.steering.names import Positions
+from medx_core.steering.positions import Positions
 from medx_core.traces.likelihoods import TextLikelihoods
 from medx_core.traces.running import by_length
 
@@ -63,8 +63,8 @@ def damage(
 def perplexity(model: LoadedModel, texts: Sequence[str], plan: SteeringPlan) -> float:
     """Return the perplexity of given texts under steering.
 
-    A next token is read from every token here, as while writing: steps that steer each written token
-    (`Positions.LAST`) act on all of them, and a step of the last prompt token alone acts on none.
+    A next token is read from every token here, as while writing: a step that acts on any token of an answer acts on
+    all of these, and one that acts on the prompt alone acts on none.
     """
     likelihoods = TextLikelihoods(model)
     with steered(model.network, plan.after_the_prompt.at(Positions.ALL)):
@@ -79,11 +79,11 @@ def greedy_texts(
     texts = [""] * len(prompts)
     for batch in by_length(prompts, WRITING_ROWS):
         writing = GreedyWriting(model, [prompts[i] for i in batch], max_new_tokens=new_tokens)
-        first = True
+        next_token = None
         while not writing.finished:
-            with steered(model.network, plan if first else plan.after_the_prompt):
+            with steered(model.network, plan, begins_at=next_token):
                 writing.step()
-            first = False
+            next_token = 0 if next_token is None else next_token + 1
         for index, row in zip(batch, writing.rows, strict=True):
             texts[index] = row.text
     return texts

@@ -149,7 +149,7 @@ class StatementRunner:
             return []
 
         def run(prompts: list[list[int]], rows: list[int]) -> Arrays:
-            plans = [condition.for_texts(rows) for condition in conditions]
+            plans = [condition.for_texts(rows).on_the_prompt for condition in conditions]
             finals = self._steered_finals(prompts, plans, resumed=resumed)
             read = self._read(torch.cat(finals), with_answer_words)
             return {key: values.reshape(len(conditions), len(rows)).T for key, values in read.items()}
@@ -222,10 +222,8 @@ class StatementRunner:
 
     def _whole(self, prompts: list[list[int]], plan: SteeringPlan) -> Tensor:
         with steered(self.model.network, plan):
-            if plan.last_token_only:
-                return self.prefix.last_states(prompts)
-            # Steering of all tokens must reach the common beginning too, so that is not taken from the cache.
-            return self.prefix.kept_pass(prompts, whole=True).states[:, -1]
+            # Steering of earlier tokens must reach the common beginning too, so that is not taken from the cache.
+            return self.prefix.last_states(prompts, whole=not plan.last_token_only)
 
     def _read(self, finals: Tensor, with_answer_words: bool) -> Arrays:
         read: Arrays = {"scores": self.head.logit_differences(finals).double().numpy()}

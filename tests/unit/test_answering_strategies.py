@@ -8,10 +8,11 @@ import torch
 from medx_core.answering import NOT_FOR_TEXT, OTHER_PROMPT, AnsweringEngine
 from medx_core.categories import Category, Route, RouteSource
 from medx_core.prompts import STATEMENT_PROMPT
-from medx_core.questions import ARM_CHOICES, ArmRow, Mode, Question
+from medx_core.questions import ARM_CHOICES, Arm, ArmRow, Mode, Question
 from medx_core.settings import Settings
 from medx_core.steering.gate import Gate
-from medx_core.steering.names import Positions
+from medx_core.steering.hooks import steered
+from medx_core.steering.positions import Positions
 from medx_core.steering.steering_vector import SteeringVector
 from tests.language_models import WIDTH, tiny_model
 
@@ -113,11 +114,34 @@ def test_an_input_dependent_vector_is_not_applied_to_another_prompt(model):
     assert answering.answer(replace(question, category=Category.TRIAGE)).answers[0].vector == "triage v1"
 
 
-@pytest.mark.parametrize("positions", list(Positions))
+@pytest.mark.parametrize("positions", [Positions.LAST, Positions.LAST_PROMPT, Positions.ALL])
 def test_a_verdict_is_steered_at_the_answer_token_wherever_a_text_would_be(model, positions):
     usual = engine(model, CONSTANT).answer(asked(Category.TRIAGE)).answers[0]
     other = engine(model, replace(CONSTANT, positions=positions)).answer(asked(Category.TRIAGE)).answers[0]
     assert other.score == usual.score
+
+
+def test_a_verdict_may_be_steered_at_every_token_beside_rows_that_share_the_beginning(model):
+    """Each row as the network alone gives it, with the whole prompt moved in the one row that asks for it."""
+    every = replace(CONSTANT, verdict_positions=Positions.ALL)
+    never = replace(AMPLIFY, verdict_positions=Positions.ANSWER)
+    answering = engine(model, every, never, GATED)
+    rows = rows_of(answering, [asked(category, text=TEXTS[3]) for category in Category])
+    answers = {
+        (row.route.category, row.arm): answer
+        for row, answer in zip(rows, answering.verdicts(rows), strict=True)
+    }
+    prompt = torch.tensor([model.tokenizer(STATEMENT_PROMPT.filled(TEXTS[3]))["input_ids"]])
+    with torch.inference_mode(), steered(model.network, every.plan.at(Positions.ALL)):
+        logits = model.network(input_ids=prompt).logits[0, -1]
+    yes, no = (model.tokenizer.convert_tokens_to_ids(word) for word in (" Yes", " No"))
+    moved = answers[Category.TRIAGE, Arm.STEERED].score
+    assert moved == pytest.approx(torch.sigmoid(logits[yes] - logits[no]).item(), abs=1e-5)
+    assert moved != pytest.approx(engine(model, CONSTANT).verdicts(rows[:1])[0].score, abs=1e-4)
+    still = [answers[Category.PATIENT_FACING, arm].score for arm in Arm]
+    assert still[0] == still[1], "a window in the answer leaves the verdict as it is"
+    gated = engine(model, GATED).verdicts([row for row in rows if row.route.category is Category.LITERATURE])
+    assert answers[Category.LITERATURE, Arm.STEERED].score == pytest.approx(gated[0].score, abs=1e-6)
 
 
 def test_on_the_last_prompt_token_alone_only_the_first_written_token_is_steered(model):

@@ -2,19 +2,22 @@
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from medx_core.errors import VectorRefused
+from medx_core.errors import BadInput, VectorRefused
 from medx_core.steering.gate import Gate
 from medx_core.steering.hooks import (
     ConstantShift,
     SteeringPlan,
     SteeringStep,
+    outputs_read,
     plan_for_rows,
     recorded,
     steered,
 )
-from medx_core.steering.layers import decoder_layers, hidden_size, penultimate_layer
-from medx_core.steering.names import Positions
+from medx_core.steering.layers import decoder_layers, hidden_of, hidden_size, penultimate_layer
+from medx_core.steering.positions import Positions
 from medx_core.steering.strategies import AmplifyShift, GatedShift
 from tests.language_models import ARCHITECTURES, WIDTH, tiny_network
 
@@ -91,6 +94,92 @@ def test_all_positions_shifts_every_token():
     _, logits = states_at(network, 1, plan)
     _, plain = states_at(network, 1)
     assert not torch.equal(logits[0, 0], plain[0, 0])
+
+
+@pytest.mark.parametrize(
+    ("window", "in_prompt", "in_answer"),
+    [
+        ("-2:0", [2, 3], []),
+        ("last", [3], [0, 1, 2]),
+        ("last-prompt", [3], []),
+        ("prompt", [0, 1, 2, 3], []),
+        ("answer", [], [0, 1, 2]),
+        (":-3", [0], []),
+        ("-9:-2", [0, 1], []),
+        ("-1:2", [3], [0, 1]),
+        ("1:2", [], [1]),
+        ("5:9", [], []),
+    ],
+)
+def test_a_window_moves_its_tokens_alone_also_token_by_token_and_in_a_pass_that_begins_in_the_answer(
+    window, in_prompt, in_answer
+):
+    network = tiny_network("llama").eval()
+    shift = ConstantShift(torch.ones((1, WIDTH)))
+    plan = SteeringPlan((SteeringStep(1, shift, Positions.parse(window)),))
+    answer = IDS[:, :3]
+
+    def moved(some_plan, passes, **where):
+        """The columns of every pass whose output at the layer is another than unsteered."""
+        whole = []
+        for use in (some_plan, SteeringPlan()):
+            seen = []
+            with (
+                torch.inference_mode(),
+                steered(network, use, **where),
+                outputs_read(network, [1], lambda output: hidden_of(output).clone()) as states,
+            ):
+                for ids in passes:
+                    network(input_ids=ids, use_cache=False)
+                    seen.append(states[1])
+            whole.append(torch.cat(seen, dim=1))
+        difference = whole[0] - whole[1]
+        columns = difference.abs().amax(dim=(0, 2)) > 1e-6
+        torch.testing.assert_close(difference[:, columns], torch.ones_like(difference[:, columns]))
+        return columns.nonzero()[:, 0].tolist()
+
+    wanted = in_prompt + [4 + token for token in in_answer]
+    assert moved(plan, [IDS, *answer.T[:, :, None]]) == wanted
+    assert moved(plan, [answer], begins_at=0) == in_answer
+    assert moved(plan, [torch.cat([IDS, answer], dim=1)], begins_at=-4) == wanted
+    assert bool(plan.on_the_prompt.steps) is plan.steps[0].positions.in_prompt
+    assert moved(plan.on_the_prompt, [IDS]) == in_prompt
+
+
+@given(st.integers(-30, 30) | st.none(), st.integers(-30, 30) | st.none())
+def test_positions_are_written_as_a_word_and_read_back(first, stop):
+    if first is not None and stop is not None and first >= stop:
+        with pytest.raises(BadInput, match="the second number must be larger"):
+            Positions(first, stop)
+        return
+    positions = Positions(first, stop)
+    assert Positions.parse(str(positions)) == positions
+    touched = {token for token in range(-40, 40) if positions.within(token, 1) == slice(0, 1)}
+    assert touched == set(range(-40 if first is None else first, 40 if stop is None else stop))
+    assert positions.in_earlier_prompt is any(token < -1 for token in touched)
+    assert (positions.in_prompt, positions.in_answer) == (min(touched) < 0, max(touched) >= 0)
+
+
+@pytest.mark.parametrize("text", ["", "first", "1", "3:1", "0:0", "-:2", "1:2:3", "1.5:2"])
+def test_positions_that_nobody_can_mean_are_refused(text):
+    with pytest.raises(BadInput, match=r"positions|No token lies"):
+        Positions.parse(text)
+
+
+def test_a_second_step_at_a_layer_acts_on_what_the_first_one_made():
+    network = tiny_network("llama").eval()
+    vector = torch.linspace(-1, 1, WIDTH)
+    twice = AmplifyShift(torch.eye(WIDTH)[0], 0.0, 1.0)  # doubles the first value
+    order = (SteeringStep(1, ConstantShift(vector[None])), SteeringStep(1, twice))
+    plain, _ = states_at(network, 1)
+    for steps in (order, order[::-1]):
+        alone, _ = states_at(network, 1, SteeringPlan(steps))
+        batched, _ = states_at(network, 1, plan_for_rows([SteeringPlan(steps), SteeringPlan()], width=WIDTH))
+        wanted = plain[0] + vector
+        wanted[0] = 2 * (plain[0, 0] + vector[0]) if steps is order else 2 * plain[0, 0] + vector[0]
+        torch.testing.assert_close(alone[0], wanted, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(batched[0], wanted, atol=1e-5, rtol=1e-5)
+        assert torch.equal(batched[1], plain[1])
 
 
 def test_rows_of_one_batch_may_be_steered_by_different_strategies():

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from medx_core.steering.hooks import ConstantShift, SteeringPlan, SteeringStep
-from medx_core.steering.names import Positions
+from medx_core.steering.positions import Positions
 from medx_core.traces.damage import damage, greedy_texts, mean_repetition, perplexity, repetition
 from medx_core.traces.likelihoods import TextLikelihoods, start_tokens
 from tests.language_models import ARCHITECTURES, WIDTH, tiny_model

@@ -11,7 +11,7 @@ from medx_core.models.loading import LoadedModel, prepared
 from medx_core.prompts import STATEMENT_PROMPT
 from medx_core.steering.hooks import ConstantShift, Shift, ShiftsByText, SteeringPlan, SteeringStep, steered
 from medx_core.steering.layers import decoder_layers
-from medx_core.steering.names import Positions
+from medx_core.steering.positions import Positions
 from medx_core.traces.resuming import prompt_batch
 from medx_core.traces.statement_runner import StatementRunner
 from tests.language_models import ARCHITECTURES, WIDTH, tiny_model

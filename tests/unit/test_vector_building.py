@@ -15,7 +15,8 @@ from medx_core.evaluation.vector_findings import gain_sentence, warnings_of
 from medx_core.fitting.build import build_vector
 from medx_core.fitting.recipe import VectorRecipe
 from medx_core.prompts import STATEMENT_PROMPT
-from medx_core.steering.names import BUILDABLE, Positions
+from medx_core.steering.names import BUILDABLE
+from medx_core.steering.positions import Positions
 from medx_core.steering.steering_vector import check_vector
 from medx_core.steering.vector_files import load_vector, save_vector
 from medx_core.traces.running import FinishedBatches

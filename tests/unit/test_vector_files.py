@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from medx_core.categories import Category
 from medx_core.errors import VectorRefused
 from medx_core.steering.gate import Gate
-from medx_core.steering.names import Positions
+from medx_core.steering.positions import Positions
 from medx_core.steering.steering_vector import SteeringVector
 from medx_core.steering.vector_files import load_vector, save_vector
 from medx_core.storage.vectors import VectorRecord, provenance_of
