@@ -193,6 +193,8 @@ class Writing:
         self._greedy = GreedyWriting(model, prompts, max_new_tokens=max_new_tokens, around=self._steered)
 
     def _steered(self) -> AbstractContextManager[None]:
+        # The first pass reads the prompt, the one after it the answer's token 0.
+        begins_at = self._passes - 1 if self._passes else None
         return steered(self._network, self._plan, begins_at=begins_at)
 
     @property

@@ -87,7 +87,7 @@ class Recipe(BaseModel):
 
     def prompt_for(self, text: str, category: Category | None) -> VerdictPrompt:
         """Return the prompt that asks for the verdict on a text of that category, None where none was decided."""
-        if category in self.category_prompts:
+        if category is not None and category in self.category_prompts:
             return self.category_prompts[category]
         is_question = text.rstrip().endswith("?")
         return self.question_prompt if is_question and self.question_prompt else self.prompt

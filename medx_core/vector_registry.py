@@ -73,15 +73,10 @@ class VectorRegistry:
 
     def loaded(self, recipe: Recipe, name: str) -> LoadedRecipe:
         """Return a recipe with the vectors that can be used."""
-        versions = {record.file_sha256: record for record in self.store.list(recipe.model_sha256)}
         vectors: dict[str, SteeringVector] = {}
         for key, entry in recipe.steering.items():
             try:
-                if entry.file_sha256 not in versions:
-                    raise VectorRefused(
-                        f"There is no vector of the recipe {name} with the hash {entry.file_sha256[:12]}."
-                    )
-                vectors[key] = self.read(versions[entry.file_sha256])
+                vectors[key] = self.read(self.recipes.vector_of(recipe, key, self._folder))
             except VectorRefused as error:
                 if entry.file_sha256 not in self._refused:
                     log.warning("%s questions are answered unsteered: %s", key, error)

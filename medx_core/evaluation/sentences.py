@@ -152,14 +152,14 @@ def evidence_line(result: EvaluationResult, arm: str) -> str:
         return NOT_EVALUATED
     if judgement is None or not result.controls_of(arm):
         sentences = [_right(figures)]
+        accepted = figures.false_acceptance_rate
+        sentences.append(f"False statements accepted: {percent(accepted.value)}." if accepted else "")
     else:
         sentences = [f"This recipe {_worth(judgement, figures)}."]
         if judgement.verdict is not Verdict.PLAUSIBILITY_NOT_RULED_OUT:
             sentences.append(_on_twins(figures))
-    sentences += [
-        _accepted(result.arm(UNSTEERED), figures),
-        f"Measured on {result.data}." if result.data else "",
-    ]
+        sentences.append(_accepted(result.arm(UNSTEERED), figures))
+    sentences.append(f"Measured on {result.data}." if result.data else "")
     return " ".join(sentence for sentence in sentences if sentence)
 
 

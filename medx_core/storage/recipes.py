@@ -3,18 +3,19 @@
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 from sqlmodel import Session, col, select
 
-from medx_core.errors import BadInput, NotFound, StorageFault
+from medx_core.errors import BadInput, NotFound, StorageFault, VectorRefused
 from medx_core.prompts import QUESTION_PROMPT, STATEMENT_PROMPT
 from medx_core.recipes import BUILT_IN, ENGINE, PAPER, UNSTEERED, ModelIdentity, Recipe
 from medx_core.settings import Settings
 from medx_core.storage.engine import Store
 from medx_core.storage.tables import RecipeTable, as_value
-from medx_core.storage.vectors import VectorStore
+from medx_core.storage.vectors import VectorRecord, VectorStore, check_file
 
 
 class RecipeStatus(StrEnum):
@@ -86,25 +87,6 @@ class RecipeStore(Store):
         with self._database.read() as session:
             return _record(_row(session, recipe_id))
 
-    def named(self, name_or_id: str, model_sha256: str = "") -> RecipeRecord:
-        """Return the recipe of an id or of a name, of one model or of all.
-
-        Raises:
-            NotFound: there is none.
-            BadInput: several have this name.
-        """
-        wanted = select(RecipeTable).where((RecipeTable.id == name_or_id) | (RecipeTable.name == name_or_id))
-        if model_sha256:
-            wanted = wanted.where(RecipeTable.model_sha256 == model_sha256)
-        with self._database.read() as session:
-            rows = session.exec(wanted.order_by(col(RecipeTable.created_at))).all()
-            if not rows:
-                raise NotFound(f"There is no recipe {name_or_id!r}; see `medx recipes list`.")
-            if len(rows) > 1:
-                ids = ", ".join(row.id for row in rows)
-                raise BadInput(f"{len(rows)} recipes are called {name_or_id!r}; give the id of one: {ids}.")
-            return _record(rows[0])
-
     def list(self, model_sha256: str | None = None) -> tuple[RecipeRecord, ...]:
         """Return all recipes, of one model or of all, the newest of each model first."""
         ordered = select(RecipeTable).order_by(RecipeTable.model, col(RecipeTable.created_at).desc())
@@ -122,6 +104,34 @@ class RecipeStore(Store):
     def answering(self, model: ModelIdentity, settings: Settings) -> RecipeRecord:
         """Return the recipe by which a model answers now: the one in use, else a built-in one, stored or not."""
         return self.in_use(model.sha256, model.number_type) or self._built_in(model, settings)
+
+    def vectors_of(self, recipe: Recipe, folder: Path) -> dict[str, VectorRecord]:
+        """Return the vectors of a recipe by key, as they lie in the vectors folder.
+
+        Raises:
+            VectorRefused: one is not registered here, its file is missing, or it was changed.
+        """
+        return {key: self.vector_of(recipe, key, folder) for key in recipe.steering}
+
+    def vector_of(self, recipe: Recipe, key: str, folder: Path) -> VectorRecord:
+        """Return the vector of a recipe under one key; VectorRefused is raised as by `vectors_of`."""
+        sha256 = recipe.steering[key].file_sha256
+        versions = VectorStore(self._database).list(recipe.model_sha256)
+        vector = next((version for version in versions if version.file_sha256 == sha256), None)
+        if vector is None:
+            raise VectorRefused(
+                f"No vector with the hash {sha256[:12]} is registered here; import or build it."
+            )
+        check_file(folder, vector)
+        return vector
+
+    def vectors_in_use(self, model_sha256: str) -> frozenset[str]:
+        """Return the hashes of the vectors that steer: of the recipes in use of a model, without one of the built-in one."""
+        in_use = [record for record in self.list(model_sha256) if record.status is RecipeStatus.IN_USE]
+        if not in_use:
+            papers = VectorStore(self._database).papers(model_sha256)
+            return frozenset(record.file_sha256 for record in papers.values())
+        return frozenset(entry.file_sha256 for record in in_use for entry in record.recipe.steering.values())
 
     def _built_in(self, model: ModelIdentity, settings: Settings) -> RecipeRecord:
         papers = VectorStore(self._database).papers(model.sha256)

@@ -26,7 +26,7 @@ SHIPPED_VECTORS = Path(__file__).resolve().parent.parent / "data" / "bundled" / 
 class VectorStatus(StrEnum):
     """The state of a version. Whether it steers is said by the recipe in use."""
 
-    KEPT = "kept"
+    CANDIDATE = "candidate"
     RETIRED = "retired"
 
 
@@ -53,7 +53,7 @@ class VectorRecord:
     id: int = 0
     name: str = ""
     version: int = 0
-    status: VectorStatus = VectorStatus.KEPT
+    status: VectorStatus = VectorStatus.CANDIDATE
     created_at: datetime | None = None
 
     @property
@@ -86,7 +86,7 @@ class VectorStore(Store):
                 record,
                 name=f"{record.category.value if record.category else ALL} v{version}",
                 version=version,
-                status=VectorStatus.KEPT,
+                status=VectorStatus.CANDIDATE,
                 created_at=self._clock(),
             )
             row = VectorTable(**{**vars(given), "id": None, "diagnostics": dict(record.diagnostics)})
@@ -114,7 +114,7 @@ class VectorStore(Store):
     def list(self, model_sha256: str | None = None) -> tuple[VectorRecord, ...]:
         """Return all versions, of one model or of all, by category and the newest first."""
         ordered = select(VectorTable).order_by(
-            VectorTable.model, VectorTable.category, col(VectorTable.version).desc()
+            VectorTable.model, col(VectorTable.category), col(VectorTable.version).desc()
         )
         if model_sha256 is not None:
             ordered = ordered.where(VectorTable.model_sha256 == model_sha256)

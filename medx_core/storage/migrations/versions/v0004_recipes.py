@@ -76,7 +76,7 @@ def upgrade() -> None:
     op.add_column("answer", sa.Column("recipe", sa.String(), nullable=True))
     _keep_what_is_in_use()
     op.drop_index("uq_vector_active", table_name="vector")
-    op.execute("UPDATE vector SET status = 'kept' WHERE status <> 'retired'")
+    op.execute("UPDATE vector SET status = 'candidate' WHERE status = 'active'")
     with op.batch_alter_table("vector") as vector:
         vector.drop_constraint("fk_vector_replaced_id", type_="foreignkey")
         vector.drop_column("replaced_id")
@@ -146,7 +146,6 @@ def _put_to_use(in_use: dict[str, Any], version: Any) -> None:
 
 def downgrade() -> None:
     op.execute("DELETE FROM vector WHERE category IS NULL")
-    op.execute("UPDATE vector SET status = 'candidate' WHERE status = 'kept'")
     with op.batch_alter_table("vector") as vector:
         vector.drop_column("positions")
         vector.alter_column("category", existing_type=sa.String(), nullable=False)
