@@ -18,8 +18,10 @@ from medx_core.errors import ModelUnavailable
 from medx_core.jobs.engine import EngineDescription
 from medx_core.models.model_files import model_weight_sha256
 from medx_core.questions import Answer, ArmRow, Question, Verdict
+from medx_core.recipes import ModelIdentity
 from medx_core.settings import Settings, settings
 from medx_core.storage.engine import Database
+from medx_core.storage.recipes import RecipeRecord, RecipeStore
 from tests.faults.orders import BREAKS, HOLDS, KILLS, NO_MODEL
 from workers.celery_app import log_to_standard_error
 from workers.process import work
@@ -63,8 +65,9 @@ class DirectedWriting:
 class DirectedEngine:
     """Answers TRUE to everything, in the time it was given."""
 
-    def __init__(self, home: Path, row_seconds: float, weight_sha256: str) -> None:
-        self.description = EngineDescription("directed", weight_sha256, "none", "float32", "", "")
+    def __init__(self, home: Path, row_seconds: float, recipe: RecipeRecord) -> None:
+        weights = recipe.recipe.model_sha256
+        self.description = EngineDescription("directed", weights, "none", "float32", recipe.id, recipe.name)
         self._home = home
         self._row_seconds = row_seconds
 
@@ -108,13 +111,14 @@ def answer_to(row: ArmRow, *, score: float | None = None, text: str | None = Non
     )
 
 
-def load_directed(settings: Settings, _database: Database) -> LoadEngine:
+def load_directed(settings: Settings, database: Database) -> LoadEngine:
     seconds = float(os.environ.get("FAKE_ROW_SECONDS", "0"))
 
     def load() -> DirectedEngine:
         if (settings.home / NO_MODEL).exists():
             raise ModelUnavailable("The model is not on this machine yet.")
-        return DirectedEngine(settings.home, seconds, _weight_sha256(settings))
+        model = ModelIdentity("directed", _weight_sha256(settings), "float32")
+        return DirectedEngine(settings.home, seconds, RecipeStore(database).answering(model, settings))
 
     return load
 

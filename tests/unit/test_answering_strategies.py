@@ -5,16 +5,18 @@ from dataclasses import replace
 import pytest
 import torch
 
-from medx_core.answering import NOT_FOR_TEXT, OTHER_PROMPT, AnsweringEngine
+from medx_core.answering import AnsweringEngine
 from medx_core.categories import Category, Route, RouteSource
 from medx_core.prompts import STATEMENT_PROMPT
 from medx_core.questions import ARM_CHOICES, Arm, ArmRow, Mode, Question
 from medx_core.settings import Settings
 from medx_core.steering.gate import Gate
 from medx_core.steering.hooks import steered
+from medx_core.steering.loaded_recipe import NOT_FOR_TEXT, OTHER_PROMPT
 from medx_core.steering.positions import Positions
 from medx_core.steering.steering_vector import SteeringVector
 from tests.language_models import WIDTH, tiny_model
+from tests.recipes import FixedRecipe
 
 WORDS = sorted({word for text, _ in STATEMENT_PROMPT.shots for word in text.split()})
 TEXTS = [" ".join(WORDS[(7 * i + j) % len(WORDS)] for j in range(1 + i % 9)) for i in range(16)]
@@ -40,21 +42,14 @@ class RouterByQuestion:
         return tuple(Route(category=None, probabilities=shares, router=self.name) for _ in texts)
 
 
-class Vectors:
-    def __init__(self, *vectors) -> None:
-        self.vectors = {vector.category: vector for vector in vectors}
-
-    def active(self, model_sha256):
-        return self.vectors
-
-
 @pytest.fixture(scope="module")
 def model():
     return tiny_model()
 
 
-def engine(model, *vectors, **limits):
-    return AnsweringEngine(model, RouterByQuestion(), Vectors(*vectors), Settings(max_new_tokens=6, **limits))
+def engine(model, *vectors, **changes):
+    recipes = FixedRecipe(*vectors, **changes)
+    return AnsweringEngine(model, RouterByQuestion(), recipes, Settings(max_new_tokens=6))
 
 
 def asked(category, mode=Mode.VERDICT, text=TEXTS[5]):

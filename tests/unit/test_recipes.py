@@ -1,0 +1,74 @@
+"""A recipe as a value: its name is the hash of everything that decides an answer, and of nothing else."""
+
+import json
+
+import pytest
+from pydantic import ValidationError
+
+from medx_core.categories import Category
+from medx_core.prompts import QUESTION_PROMPT, STATEMENT_PROMPT
+from medx_core.recipes import Recipe
+from tests.recipes import recipe
+
+STEERED = {"file_sha256": "01" * 32, "strategy": "mean_difference", "layer": 28, "strength": 1.0}
+
+
+def test_a_recipe_comes_back_from_json_as_the_same_and_whatever_differs_has_another_name():
+    first = recipe(steering={"triage": STEERED})
+    stored = json.loads(json.dumps(first.model_dump(mode="json", exclude_defaults=True)))
+    assert Recipe.model_validate(stored) == first
+    assert Recipe.model_validate(stored).id == first.id
+    changes = [
+        {"model_sha256": "cd" * 32},
+        {"number_type": "bfloat16"},
+        {"engine": "another"},
+        {"prompt": QUESTION_PROMPT},
+        {"question_prompt": None},
+        {"category_prompts": {Category.TRIAGE: STATEMENT_PROMPT}},
+        {"steering": {"triage": STEERED | {"strength": 2.0}}},
+        {"steering": {"literature": STEERED}},
+        {"threshold": 0.25},
+        {"uncertain_margin": 0.1},
+        {"gated_text": True},
+    ]
+    assert {name for change in changes for name in change} == set(Recipe.model_fields), "every field decides"
+    ids = {Recipe.model_validate(first.model_dump() | change).id for change in changes}
+    assert len(ids | {first.id}) == len(changes) + 1
+
+
+def test_the_name_of_a_recipe_stays_the_same_in_later_versions():
+    """Answers store it, so a field that is added later must not change it."""
+    assert recipe(threshold=0.5).id == "f4ffc7ae64a0"
+
+
+def test_a_recipe_does_not_change_and_refuses_what_it_does_not_know():
+    with pytest.raises(ValidationError):
+        recipe().threshold = 1.0
+    with pytest.raises(ValidationError):
+        recipe(temperature=0.7)
+    with pytest.raises(ValidationError):
+        recipe(threshold=float("nan"))
+
+
+def test_a_text_gets_the_prompt_of_its_category_else_that_for_questions_else_the_first():
+    own = {Category.TRIAGE: STATEMENT_PROMPT}
+    both = recipe(category_prompts=own)
+    assert both.prompt_for("Is it safe? ", None) == QUESTION_PROMPT
+    assert both.prompt_for("Is it safe?", Category.TRIAGE) == STATEMENT_PROMPT
+    assert both.prompt_for("It is safe.", Category.LITERATURE) == STATEMENT_PROMPT
+    assert recipe(question_prompt=None).prompt_for("Is it safe?", None) == STATEMENT_PROMPT
+
+
+def test_what_has_no_vector_of_its_own_is_steered_by_that_of_all():
+    some = recipe(steering={"triage": STEERED})
+    assert [some.key_for(category) for category in (Category.TRIAGE, Category.LITERATURE, None)] == [
+        "triage",
+        None,
+        None,
+    ]
+    every = recipe(steering={"triage": STEERED, "all": STEERED})
+    assert [every.key_for(category) for category in (Category.TRIAGE, Category.LITERATURE, None)] == [
+        "triage",
+        "all",
+        "all",
+    ]
