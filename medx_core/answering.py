@@ -48,7 +48,7 @@ class AnsweringEngine:
         self._width = hidden_size(model.network)
         self._heads: dict[str, tuple[SharedPrefix, AnswerHead]] = {}
         number_type = str(model.placement.dtype).removeprefix("torch.")
-        self._identity = ModelIdentity(model.name, model.weight_sha256, number_type)
+        self._identity = ModelIdentity(model.name, model.weight_sha256, number_type, model.identity_sha256)
         self._loaded = recipes.answering(self._identity)
 
     @property
@@ -61,6 +61,8 @@ class AnsweringEngine:
             number_type=self._identity.number_type,
             recipe=self._loaded.recipe.id,
             recipe_name=self._loaded.name,
+            identity_sha256=self._model.identity_sha256,
+            check=self._model.check,
         )
 
     def refresh_recipe(self) -> None:
@@ -155,10 +157,10 @@ class AnsweringEngine:
 
 def _verdict(answer: Answer, recipe: Recipe, difference: float) -> Answer:
     """Return the answer with the verdict that the recipe gives on this logit difference."""
-    value = score(difference - recipe.threshold)
-    raw = Verdict.TRUE if difference >= recipe.threshold else Verdict.FALSE
-    verdict = Verdict.UNCERTAIN if recipe.is_uncertain(value) else raw
-    return replace(answer, score=value, raw_verdict=raw, verdict=verdict)
+    margin = difference - recipe.threshold
+    raw = Verdict.TRUE if margin >= 0 else Verdict.FALSE
+    verdict = raw if recipe.trusts(margin) else Verdict.UNCERTAIN
+    return replace(answer, score=score(margin), raw_verdict=raw, verdict=verdict)
 
 
 def _with_choice(question: Question, route: Route) -> Route:

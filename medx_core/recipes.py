@@ -7,12 +7,15 @@ settings of the process and no part of it. Needs neither torch nor the database.
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field, model_validator
 
+from medx_core.calibration import AbstentionRule, Calibration
 from medx_core.categories import Category
+from medx_core.metric import Value
 from medx_core.prompts import VerdictPrompt
 
 ENGINE = "torch"
@@ -27,21 +30,23 @@ ID_LENGTH = 12
 
 @dataclass(frozen=True)
 class ModelIdentity:
-    """A model as recipes are made for it: its name is for people, hash and number type decide."""
+    """A model as recipes are made for it.
+
+    Its name is for people. `sha256` names the weights, `identity_sha256` all of the model that changes an answer.
+    """
 
     name: str
     sha256: str
     number_type: str
+    identity_sha256: str = ""
 
 
-class SteeringEntry(BaseModel):
+class SteeringEntry(Value):
     """What steers the questions of one category: a vector by the hash of its file, and what that does.
 
     `layer` is the highest one that it shifts (decoder index, 0-based), `strength` its alpha. `positions` is empty where the
     record of the vector does not say, and the file decides.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     file_sha256: str
     strategy: str
@@ -50,20 +55,23 @@ class SteeringEntry(BaseModel):
     positions: str = ""
 
 
-class Recipe(BaseModel):
+class Recipe(Value):
     """How questions are answered by one model in one number type.
 
+    `model_sha256` names the weights; `identity_sha256` also the tokenizer, the chat template and the configuration, empty
+    in recipes that are older than that hash.
     `prompt` asks for verdicts, `question_prompt` in its place where a text ends in a question mark, and a category's own
     prompt in place of both. `steering` is keyed by category or `ALL`. An answer is TRUE where its logit difference is
-    `threshold` or more, and not to be trusted within `uncertain_margin` of that, as a share of the two answer words.
+    `threshold` or more, and not to be trusted where
+    `abstention` says so of the confidence that `calibration` makes of the difference less the threshold; without such a rule,
+    within `uncertain_margin` of the threshold, as a share of the two answer words.
     `gated_text` lets input-dependent vectors write.
 
     A field with a default is left out of the hash while it has it, so that one added later changes no id.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
     model_sha256: str
+    identity_sha256: str = ""
     number_type: str
     engine: str
     prompt: VerdictPrompt
@@ -72,7 +80,15 @@ class Recipe(BaseModel):
     steering: Mapping[str, SteeringEntry] = {}
     threshold: float = 0.0
     uncertain_margin: float = Field(0.0, ge=0, lt=0.5)
+    calibration: Calibration | None = None
+    abstention: AbstentionRule | None = None
     gated_text: bool = False
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> "Recipe":
+        if self.abstention is not None and self.calibration is None:
+            raise ValueError("an abstention rule reads confidences, which need a calibration")
+        return self
 
     @property
     def content(self) -> str:
@@ -98,6 +114,17 @@ class Recipe(BaseModel):
             return category.value
         return ALL if ALL in self.steering else None
 
-    def is_uncertain(self, score: float) -> bool:
-        """Whether an answer is not to be trusted, by its score: the share for TRUE, with one half at the threshold."""
-        return abs(score - 0.5) < self.uncertain_margin
+    def fits(self, model: ModelIdentity) -> bool:
+        """Whether this recipe was made for that very model in that number type."""
+        same = (self.model_sha256, self.number_type) == (model.sha256, model.number_type)
+        return same and self.identity_sha256 in ("", model.identity_sha256)
+
+    def trusts(self, margin: float) -> bool:
+        """Return whether an answer is to be trusted, by its logit difference less the threshold.
+
+        The abstention rule decides where there is one: without a promise it trusts no answer. Without a rule an answer is
+        trusted outside of `uncertain_margin`.
+        """
+        if self.abstention is None or self.calibration is None:
+            return abs(1 / (1 + math.exp(-abs(margin))) - 0.5) >= self.uncertain_margin
+        return self.abstention.trusts(self.calibration.confidence(margin, said_true=margin >= 0))

@@ -11,7 +11,7 @@ from medx_core.cli.database import note, opened_database
 from medx_core.cli.outputs import AsJson, print_json
 from medx_core.errors import BadInput, ModelUnavailable, NotFound, VectorRefused
 from medx_core.job_execution.dispatch import number_types
-from medx_core.models.model_files import model_weight_sha256
+from medx_core.models.model_files import model_identity_sha256, model_weight_sha256
 from medx_core.recipes import ALL, BUILT_IN, ModelIdentity, Recipe
 from medx_core.settings import settings
 from medx_core.storage.engine import Database
@@ -37,8 +37,11 @@ def model_in_use(sha256: str = "") -> ModelIdentity:
         from medx_core.models.devices import choose_placement
 
         types = (str(choose_placement(settings().device, settings().dtype).dtype).removeprefix("torch."),)
+    named = (settings().model, settings().models_folder)
+    if sha256 and sha256 != model_weight_sha256(*named):
+        return ModelIdentity("", sha256, types[0])
     return ModelIdentity(
-        settings().model, sha256 or model_weight_sha256(settings().model, settings().models_folder), types[0]
+        settings().model, model_weight_sha256(*named), types[0], model_identity_sha256(*named)
     )
 
 
@@ -239,7 +242,7 @@ def _checks(database: Database, record: RecipeRecord) -> Iterable[dict[str, Any]
     yield {"name": "content", "ok": True, "detail": f"its hash is {recipe.id}"}
     try:
         here = model_in_use()
-        is_here = (here.sha256, here.number_type) == (recipe.model_sha256, recipe.number_type)
+        is_here = recipe.fits(here)
         detail = (
             f"{here.name} in {here.number_type}"
             if is_here
@@ -355,4 +358,5 @@ def rollback(
 
 
 def _model_of(record: RecipeRecord) -> ModelIdentity:
-    return ModelIdentity(record.model, record.recipe.model_sha256, record.recipe.number_type)
+    recipe = record.recipe
+    return ModelIdentity(record.model, recipe.model_sha256, recipe.number_type, recipe.identity_sha256)

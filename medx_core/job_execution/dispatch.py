@@ -24,7 +24,7 @@ from medx_core.jobs.engine import answer_settings
 from medx_core.jobs.messages import AnswerRequest
 from medx_core.jobs.snapshots import Progress
 from medx_core.jobs.status import UNFINISHED
-from medx_core.models.model_files import model_weight_sha256
+from medx_core.models.model_files import model_identity_sha256, model_weight_sha256
 from medx_core.recipes import ModelIdentity
 from medx_core.settings import Settings
 from medx_core.storage.engine import Database
@@ -83,15 +83,16 @@ def _live_workers(settings: Settings, database: Database) -> tuple[ProcessHealth
 def _difference(worker: ProcessHealth, settings: Settings, database: Database) -> str:
     """Return in what this worker differs from what these settings would load; empty where it does not."""
     try:
-        model_sha256 = model_weight_sha256(settings.model, settings.models_folder)
+        weight_sha256 = model_weight_sha256(settings.model, settings.models_folder)
+        identity_sha256 = model_identity_sha256(settings.model, settings.models_folder)
     except ModelUnavailable:
-        model_sha256 = ""
-    if worker.detail.get("weight_sha256") != model_sha256:
+        return f"another model than {settings.model}"
+    if worker.detail.get("identity_sha256") != identity_sha256:
         return f"another model than {settings.model}"
     number_type = str(worker.detail.get("number_type"))
     if number_type not in number_types(settings):
         return f"the number type {number_type}, which differs from this command's"
-    model = ModelIdentity(settings.model, model_sha256, number_type)
+    model = ModelIdentity(settings.model, weight_sha256, number_type, identity_sha256)
     recipe = RecipeStore(database).answering(model, settings)
     if worker.detail.get("recipe") != recipe.id:
         told = worker.detail.get("recipe_name") or "unknown"

@@ -102,8 +102,12 @@ class RecipeStore(Store):
             return None if row is None else _record(row)
 
     def answering(self, model: ModelIdentity, settings: Settings) -> RecipeRecord:
-        """Return the recipe by which a model answers now: the one in use, else a built-in one, stored or not."""
-        return self.in_use(model.sha256, model.number_type) or self._built_in(model, settings)
+        """Return the recipe by which a model answers now: the one in use, else a built-in one, stored or not.
+
+        One that was made for another tokenizer, chat template or configuration of the same weights does not answer.
+        """
+        record = self.in_use(model.sha256, model.number_type)
+        return record if record and record.recipe.fits(model) else self._built_in(model, settings)
 
     def vectors_of(self, recipe: Recipe, folder: Path) -> dict[str, VectorRecord]:
         """Return the vectors of a recipe by key, as they lie in the vectors folder.
@@ -186,6 +190,7 @@ def built_in_recipe(model: ModelIdentity, settings: Settings) -> Recipe:
     """Return the built-in recipe without steering: MedX's own prompts, and the margin of these settings."""
     return Recipe(
         model_sha256=model.sha256,
+        identity_sha256=model.identity_sha256,
         number_type=model.number_type,
         engine=ENGINE,
         prompt=STATEMENT_PROMPT,

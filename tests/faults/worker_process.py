@@ -16,7 +16,7 @@ from pathlib import Path
 from medx_core.categories import Category, Route
 from medx_core.errors import ModelUnavailable
 from medx_core.jobs.engine import EngineDescription
-from medx_core.models.model_files import model_weight_sha256
+from medx_core.models.model_files import model_identity_sha256, model_weight_sha256
 from medx_core.questions import Answer, ArmRow, Question, Verdict
 from medx_core.recipes import ModelIdentity
 from medx_core.settings import Settings, settings
@@ -66,8 +66,10 @@ class DirectedEngine:
     """Answers TRUE to everything, in the time it was given."""
 
     def __init__(self, home: Path, row_seconds: float, recipe: RecipeRecord) -> None:
-        weights = recipe.recipe.model_sha256
-        self.description = EngineDescription("directed", weights, "none", "float32", recipe.id, recipe.name)
+        weights, identity = recipe.recipe.model_sha256, recipe.recipe.identity_sha256
+        self.description = EngineDescription(
+            "directed", weights, "none", "float32", recipe.id, recipe.name, identity
+        )
         self._home = home
         self._row_seconds = row_seconds
 
@@ -117,18 +119,22 @@ def load_directed(settings: Settings, database: Database) -> LoadEngine:
     def load() -> DirectedEngine:
         if (settings.home / NO_MODEL).exists():
             raise ModelUnavailable("The model is not on this machine yet.")
-        model = ModelIdentity("directed", _weight_sha256(settings), "float32")
+        weights, identity = _hashes(settings)
+        model = ModelIdentity("directed", weights, "float32", identity)
         return DirectedEngine(settings.home, seconds, RecipeStore(database).answering(model, settings))
 
     return load
 
 
-def _weight_sha256(settings: Settings) -> str:
-    """The hash of whatever file a test left in the place of the model's weights."""
+def _hashes(settings: Settings) -> tuple[str, str]:
+    """The hashes of whatever file a test left in the place of the model's weights, and of the whole model."""
     try:
-        return model_weight_sha256(settings.model, settings.models_folder)
+        return (
+            model_weight_sha256(settings.model, settings.models_folder),
+            model_identity_sha256(settings.model, settings.models_folder),
+        )
     except ModelUnavailable:
-        return "0" * 64
+        return "0" * 64, "0" * 64
 
 
 def main() -> int:

@@ -14,7 +14,7 @@ from medx_core.job_execution.dispatch import End, answer_here, choose, follow
 from medx_core.job_execution.interfaces import TextWriting
 from medx_core.jobs.engine import EngineDescription
 from medx_core.jobs.status import ItemStatus, JobStatus
-from medx_core.models.model_files import model_weight_sha256
+from medx_core.models.model_files import model_identity_sha256, model_weight_sha256
 from medx_core.questions import Answer, ArmRow, Question, Verdict
 from medx_core.recipes import ModelIdentity
 from medx_core.settings import Settings
@@ -46,8 +46,10 @@ def here(tmp_path: Path) -> Settings:
 def beat(database: Database, settings: Settings, name: str = "w1", **given: object) -> None:
     """Let a worker with these settings say that it lives; `given` replaces parts of what it reports."""
     weights = model_weight_sha256(settings.model, settings.models_folder)
-    recipe = RecipeStore(database).answering(ModelIdentity("tiny", weights, "float32"), settings)
-    engine = EngineDescription("tiny", weights, "cpu float32", "float32", recipe.id, recipe.name)
+    identity = model_identity_sha256(settings.model, settings.models_folder)
+    model = ModelIdentity("tiny", weights, "float32", identity)
+    recipe = RecipeStore(database).answering(model, settings)
+    engine = EngineDescription("tiny", weights, "cpu float32", "float32", recipe.id, recipe.name, identity)
     detail = {"ready": True, **engine.report(settings), **given}
     HealthStore(database).beat(name, "worker", detail)
 
@@ -64,7 +66,7 @@ def test_a_running_worker_that_answers_alike_is_chosen(sqlite_database: Database
     ("given", "why"),
     [
         ({"ready": False}, "No worker is running"),
-        ({"weight_sha256": "ab" * 32}, "another model"),
+        ({"identity_sha256": "ab" * 32}, "another model"),
         ({"number_type": "bfloat16"}, "the number type bfloat16"),
         ({"recipe": "0123456789ab", "recipe_name": "mine"}, "another recipe (mine; here it is unsteered ("),
     ],

@@ -1,15 +1,19 @@
 """A recipe as a value: its name is the hash of everything that decides an answer, and of nothing else."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from pydantic import ValidationError
 
+from medx_core.calibration import AbstentionRule, Calibration, CalibrationKind
 from medx_core.categories import Category
 from medx_core.prompts import QUESTION_PROMPT, STATEMENT_PROMPT
 from medx_core.recipes import Recipe
-from tests.recipes import recipe
+from tests.recipes import IDENTITY, recipe
 
+CALIBRATION = Calibration(kind=CalibrationKind.TEMPERATURE, slope=0.5, n=100)
+ABSTENTION = AbstentionRule(max_error=0.1, promised=True, threshold=0.9, n=100)
 STEERED = {"file_sha256": "01" * 32, "strategy": "mean_difference", "layer": 28, "strength": 1.0}
 
 
@@ -29,6 +33,9 @@ def test_a_recipe_comes_back_from_json_as_the_same_and_whatever_differs_has_anot
         {"steering": {"literature": STEERED}},
         {"threshold": 0.25},
         {"uncertain_margin": 0.1},
+        {"identity_sha256": "ef" * 32},
+        {"calibration": CALIBRATION},
+        {"calibration": CALIBRATION, "abstention": ABSTENTION},
         {"gated_text": True},
     ]
     assert {name for change in changes for name in change} == set(Recipe.model_fields), "every field decides"
@@ -72,3 +79,25 @@ def test_what_has_no_vector_of_its_own_is_steered_by_that_of_all():
         "all",
         "all",
     ]
+
+
+def test_the_abstention_rule_decides_whom_to_trust_and_without_one_the_margin():
+    near, far = 0.1, 6.0
+    margin = recipe(uncertain_margin=0.05)
+    assert [margin.trusts(each) for each in (near, -near, far, -far)] == [False, False, True, True]
+    ruled = recipe(uncertain_margin=0.05, calibration=CALIBRATION, abstention=ABSTENTION)
+    assert [ruled.trusts(each) for each in (near, 4.0, far, -far)] == [False, False, True, True]
+    none = AbstentionRule(max_error=0.1, promised=False, reason="too few", n=3)
+    assert not recipe(calibration=CALIBRATION, abstention=none).trusts(far), (
+        "what cannot be promised is not trusted"
+    )
+    with pytest.raises(ValidationError):
+        recipe(abstention=ABSTENTION)
+
+
+def test_a_recipe_fits_the_model_it_was_made_for_its_tokenizer_and_template_included():
+    made = recipe(replace(IDENTITY, identity_sha256="cd" * 32))
+    assert made.fits(replace(IDENTITY, identity_sha256="cd" * 32))
+    assert not made.fits(replace(IDENTITY, identity_sha256="ef" * 32))
+    assert not made.fits(replace(IDENTITY, identity_sha256="cd" * 32, number_type="bfloat16"))
+    assert recipe().fits(replace(IDENTITY, identity_sha256="ef" * 32)), "older recipes know the weights alone"

@@ -164,7 +164,7 @@ def _recipe_row(services: Services, record: RecipeRecord, names: dict[str, str])
         f"{key}: {names.get(entry.file_sha256, entry.file_sha256[:12])}"
         for key, entry in recipe.steering.items()
     ]
-    model = ModelIdentity(record.model, recipe.model_sha256, recipe.number_type)
+    model = ModelIdentity(record.model, recipe.model_sha256, recipe.number_type, recipe.identity_sha256)
     return {
         "record": record,
         "answers": services.recipes.answering(model, services.settings).id == record.id,
