@@ -55,7 +55,9 @@ At = Annotated[
     Positions,
     typer.Option(
         "--positions",
-        parser=Positions.parse,
+        parser=lambda given: (
+            given if isinstance(given, Positions) else Positions.parse(given)
+        ),  # typer parses the default too
         metavar="WINDOW",
         help="Which tokens of a written answer are steered: last, last-prompt, prompt, answer, all, or FROM:TO "
         "counted from the answer's first token (-12:0 is the prompt's last twelve).",

@@ -31,7 +31,7 @@ from medx_core.storage.engine import Database
 from medx_core.storage.health import HealthStore, ProcessHealth
 from medx_core.storage.jobs import JobStore
 from medx_core.storage.leases import LeaseStore
-from medx_core.storage.recipes import RecipeStore
+from medx_core.storage.recipes import RecipeRecord, RecipeStore
 
 # Enough requests in hand that the engine always finds a full micro-batch waiting.
 REQUESTS_AT_ONCE = 3
@@ -93,10 +93,19 @@ def _difference(worker: ProcessHealth, settings: Settings, database: Database) -
     if number_type not in number_types(settings):
         return f"the number type {number_type}, which differs from this command's"
     model = ModelIdentity(settings.model, weight_sha256, number_type, identity_sha256)
-    recipe = RecipeStore(database).answering(model, settings)
-    if worker.detail.get("recipe") != recipe.id:
-        told = worker.detail.get("recipe_name") or "unknown"
-        return f"another recipe ({told}; here it is {recipe.shown})"
+    return _other_recipe(worker, RecipeStore(database).answering(model, settings)) or _other_settings(
+        worker, settings
+    )
+
+
+def _other_recipe(worker: ProcessHealth, here: RecipeRecord) -> str:
+    if worker.detail.get("recipe") == here.id:
+        return ""
+    told = worker.detail.get("recipe_name") or "unknown"
+    return f"another recipe ({told}; here it is {here.shown})"
+
+
+def _other_settings(worker: ProcessHealth, settings: Settings) -> str:
     reported = worker.detail.get("settings") or {}
     differing = [
         name.replace("_", " ")

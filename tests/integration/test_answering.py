@@ -98,23 +98,6 @@ def test_without_a_vector_the_steered_arm_goes_unsteered_and_says_why(real_model
     assert lost.verdicts(rows(lost, STATEMENTS[:1]))[0].note == NOT_ROUTED
 
 
-def test_the_threshold_of_the_recipe_decides_and_one_half_of_the_score_lies_on_it(real_model):
-    usual = AnsweringEngine(real_model, FixedRouter(None), FixedRecipe(), Settings())
-    before = usual.verdicts(rows(usual, STATEMENTS, (Arm.UNSTEERED,)))
-    differences = [math.log(answer.score / (1 - answer.score)) for answer in before]
-    threshold = sorted(differences)[2] + 1e-3
-    recipes = FixedRecipe(threshold=threshold)
-    moved = AnsweringEngine(real_model, FixedRouter(None), recipes, Settings())
-    after = moved.verdicts(rows(moved, STATEMENTS, (Arm.UNSTEERED,)))
-    assert [answer.raw_verdict is Verdict.TRUE for answer in after] == [
-        difference >= threshold for difference in differences
-    ]
-    assert len({answer.raw_verdict for answer in after}) == 2
-    for answer, difference in zip(after, differences, strict=True):
-        assert answer.score == pytest.approx(1 / (1 + math.exp(threshold - difference)), abs=1e-4)
-        assert answer.recipe == moved.description.recipe != before[0].recipe
-
-
 def test_the_users_category_stands_and_the_routers_view_stays_beside_it(engine):
     question = Question(STATEMENTS[0], category=Category.LITERATURE)
     route = engine.route([question])[0]

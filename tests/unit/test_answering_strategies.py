@@ -1,5 +1,6 @@
 """One engine answers rows of all strategies together, and applies none where it means nothing."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from medx_core.answering import AnsweringEngine
 from medx_core.categories import Category, Route, RouteSource
 from medx_core.prompts import STATEMENT_PROMPT
-from medx_core.questions import ARM_CHOICES, Arm, ArmRow, Mode, Question
+from medx_core.questions import ARM_CHOICES, Arm, ArmRow, Mode, Question, Verdict
 from medx_core.settings import Settings
 from medx_core.steering.gate import Gate
 from medx_core.steering.hooks import steered
@@ -160,3 +161,19 @@ def test_a_row_that_the_router_left_open_stays_unsteered(model):
     answers = answering.verdicts([ArmRow(question, route, arm) for arm in question.arms])
     assert answers[0].vector is None
     assert answers[0].score == answers[1].score
+
+
+def test_the_threshold_of_the_recipe_decides_and_one_half_of_the_score_lies_on_it(model):
+    usual = engine(model)
+    questions = [asked(Category.TRIAGE, text=text) for text in TEXTS]
+    before = usual.verdicts(rows_of(usual, questions))
+    differences = [math.log(answer.score / (1 - answer.score)) for answer in before]
+    threshold = sorted(differences)[len(differences) // 2] + 1e-4
+    moved = engine(model, threshold=threshold)
+    after = moved.verdicts(rows_of(moved, questions))
+    said = [answer.raw_verdict is Verdict.TRUE for answer in after]
+    assert said == [difference >= threshold for difference in differences]
+    assert len(set(said)) == 2
+    for answer, difference in zip(after, differences, strict=True):
+        assert answer.score == pytest.approx(1 / (1 + math.exp(threshold - difference)), abs=1e-5)
+        assert answer.recipe == moved.description.recipe != before[0].recipe
