@@ -9,9 +9,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-import torch
-from torch import Tensor
-
 from medx_core.categories import Route, RouteSource
 from medx_core.jobs.engine import EngineDescription
 from medx_core.models.generation import GreedyWriting
@@ -24,9 +21,10 @@ from medx_core.questions import Answer, Answered, Arm, ArmRow, Mode, Question, V
 from medx_core.recipes import ModelIdentity, Recipe
 from medx_core.routing.router import Router
 from medx_core.settings import Settings
-from medx_core.steering.hooks import SteeringPlan, plan_for_rows, steered
+from medx_core.steering.hooks import plan_for_rows, steered
 from medx_core.steering.layers import hidden_size
 from medx_core.steering.loaded_recipe import UNSTEERED_ROW, LoadedRecipe, RowVector
+from medx_core.traces.resuming import SteeredRuns
 
 
 class RecipeSource(Protocol):
@@ -37,6 +35,15 @@ class RecipeSource(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class VerdictReader:
+    """What one verdict prompt needs on the model: its shared beginning, its answer words, and the runs of its arms."""
+
+    prefix: SharedPrefix
+    head: AnswerHead
+    runs: SteeredRuns
+
+
 class AnsweringEngine:
     """One model on one device with its router and the recipe in use. One thread calls it."""
 
@@ -45,8 +52,7 @@ class AnsweringEngine:
         self._router = router
         self._recipes = recipes
         self._settings = settings
-        self._width = hidden_size(model.network)
-        self._heads: dict[str, tuple[SharedPrefix, AnswerHead]] = {}
+        self._readers: dict[VerdictPrompt, VerdictReader] = {}
         number_type = str(model.placement.dtype).removeprefix("torch.")
         self._identity = ModelIdentity(model.name, model.weight_sha256, number_type, model.identity_sha256)
         self._loaded = recipes.answering(self._identity)
@@ -110,8 +116,7 @@ class AnsweringEngine:
 
     def _score(self, prompt: VerdictPrompt, rows: Sequence[ArmRow]) -> list[Answer]:
         started = time.perf_counter()
-        prefix, head = self._head(prompt)
-        loaded = self._loaded
+        reader, loaded = self._reader(prompt), self._loaded
         row_vectors = [
             UNSTEERED_ROW
             if row.arm is Arm.UNSTEERED
@@ -119,8 +124,8 @@ class AnsweringEngine:
             for row in rows
         ]
         plans = [row_vector.plan(Mode.VERDICT) for row_vector in row_vectors]
-        prompts = [prefix.encoded(row.question.text) for row in rows]
-        differences = head.logit_differences(self._final_states(prefix, prompts, plans)).tolist()
+        prompts = [reader.prefix.encoded(row.question.text) for row in rows]
+        differences = reader.head.logit_differences(reader.runs.of_rows(prompts, plans)).tolist()
         seconds = (time.perf_counter() - started) / len(rows)
         made = [
             _Made(self._model, loaded.recipe.id, row, row_vector, prompt.version)
@@ -131,28 +136,11 @@ class AnsweringEngine:
             for each, difference in zip(made, differences, strict=True)
         ]
 
-    def _final_states(
-        self, prefix: SharedPrefix, prompts: Sequence[list[int]], plans: Sequence[SteeringPlan]
-    ) -> Tensor:
-        """Return the final state of each prompt's last token under its own plan: (rows, hidden_size).
-
-        Rows whose plan acts on earlier tokens too cannot begin with the shared, unsteered beginning.
-        """
-        whole = [i for i, plan in enumerate(plans) if not plan.last_token_only]
-        shared = [i for i, plan in enumerate(plans) if plan.last_token_only]
-        parts = []
-        for rows in filter(None, (shared, whole)):
-            plan = plan_for_rows([plans[i] for i in rows], width=self._width)
-            with steered(self._model.network, plan):
-                parts.append(prefix.last_states([prompts[i] for i in rows], whole=rows is whole))
-        order = torch.argsort(torch.tensor(shared + whole)).to(self._model.device)
-        return torch.cat(parts)[order]
-
-    def _head(self, prompt: VerdictPrompt) -> tuple[SharedPrefix, AnswerHead]:
-        if prompt.version not in self._heads:
+    def _reader(self, prompt: VerdictPrompt) -> VerdictReader:
+        if prompt not in self._readers:
             prefix = SharedPrefix(self._model, prompt)
-            self._heads[prompt.version] = (prefix, AnswerHead(prefix))
-        return self._heads[prompt.version]
+            self._readers[prompt] = VerdictReader(prefix, AnswerHead(prefix), SteeredRuns(prefix))
+        return self._readers[prompt]
 
 
 def _verdict(answer: Answer, recipe: Recipe, difference: float) -> Answer:
