@@ -8,6 +8,8 @@ from medx_core.calibration import shows_probability
 from medx_core.evaluation.arms import ArmScores, Flags, TestItems, Values
 from medx_core.evaluation.bootstrap import Counts, Estimate, Resamples
 from medx_core.evaluation.result import (
+    PROBE,
+    SCORE,
     AbstentionFigures,
     CalibratedFigures,
     CalibrationBin,
@@ -19,7 +21,6 @@ from medx_core.evaluation.result import (
 
 BINS = 10
 COVERAGES = tuple(step / 20 for step in range(1, 21))
-PROBE, SCORE = "probe", "score"
 
 _AT_ONCE = 250  # resamples at a time
 

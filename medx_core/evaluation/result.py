@@ -18,7 +18,9 @@ from medx_core.metric import Value as Value
 
 SCHEMA_VERSION: Literal[2] = 2
 UNSTEERED = "unsteered"
-CLASSIFIERS = ("probe", "lexical")
+PROBE, SCORE = "probe", "score"
+"""The kinds of confidence in an arm's answers; the probe is an arm as well."""
+CLASSIFIERS = (PROBE, "lexical")
 """Reference lines: arms that are classifiers, not language models."""
 
 
@@ -125,6 +127,12 @@ class Changes(Value):
     helped: int = Field(description="items wrong in the other arm and right in this one")
     harmed: int = Field(description="items right in the other arm and wrong in this one")
     mcnemar_p: float = Field(description="exact two-sided McNemar p")
+
+
+class ChangesByHarm(Changes):
+    """Answers that differ between two arms, in all and by harm of a wrong answer."""
+
+    by_harm: dict[str, Changes] = Field(description="the same by harm, the least first; empty without harms")
 
 
 class PairedDifference(Value):

@@ -7,21 +7,28 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has no stubs
 
 from medx_core import __version__
+from medx_core.data.spellings import HARMS
 from medx_core.evaluation.arms import ArmScores, ControlDraws, Flags, TestItems, Values
-from medx_core.evaluation.bootstrap import Resamples, aurocs, balanced_accuracies, resamples
-from medx_core.evaluation.calibration_figures import PROBE, abstention, calibrated, calibration, confidences
+from medx_core.evaluation.bootstrap import (
+    Resamples,
+    aurocs,
+    balanced_accuracies,
+    changes,
+    mcnemar_p,
+    resamples,
+)
+from medx_core.evaluation.calibration_figures import abstention, calibrated, calibration, confidences
 from medx_core.evaluation.decision_rule import Comparison, comparison_of, exploratory, judged
 from medx_core.evaluation.items import TestScores
 from medx_core.evaluation.result import (
     CLASSIFIERS,
+    PROBE,
     UNSTEERED,
     ArmResult,
     Breakdown,
-    Changes,
     ControlResult,
     DrawnChanges,
     DrawnDifference,
@@ -43,7 +50,6 @@ from medx_core.evaluation.sentences import conclusion
 from medx_core.evaluation.verdicts import Reason
 
 EXAMPLES = 10
-HARMS = ("none", "mild", "moderate", "severe")
 GRAVE_HARMS = frozenset({"moderate", "severe"})
 NEAR_TIE, NEAR_TIE_HALF_PRECISION = 0.01, 0.25
 _REASONS = {
@@ -153,9 +159,15 @@ def _arm(comparison: Comparison, name: str) -> ArmResult:
             "by_difficulty": by_label(items, arm, weights, difficulties),
             "vs_unsteered": _against_unsteered(comparison, name),
             "matched": _on_part(comparison, name),
-            "reasons": reasons_for(figures, name) | _no_difference(comparison, name),
+            "reasons": reasons_for(figures, name) | _no_difference(comparison, name) | _no_map(arm),
         }
     )
+
+
+def _no_map(arm: ArmScores) -> dict[str, str]:
+    """Return why an arm has no mapped scores; empty where it has."""
+    missing = {"calibrated": arm.probabilities, "abstention": arm.trusted}
+    return {name: Reason.NO_MAP.value for name, values in missing.items() if values is None}
 
 
 def _no_difference(comparison: Comparison, name: str) -> dict[str, str]:
@@ -280,12 +292,6 @@ def near_ties(arm: ArmScores, device: str) -> int:
     return int((np.abs(arm.scores) < margin).sum())
 
 
-def mcnemar_p(helped: int, harmed: int) -> float:
-    """Return the exact two-sided McNemar p: `helped` items only the one arm got right, `harmed` only the other."""
-    changed = helped + harmed
-    return float(binomtest(helped, changed).pvalue) if changed else 1.0
-
-
 def against(items: TestItems, arm: ArmScores, base: ArmScores, resamples: Resamples) -> PairedDifference:
     """Return paired differences `arm` minus `base` with intervals, the McNemar p, and what was helped and harmed.
 
@@ -302,16 +308,14 @@ def against(items: TestItems, arm: ArmScores, base: ArmScores, resamples: Resamp
         mcnemar_p=mcnemar_p(int(helped.sum()), int(harmed.sum())),
         helped=int(helped.sum()),
         harmed=int(harmed.sum()),
-        by_harm={harm: _changes(helped[kept], harmed[kept]) for harm, kept in by_harm(items).items()},
+        by_harm={
+            harm: changes(int(kept.sum()), int(helped[kept].sum()), int(harmed[kept].sum()))
+            for harm, kept in by_harm(items).items()
+        },
         examples=Examples(
             helped=_examples(items, arm, base, helped), harmed=_examples(items, arm, base, harmed)
         ),
     )
-
-
-def _changes(helped: Flags, harmed: Flags) -> Changes:
-    mended, broken = int(helped.sum()), int(harmed.sum())
-    return Changes(n=len(helped), helped=mended, harmed=broken, mcnemar_p=mcnemar_p(mended, broken))
 
 
 def by_harm(items: TestItems) -> dict[str, Flags]:
