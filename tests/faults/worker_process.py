@@ -15,11 +15,13 @@ from pathlib import Path
 
 from medx_core.categories import Category, Route
 from medx_core.errors import ModelUnavailable
-from medx_core.jobs.recipe import EngineDescription
-from medx_core.models.model_files import model_weight_sha256
+from medx_core.jobs.engine import EngineDescription
+from medx_core.models.model_files import model_identity_sha256, model_weight_sha256
 from medx_core.questions import Answer, ArmRow, Question, Verdict
+from medx_core.recipes import ModelIdentity
 from medx_core.settings import Settings, settings
 from medx_core.storage.engine import Database
+from medx_core.storage.recipes import RecipeRecord, RecipeStore
 from tests.faults.orders import BREAKS, HOLDS, KILLS, NO_MODEL
 from workers.celery_app import log_to_standard_error
 from workers.process import work
@@ -63,8 +65,11 @@ class DirectedWriting:
 class DirectedEngine:
     """Answers TRUE to everything, in the time it was given."""
 
-    def __init__(self, home: Path, row_seconds: float, weight_sha256: str) -> None:
-        self.description = EngineDescription("directed", weight_sha256, "none", "float32", {})
+    def __init__(self, home: Path, row_seconds: float, recipe: RecipeRecord) -> None:
+        weights, identity = recipe.recipe.model_sha256, recipe.recipe.identity_sha256
+        self.description = EngineDescription(
+            "directed", weights, "none", "float32", recipe.id, recipe.name, identity
+        )
         self._home = home
         self._row_seconds = row_seconds
 
@@ -85,7 +90,7 @@ class DirectedEngine:
     def write(self, rows: Sequence[ArmRow]) -> DirectedWriting:
         return DirectedWriting(rows, self._row_seconds)
 
-    def refresh_vectors(self) -> None:
+    def refresh_recipe(self) -> None:
         pass
 
     def _wait_for(self, name: str) -> None:
@@ -108,23 +113,28 @@ def answer_to(row: ArmRow, *, score: float | None = None, text: str | None = Non
     )
 
 
-def load_directed(settings: Settings, _database: Database) -> LoadEngine:
+def load_directed(settings: Settings, database: Database) -> LoadEngine:
     seconds = float(os.environ.get("FAKE_ROW_SECONDS", "0"))
 
     def load() -> DirectedEngine:
         if (settings.home / NO_MODEL).exists():
             raise ModelUnavailable("The model is not on this machine yet.")
-        return DirectedEngine(settings.home, seconds, _weight_sha256(settings))
+        weights, identity = _hashes(settings)
+        model = ModelIdentity("directed", weights, "float32", identity)
+        return DirectedEngine(settings.home, seconds, RecipeStore(database).answering(model, settings))
 
     return load
 
 
-def _weight_sha256(settings: Settings) -> str:
-    """The hash of whatever file a test left in the place of the model's weights."""
+def _hashes(settings: Settings) -> tuple[str, str]:
+    """The hashes of whatever file a test left in the place of the model's weights, and of the whole model."""
     try:
-        return model_weight_sha256(settings.model, settings.models_folder)
+        return (
+            model_weight_sha256(settings.model, settings.models_folder),
+            model_identity_sha256(settings.model, settings.models_folder),
+        )
     except ModelUnavailable:
-        return "0" * 64
+        return "0" * 64, "0" * 64
 
 
 def main() -> int:
