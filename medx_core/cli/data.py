@@ -19,7 +19,12 @@ from medx_core.cli.outputs import (
     refuse_input_as_output,
     text_file,
 )
-from medx_core.data.bundled_texts import CONTROL_COLUMNS, bundled_controls, bundled_statements, write_statements
+from medx_core.data.bundled_texts import (
+    CONTROL_COLUMNS,
+    bundled_controls,
+    bundled_statements,
+    write_statements,
+)
 from medx_core.data.problems import FileLimits, Problem
 from medx_core.data.question_files import QuestionFile, read_question_file
 from medx_core.data.result_files import template_csv
@@ -133,7 +138,9 @@ def bundled(
     force: Force = False,
     controls: Annotated[
         bool,
-        typer.Option("--controls", help="In their place the association control: exchanged FALSE statements."),
+        typer.Option(
+            "--controls", help="In their place the association control: exchanged FALSE statements."
+        ),
     ] = False,
 ) -> None:
     """Write the statements that come with MedX: sourced twins, not clinically validated."""
