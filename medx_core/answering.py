@@ -23,9 +23,10 @@ from medx_core.prompts import VerdictPrompt, verdict_prompt_for
 from medx_core.questions import Answer, Answered, Arm, ArmRow, Mode, Question, Verdict
 from medx_core.routing.router import Router
 from medx_core.settings import Settings
+from medx_core.steering.dose import DoseMeter
 from medx_core.steering.hooks import SteeringPlan, plan_for_rows, steered
 from medx_core.steering.layers import hidden_size
-from medx_core.steering.names import GATED
+from medx_core.steering.names import FITTED_TO_STATES, GATED
 from medx_core.steering.steering_vector import SteeringVector
 
 NO_VECTOR = "No steering vector is active for this model and category; answered unsteered. Build them with `medx vectors build`."
@@ -110,7 +111,7 @@ class AnsweringEngine:
     def write(self, rows: Sequence[ArmRow]) -> "Writing":
         """Start a written answer for every row; nothing runs before the first step."""
         row_vectors = [self._vector_of(row, TEXT_PROMPT_VERSION) for row in rows]
-        return Writing(self._model, rows, row_vectors, self._settings.max_new_tokens)
+        return Writing(self._model, rows, row_vectors, self._settings)
 
     def answer(self, question: Question) -> Answered:
         """Answer one question in all its arms, without a queue."""
@@ -127,13 +128,16 @@ class AnsweringEngine:
         started = time.perf_counter()
         prefix, head = self._head(prompt)
         row_vectors = [self._vector_of(row, prompt.version) for row in rows]
-        plans = [row_vector.plan(Mode.VERDICT) for row_vector in row_vectors]
         prompts = [prefix.encoded(row.question.text) for row in rows]
+        plans = _metered(row_vectors, prompts, Mode.VERDICT, self._settings.max_dose)
         differences = head.logit_differences(self._final_states(prefix, prompts, plans)).tolist()
         seconds = (time.perf_counter() - started) / len(rows)
         return [
-            self._verdict(_without_content(self._model, row, row_vector, prompt.version, seconds), difference)
-            for row, row_vector, difference in zip(rows, row_vectors, differences, strict=True)
+            self._verdict(
+                _without_content(self._model, row, row_vector, prompt.version, seconds, plan.meter),
+                difference,
+            )
+            for row, row_vector, plan, difference in zip(rows, row_vectors, plans, differences, strict=True)
         ]
 
     def _final_states(
@@ -181,8 +185,9 @@ class AnsweringEngine:
         """Return why this vector must not steer this answer; empty where it may."""
         if mode is Mode.TEXT:
             return "" if vector.strategy != GATED or self._settings.gated_text else NOT_FOR_TEXT
-        # A gate reads states, and was fitted on the states of one prompt.
-        return "" if vector.is_constant or vector.prompt_version == prompt_version else OTHER_PROMPT
+        # Such a vector reads states, and was fitted on the states of one prompt.
+        fitted = vector.strategy in FITTED_TO_STATES
+        return OTHER_PROMPT if fitted and vector.prompt_version != prompt_version else ""
 
 
 def _with_choice(question: Question, route: Route) -> Route:
@@ -200,16 +205,19 @@ class Writing:
         model: LoadedModel,
         rows: Sequence[ArmRow],
         row_vectors: Sequence[RowVector],
-        max_new_tokens: int,
+        limits: Settings,
     ) -> None:
         self._model, self._rows, self._row_vectors = model, tuple(rows), tuple(row_vectors)
         self._started = time.perf_counter()
         self._seconds = [0.0] * len(rows)
-        plans = [row_vector.plan(Mode.TEXT) for row_vector in row_vectors]
-        self._plan = plan_for_rows(plans, width=hidden_size(model.network))
         self._passes = 0
         prompts = [text_prompt_ids(model.tokenizer, row.question.text) for row in rows]
-        self._greedy = GreedyWriting(model, prompts, max_new_tokens=max_new_tokens, around=self._steered)
+        plans = _metered(row_vectors, prompts, Mode.TEXT, limits.max_dose)
+        self._meters = [plan.meter for plan in plans]
+        self._plan = plan_for_rows(plans, width=hidden_size(model.network))
+        self._greedy = GreedyWriting(
+            model, prompts, max_new_tokens=limits.max_new_tokens, around=self._steered
+        )
 
     def _steered(self) -> AbstractContextManager[None]:
         # The first pass reads the prompt, the one after it the answer's token 0.
@@ -245,20 +253,40 @@ class Writing:
         for index, written in enumerate(self._greedy.rows):
             if written.finished and not self._seconds[index]:
                 self._seconds[index] = time.perf_counter() - self._started
+                meter = self._meters[index]
+                if meter is not None:
+                    meter.closed = True  # the row is computed on beside the others, and not read
 
     def _answer(self, index: int) -> Answer:
         row, row_vector, seconds = self._rows[index], self._row_vectors[index], self._seconds[index]
-        answer = _without_content(self._model, row, row_vector, TEXT_PROMPT_VERSION, seconds)
+        answer = _without_content(
+            self._model, row, row_vector, TEXT_PROMPT_VERSION, seconds, self._meters[index]
+        )
         written = self._greedy.rows[index]
         return replace(
             answer, text=written.text, tokens=len(written.tokens), finish=written.finish or "running"
         )
 
 
+def _metered(
+    row_vectors: Sequence[RowVector], prompts: Sequence[Sequence[int]], mode: Mode, max_dose: float
+) -> list[SteeringPlan]:
+    """Return each row's plan, with a meter of its dose where it is steered."""
+    return [
+        replace(row_vector.plan(mode), meter=DoseMeter(len(prompt), max_dose) if row_vector.vector else None)
+        for row_vector, prompt in zip(row_vectors, prompts, strict=True)
+    ]
+
+
 def _without_content(
-    model: LoadedModel, row: ArmRow, row_vector: RowVector, prompt_version: str, seconds: float
+    model: LoadedModel,
+    row: ArmRow,
+    row_vector: RowVector,
+    prompt_version: str,
+    seconds: float,
+    meter: DoseMeter | None,
 ) -> Answer:
-    """Return an answer without content: how it is made, and in how many `seconds`."""
+    """Return an answer without content: how it is made, in how many `seconds`, and with which dose."""
     vector = row_vector.vector
     return Answer(
         arm=row.arm,
@@ -269,5 +297,6 @@ def _without_content(
         vector=vector.version if vector else None,
         layer=vector.layer if vector else None,
         alpha=vector.alpha if vector else None,
+        dose=meter.largest if meter else None,
         note=row_vector.note,
     )

@@ -66,8 +66,9 @@ class Answer:
 
     `score` is the model's share for TRUE between its two answer words, `sigmoid(logit_true - logit_false)` in float32;
     it is not a calibrated probability. `raw_verdict` is the side of one half that the score lies on, `verdict` is what
-    is shown. `vector` names the steering vector version that was added; None when there was none. `note` says why a
-    steered arm was answered unsteered.
+    is shown. `vector` names the steering vector version that was added; None when there was none. `dose` is the largest
+    |shift| / |h| that any of its layers gave any token (see `steering.dose`). `note` says why a steered arm was
+    answered unsteered.
     """
 
     arm: Arm
@@ -82,6 +83,7 @@ class Answer:
     vector: str | None = None
     layer: int | None = None
     alpha: float | None = None
+    dose: float | None = None
     tokens: int | None = None
     finish: str = "done"
     note: str = ""

@@ -22,6 +22,7 @@ STEERED_MEANS = (
 )
 MEASURED_FOR = "Measured for vectors built with the same recipe, on this model."
 NO_CATEGORY = "No category decided: answered unsteered."
+DOSE_LABEL = "dose"
 SCORE_LABEL = "score for TRUE (uncalibrated)"
 SIGN_IN_FAILED = "That name and password do not match an active account. Check both, or ask an administrator."
 SIGN_IN_TOO_OFTEN = "Too many attempts to sign in. Wait a minute, then try again."
@@ -149,9 +150,10 @@ def counted(number: int, noun: str) -> str:
 
 
 def provenance(answer: Answer) -> str:
-    """Return one line on what made an answer: model, vector, time."""
+    """Return one line on what made an answer: model, vector with its dose, time."""
     vector = f"vector {answer.vector}" if answer.vector else "no vector"
-    return f"{answer.model} · {vector} · {seconds(answer.seconds)}"
+    dose = "" if answer.dose is None else f" · {DOSE_LABEL} {answer.dose:.2g}"
+    return f"{answer.model} · {vector}{dose} · {seconds(answer.seconds)}"
 
 
 def written(text: str) -> str:

@@ -25,6 +25,7 @@ class Recipe:
     max_new_tokens: int
     uncertain_margin: float
     gated_text: bool
+    max_dose: float
     vectors: Mapping[str, str]
 
     @classmethod
@@ -37,6 +38,7 @@ class Recipe:
             max_new_tokens=settings.max_new_tokens,
             uncertain_margin=settings.uncertain_margin,
             gated_text=settings.gated_text,
+            max_dose=settings.max_dose,
             vectors={category.value: version for category, version in sorted(vectors.items())},
         )
 
