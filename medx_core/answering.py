@@ -84,6 +84,8 @@ class AnsweringEngine:
             device=str(placement),
             number_type=str(placement.dtype).removeprefix("torch."),
             vectors={category: vector.version for category, vector in self._active.items()},
+            identity_sha256=self._model.identity_sha256,
+            check=self._model.check,
         )
 
     def refresh_vectors(self) -> None:

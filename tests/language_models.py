@@ -67,7 +67,7 @@ def tiny_model(architecture: str = "llama", placement: Placement | None = None) 
     network = tiny_network(architecture).to(device=chosen.device, dtype=chosen.dtype)
     tokenizer = word_tokenizer()
     prepared(network, tokenizer)
-    return LoadedModel(f"tiny-{architecture}", network, tokenizer, chosen, weight_sha256="0" * 64)
+    return LoadedModel(f"tiny-{architecture}", network, tokenizer, chosen, "0" * 64, "1" * 64)
 
 
 def saved_tiny_model(folder: Path) -> Path:

@@ -123,7 +123,7 @@ def build(  # noqa: PLR0913 - one parameter per option
     with opened_database() as database:
         model = build_model(settings())
         # a vector of another number type is another vector
-        made_by = f"{model.weight_sha256} {model.placement}"
+        made_by = f"{model.identity_sha256} {model.placement}"
         kept = ResumableBuild.of(settings().home, recipe, made_by, parts) if resume else None
         present = VectorStore(database).active(model.weight_sha256) if missing else {}
         wanted = {category: part for category, part in parts.items() if category not in present}

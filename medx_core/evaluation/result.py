@@ -8,35 +8,17 @@ says why. Needs no numerical library, so that pages can read results.
 from collections.abc import Mapping
 from typing import Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from medx_core.errors import BadInput
 from medx_core.evaluation.verdicts import Verdict
+from medx_core.metric import Metric as Metric
+from medx_core.metric import Value as Value
 
 SCHEMA_VERSION: Literal[2] = 2
 UNSTEERED = "unsteered"
 CLASSIFIERS = ("probe", "lexical")
 """Reference lines: arms that are classifiers, not language models."""
-
-
-class Value(BaseModel):
-    """A part of a result: it never changes, and holds finite numbers and known keys only."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Metric(Value):
-    """A figure with its 95 % interval."""
-
-    value: float = Field(description="the figure on all its items")
-    low: float = Field(description="lower end of the 95 % interval")
-    high: float = Field(description="upper end of the 95 % interval")
-    n: int = Field(description="number of items, or of pairs, that it rests on")
-
-    @property
-    def above_zero(self) -> bool:
-        """Whether the whole interval lies above zero."""
-        return self.low > 0
 
 
 class DrawnMetric(Value):
@@ -81,7 +63,7 @@ class RiskPoint(Value):
     risk: float = Field(description="share of wrong answers among them")
 
 
-class Calibration(Value):
+class CalibrationFigures(Value):
     """How far the probabilities of an arm can be trusted."""
 
     brier: Metric | None = Field(description="Brier score")
@@ -199,7 +181,7 @@ class ArmResult(ArmMetrics[Metric]):
     safety_error_rate: SafetyErrorRate | None = Field(description="wrong answers of harm moderate or worse")
     factual_consistency: Metric | None = Field(None, description="null until a verifier is validated")
     answer_word_rate: Metric | None = Field(description="share of items whose next token is an answer word")
-    calibration: Calibration = Field(description="how far the probabilities can be trusted")
+    calibration: CalibrationFigures = Field(description="how far the probabilities can be trusted")
     by_category: dict[str, Breakdown] = Field(description="figures by category")
     by_difficulty: dict[str, Breakdown] = Field(description="figures by difficulty")
     vs_unsteered: PairedDifference | None = Field(description="paired differences from the unsteered arm")

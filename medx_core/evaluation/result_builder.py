@@ -21,8 +21,8 @@ from medx_core.evaluation.result import (
     UNSTEERED,
     ArmResult,
     Breakdown,
-    Calibration,
     CalibrationBin,
+    CalibrationFigures,
     ControlResult,
     DrawnDifference,
     DrawnMetric,
@@ -352,13 +352,13 @@ def drawn(values: Values) -> DrawnMetric | None:
     return DrawnMetric(value=float(np.median(values)), draws=tuple(map(float, values)))
 
 
-def calibration(scores: Values, resamples: Resamples) -> Calibration:
+def calibration(scores: Values, resamples: Resamples) -> CalibrationFigures:
     """Return Brier score, expected calibration error, its bins of equal size, and the risk-coverage curve."""
     probabilities = expit(np.asarray(scores, dtype=float))
     gold = resamples.gold
     order = np.argsort(probabilities, kind="stable")
     bins = [members for members in np.array_split(order, BINS) if len(members)]
-    return Calibration(
+    return CalibrationFigures(
         brier=resamples.share((probabilities - gold) ** 2).metric,
         ece=_calibration_error(probabilities, bins, resamples).metric,
         bins=tuple(

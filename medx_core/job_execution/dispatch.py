@@ -24,7 +24,7 @@ from medx_core.jobs.messages import AnswerRequest
 from medx_core.jobs.recipe import Recipe
 from medx_core.jobs.snapshots import Progress
 from medx_core.jobs.status import UNFINISHED
-from medx_core.models.model_files import model_weight_sha256
+from medx_core.models.model_files import model_identity_sha256, model_weight_sha256
 from medx_core.settings import Settings
 from medx_core.storage.engine import Database
 from medx_core.storage.health import HealthStore, ProcessHealth
@@ -82,14 +82,15 @@ def _live_workers(settings: Settings, database: Database) -> tuple[ProcessHealth
 def _difference(worker: ProcessHealth, settings: Settings, database: Database) -> str:
     """Return in what this worker differs from what these settings would load; empty where it does not."""
     try:
-        model_sha256 = model_weight_sha256(settings.model, settings.models_folder)
+        weight_sha256 = model_weight_sha256(settings.model, settings.models_folder)
+        identity_sha256 = model_identity_sha256(settings.model, settings.models_folder)
     except ModelUnavailable:
-        model_sha256 = ""
-    if worker.detail.get("weight_sha256") != model_sha256:
+        return f"another model than {settings.model}"
+    if worker.detail.get("identity_sha256") != identity_sha256:
         return f"another model than {settings.model}"
     if worker.detail.get("number_type") not in number_types(settings):
         return f"the number type {worker.detail.get('number_type')}, which differs from this command's"
-    active = VectorStore(database).active(model_sha256)
+    active = VectorStore(database).active(weight_sha256)
     recipe = Recipe.of(settings, {category: record.name for category, record in active.items()})
     differing = recipe.differing(worker.detail.get("recipe") or {})
     return f"another recipe ({', '.join(differing)})" if differing else ""

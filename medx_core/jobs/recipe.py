@@ -9,6 +9,7 @@ from typing import Any
 
 from medx_core import __version__
 from medx_core.categories import Category
+from medx_core.model_check import ModelCheck
 from medx_core.settings import Settings
 
 
@@ -49,19 +50,26 @@ class Recipe:
 
 @dataclass(frozen=True)
 class EngineDescription:
-    """A loaded engine. `device` is for people, `number_type` is that of the weights, `vectors` are those in use."""
+    """A loaded engine. `device` is for people, `number_type` is that of the weights, `vectors` are those in use.
+
+    `identity_sha256` names all of the model that changes an answer, `weight_sha256` the weights alone.
+    """
 
     model_name: str
     weight_sha256: str
     device: str
     number_type: str
     vectors: Mapping[Category, str]
+    identity_sha256: str = ""
+    check: ModelCheck | None = None
 
     def report(self, settings: Settings) -> dict[str, Any]:
         """Return what a heartbeat says of an engine that was built from these settings."""
         return {
             "model_name": self.model_name,
             "weight_sha256": self.weight_sha256,
+            "identity_sha256": self.identity_sha256,
+            "check": self.check.model_dump(mode="json") if self.check else None,
             "device": self.device,
             "number_type": self.number_type,
             "recipe": asdict(Recipe.of(settings, self.vectors)),

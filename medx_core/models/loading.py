@@ -3,31 +3,52 @@
 Weights are safetensors only, and code that comes with a model is never run (`trust_remote_code` stays off).
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.quantizers.auto import AutoHfQuantizer
 from transformers.utils.logging import disable_progress_bar
 
 from medx_core.errors import ModelUnavailable
+from medx_core.model_check import Can, ModelCheck
 from medx_core.models.catalog import ModelSource, model_source, refuse_missing
 from medx_core.models.devices import Placement, memory_faults_in_words
-from medx_core.models.model_files import local_folder, weight_sha256
+from medx_core.models.model_files import (
+    CONFIGURATION,
+    identity_sha256,
+    local_folder,
+    refuse_incomplete,
+    weight_sha256,
+)
 from medx_core.models.packed_linear import pack_linear_layers
 from medx_core.models.padding import PaddedBatch, left_padded
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A frozen network with its tokenizer, ready on one device."""
+    """A frozen network with its tokenizer, ready on one device.
+
+    `weight_sha256` names the weights, `identity_sha256` all that changes an answer. `check` is what the model was found
+    to do; None where it was not checked, and then it is trusted.
+    """
 
     name: str
     network: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     placement: Placement
     weight_sha256: str
+    identity_sha256: str = ""
+    check: ModelCheck | None = None
+
+    @property
+    def can(self) -> Can:
+        """What the model can do here."""
+        return self.check.can if self.check else Can()
 
     @property
     def device(self) -> torch.device:
@@ -41,14 +62,15 @@ class LoadedModel:
 
 
 def load_model(name: str, *, models_folder: Path, placement: Placement) -> LoadedModel:
-    """Load the model called `name` onto a device.
+    """Load the model called `name` onto a device; every weight of it comes from its files.
 
     Raises:
-        ModelUnavailable: it has not been pulled, cannot be reached, is not a causal language model, or does not fit.
+        ModelUnavailable: it has not been pulled, cannot be reached, is not a whole causal language model, or does not fit.
     """
     refuse_missing(name, models_folder)
     source = model_source(name, models_folder)
     folder = local_folder(source)
+    refuse_incomplete(folder)
     network, tokenizer = _read(source, folder, placement)
     return LoadedModel(
         name=source.name,
@@ -56,6 +78,7 @@ def load_model(name: str, *, models_folder: Path, placement: Placement) -> Loade
         tokenizer=tokenizer,
         placement=placement,
         weight_sha256=weight_sha256(folder, memory_folder=models_folder),
+        identity_sha256=identity_sha256(folder, memory_folder=models_folder),
     )
 
 
@@ -73,25 +96,89 @@ def _read(
     source: ModelSource, folder: Path, placement: Placement
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     disable_progress_bar()  # type: ignore[no-untyped-call]
+    _refuse_unknown_quantisation(source, folder)
     try:
         with memory_faults_in_words(f"The model {source.name}"):
             tokenizer = AutoTokenizer.from_pretrained(
                 folder, trust_remote_code=False, clean_up_tokenization_spaces=False
             )
-            network: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            # Left to the library, attention is torch's own where the architecture has it, else written out ("eager").
+            network, info = AutoModelForCausalLM.from_pretrained(
                 folder,
                 dtype=placement.dtype,
-                attn_implementation="sdpa",
                 trust_remote_code=False,
                 use_safetensors=True,
                 device_map={"": placement.device},
+                output_loading_info=True,
             )
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelUnavailable(
-            f"The model {source.name} cannot be loaded from {folder}: {_first_line(error)}"
-        ) from error
-    prepared(network, tokenizer)
+            _refuse_unread_weights(source, info)
+            prepared(network, tokenizer)
+    except ModelUnavailable:
+        raise
+    except (
+        Exception
+    ) as error:  # the library's faults have no common root: ImportError, SafetensorError, RuntimeError ...
+        raise ModelUnavailable(_why_not_loaded(source, folder, error)) from error
     return network, tokenizer
+
+
+def _refuse_unread_weights(source: ModelSource, info: dict[str, Any]) -> None:
+    """Refuse a network of which some weights were not in the files: transformers 5.23 only logs it and draws them at random.
+
+    Weights that the files hold and the network does not know are refused too: they belong to another architecture.
+
+    Raises:
+        ModelUnavailable: names are missing, left over or of another shape; the message counts them and names some.
+    """
+    missing, left_over = sorted(info["missing_keys"]), sorted(info["unexpected_keys"])
+    another_shape = sorted(str(mismatch[0]) for mismatch in info["mismatched_keys"])
+    faults = [
+        f"{len(names)} {words} ({_some(names)})"
+        for names, words in (
+            (missing, "weights that the network needs are not in its files"),
+            (left_over, "weights in its files belong to no part of the network"),
+            (another_shape, "weights have another shape than its configuration says"),
+        )
+        if names
+    ]
+    if faults:
+        raise ModelUnavailable(
+            f"The model {source.name} is not used, for it would answer with weights that nobody trained: {'; '.join(faults)}."
+        )
+
+
+def _some(names: Collection[str], most: int = 3) -> str:
+    shown = ", ".join(list(names)[:most])
+    return f"{shown}, ..." if len(names) > most else shown
+
+
+def _why_not_loaded(source: ModelSource, folder: Path, error: Exception) -> str:
+    if stated := _quantisation(folder):
+        return _quantised_sentence(source, stated, _first_line(error))
+    return f"The model {source.name} cannot be loaded from {folder}: {_first_line(error)}"
+
+
+def _refuse_unknown_quantisation(source: ModelSource, folder: Path) -> None:
+    """Refuse quantised weights of a kind that transformers does not know: 5.23 logs it and reads them as plain ones."""
+    stated = _quantisation(folder)
+    if stated.get("quant_method") and not AutoHfQuantizer.supports_quant_method(stated):
+        raise ModelUnavailable(_quantised_sentence(source, stated, "transformers does not know it"))
+
+
+def _quantisation(folder: Path) -> dict[str, Any]:
+    """Return what the configuration says of the weights' quantisation; empty where they are plain."""
+    try:
+        stated = json.loads((folder / CONFIGURATION).read_text(encoding="utf-8")).get("quantization_config")
+    except (OSError, ValueError, AttributeError):
+        return {}
+    return stated if isinstance(stated, dict) else {}
+
+
+def _quantised_sentence(source: ModelSource, stated: dict[str, Any], why: str) -> str:
+    return (
+        f"The weights of the model {source.name} are quantised ({stated.get('quant_method', 'of a kind not named')}), and "
+        f"this kind cannot be run here ({why}); name the unquantised model."
+    )
 
 
 def _first_line(error: Exception) -> str:

@@ -1,18 +1,32 @@
-"""Where the files of a model lie, and the hash that names its weights.
+"""Where the files of a model lie, whether they are whole, and the hashes that name its weights and the whole model.
 
-Without torch: a command compares the hash with that of a running worker before it loads anything.
+Without torch: a command compares the hashes with those of a running worker before it loads anything.
 """
 
 import hashlib
 import json
+import shlex
+import struct
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from medx_core.errors import ModelUnavailable
-from medx_core.models.catalog import ModelSource, model_source
+from medx_core.models.catalog import MARKER, ModelSource, model_source
 
 HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
 
 MEMORY = ".weight-hashes.json"
+ADAPTER, INDEX, CONFIGURATION = "adapter_config.json", "model.safetensors.index.json", "config.json"
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+MERGE = (
+    "from peft import AutoPeftModelForCausalLM as M; from transformers import AutoTokenizer as T; "
+    "m = M.from_pretrained({folder!r}); m.merge_and_unload().save_pretrained({merged!r}); "
+    "T.from_pretrained({folder!r}).save_pretrained({merged!r})"
+)
+# Whatever else than weights decides an answer: configuration, tokenizer, chat template. Notes and licences do not.
+DECIDING = (".json", ".jinja", ".model", ".txt", ".tiktoken", ".bpe", ".codes", ".spm")
+NOT_DECIDING = ("readme", "license", "licence", "notice", "usage_policy", "requirements")
 
 
 def local_folder(source: ModelSource, *, fetch: bool = True) -> Path:
@@ -42,6 +56,130 @@ def model_weight_sha256(name: str, models_folder: Path) -> str:
     """
     folder = local_folder(model_source(name, models_folder), fetch=False)
     return weight_sha256(folder, memory_folder=models_folder)
+
+
+def model_identity_sha256(name: str, models_folder: Path) -> str:
+    """Return the hash of the whole model that the name stands for on this machine; downloads nothing.
+
+    Raises:
+        ModelUnavailable: the model is not on this machine.
+    """
+    folder = local_folder(model_source(name, models_folder), fetch=False)
+    return identity_sha256(folder, memory_folder=models_folder)
+
+
+def identity_sha256(folder: Path, *, memory_folder: Path) -> str:
+    """Return the sha256 over all that changes an answer: weights, tokenizer, chat template and configuration.
+
+    Steering vectors are bound to the weights alone (`weight_sha256`): a better chat template does not part them from
+    their model. What answered, and what was checked, is named by this hash.
+
+    Raises:
+        ModelUnavailable: the folder holds no weights.
+    """
+    digest = hashlib.sha256(weight_sha256(folder, memory_folder=memory_folder).encode())
+    for file in deciding_files(folder):
+        content = hashlib.sha256(file.read_bytes()).hexdigest()
+        digest.update(f"\n{file.relative_to(folder).as_posix()} {content}".encode())
+    return digest.hexdigest()
+
+
+def deciding_files(folder: Path) -> list[Path]:
+    """Return the files beside the weights that decide what a model answers, in the order of their names."""
+    beside = [*folder.glob("*"), *folder.glob("additional_chat_templates/*")]
+    return sorted(
+        file
+        for file in beside
+        if file.suffix in DECIDING
+        and file.name != MARKER
+        and not file.name.startswith(".")
+        and not file.name.endswith(".index.json")
+        and not file.name.lower().startswith(NOT_DECIDING)
+    )
+
+
+def refuse_incomplete(folder: Path) -> None:
+    """Refuse a folder that does not hold a whole model of its own, before anything is loaded from it.
+
+    Raises:
+        ModelUnavailable: it holds an adapter, pointers in place of files, too few shards, or a file that was cut off.
+    """
+    if not folder.is_dir():
+        return  # the library says what it makes of it
+    if (folder / ADAPTER).is_file():
+        raise ModelUnavailable(_adapter_sentence(folder))
+    if not (folder / CONFIGURATION).is_file():
+        raise ModelUnavailable(
+            f"The folder {folder} holds no {CONFIGURATION}, so it is not a model; name a folder of a model of transformers."
+        )
+    files = [*sorted(folder.glob("*.safetensors")), *deciding_files(folder)]
+    if pointers := [file.name for file in files if _is_pointer(file)]:
+        raise ModelUnavailable(
+            f"In the folder {folder} {_listed(pointers)} hold git-lfs pointers instead of their content; run `git lfs pull` there."
+        )
+    _refuse_missing_shards(folder)
+    for file in weight_files(folder):
+        _refuse_cut_off(file)
+
+
+def _adapter_sentence(folder: Path) -> str:
+    merged = f"{folder.resolve()}-merged"
+    program = MERGE.format(folder=str(folder.resolve()), merged=merged)
+    return (
+        f"The folder {folder} holds an adapter ({ADAPTER}), and its base model is not part of the folder; merge both into a "
+        f"model of its own and name that: pip install peft; python -c {shlex.quote(program)}"
+    )
+
+
+def _refuse_missing_shards(folder: Path) -> None:
+    index = folder / INDEX
+    if not index.is_file():
+        return
+    shards = sorted(set(_json_object(index).get("weight_map", {}).values()))
+    if missing := [name for name in shards if not (folder / str(name)).is_file()]:
+        raise ModelUnavailable(
+            f"The folder {folder} lacks {len(missing)} of the {len(shards)} weight files that {INDEX} names: "
+            f"{_listed(missing)}; fetch the model again."
+        )
+
+
+def _json_object(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelUnavailable(f"The file {file} is not JSON ({error}); fetch the model again.") from error
+    if not isinstance(content, dict):
+        raise ModelUnavailable(f"The file {file} holds no JSON object; fetch the model again.")
+    return content
+
+
+def _is_pointer(file: Path) -> bool:
+    with file.open("rb") as source:
+        return source.read(len(LFS_POINTER)) == LFS_POINTER
+
+
+def _refuse_cut_off(file: Path) -> None:
+    """Compare a safetensors file's size with where its last tensor ends (the format's eight bytes, JSON, then data)."""
+    size = file.stat().st_size
+    with file.open("rb") as source:
+        length = int.from_bytes(source.read(struct.calcsize("<Q")), "little")
+        header = source.read(min(length, size))
+    try:
+        tensors = json.loads(header)
+        ends = [tensor["data_offsets"][1] for name, tensor in tensors.items() if name != "__metadata__"]
+        expected = struct.calcsize("<Q") + length + max(ends, default=0)
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+        expected = -1
+    if expected != size:
+        says = f"{size:,} bytes" if expected < size else f"{size:,} of {expected:,} bytes"
+        raise ModelUnavailable(
+            f"The weight file {file} is damaged or was cut off ({says}, which is no whole safetensors file); fetch it again."
+        )
+
+
+def _listed(names: Sequence[str], most: int = 3) -> str:
+    shown = ", ".join(names[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 
 
 def weight_files(folder: Path) -> list[Path]:

@@ -251,7 +251,7 @@ class StatementRunner:
                 if self._finished is None or key is None:
                     arrays = run(batch, rows)
                 else:
-                    model = (self.model.weight_sha256, str(self.model.placement))
+                    model = (self.model.identity_sha256, str(self.model.placement))
                     content = batch_key(*model, self.prompt, batch, key)
                     arrays = self._finished.kept(content, partial(run, batch, rows))
             for name, values in arrays.items():

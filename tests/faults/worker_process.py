@@ -16,7 +16,7 @@ from pathlib import Path
 from medx_core.categories import Category, Route
 from medx_core.errors import ModelUnavailable
 from medx_core.jobs.recipe import EngineDescription
-from medx_core.models.model_files import model_weight_sha256
+from medx_core.models.model_files import model_identity_sha256, model_weight_sha256
 from medx_core.questions import Answer, ArmRow, Question, Verdict
 from medx_core.settings import Settings, settings
 from medx_core.storage.engine import Database
@@ -63,8 +63,9 @@ class DirectedWriting:
 class DirectedEngine:
     """Answers TRUE to everything, in the time it was given."""
 
-    def __init__(self, home: Path, row_seconds: float, weight_sha256: str) -> None:
-        self.description = EngineDescription("directed", weight_sha256, "none", "float32", {})
+    def __init__(self, home: Path, row_seconds: float, hashes: tuple[str, str]) -> None:
+        weights, identity = hashes
+        self.description = EngineDescription("directed", weights, "none", "float32", {}, identity)
         self._home = home
         self._row_seconds = row_seconds
 
@@ -114,17 +115,20 @@ def load_directed(settings: Settings, _database: Database) -> LoadEngine:
     def load() -> DirectedEngine:
         if (settings.home / NO_MODEL).exists():
             raise ModelUnavailable("The model is not on this machine yet.")
-        return DirectedEngine(settings.home, seconds, _weight_sha256(settings))
+        return DirectedEngine(settings.home, seconds, _hashes(settings))
 
     return load
 
 
-def _weight_sha256(settings: Settings) -> str:
-    """The hash of whatever file a test left in the place of the model's weights."""
+def _hashes(settings: Settings) -> tuple[str, str]:
+    """The hashes of whatever file a test left in the place of the model's weights, and of the whole model."""
     try:
-        return model_weight_sha256(settings.model, settings.models_folder)
+        return (
+            model_weight_sha256(settings.model, settings.models_folder),
+            model_identity_sha256(settings.model, settings.models_folder),
+        )
     except ModelUnavailable:
-        return "0" * 64
+        return "0" * 64, "0" * 64
 
 
 def main() -> int:

@@ -14,7 +14,7 @@ from medx_core.job_execution.dispatch import End, answer_here, choose, follow
 from medx_core.job_execution.interfaces import TextWriting
 from medx_core.jobs.recipe import EngineDescription
 from medx_core.jobs.status import ItemStatus, JobStatus
-from medx_core.models.model_files import model_weight_sha256
+from medx_core.models.model_files import model_identity_sha256, model_weight_sha256
 from medx_core.questions import Answer, ArmRow, Question, Verdict
 from medx_core.settings import Settings
 from medx_core.storage.engine import Database
@@ -44,7 +44,8 @@ def here(tmp_path: Path) -> Settings:
 def beat(database: Database, settings: Settings, name: str = "w1", **given: object) -> None:
     """Let a worker with these settings say that it lives; `given` replaces parts of what it reports."""
     weights = model_weight_sha256(settings.model, settings.models_folder)
-    engine = EngineDescription("tiny", weights, "cpu float32", "float32", {})
+    identity = model_identity_sha256(settings.model, settings.models_folder)
+    engine = EngineDescription("tiny", weights, "cpu float32", "float32", {}, identity)
     detail = {"ready": True, **engine.report(settings), **given}
     HealthStore(database).beat(name, "worker", detail)
 
@@ -61,7 +62,7 @@ def test_a_running_worker_that_answers_alike_is_chosen(sqlite_database: Database
     ("given", "why"),
     [
         ({"ready": False}, "No worker is running"),
-        ({"weight_sha256": "ab" * 32}, "another model"),
+        ({"identity_sha256": "ab" * 32}, "another model"),
         ({"number_type": "bfloat16"}, "the number type bfloat16"),
         ({"recipe": None}, "another recipe"),
     ],

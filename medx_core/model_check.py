@@ -1,0 +1,76 @@
+"""What a language model was found to do when it was checked, before it answered anything.
+
+The check is made at the first load (`medx_core/traces/checking.py`) and kept by the model's identity. Knows no torch:
+pages and commands show it.
+"""
+
+from pydantic import BaseModel, ConfigDict
+
+from medx_core.errors import ModelUnavailable
+
+
+class Check(BaseModel):
+    """One thing that was tried; `detail` is a sentence on what was seen, and on the way round where there is one."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    ok: bool
+    detail: str
+
+
+class Can(BaseModel):
+    """What the model can do here, right, whatever way round it takes.
+
+    Without `batch`, only prompts of one length share a pass; without `shared_prefix`, every prompt is run whole.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    verdict: bool = True
+    text: bool = True
+    steer: bool = True
+    batch: bool = True
+    shared_prefix: bool = True
+
+
+class ModelCheck(BaseModel):
+    """The outcome of a check on one placement.
+
+    `model_sha256` names the weights, which steering vectors are bound to; `identity_sha256` all that changes an answer.
+    `attention` is transformers' name of the implementation in use, `chat_template` whether written answers are asked
+    for with the model's own chat template, `cached` whether text goes on from kept keys and values.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    model: str
+    model_sha256: str
+    identity_sha256: str
+    placement: str
+    checks: tuple[Check, ...]
+    can: Can
+    attention: str = ""
+    chat_template: bool = False
+    cached: bool = True
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything that was tried works, if need be by another way."""
+        return all(check.ok for check in self.checks)
+
+    @property
+    def faults(self) -> str:
+        """What does not work, in sentences; empty where everything does."""
+        return " ".join(check.detail for check in self.checks if not check.ok)
+
+    def refuse_unless(self, able: bool, what: str) -> None:
+        """Refuse to do something with the model that the check found it unable to do.
+
+        Raises:
+            ModelUnavailable: it is not `able`; the message names the model, `what` and why.
+        """
+        if not able:
+            raise ModelUnavailable(
+                f"The model {self.model} failed its check and gives no {what} here. {self.faults}"
+            )

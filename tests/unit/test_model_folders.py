@@ -1,0 +1,175 @@
+"""A folder is loaded only if it holds a whole model of its own; what is wrong with it is said in one sentence."""
+
+import json
+import shlex
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from medx_core.errors import ModelUnavailable
+from medx_core.models.devices import choose_placement
+from medx_core.models.loading import load_model
+from medx_core.models.model_files import identity_sha256, weight_sha256
+from tests.language_models import saved_tiny_model
+
+WEIGHTS = "model.safetensors"
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 269060552\n"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return saved_tiny_model(tmp_path)
+
+
+def refusal(folder) -> str:
+    with pytest.raises(ModelUnavailable) as refused:
+        load_model(str(folder), models_folder=folder.parent / "models", placement=choose_placement("cpu"))
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+def edit(file, change):
+    content = json.loads(file.read_text("utf-8"))
+    change(content)
+    file.write_text(json.dumps(content), encoding="utf-8")
+
+
+def rewritten(folder, change):
+    """Write the weights again after `change` made other ones of them."""
+    weights = load_file(folder / WEIGHTS)
+    save_file(change(weights), folder / WEIGHTS, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, "tokenizer.json", "config.json"])
+def test_pointers_are_not_taken_for_files(folder, name):
+    (folder / name).write_text(POINTER, encoding="utf-8")
+    assert f"{name} hold git-lfs pointers" in refusal(folder)
+    assert "git lfs pull" in refusal(folder)
+
+
+@pytest.mark.parametrize("keep", [0.5, 0.0001])
+def test_a_weight_file_that_was_cut_off_is_refused(folder, keep):
+    whole = (folder / WEIGHTS).read_bytes()
+    (folder / WEIGHTS).write_bytes(whole[: int(keep * len(whole))])
+    assert "was cut off" in refusal(folder)
+
+
+def test_bytes_that_are_no_safetensors_are_refused(folder):
+    (folder / WEIGHTS).write_bytes(b"\xff" * 500)
+    assert "damaged or was cut off (500 bytes" in refusal(folder)
+
+
+def test_a_shard_that_is_not_there_is_named(folder):
+    names = {"model.norm.weight": "a.safetensors", "lm_head.weight": "b.safetensors", "x": WEIGHTS}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+    assert "lacks 2 of the 3 weight files" in refusal(folder)
+    assert "a.safetensors, b.safetensors" in refusal(folder)
+
+
+def test_layers_that_are_not_there_are_counted_and_never_drawn_at_random(folder):
+    rewritten(folder, lambda weights: {k: v for k, v in weights.items() if ".layers.1." not in k})
+    assert "9 weights that the network needs are not in its files (model.layers.1." in refusal(folder)
+
+
+def test_keys_with_another_prefix_are_refused(folder):
+    rewritten(folder, lambda weights: {f"policy.{name}": value for name, value in weights.items()})
+    assert "weights that the network needs are not in its files" in refusal(folder)
+    assert "weights in its files belong to no part of the network (policy." in refusal(folder)
+
+
+def test_weights_that_are_left_over_are_refused(folder):
+    rewritten(folder, lambda weights: weights | {"model.layers.7.mlp.up_proj.weight": torch.zeros(48, 32)})
+    assert "1 weights in its files belong to no part of the network" in refusal(folder)
+
+
+def test_weights_of_another_shape_are_refused(folder):
+    edit(folder / "config.json", lambda config: config.update(intermediate_size=40))
+    assert "tiny" in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    "quantisation",
+    [
+        {"quant_method": "gptq", "bits": 4, "group_size": 128, "desc_act": False},
+        {"quant_method": "awq", "bits": 4},
+        {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"},
+        {"quant_method": "compressed-tensors", "format": "float-quantized", "config_groups": {}},
+        {"quant_method": "a-method-of-next-year"},
+    ],
+    ids=lambda given: given["quant_method"],
+)
+def test_quantised_weights_that_cannot_be_run_are_named(folder, quantisation):
+    edit(folder / "config.json", lambda config: config.update(quantization_config=quantisation))
+    sentence = refusal(folder)
+    assert f"quantised ({quantisation['quant_method']})" in sentence
+    assert "name the unquantised model" in sentence
+
+
+@pytest.mark.parametrize("damage", ["config.json", "tokenizer.json"])
+def test_files_that_are_not_json_are_named(folder, damage):
+    (folder / damage).write_text("{ not JSON", encoding="utf-8")
+    assert "tiny" in refusal(folder)
+
+
+def test_an_architecture_that_nobody_knows_is_refused(folder):
+    edit(folder / "config.json", lambda config: config.update(model_type="of_next_year", architectures=["X"]))
+    assert "of_next_year" in refusal(folder)
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_an_adapter_is_refused_with_a_command_that_merges_it(folder, tmp_path, alone):
+    peft = pytest.importorskip("peft")
+    from transformers import AutoModelForCausalLM
+
+    base = AutoModelForCausalLM.from_pretrained(folder)
+    adapted = peft.get_peft_model(base, peft.LoraConfig(target_modules=["q_proj"], init_lora_weights=False))
+    adapter = folder if not alone else tmp_path / "adapter"
+    if not alone:
+        folder = folder.rename(tmp_path / "beside")
+        adapter = folder
+    adapted.peft_config["default"].base_model_name_or_path = str(folder)
+    adapted.save_pretrained(adapter)
+    sentence = refusal(adapter)
+    assert "holds an adapter" in sentence
+    if alone:
+        for file in folder.glob("token*"):
+            (adapter / file.name).write_bytes(file.read_bytes())
+        command = shlex.split(sentence[sentence.index("python -c") :])
+        subprocess.run([sys.executable, *command[1:]], check=True, capture_output=True)
+        merged = load_model(
+            f"{adapter}-merged", models_folder=tmp_path / "models", placement=choose_placement("cpu")
+        )
+        assert merged.weight_sha256 != weight_sha256(folder, memory_folder=tmp_path / "models")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "chat_template.jinja",
+        "config.json",
+        "generation_config.json",
+    ],
+)
+def test_the_identity_follows_whatever_changes_an_answer_and_the_weight_hash_does_not(folder, tmp_path, name):
+    memory = tmp_path / "models"
+    weights, identity = (
+        weight_sha256(folder, memory_folder=memory),
+        identity_sha256(folder, memory_folder=memory),
+    )
+    file = folder / name
+    file.write_text((file.read_text("utf-8") if file.exists() else "") + "\n", encoding="utf-8")
+    assert weight_sha256(folder, memory_folder=memory) == weights
+    assert identity_sha256(folder, memory_folder=memory) != identity
+
+
+def test_notes_beside_a_model_are_not_part_of_its_identity(folder, tmp_path):
+    memory = tmp_path / "models"
+    identity = identity_sha256(folder, memory_folder=memory)
+    for name in ("README.md", "LICENSE.txt", "medx-model.json", ".weight-hashes.json"):
+        (folder / name).write_text("{}", encoding="utf-8")
+    assert identity_sha256(folder, memory_folder=memory) == identity
