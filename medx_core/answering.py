@@ -9,9 +9,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-import torch
-from torch import Tensor
-
 from medx_core.categories import Category, Route, RouteSource
 from medx_core.jobs.recipe import EngineDescription
 from medx_core.models.generation import GreedyWriting
@@ -28,6 +25,7 @@ from medx_core.steering.hooks import SteeringPlan, plan_for_rows, steered
 from medx_core.steering.layers import hidden_size
 from medx_core.steering.names import FITTED_TO_STATES, GATED
 from medx_core.steering.steering_vector import SteeringVector
+from medx_core.traces.resuming import SteeredRuns
 
 NO_VECTOR = "No steering vector is active for this model and category; answered unsteered. Build them with `medx vectors build`."
 NOT_FOR_TEXT = (
@@ -59,6 +57,15 @@ class RowVector:
         return self.vector.verdict_plan if mode is Mode.VERDICT else self.vector.plan
 
 
+@dataclass(frozen=True)
+class VerdictReader:
+    """What one verdict prompt needs on the model: its shared beginning, its answer words, and the runs of its arms."""
+
+    prefix: SharedPrefix
+    head: AnswerHead
+    runs: SteeredRuns
+
+
 class AnsweringEngine:
     """One model on one device with its router and active vectors. One thread calls it."""
 
@@ -69,8 +76,7 @@ class AnsweringEngine:
         self._router = router
         self._vectors = vectors
         self._settings = settings
-        self._width = hidden_size(model.network)
-        self._heads: dict[str, tuple[SharedPrefix, AnswerHead]] = {}
+        self._readers: dict[str, VerdictReader] = {}
         self._active: Mapping[Category, SteeringVector] = {}
         self.refresh_vectors()
 
@@ -128,11 +134,11 @@ class AnsweringEngine:
 
     def _score(self, prompt: VerdictPrompt, rows: Sequence[ArmRow]) -> list[Answer]:
         started = time.perf_counter()
-        prefix, head = self._head(prompt)
+        reader = self._reader(prompt)
         row_vectors = [self._vector_of(row, prompt.version) for row in rows]
-        prompts = [prefix.encoded(row.question.text) for row in rows]
+        prompts = [reader.prefix.encoded(row.question.text) for row in rows]
         plans = _metered(row_vectors, prompts, Mode.VERDICT, self._settings.max_dose)
-        differences = head.logit_differences(self._final_states(prefix, prompts, plans)).tolist()
+        differences = reader.head.logit_differences(reader.runs.of_rows(prompts, plans)).tolist()
         seconds = (time.perf_counter() - started) / len(rows)
         return [
             self._verdict(
@@ -142,34 +148,17 @@ class AnsweringEngine:
             for row, row_vector, plan, difference in zip(rows, row_vectors, plans, differences, strict=True)
         ]
 
-    def _final_states(
-        self, prefix: SharedPrefix, prompts: Sequence[list[int]], plans: Sequence[SteeringPlan]
-    ) -> Tensor:
-        """Return the final state of each prompt's last token under its own plan: (rows, hidden_size).
-
-        Rows whose plan acts on earlier tokens too cannot begin with the shared, unsteered beginning.
-        """
-        whole = [i for i, plan in enumerate(plans) if not plan.last_token_only]
-        shared = [i for i, plan in enumerate(plans) if plan.last_token_only]
-        parts = []
-        for rows in filter(None, (shared, whole)):
-            plan = plan_for_rows([plans[i] for i in rows], width=self._width)
-            with steered(self._model.network, plan):
-                parts.append(prefix.last_states([prompts[i] for i in rows], whole=rows is whole))
-        order = torch.argsort(torch.tensor(shared + whole)).to(self._model.device)
-        return torch.cat(parts)[order]
-
     def _verdict(self, answer: Answer, difference: float) -> Answer:
         value = score(difference)
         raw = Verdict.TRUE if difference >= 0 else Verdict.FALSE
         near = abs(value - 0.5) < self._settings.uncertain_margin
         return replace(answer, score=value, raw_verdict=raw, verdict=Verdict.UNCERTAIN if near else raw)
 
-    def _head(self, prompt: VerdictPrompt) -> tuple[SharedPrefix, AnswerHead]:
-        if prompt.version not in self._heads:
+    def _reader(self, prompt: VerdictPrompt) -> "VerdictReader":
+        if prompt.version not in self._readers:
             prefix = SharedPrefix(self._model, prompt)
-            self._heads[prompt.version] = (prefix, AnswerHead(prefix))
-        return self._heads[prompt.version]
+            self._readers[prompt.version] = VerdictReader(prefix, AnswerHead(prefix), SteeredRuns(prefix))
+        return self._readers[prompt.version]
 
     def _vector_of(self, row: ArmRow, prompt_version: str) -> RowVector:
         """Choose the vector for one row that is asked with the prompt of that version."""

@@ -43,7 +43,7 @@ COMMANDS = {
     "db": ("administration:db_app", "The database: bring its tables up to date, or check whether they are."),
     "bench": (
         "bench:bench",
-        "Measure how fast MedX is on this machine, in CPU seconds of the whole process tree.",
+        "Measure how fast MedX is on this machine: commands, the first start, and both arms of a verdict.",
     ),
     "audit": ("administration:audit_app", "The audit log: check that nobody changed it."),
 }
