@@ -33,6 +33,10 @@ COMMANDS = {
     "jobs": ("jobs:app", "Questions and batches: list, follow, try again, cancel."),
     "data": ("data:app", "Check question files; make twins; write the template and the bundled statements."),
     "models": ("models:app", "Language models: list, fetch, check."),
+    "recipes": (
+        "recipes:app",
+        "Recipes: what answers, with the evidence beside it; check, promote, roll back.",
+    ),
     "router": ("router:app", "Train, show, measure and explain the router."),
     "vectors": ("vectors:app", "Steering vectors: build, inspect, choose, exchange."),
     "serve": (

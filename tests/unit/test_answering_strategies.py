@@ -6,17 +6,19 @@ from dataclasses import replace
 import pytest
 import torch
 
-from medx_core.answering import NOT_FOR_TEXT, OTHER_PROMPT, AnsweringEngine
+from medx_core.answering import AnsweringEngine
 from medx_core.categories import Category, Route, RouteSource
 from medx_core.errors import VectorRefused
 from medx_core.prompts import STATEMENT_PROMPT
-from medx_core.questions import ARM_CHOICES, Arm, ArmRow, Mode, Question
+from medx_core.questions import ARM_CHOICES, Arm, ArmRow, Mode, Question, Verdict
 from medx_core.settings import Settings
 from medx_core.steering.gate import Gate
 from medx_core.steering.hooks import recorded, steered
+from medx_core.steering.loaded_recipe import NOT_FOR_TEXT, OTHER_PROMPT
 from medx_core.steering.positions import Positions
 from medx_core.steering.steering_vector import SteeringVector
 from tests.language_models import WIDTH, tiny_model
+from tests.recipes import FixedRecipe
 
 WORDS = sorted({word for text, _ in STATEMENT_PROMPT.shots for word in text.split()})
 TEXTS = [" ".join(WORDS[(7 * i + j) % len(WORDS)] for j in range(1 + i % 9)) for i in range(16)]
@@ -32,10 +34,6 @@ GATED = replace(
 AMPLIFY = replace(CONSTANT, category=Category.PATIENT_FACING, strategy="amplify", layer=0, version="p v1")
 
 
-# the states of a random model are short, so that every push is a large one
-LIMITS = {"max_new_tokens": 6, "max_dose": math.inf}
-
-
 class RouterByQuestion:
     """Routes to what the question says; these tests choose every category themselves."""
 
@@ -46,21 +44,15 @@ class RouterByQuestion:
         return tuple(Route(category=None, probabilities=shares, router=self.name) for _ in texts)
 
 
-class Vectors:
-    def __init__(self, *vectors) -> None:
-        self.vectors = {vector.category: vector for vector in vectors}
-
-    def active(self, model_sha256):
-        return self.vectors
-
-
 @pytest.fixture(scope="module")
 def model():
     return tiny_model()
 
 
-def engine(model, *vectors, **limits):
-    return AnsweringEngine(model, RouterByQuestion(), Vectors(*vectors), Settings(**LIMITS | limits))
+def engine(model, *vectors, max_dose=math.inf, **changes):
+    # the states of a random model are short, so that every push is a large one
+    limits = Settings(max_new_tokens=6, max_dose=max_dose)
+    return AnsweringEngine(model, RouterByQuestion(), FixedRecipe(*vectors, **changes), limits)
 
 
 def asked(category, mode=Mode.VERDICT, text=TEXTS[5]):
@@ -204,3 +196,19 @@ def test_a_row_that_the_router_left_open_stays_unsteered(model):
     answers = answering.verdicts([ArmRow(question, route, arm) for arm in question.arms])
     assert answers[0].vector is None
     assert answers[0].score == answers[1].score
+
+
+def test_the_threshold_of_the_recipe_decides_and_one_half_of_the_score_lies_on_it(model):
+    usual = engine(model)
+    questions = [asked(Category.TRIAGE, text=text) for text in TEXTS]
+    before = usual.verdicts(rows_of(usual, questions))
+    differences = [math.log(answer.score / (1 - answer.score)) for answer in before]
+    threshold = sorted(differences)[len(differences) // 2] + 1e-4
+    moved = engine(model, threshold=threshold)
+    after = moved.verdicts(rows_of(moved, questions))
+    said = [answer.raw_verdict is Verdict.TRUE for answer in after]
+    assert said == [difference >= threshold for difference in differences]
+    assert len(set(said)) == 2
+    for answer, difference in zip(after, differences, strict=True):
+        assert answer.score == pytest.approx(1 / (1 + math.exp(threshold - difference)), abs=1e-5)
+        assert answer.recipe == moved.description.recipe != before[0].recipe
