@@ -29,7 +29,7 @@ from medx_core.cli.outputs import (
 from medx_core.errors import BadInput, Cancelled, StorageFault
 from medx_core.evaluation.data_split import parts_of
 from medx_core.evaluation.replicates import MeanMetric, ReplicatedModel, replicated
-from medx_core.evaluation.request import BUNDLED, EvaluationRequest, arms_named
+from medx_core.evaluation.request import BUNDLED, MAX_ERROR, EvaluationRequest, arms_named
 from medx_core.evaluation.result import DrawnMetric, EvaluationResult, Metric, Recheck, read_result
 from medx_core.fitting.examples import gate_statements
 from medx_core.job_execution.evaluation_run import (
@@ -78,6 +78,9 @@ def evaluate(  # noqa: PLR0913 - one parameter per option
     ] = "",
     category: Annotated[str, typer.Option(help="file, or auto: route each statement.")] = "file",
     draws: Annotated[int, typer.Option(min=20, help="Draws of each random and shuffled control.")] = 20,
+    max_error: Annotated[
+        float, typer.Option(help="Trust answers so that at most this share of the trusted ones is wrong.")
+    ] = MAX_ERROR,
     self_test: Annotated[bool, typer.Option("--self-test", help="Measure the instrument itself.")] = False,
     store: Annotated[
         bool, typer.Option("--store/--no-store", help="Keep the run in the database, for the Results page.")
@@ -122,6 +125,7 @@ def evaluate(  # noqa: PLR0913 - one parameter per option
         prompt=prompt,
         category=category,
         draws=draws,
+        max_error=max_error,
     )
     _check_statements(request)
     measured = _stored(request, json_out, local=local) if store else _evaluated(request, show_stage, json_out)

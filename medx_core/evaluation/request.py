@@ -15,6 +15,8 @@ BUNDLED = "bundled"
 """Stands for the statements that come with MedX, in place of a file's name."""
 DRAWS = 20
 FEWEST_SAMPLED = 40
+MAX_ERROR = 0.1
+"""The largest share of wrong answers among those that a rule of abstention trusts."""
 DECLARED = "gated"
 ARMS = (
     "unsteered",
@@ -64,6 +66,7 @@ class EvaluationRequest:
     prompt: str = ""
     category: str = "file"
     draws: int = DRAWS
+    max_error: float = MAX_ERROR
 
     def __post_init__(self) -> None:
         if not self.data:
@@ -80,6 +83,8 @@ class EvaluationRequest:
             raise BadInput(
                 f"An evaluation draws {FEWEST_SAMPLED} statements or more, {DRAWS} controls or more, and its seed is 0 or more."
             )
+        if not 0 < self.max_error < 1:
+            raise BadInput(f"--max-error is a share between 0 and 1, as 0.1; {self.max_error} is none.")
         self.sizes  # noqa: B018 - refuses a split that cannot be read
 
     @property
