@@ -4,9 +4,11 @@ It knows nothing of jobs: the same engine serves `medx ask` and the micro-batche
 """
 
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Protocol
 
 import torch
@@ -143,16 +145,20 @@ class AnsweringEngine:
     ) -> Tensor:
         """Return the final state of each prompt's last token under its own plan: (rows, hidden_size).
 
-        Rows whose plan acts on earlier tokens too cannot begin with the shared, unsteered beginning.
+        Rows whose plan acts on earlier tokens too cannot begin with the shared, unsteered beginning; where the model gets
+        padded rows wrong, only prompts of one length share a pass.
         """
-        whole = [i for i, plan in enumerate(plans) if not plan.last_token_only]
-        shared = [i for i, plan in enumerate(plans) if plan.last_token_only]
+        together: dict[tuple[bool, int], list[int]] = defaultdict(list)
+        for i, (prompt, plan) in enumerate(zip(prompts, plans, strict=True)):
+            together[not plan.last_token_only, 0 if self._model.can.batch else len(prompt)].append(i)
         parts = []
-        for rows in filter(None, (shared, whole)):
+        for (whole, _), rows in together.items():
             plan = plan_for_rows([plans[i] for i in rows], width=self._width)
             with steered(self._model.network, plan):
-                parts.append(prefix.last_states([prompts[i] for i in rows], whole=rows is whole))
-        order = torch.argsort(torch.tensor(shared + whole)).to(self._model.device)
+                parts.append(prefix.last_states([prompts[i] for i in rows], whole=whole))
+        order = torch.argsort(torch.tensor(list(chain.from_iterable(together.values())))).to(
+            self._model.device
+        )
         return torch.cat(parts)[order]
 
     def _verdict(self, answer: Answer, difference: float) -> Answer:
@@ -207,16 +213,20 @@ class Writing:
         self._model, self._rows, self._row_vectors = model, tuple(rows), tuple(row_vectors)
         self._started = time.perf_counter()
         self._seconds = [0.0] * len(rows)
-        plans = [row_vector.plan(Mode.TEXT) for row_vector in row_vectors]
-        self._plan = plan_for_rows(plans, width=hidden_size(model.network))
+        self._plans = [row_vector.plan(Mode.TEXT) for row_vector in row_vectors]
+        self._plan_of: dict[tuple[int, ...], SteeringPlan] = {}
         self._passes = 0
         prompts = [text_prompt_ids(model.tokenizer, row.question.text) for row in rows]
         self._greedy = GreedyWriting(model, prompts, max_new_tokens=max_new_tokens, around=self._steered)
 
-    def _steered(self) -> AbstractContextManager[None]:
+    def _steered(self, rows: tuple[int, ...]) -> AbstractContextManager[None]:
+        network = self._model.network
+        if rows not in self._plan_of:
+            plans = [self._plans[i] for i in rows]
+            self._plan_of[rows] = plan_for_rows(plans, width=hidden_size(network))
         # The first pass reads the prompt, the one after it the answer's token 0.
         begins_at = self._passes - 1 if self._passes else None
-        return steered(self._model.network, self._plan, begins_at=begins_at)
+        return steered(network, self._plan_of[rows], begins_at=begins_at)
 
     @property
     def finished(self) -> bool:

@@ -41,10 +41,10 @@ ARCHITECTURES = {
 }  # fmt: skip
 
 
-def tiny_network(architecture: str, seed: int = 0) -> PreTrainedModel:
-    """A three-layer network of that architecture with random weights."""
+def tiny_network(architecture: str, seed: int = 0, **given: object) -> PreTrainedModel:
+    """A three-layer network of that architecture with random weights; `given` replaces parts of its configuration."""
     torch.manual_seed(seed)
-    config = AutoConfig.for_model(architecture, **ARCHITECTURES[architecture])
+    config = AutoConfig.for_model(architecture, **{**ARCHITECTURES[architecture], **given})
     return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
 
 

@@ -56,7 +56,15 @@ class LoadedModel:
         return self.placement.device
 
     def padded(self, rows: Sequence[Sequence[int]], prefix_length: int = 0) -> PaddedBatch:
-        """Make one batch of rows of token ids, on the device; `prefix_length` tokens are in the cache already."""
+        """Make one batch of rows of token ids, on the device; `prefix_length` tokens are in the cache already.
+
+        Raises:
+            ModelUnavailable: the rows are of unequal length, and the check found that this model gets padded rows wrong.
+        """
+        if not self.can.batch and len({len(row) for row in rows}) > 1:
+            raise ModelUnavailable(
+                f"The model {self.name} answers rows of unequal length only apart, which this work cannot do."
+            )
         pad_id = int(self.tokenizer.pad_token_id or 0)
         return left_padded(rows, pad_id=pad_id, device=self.device, prefix_length=prefix_length)
 

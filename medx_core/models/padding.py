@@ -10,6 +10,11 @@ import torch
 from torch import Tensor, nn
 from transformers import Cache
 
+CACHE_NAMES = (
+    "past_key_values",
+    "cache_params",
+)  # the second is that of state-space networks (Mamba, Mamba 2)
+
 
 @dataclass(frozen=True)
 class PaddedBatch:
@@ -45,7 +50,21 @@ def common_length(rows: Sequence[Sequence[int]]) -> int:
 def forward(network: nn.Module, batch: PaddedBatch, cache: Cache | None = None, **options: Any) -> Any:
     """Run a batch through a network, after what `cache` holds, and return the network's own kind of output."""
     options = {"use_cache": cache is not None, **position_arguments(network, batch.positions), **options}
-    return network(input_ids=batch.ids, attention_mask=batch.mask, past_key_values=cache, **options)
+    options |= {_cache_name(network): cache}
+    return network(input_ids=batch.ids, attention_mask=batch.mask, **options)
+
+
+def kept_cache(outputs: Any) -> Cache | None:
+    """Return the cache that a forward pass kept, by whichever name the network calls it; None where it kept none."""
+    kept: Cache | None = next(
+        (getattr(outputs, name) for name in CACHE_NAMES if getattr(outputs, name, None) is not None), None
+    )
+    return kept
+
+
+def _cache_name(network: nn.Module) -> str:
+    taken = inspect.signature(network.forward).parameters
+    return next((name for name in CACHE_NAMES if name in taken), CACHE_NAMES[0])
 
 
 def position_arguments(network: nn.Module, positions: Tensor) -> dict[str, Tensor]:

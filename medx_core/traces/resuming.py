@@ -109,8 +109,11 @@ def can_resume(prefix: SharedPrefix, prompts: Sequence[Sequence[int]], tolerance
     """Try on real prompts whether resuming gives what a whole pass under hooks gives, for the lowest and a middle layer.
 
     The comparison is relative to the largest final state. A network whose cache cannot be cropped, or which carries
-    more than the residual stream from layer to layer, does not pass.
+    more than the residual stream from layer to layer, does not pass; nor do answer words of several tokens, for which
+    one final state is not enough.
     """
+    if prefix.reads_along_words:
+        return False
     network = prefix.model.network
     count = len(decoder_layers(network))
     layers = sorted({0, count // 2})

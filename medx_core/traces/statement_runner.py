@@ -71,7 +71,7 @@ class StatementRunner:
     ) -> None:
         self.model = model
         self.prompt = prompt
-        self.batch_rows = batch_rows
+        self.batch_rows = batch_rows if model.can.batch else 1
         self.prefix = SharedPrefix(model, prompt)
         self.head = AnswerHead(self.prefix)
         self._finished = finished
@@ -117,7 +117,7 @@ class StatementRunner:
         """
 
         def run(prompts: list[list[int]], _rows: list[int]) -> Arrays:
-            with recorded(self.model.network, layers) as states:
+            with recorded(self.model.network, layers, first_pass=True) as states:
                 read = self._read(self.prefix.last_states(prompts), with_answer_words)
             return read | {f"layer {layer}": states[layer].numpy() for layer in layers}
 
