@@ -1,4 +1,4 @@
-"""Written answers by greedy decoding, one token per step.
+"""Written answers by greedy decoding, one token per step, with the repetition penalty that the model's makers set.
 
 A step is a small unit of work: between two steps the caller may stream what was written, notice a cancellation, or
 let a waiting verdict go first. `transformers.generate` holds on to the network until the whole answer is written.
@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Cache, DynamicCache
+from transformers import Cache, DynamicCache, RepetitionPenaltyLogitsProcessor
 
 from medx_core.models.devices import memory_faults_in_words
 from medx_core.models.loading import LoadedModel
@@ -60,6 +60,9 @@ class GreedyWriting:
     ) -> None:
         self.rows = tuple(WrittenRow() for _ in prompts)
         self._model = model
+        self._prompts = [list(prompt) for prompt in prompts]
+        penalty = repetition_penalty(model)
+        self._penalise = None if penalty == 1.0 else RepetitionPenaltyLogitsProcessor(penalty)
         self._around = around
         self._max_new_tokens = max_new_tokens
         self._stop_ids = stop_token_ids(model)
@@ -108,8 +111,20 @@ class GreedyWriting:
             group.cache = DynamicCache(config=self._model.network.config)
             outputs = self._pass(group)
         group.cache = group.cache if kept is None else kept
-        chosen: Tensor = outputs.logits[:, -1].argmax(dim=-1)
+        chosen: Tensor = self._penalised(group, outputs.logits[:, -1]).argmax(dim=-1)
         return chosen
+
+    def _penalised(self, group: _Together, logits: Tensor) -> Tensor:
+        """Make the tokens of each row's own prompt and answer less likely, where the model asks for it."""
+        if self._penalise is None:
+            return logits
+        so_far = [
+            torch.tensor([[*self._prompts[i], *self.rows[i].tokens]], device=logits.device)
+            for i in group.rows
+        ]
+        # Row by row: beside a longer row, the library's own search would count the padding as said.
+        parts = [self._penalise(ids, logits[at : at + 1]) for at, ids in enumerate(so_far)]
+        return torch.cat(parts)
 
     def _pass(self, group: _Together) -> Any:
         with (
@@ -140,6 +155,12 @@ class GreedyWriting:
         piece = text[len(row.text) :]
         row.text = text
         return piece
+
+
+def repetition_penalty(model: LoadedModel) -> float:
+    """Return the penalty on repeated tokens in the model's `generation_config.json`; 1 where there is none."""
+    penalty = getattr(model.network.generation_config, "repetition_penalty", None)
+    return 1.0 if penalty is None else float(penalty)
 
 
 def stop_token_ids(model: LoadedModel) -> frozenset[int]:

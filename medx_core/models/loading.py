@@ -15,7 +15,7 @@ from transformers.quantizers.auto import AutoHfQuantizer
 from transformers.utils.logging import disable_progress_bar
 
 from medx_core.errors import ModelUnavailable
-from medx_core.model_check import Can, ModelCheck
+from medx_core.model_check import Ability, Can, ModelCheck
 from medx_core.models.catalog import ModelSource, model_source, refuse_missing
 from medx_core.models.devices import Placement, memory_faults_in_words
 from medx_core.models.model_files import (
@@ -49,6 +49,15 @@ class LoadedModel:
     def can(self) -> Can:
         """What the model can do here."""
         return self.check.can if self.check else Can()
+
+    def require(self, ability: Ability) -> None:
+        """Refuse what the model was found unable to do.
+
+        Raises:
+            ModelUnavailable: the message names the model and what is wrong with it.
+        """
+        if self.check:
+            self.check.require(ability)
 
     @property
     def device(self) -> torch.device:

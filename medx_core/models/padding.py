@@ -50,8 +50,11 @@ def common_length(rows: Sequence[Sequence[int]]) -> int:
 def forward(network: nn.Module, batch: PaddedBatch, cache: Cache | None = None, **options: Any) -> Any:
     """Run a batch through a network, after what `cache` holds, and return the network's own kind of output."""
     options = {"use_cache": cache is not None, **position_arguments(network, batch.positions), **options}
-    options |= {_cache_name(network): cache}
-    return network(input_ids=batch.ids, attention_mask=batch.mask, **options)
+    name = _cache_name(network)
+    # Mamba spreads one new token over a mask of all tokens so far (transformers 5.23); its own generate gives none there.
+    goes_on = cache is not None and name == STATE_SPACE_CACHE and batch.ids.shape[1] == 1
+    mask = None if goes_on else batch.mask
+    return network(input_ids=batch.ids, attention_mask=mask, **{name: cache}, **options)
 
 
 def kept_cache(outputs: Any) -> Cache | None:
