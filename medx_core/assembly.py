@@ -13,7 +13,6 @@ from medx_core.routing.loading import load_router
 from medx_core.routing.router import Router
 from medx_core.settings import Settings
 from medx_core.storage.engine import Database
-from medx_core.storage.vectors import VectorStore
 from medx_core.traces.checking import checked
 from medx_core.vector_registry import VectorRegistry
 
@@ -33,6 +32,18 @@ def build_model(settings: Settings, *, check_anew: bool = False) -> LoadedModel:
     return checked(model, memory_folder=settings.models_folder, anew=check_anew)
 
 
+def build_answering_model(settings: Settings) -> LoadedModel:
+    """Load the language model that is to answer.
+
+    Raises:
+        ModelUnavailable: it cannot be loaded, or its check found that it gives neither verdicts nor written answers.
+    """
+    model = build_model(settings)
+    if not model.can.text:
+        model.require("verdict")
+    return model
+
+
 def build_router(settings: Settings) -> Router:
     """Load the trained router.
 
@@ -49,12 +60,12 @@ def build_router(settings: Settings) -> Router:
 
 
 def build_registry(settings: Settings, database: Database) -> VectorRegistry:
-    """Return the registry of steering vectors."""
-    return VectorRegistry(VectorStore(database), settings.vectors_folder)
+    """Return the registry of steering vectors and recipes."""
+    return VectorRegistry(database, settings)
 
 
 def build_engine(settings: Settings, database: Database) -> AnsweringEngine:
-    """Build the answering engine: model, router and active vectors. Takes seconds and memory.
+    """Build the answering engine: model, router and recipe. Takes seconds and memory.
 
     Raises:
         ModelUnavailable: the model or the device is not there.
@@ -62,7 +73,9 @@ def build_engine(settings: Settings, database: Database) -> AnsweringEngine:
         StorageFault: the database cannot be used.
     """
     router = build_router(settings)  # first: a missing router is found before the larger model is loaded
-    return AnsweringEngine(build_model(settings), router, build_registry(settings, database), settings)
+    return AnsweringEngine(
+        build_answering_model(settings), router, build_registry(settings, database), settings
+    )
 
 
 def evaluate_request(

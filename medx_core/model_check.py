@@ -49,11 +49,11 @@ class ModelCheck(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     model: str
-    model_sha256: str
-    identity_sha256: str
-    placement: str
     checks: tuple[Check, ...]
     can: Can
+    model_sha256: str = ""
+    identity_sha256: str = ""
+    placement: str = ""
     attention: str = ""
     chat_template: bool = False
 
@@ -61,6 +61,14 @@ class ModelCheck(BaseModel):
     def ok(self) -> bool:
         """Whether everything that was tried works, if need be by another way."""
         return all(check.ok for check in self.checks)
+
+    def as_json(self) -> dict[str, object]:
+        """Return what `medx models check --json` prints of the check itself."""
+        return {
+            "ok": self.ok,
+            "checks": [check.model_dump() for check in self.checks],
+            "can": self.can.model_dump(),
+        }
 
     @property
     def faults(self) -> str:

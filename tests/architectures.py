@@ -1,17 +1,14 @@
 """Tiny random models of many architectures of transformers, saved as folders that are loaded like any other model."""
 
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from tokenizers.trainers import BpeTrainer
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModelForCausalLM
 
-from medx_core.prompts import QUESTION_PROMPT, STATEMENT_PROMPT
+from tests.language_models import VOCABULARY, WIDTH, byte_tokenizer
 
-WIDTH, LAYERS, VOCABULARY = 32, 4, 512
+LAYERS = 4
 SPECIAL = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 DENSE: dict[str, Any] = {
     **SPECIAL, "hidden_size": WIDTH, "intermediate_size": 48, "num_hidden_layers": LAYERS, "num_attention_heads": 4,
@@ -72,7 +69,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "deepseek_v3": {
         **DENSE, "n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 1, "topk_group": 1,
         "moe_intermediate_size": 16, "kv_lora_rank": 8, "q_lora_rank": 16, "qk_rope_head_dim": 4, "qk_nope_head_dim": 4,
-        "v_head_dim": 8, "num_key_value_heads": 4, "first_k_dense_replace": 1,
+        "v_head_dim": 8, "num_key_value_heads": 4, "head_dim": 4, "first_k_dense_replace": 1,
     },
     "lfm2": {**DENSE, "layer_types": ["conv", "full_attention"] * 2, "block_auto_adjust_ff_dim": False},
     "granitemoehybrid": {
@@ -97,30 +94,6 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
         "num_heads": 8, "head_dim": 8, "n_groups": 1,
     },
 }  # fmt: skip
-
-
-@lru_cache(maxsize=1)
-def byte_tokenizer() -> PreTrainedTokenizerFast:
-    """A tokenizer of bytes that has learned the prompts' words: any text comes back from it as it went in."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = BpeTrainer(
-        special_tokens=["<pad>", "<s>", "</s>"],
-        vocab_size=VOCABULARY,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    prompts = (STATEMENT_PROMPT, QUESTION_PROMPT)
-    words = [prompt.filled("x") + prompt.word(truth) for prompt in prompts for truth in (True, False)]
-    tokenizer.train_from_iterator(words * 3, trainer)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="<pad>",
-        bos_token="<s>",
-        eos_token="</s>",
-        clean_up_tokenization_spaces=False,
-    )
 
 
 def saved_model(architecture: str, folder: Path) -> Path:

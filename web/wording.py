@@ -9,6 +9,7 @@ from datetime import datetime
 from medx_core.categories import Category, Route, RouteSource
 from medx_core.jobs.snapshots import Progress
 from medx_core.jobs.status import ItemStatus, JobStatus
+from medx_core.model_check import ModelCheck
 from medx_core.questions import Answer, Arm, Mode, Verdict
 from medx_core.storage.health import ProcessHealth
 from medx_core.storage.runs import Run, RunStatus
@@ -20,7 +21,6 @@ STEERED_MEANS = (
     "Steered: a direction learned from correct and incorrect answers was added to the model's hidden states while it "
     "answered. Unsteered: the same model and prompt without it."
 )
-MEASURED_FOR = "Measured for vectors built with the same recipe, on this model."
 NO_CATEGORY = "No category decided: answered unsteered."
 SCORE_LABEL = "score for TRUE (uncalibrated)"
 SIGN_IN_FAILED = "That name and password do not match an active account. Check both, or ask an administrator."
@@ -51,6 +51,8 @@ FILE_NEEDS = (
 )
 NO_EVALUATION = "No evaluation has been run yet."
 NO_VECTORS = "There are no vectors yet; questions are answered unsteered. Build them with medx vectors build."
+NO_RECIPES = "No recipe yet: the built-in one appears here once a worker has loaded its model."
+ANSWERS_NOW = "answers now"
 RATING_KEYS = (
     "Number keys answer the highlighted field and move on · arrow keys or Backspace change the field · Enter saves · "
     "S skips · C cannot judge · Esc leaves a text field"
@@ -83,6 +85,7 @@ WORKER_STAGES = {
     "loading": "loading its model; questions wait until it is ready",
     "ready": "ready",
     "stopping": "stopping; its questions go to the next worker",
+    "refused": "its model cannot be used, so it ended",
 }
 
 
@@ -149,9 +152,10 @@ def counted(number: int, noun: str) -> str:
 
 
 def provenance(answer: Answer) -> str:
-    """Return one line on what made an answer: model, vector, time."""
+    """Return one line on what made an answer: model, recipe, vector, time."""
     vector = f"vector {answer.vector}" if answer.vector else "no vector"
-    return f"{answer.model} · {vector} · {seconds(answer.seconds)}"
+    recipe = f" · recipe {answer.recipe}" if answer.recipe else ""
+    return f"{answer.model}{recipe} · {vector} · {seconds(answer.seconds)}"
 
 
 def written(text: str) -> str:
@@ -241,6 +245,8 @@ def workers_sentence(workers: list[ProcessHealth], seen_limit: float) -> str:
 
 def process_state(process: ProcessHealth, seen_limit: float) -> str:
     """Say what a process does, as far as it reported."""
+    if process.detail.get("refused"):
+        return f"{WORKER_STAGES['refused']}: {process.detail['refused']}"
     if process.seconds_since_seen > seen_limit:
         return "not seen lately; it was ended, or cannot reach the database"
     detail = process.detail
@@ -255,6 +261,13 @@ def process_state(process: ProcessHealth, seen_limit: float) -> str:
     if detail.get("weight_sha256"):
         parts.append(f"weights {str(detail['weight_sha256'])[:8]}")
     return " · ".join(parts)
+
+
+def check_sentence(check: ModelCheck) -> str:
+    """Say what a model was found to do when it was checked."""
+    able = [name.replace("_", " ") for name, can in check.can.model_dump().items() if can]
+    begins = "was checked" if check.ok else "was checked, and not everything works"
+    return f"The model {check.model} on {check.placement} {begins}; it can: {', '.join(able) or 'nothing'}."
 
 
 def page_needs(title: str, *, needed: str, own: str) -> str:

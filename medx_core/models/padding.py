@@ -10,10 +10,8 @@ import torch
 from torch import Tensor, nn
 from transformers import Cache
 
-CACHE_NAMES = (
-    "past_key_values",
-    "cache_params",
-)  # the second is that of state-space networks (Mamba, Mamba 2)
+STATE_SPACE_CACHE = "cache_params"  # what Mamba and Mamba 2 call what they keep
+CACHE_NAMES = ("past_key_values", STATE_SPACE_CACHE)
 
 
 @dataclass(frozen=True)
