@@ -30,7 +30,7 @@ from medx_core.cli.recipes import refuse_taken
 from medx_core.errors import BadInput, Cancelled, StorageFault
 from medx_core.evaluation.data_split import parts_of
 from medx_core.evaluation.replicates import MeanMetric, ReplicatedModel, replicated
-from medx_core.evaluation.request import BUNDLED, RECIPE, EvaluationRequest, arms_named
+from medx_core.evaluation.request import BUNDLED, MAX_ERROR, RECIPE, EvaluationRequest, arms_named
 from medx_core.evaluation.result import DrawnMetric, EvaluationResult, Metric, Recheck, read_result
 from medx_core.fitting.examples import gate_statements
 from medx_core.job_execution.evaluation_run import (
@@ -87,6 +87,9 @@ def evaluate(  # noqa: PLR0913 - one parameter per option
     save_arm: Annotated[
         str, typer.Option(help="Save this arm instead: unsteered, prompt_only, prior, paper or gated.")
     ] = "",
+    max_error: Annotated[
+        float, typer.Option(help="Trust answers so that at most this share of the trusted ones is wrong.")
+    ] = MAX_ERROR,
     self_test: Annotated[bool, typer.Option("--self-test", help="Measure the instrument itself.")] = False,
     store: Annotated[
         bool, typer.Option("--store/--no-store", help="Keep the run in the database, for the Results page.")
@@ -133,6 +136,7 @@ def evaluate(  # noqa: PLR0913 - one parameter per option
         draws=draws,
         save_recipe=save_recipe,
         save_arm=save_arm,
+        max_error=max_error,
     )
     if save_recipe:
         _refuse_unsavable(save_recipe, store=store)

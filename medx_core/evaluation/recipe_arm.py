@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from medx_core.calibration import AbstentionRule, Calibration
 from medx_core.categories import Category
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput
@@ -78,10 +79,12 @@ class ArmRecipe:
     model: ModelIdentity
     prompts: PromptCandidate
     threshold: float = 0.0
+    calibration: Calibration | None = None
+    abstention: AbstentionRule | None = None
     vectors: Mapping[str, SteeringVector] = field(default_factory=dict)
 
     def on(self, base: Recipe, steering: Mapping[str, SteeringEntry]) -> Recipe:
-        """Return a model's built-in recipe with this arm's prompts, threshold and steering.
+        """Return a model's built-in recipe with this arm's prompts, threshold, steering, and whom it trusts.
 
         One prompt asks for all, since the arm asked its statements so.
         """
@@ -95,6 +98,8 @@ class ArmRecipe:
                 "question_prompt": None,
                 "category_prompts": category_prompts,
                 "threshold": self.threshold,
+                "calibration": self.calibration,
+                "abstention": self.abstention,
                 "steering": steering,
             }
         )
@@ -110,8 +115,8 @@ def winner(judged: Judgement, choices: Choices) -> str:
     return "prompt_only" if choices.prompt_only else UNSTEERED
 
 
-def arm_as_recipe(fitted: FittedArms, arm: str) -> ArmRecipe:
-    """Return an arm as a recipe.
+def arm_as_recipe(fitted: FittedArms, arm: str, choices: Choices) -> ArmRecipe:
+    """Return an arm as a recipe; `choices` has the map of its scores and the rule of whom to trust, where it has them.
 
     Raises:
         BadInput: the arm was not run.
@@ -124,6 +129,8 @@ def arm_as_recipe(fitted: FittedArms, arm: str) -> ArmRecipe:
         model=fitted.runner.model.identity,
         prompts=chosen.candidate,
         threshold=fitted.threshold if arm == "prior" else 0.0,
+        calibration=choices.calibrations.get(arm),
+        abstention=choices.abstention_rules.get(arm),
         vectors={
             category.value if category else ALL: vector_of(
                 fitted.runner, vector, category, strategy=vector.top.strategy

@@ -15,6 +15,8 @@ BUNDLED = "bundled"
 """Stands for the statements that come with MedX, in place of a file's name."""
 DRAWS = 20
 FEWEST_SAMPLED = 40
+MAX_ERROR = 0.1
+"""The largest share of wrong answers among those that a rule of abstention trusts."""
 DECLARED = "gated"
 RECIPE = "recipe"
 """The arm that is the recipe in use."""
@@ -71,6 +73,7 @@ class EvaluationRequest:
     draws: int = DRAWS
     save_recipe: str = ""
     save_arm: str = ""
+    max_error: float = MAX_ERROR
 
     def __post_init__(self) -> None:
         if not self.data:
@@ -90,6 +93,8 @@ class EvaluationRequest:
             raise BadInput(
                 f"An evaluation draws {FEWEST_SAMPLED} statements or more, {DRAWS} controls or more, and its seed is 0 or more."
             )
+        if not 0 < self.max_error < 1:
+            raise BadInput(f"--max-error is a share between 0 and 1, as 0.1; {self.max_error} is none.")
         self.sizes  # noqa: B018 - refuses a split that cannot be read
 
     @property

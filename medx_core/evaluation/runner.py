@@ -20,11 +20,13 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # i
 
 from medx_core import __version__
 from medx_core.accuracy import Values
+from medx_core.calibration import Calibration
 from medx_core.data.labelled_files import LabelledData
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.data.leakage import WORDING_READERS
 from medx_core.errors import BadInput
 from medx_core.evaluation.arms import ArmScores, ControlDraws, TestItems
+from medx_core.evaluation.calibrated_arms import calibrated_arms, unseen_scores
 from medx_core.evaluation.data_split import EvaluationParts, parts_of
 from medx_core.evaluation.fit import FittedArms, fit_arms
 from medx_core.evaluation.items import TestScores
@@ -38,7 +40,14 @@ from medx_core.evaluation.recipe_arm import (
     winner,
 )
 from medx_core.evaluation.request import DECLARED, RECIPE, EvaluationRequest
-from medx_core.evaluation.result import Environment, EvaluationResult, ModelResult, RunSettings, SettingMap
+from medx_core.evaluation.result import (
+    Environment,
+    EvaluationResult,
+    Figures,
+    ModelResult,
+    RunSettings,
+    SettingMap,
+)
 from medx_core.evaluation.result_builder import figures_of, model_comparisons
 from medx_core.evaluation.wording_free import read_wording
 from medx_core.fitting.fitted import FittedLayer
@@ -54,7 +63,7 @@ from medx_core.traces.statement_runner import StatementRunner
 ExtraArm = Callable[[FittedArms, Sequence[LabelledStatement], EvaluationRequest, OnStage], ArmScores]
 """Runs an arm that is off unless asked for on the statements to answer; see `medx_core.lab.arms`."""
 FOLDS = 5
-OF_REQUEST = ("declared", "extra", "fit_on", "prompt", "seed", "draws", "category")
+OF_REQUEST = ("declared", "extra", "fit_on", "prompt", "seed", "draws", "category", "max_error")
 
 
 @dataclass(frozen=True)
@@ -140,7 +149,7 @@ class Evaluator:
         if not self.request.save_recipe:
             return None
         arm = self.request.save_arm or winner(result.judged, result.choices)
-        return arm_as_recipe(fitted, arm)
+        return arm_as_recipe(fitted, arm, result.choices)
 
     def _of_model(
         self, model: LoadedModel, loaded: LoadedRecipe, name: str, parts: EvaluationParts
@@ -164,6 +173,8 @@ class Evaluator:
                 for arm in request.extra
             ),
         )
+        unseen, no_map = unseen_scores(fitted, self.on_stage)
+        trust = calibrated_arms(arms, unseen, max_error=request.max_error, seed=request.seed)
         controls = _controls(fitted, items.among(items.counted).statements, request, self.on_stage)
         self.on_stage("computing intervals", 0, 1)
         with threadpool_limits(1, user_api="blas"):
@@ -176,15 +187,23 @@ class Evaluator:
             seed=request.seed,
             declared=request.declared,
             items=items,
-            arms=arms,
+            arms=trust.arms,
             controls=controls,
             wording=wording,
             fitted_on=parts.fitted_on,
         )
         fine_tuned = next((arm.fine_tuning for arm in arms if arm.fine_tuning), None)
+        figures = figures_of(scores)
+        choices = fitted.choices(lexical_reader=lexical_reader, fine_tuned=fine_tuned).model_copy(
+            update={
+                "calibrations": _tested(trust.calibrations, figures),
+                "abstention_rules": dict(trust.rules),
+                "uncalibrated": {**no_map, **trust.refused},
+            }
+        )
         result = ModelResult(
-            **dict(figures_of(scores)),
-            choices=fitted.choices(lexical_reader=lexical_reader, fine_tuned=fine_tuned),
+            **dict(figures),
+            choices=choices,
             sweep=self._sweep(fitted),
             seconds=time.perf_counter() - began,
         )
@@ -196,6 +215,13 @@ class Evaluator:
         on_progress = partial(self.on_stage, "mapping layers and strengths")
         mapped = map_of_settings(fitted.runner, fitted.gated, on_progress)
         return SettingMap.model_validate(mapped.as_json())
+
+
+def _tested(calibrations: Mapping[str, Calibration], figures: Figures) -> dict[str, Calibration]:
+    """Return the maps with the calibration error that each has on the test items."""
+    arms = {name: figures.arm(name) for name in calibrations}
+    errors = {name: arm.calibrated.ece for name, arm in arms.items() if arm is not None and arm.calibrated}
+    return {name: calibration.tested(errors.get(name)) for name, calibration in calibrations.items()}
 
 
 def _model_arms(
