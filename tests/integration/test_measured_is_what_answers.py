@@ -17,6 +17,7 @@ from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.data.problems import FileLimits
 from medx_core.data.question_files import read_question_file
 from medx_core.errors import BadInput
+from medx_core.evaluation.calibrated_arms import calibrated_arms, unseen_scores
 from medx_core.evaluation.fit import fit_arms
 from medx_core.evaluation.recipe_arm import arm_as_recipe, recipe_scores
 from medx_core.evaluation.request import SAVABLE, EvaluationRequest
@@ -60,8 +61,12 @@ def measured():
         return StatementRunner(model, prompt)
 
     fitted = fit_arms(runner_for, train, EvaluationRequest("x.csv"), quiet)
-    arms = {arm.name: arm for arm in _model_arms(fitted, runner_for, test, quiet)}
-    return fitted, runner_for, test, arms
+    run = _model_arms(fitted, runner_for, test, quiet)
+    trust = calibrated_arms(run, unseen_scores(fitted, quiet)[0], max_error=0.3, seed=1)
+    choices = fitted.choices(lexical_reader="", fine_tuned=None).model_copy(
+        update={"calibrations": dict(trust.calibrations), "abstention_rules": dict(trust.rules)}
+    )
+    return fitted, choices, runner_for, test, {arm.name: arm for arm in trust.arms}
 
 
 class Unrouted:
@@ -77,10 +82,10 @@ class Unrouted:
 def test_a_saved_arm_answers_a_file_with_the_verdicts_it_was_measured_with(
     measured, sqlite_database, tmp_path, arm
 ):
-    fitted, runner_for, test, arms = measured
+    fitted, choices, runner_for, test, arms = measured
     home = Settings(home=tmp_path, max_wait_seconds=0.0)
     registry = VectorRegistry(sqlite_database, home)
-    saved = registry.save(arm_as_recipe(fitted, arm), "mine")
+    saved = registry.save(arm_as_recipe(fitted, arm, choices), "mine")
     registry.recipes.promote(saved.id)
     model = fitted.runner.model
     measured_again = recipe_scores(runner_for, registry.answering(model.identity), test, silent)
@@ -96,6 +101,8 @@ def test_a_saved_arm_answers_a_file_with_the_verdicts_it_was_measured_with(
     shares = [1 / (1 + math.exp(-score)) for score in scores]
     np.testing.assert_allclose([answer.score for answer in rows], shares, atol=1e-4)
     assert {answer.recipe for answer in rows} == {saved.id}
+    trusted = np.array([answer.verdict is not Verdict.UNCERTAIN for answer in rows])
+    assert np.array_equal(trusted[sure], arms[arm].trusted[sure]), "whom to trust is part of the recipe"
 
 
 def answered_file(settings, database, engine, test, folder: Path):
