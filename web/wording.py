@@ -7,6 +7,8 @@ Users read the same words here as on the command line, in CSV files and in repor
 from datetime import datetime
 
 from medx_core.categories import Category, Route, RouteSource
+from medx_core.evaluation.number_format import p_value
+from medx_core.evaluation.result import ChangesByHarm
 from medx_core.jobs.snapshots import Progress
 from medx_core.jobs.status import ItemStatus, JobStatus
 from medx_core.model_check import ModelCheck
@@ -22,6 +24,7 @@ STEERED_MEANS = (
     "answered. Unsteered: the same model and prompt without it."
 )
 NO_CATEGORY = "No category decided: answered unsteered."
+DOSE_LABEL = "dose"
 SCORE_LABEL = "score for TRUE (uncalibrated)"
 SIGN_IN_FAILED = "That name and password do not match an active account. Check both, or ask an administrator."
 SIGN_IN_TOO_OFTEN = "Too many attempts to sign in. Wait a minute, then try again."
@@ -152,10 +155,11 @@ def counted(number: int, noun: str) -> str:
 
 
 def provenance(answer: Answer) -> str:
-    """Return one line on what made an answer: model, recipe, vector, time."""
+    """Return one line on what made an answer: model, recipe, vector with its dose, time."""
     vector = f"vector {answer.vector}" if answer.vector else "no vector"
+    dose = "" if answer.dose is None else f" · {DOSE_LABEL} {answer.dose:.2g}"
     recipe = f" · recipe {answer.recipe}" if answer.recipe else ""
-    return f"{answer.model}{recipe} · {vector} · {seconds(answer.seconds)}"
+    return f"{answer.model}{recipe} · {vector}{dose} · {seconds(answer.seconds)}"
 
 
 def written(text: str) -> str:
@@ -230,6 +234,14 @@ def choices_made(mode: Mode, arms: tuple[Arm, ...]) -> str:
     """Return one line on how a job is answered."""
     form = "verdicts" if mode is Mode.VERDICT else "written answers"
     return f"{form} · {' and '.join(arm_name(arm.value).lower() for arm in arms)}"
+
+
+def changes(changed: ChangesByHarm) -> str:
+    """Say how many wrong unsteered answers steering mended and how many right ones it broke."""
+    return (
+        f"{counted(changed.helped, 'wrong answer')} mended, {counted(changed.harmed, 'right answer')} broken "
+        f"(p {p_value(changed.mcnemar_p)}, n {changed.n:,})"
+    )
 
 
 def workers_sentence(workers: list[ProcessHealth], seen_limit: float) -> str:

@@ -133,13 +133,14 @@ def _write(jobs: JobStore, job_id: str, output: Path) -> None:
 
 
 def _summary(jobs: JobStore, job_id: str, content: QuestionFile) -> dict[str, Any]:
-    from medx_core.evaluation.bootstrap import wilson  # imports numpy and scipy, which take a second
+    from medx_core.evaluation.bootstrap import all_changes, wilson  # imports numpy and scipy: a second
 
     progress = jobs.get(job_id).progress
     accuracy: dict[str, Any] = {}
     for counts in jobs.accuracy(job_id):
         share = wilson(counts.right, counts.judged)
         accuracy[counts.arm.value] = None if share is None else share.model_dump()
+    changed = all_changes(jobs.changes(job_id))
     return {
         "job": job_id,
         "rows": progress.total,
@@ -149,6 +150,7 @@ def _summary(jobs: JobStore, job_id: str, content: QuestionFile) -> dict[str, An
         "problems": [problem.as_json() for problem in content.problems],
         "notices": [notice.as_json() for notice in content.notices],
         "accuracy": accuracy,
+        "vs_unsteered": None if changed is None else changed.model_dump(),
         "medx_version": __version__,
         "data_sha256": content.sha256,
     }
@@ -169,4 +171,11 @@ def _print_summary(summary: dict[str, Any]) -> None:
         print(
             f"{arm}: accuracy {figure['value']:.3f} ({figure['low']:.3f} to {figure['high']:.3f}, n {figure['n']:,})"
         )
+    if changed := summary["vs_unsteered"]:
+        print(
+            f"steering mends {changed['helped']:,} wrong answers and breaks {changed['harmed']:,} right ones "
+            f"(n {changed['n']:,}, exact McNemar p {changed['mcnemar_p']:.3g})."
+        )
+        for harm, part in changed["by_harm"].items():
+            print(f"  harm {harm}: mends {part['helped']:,}, breaks {part['harmed']:,} (n {part['n']:,})")
     print(RESEARCH_ONLY)

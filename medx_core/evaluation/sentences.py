@@ -5,6 +5,7 @@ All of them are made from typed results; verdicts and reasons have their own sen
 
 from collections.abc import Sequence
 
+from medx_core.calibration import AbstentionRule
 from medx_core.evaluation.number_format import count, percent, plain, points
 from medx_core.evaluation.result import UNSTEERED, ArmResult, EvaluationResult, Judgement, Metric
 from medx_core.evaluation.verdicts import Verdict
@@ -27,6 +28,7 @@ IN_TEXT = {
     "association": "plausibility (swaps of false statements)",
     "association_gain": "the unsteered model beyond plausibility",
     "lexical": "wording alone",
+    "recipe": "the recipe in use",
 }
 """Arms and controls for the middle of a sentence."""
 
@@ -45,6 +47,17 @@ def controls_in_text(names: Sequence[str]) -> str:
     """Return controls as "a", "a or b", "a, b or c"."""
     *others, last = map(arm_in_text, names)
     return f"{', '.join(others)} or {last}" if others else last
+
+
+def promise_in_words(rule: AbstentionRule) -> str:
+    """Return what a rule of abstention promises, or that it cannot, and why."""
+    share = percent(rule.max_error)
+    if rule.coverage is None or rule.error is None:
+        return f"MedX cannot promise that at most {share} of the answers it trusts are wrong: {rule.reason}."
+    return (
+        f"With {percent(rule.level)} confidence at most {share} of the answers it trusts are wrong. Of the training "
+        f"statements it trusts {percent(rule.coverage)}, and of these answers {percent(rule.error)} are wrong."
+    )
 
 
 def capital(text: str) -> str:

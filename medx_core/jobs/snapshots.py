@@ -125,3 +125,16 @@ class ArmAccuracy:
     arm: Arm
     right: int
     judged: int
+
+
+@dataclass(frozen=True)
+class ArmChanges:
+    """Steered against unsteered verdicts of one harm, among items with an expected answer that both arms judged.
+
+    `helped` are wrong unsteered and right steered, `harmed` the other way round. `harm` is empty where none was given.
+    """
+
+    harm: str
+    judged: int
+    helped: int
+    harmed: int
