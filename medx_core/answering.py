@@ -24,7 +24,7 @@ from medx_core.settings import Settings
 from medx_core.steering.dose import DoseMeter
 from medx_core.steering.hooks import SteeringPlan, plan_for_rows, steered
 from medx_core.steering.layers import hidden_size
-from medx_core.steering.loaded_recipe import UNSTEERED_ROW, LoadedRecipe, RowVector
+from medx_core.steering.loaded_recipe import NOT_STEERABLE, UNSTEERED_ROW, LoadedRecipe, RowVector
 from medx_core.traces.resuming import SteeredRuns
 
 
@@ -54,9 +54,7 @@ class AnsweringEngine:
         self._recipes = recipes
         self._settings = settings
         self._readers: dict[VerdictPrompt, VerdictReader] = {}
-        number_type = str(model.placement.dtype).removeprefix("torch.")
-        self._identity = ModelIdentity(model.name, model.weight_sha256, number_type, model.identity_sha256)
-        self._loaded = recipes.answering(self._identity)
+        self._loaded = recipes.answering(model.identity)
 
     @property
     def description(self) -> EngineDescription:
@@ -65,7 +63,7 @@ class AnsweringEngine:
             model_name=self._model.name,
             weight_sha256=self._model.weight_sha256,
             device=str(self._model.placement),
-            number_type=self._identity.number_type,
+            number_type=self._model.identity.number_type,
             recipe=self._loaded.recipe.id,
             recipe_name=self._loaded.name,
             identity_sha256=self._model.identity_sha256,
@@ -74,7 +72,7 @@ class AnsweringEngine:
 
     def refresh_recipe(self) -> None:
         """Read again which recipe is in use."""
-        self._loaded = self._recipes.answering(self._identity)
+        self._loaded = self._recipes.answering(self._model.identity)
 
     def route(self, questions: Sequence[Question]) -> tuple[Route, ...]:
         """Route every question; a category given by a person or a file takes precedence over the router's."""
@@ -85,8 +83,9 @@ class AnsweringEngine:
         """Score every row, TRUE or FALSE; rows with the same prompt share one forward pass.
 
         Raises:
-            ModelUnavailable: a pass does not fit into the device's memory.
+            ModelUnavailable: a pass does not fit into the device's memory, or the model gives no verdicts.
         """
+        self._model.require("verdict")
         answers: dict[int, Answer] = {}
         recipe = self._loaded.recipe
         prompts = [recipe.prompt_for(row.question.text, row.route.category) for row in rows]
@@ -97,11 +96,13 @@ class AnsweringEngine:
         return tuple(answers[i] for i in range(len(rows)))
 
     def write(self, rows: Sequence[ArmRow]) -> "Writing":
-        """Start a written answer for every row; nothing runs before the first step."""
-        row_vectors = [
-            UNSTEERED_ROW if row.arm is Arm.UNSTEERED else self._loaded.for_text(row.route.category)
-            for row in rows
-        ]
+        """Start a written answer for every row; nothing runs before the first step.
+
+        Raises:
+            ModelUnavailable: the model writes no answers.
+        """
+        self._model.require("text")
+        row_vectors = [self._unsteered(row) or self._loaded.for_text(row.route.category) for row in rows]
         return Writing(self._model, self._loaded.recipe.id, rows, row_vectors, self._settings)
 
     def answer(self, question: Question) -> Answered:
@@ -119,10 +120,7 @@ class AnsweringEngine:
         started = time.perf_counter()
         reader, loaded = self._reader(prompt), self._loaded
         row_vectors = [
-            UNSTEERED_ROW
-            if row.arm is Arm.UNSTEERED
-            else loaded.for_verdict(row.route.category, prompt.version)
-            for row in rows
+            self._unsteered(row) or loaded.for_verdict(row.route.category, prompt.version) for row in rows
         ]
         prompts = [reader.prefix.encoded(row.question.text) for row in rows]
         plans = _metered(row_vectors, prompts, Mode.VERDICT, self._settings.max_dose)
@@ -136,6 +134,12 @@ class AnsweringEngine:
             _verdict(each.without_content(seconds, plan.meter), loaded.recipe, difference)
             for each, plan, difference in zip(made, plans, differences, strict=True)
         ]
+
+    def _unsteered(self, row: ArmRow) -> RowVector | None:
+        """Return that a row stays unsteered, where its arm or its model says so."""
+        if row.arm is Arm.UNSTEERED:
+            return UNSTEERED_ROW
+        return None if self._model.can.steer else RowVector(None, NOT_STEERABLE)
 
     def _reader(self, prompt: VerdictPrompt) -> VerdictReader:
         if prompt not in self._readers:
@@ -181,15 +185,19 @@ class Writing:
         prompts = [text_prompt_ids(model.tokenizer, row.question.text) for row in rows]
         plans = _metered(row_vectors, prompts, Mode.TEXT, limits.max_dose)
         self._meters = [plan.meter for plan in plans]
-        self._plan = plan_for_rows(plans, width=hidden_size(model.network))
+        self._plans = plans
+        self._plan_of: dict[tuple[int, ...], SteeringPlan] = {}
         self._greedy = GreedyWriting(
             model, prompts, max_new_tokens=limits.max_new_tokens, around=self._steered
         )
 
-    def _steered(self) -> AbstractContextManager[None]:
+    def _steered(self, rows: tuple[int, ...]) -> AbstractContextManager[None]:
+        if rows not in self._plan_of:
+            plans = [self._plans[i] for i in rows]
+            self._plan_of[rows] = plan_for_rows(plans, width=hidden_size(self._network))
         # The first pass reads the prompt, the one after it the answer's token 0.
         begins_at = self._passes - 1 if self._passes else None
-        return steered(self._network, self._plan, begins_at=begins_at)
+        return steered(self._network, self._plan_of[rows], begins_at=begins_at)
 
     @property
     def finished(self) -> bool:
