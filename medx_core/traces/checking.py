@@ -47,7 +47,7 @@ VERSION = 2
 """Raised when the check looks at something else: what an older one found counts no more."""
 EAGER = "eager"
 NEW_TOKENS = 40
-ARMS_TOKENS = 8
+ARMS_TOKENS = 3
 LONGEST_TRIED = 1100
 """Tokens: a sliding window wider than this is not tried out at the first load."""
 QUESTION = "Can 5 mg of warfarin be given together with aspirin?"
@@ -350,7 +350,7 @@ def _arms(model: LoadedModel) -> str:
     rows = _rows(model) if model.can.batch else _rows(model)[:1] * 2
     if not can_resume(prefix, rows, _tolerance(model)):
         return ARMS_APART
-    prompts = [text_prompt_ids(model.tokenizer, question) for question in (QUESTION, LONG_TEXT, QUESTION)]
+    prompts = [text_prompt_ids(model.tokenizer, question) for question in (QUESTION, "What is asthma?", QUESTION)]
     together, apart = (
         GreedyWriting(model, prompts, max_new_tokens=ARMS_TOKENS, share_prompts=share)
         for share in (True, False)

@@ -71,7 +71,7 @@ class SteeredRuns:
         """
         acting = [plan.on_the_prompt for plan in plans]
         layers = {plan.steps[0].layer for plan in acting if plan.steps and plan.last_token_only}
-        with torch.no_grad(), memory_faults_in_words("This batch of questions"):
+        with torch.inference_mode(), memory_faults_in_words("This batch of questions"):
             sharing = shared and layers and self.resumes
             batch = prompt_batch(self._prefix, prompts, sorted(layers)) if sharing else None
             return [
