@@ -16,7 +16,8 @@ from pydantic import Field, model_validator
 from medx_core.calibration import AbstentionRule, Calibration
 from medx_core.categories import Category
 from medx_core.metric import Value
-from medx_core.prompts import VerdictPrompt
+from medx_core.prompts import QUESTION_PROMPT, STATEMENT_PROMPT, VerdictPrompt
+from medx_core.settings import Settings
 
 ENGINE = "torch"
 """What computes: this program's own way through a model on torch. Another engine is another recipe."""
@@ -128,3 +129,17 @@ class Recipe(Value):
         if self.abstention is None or self.calibration is None:
             return abs(1 / (1 + math.exp(-abs(margin))) - 0.5) >= self.uncertain_margin
         return self.abstention.trusts(self.calibration.confidence(margin, said_true=margin >= 0))
+
+
+def built_in_recipe(model: ModelIdentity, settings: Settings) -> Recipe:
+    """Return the built-in recipe of a model without steering: MedX's own prompts, and the margin of these settings."""
+    return Recipe(
+        model_sha256=model.sha256,
+        identity_sha256=model.identity_sha256,
+        number_type=model.number_type,
+        engine=ENGINE,
+        prompt=STATEMENT_PROMPT,
+        question_prompt=QUESTION_PROMPT,
+        uncertain_margin=settings.uncertain_margin,
+        gated_text=settings.gated_text,
+    )

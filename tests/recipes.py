@@ -3,11 +3,10 @@
 from pathlib import Path
 
 from medx_core.questions import Exploration
-from medx_core.recipes import ALL, ModelIdentity, Recipe
+from medx_core.recipes import ALL, ModelIdentity, Recipe, built_in_recipe
 from medx_core.settings import Settings
 from medx_core.steering.loaded_recipe import LoadedRecipe, RowVector
 from medx_core.steering.steering_vector import SteeringVector
-from medx_core.storage.recipes import built_in_recipe
 
 IDENTITY = ModelIdentity("tiny", "ab" * 32, "float32")
 
