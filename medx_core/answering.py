@@ -140,7 +140,7 @@ class AnsweringEngine:
         if row.arm is Arm.UNSTEERED:
             return UNSTEERED_ROW
         if row.question.exploration is not None:
-            return self._recipes.explored(self._identity, row.question.exploration)
+            return self._recipes.explored(self._model.identity, row.question.exploration)
         return by_recipe(row.route.category)
 
     def _reader(self, prompt: VerdictPrompt) -> VerdictReader:
