@@ -21,7 +21,7 @@ class FixedRecipe:
 
     def __init__(self, *vectors: SteeringVector, **changes: object) -> None:
         self._vectors = {vector.category.value if vector.category else ALL: vector for vector in vectors}
-        self._changes = changes
+        self._changes = {"uncertain_margin": 0.0} | changes
 
     def answering(self, model: ModelIdentity) -> LoadedRecipe:
         steering = {
