@@ -154,8 +154,14 @@ def _verdict(answer: Answer, recipe: Recipe, difference: float) -> Answer:
     """Return the answer with the verdict that the recipe gives on this logit difference."""
     margin = difference - recipe.threshold
     raw = Verdict.TRUE if margin >= 0 else Verdict.FALSE
-    verdict = raw if recipe.trusts(margin) else Verdict.UNCERTAIN
-    return replace(answer, score=score(margin), raw_verdict=raw, verdict=verdict)
+    doubt = recipe.doubt(margin)
+    return replace(
+        answer,
+        score=score(margin),
+        raw_verdict=raw,
+        verdict=Verdict.UNCERTAIN if doubt else raw,
+        note=" ".join(part for part in (answer.note, doubt) if part),
+    )
 
 
 def _with_choice(question: Question, route: Route) -> Route:

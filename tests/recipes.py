@@ -22,7 +22,7 @@ class FixedRecipe:
 
     def __init__(self, *vectors: SteeringVector, **changes: object) -> None:
         self._vectors = {vector.category.value if vector.category else ALL: vector for vector in vectors}
-        self._changes = changes
+        self._changes = {"uncertain_margin": 0.0} | changes
 
     def explored(self, model: ModelIdentity, exploration: Exploration) -> RowVector:
         """Explorations name these vectors by their versions."""
