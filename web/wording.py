@@ -264,6 +264,8 @@ def process_state(process: ProcessHealth, seen_limit: float) -> str:
     if detail.get("model_name"):
         device = f" on {detail['device']}" if detail.get("device") else ""
         parts.append(f"{detail['model_name']}{device}")
+    if detail.get("recipe"):
+        parts.append(f"recipe {detail.get('recipe_name')} ({detail['recipe']})")
     if isinstance(detail.get("answered"), int):
         parts.append(f"{counted(detail['answered'], 'question')} answered since it started")
     if detail.get("weight_sha256"):
