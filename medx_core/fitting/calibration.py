@@ -37,9 +37,11 @@ def fit_calibration(scores: Values, gold: Flags, groups: Sequence[str]) -> Fitte
     Statements of one of `groups` (twins, near copies) stay in one fold. The map is untested: see `Calibration.tested`.
 
     Raises:
-        BadInput: there are fewer than ten groups with a TRUE statement, or with a FALSE one.
+        BadInput: there are fewer than ten groups with a TRUE statement, or with a FALSE one, or a score is not finite.
     """
     names = np.asarray(groups)
+    if not np.isfinite(scores).all():
+        raise BadInput("A score is not a finite number, so that it cannot be mapped to a probability.")
     if min(len(set(names[kind])) for kind in (gold, ~gold)) < FEWEST_OF_A_KIND:
         raise BadInput(
             f"A map from score to probability needs {FEWEST_OF_A_KIND} TRUE and {FEWEST_OF_A_KIND} FALSE statements "
