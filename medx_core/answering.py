@@ -21,7 +21,8 @@ from medx_core.questions import Answer, Answered, Arm, ArmRow, Mode, Question, V
 from medx_core.recipes import ModelIdentity, Recipe
 from medx_core.routing.router import Router
 from medx_core.settings import Settings
-from medx_core.steering.hooks import plan_for_rows, steered
+from medx_core.steering.dose import DoseMeter
+from medx_core.steering.hooks import SteeringPlan, plan_for_rows, steered
 from medx_core.steering.layers import hidden_size
 from medx_core.steering.loaded_recipe import UNSTEERED_ROW, LoadedRecipe, RowVector
 from medx_core.traces.resuming import SteeredRuns
@@ -101,7 +102,7 @@ class AnsweringEngine:
             UNSTEERED_ROW if row.arm is Arm.UNSTEERED else self._loaded.for_text(row.route.category)
             for row in rows
         ]
-        return Writing(self._model, self._loaded.recipe.id, rows, row_vectors, self._settings.max_new_tokens)
+        return Writing(self._model, self._loaded.recipe.id, rows, row_vectors, self._settings)
 
     def answer(self, question: Question) -> Answered:
         """Answer one question in all its arms, without a queue."""
@@ -123,8 +124,8 @@ class AnsweringEngine:
             else loaded.for_verdict(row.route.category, prompt.version)
             for row in rows
         ]
-        plans = [row_vector.plan(Mode.VERDICT) for row_vector in row_vectors]
         prompts = [reader.prefix.encoded(row.question.text) for row in rows]
+        plans = _metered(row_vectors, prompts, Mode.VERDICT, self._settings.max_dose)
         differences = reader.head.logit_differences(reader.runs.of_rows(prompts, plans)).tolist()
         seconds = (time.perf_counter() - started) / len(rows)
         made = [
@@ -132,8 +133,8 @@ class AnsweringEngine:
             for row, row_vector in zip(rows, row_vectors, strict=True)
         ]
         return [
-            _verdict(each.without_content(seconds), loaded.recipe, difference)
-            for each, difference in zip(made, differences, strict=True)
+            _verdict(each.without_content(seconds, plan.meter), loaded.recipe, difference)
+            for each, plan, difference in zip(made, plans, differences, strict=True)
         ]
 
     def _reader(self, prompt: VerdictPrompt) -> VerdictReader:
@@ -167,7 +168,7 @@ class Writing:
         recipe_id: str,
         rows: Sequence[ArmRow],
         row_vectors: Sequence[RowVector],
-        max_new_tokens: int,
+        limits: Settings,
     ) -> None:
         self._made = tuple(
             _Made(model, recipe_id, row, row_vector, TEXT_PROMPT_VERSION)
@@ -176,11 +177,14 @@ class Writing:
         self._network = model.network
         self._started = time.perf_counter()
         self._seconds = [0.0] * len(rows)
-        plans = [row_vector.plan(Mode.TEXT) for row_vector in row_vectors]
-        self._plan = plan_for_rows(plans, width=hidden_size(model.network))
         self._passes = 0
         prompts = [text_prompt_ids(model.tokenizer, row.question.text) for row in rows]
-        self._greedy = GreedyWriting(model, prompts, max_new_tokens=max_new_tokens, around=self._steered)
+        plans = _metered(row_vectors, prompts, Mode.TEXT, limits.max_dose)
+        self._meters = [plan.meter for plan in plans]
+        self._plan = plan_for_rows(plans, width=hidden_size(model.network))
+        self._greedy = GreedyWriting(
+            model, prompts, max_new_tokens=limits.max_new_tokens, around=self._steered
+        )
 
     def _steered(self) -> AbstractContextManager[None]:
         # The first pass reads the prompt, the one after it the answer's token 0.
@@ -216,12 +220,26 @@ class Writing:
         for index, written in enumerate(self._greedy.rows):
             if written.finished and not self._seconds[index]:
                 self._seconds[index] = time.perf_counter() - self._started
+                meter = self._meters[index]
+                if meter is not None:
+                    meter.closed = True  # the row is computed on beside the others, and not read
 
     def _answer(self, index: int) -> Answer:
-        answer, written = self._made[index].without_content(self._seconds[index]), self._greedy.rows[index]
+        answer = self._made[index].without_content(self._seconds[index], self._meters[index])
+        written = self._greedy.rows[index]
         return replace(
             answer, text=written.text, tokens=len(written.tokens), finish=written.finish or "running"
         )
+
+
+def _metered(
+    row_vectors: Sequence[RowVector], prompts: Sequence[Sequence[int]], mode: Mode, max_dose: float
+) -> list[SteeringPlan]:
+    """Return each row's plan, with a meter of its dose where it is steered."""
+    return [
+        replace(row_vector.plan(mode), meter=DoseMeter(len(prompt), max_dose) if row_vector.vector else None)
+        for row_vector, prompt in zip(row_vectors, prompts, strict=True)
+    ]
 
 
 @dataclass(frozen=True)
@@ -234,8 +252,8 @@ class _Made:
     row_vector: RowVector
     prompt_version: str
 
-    def without_content(self, seconds: float) -> Answer:
-        """Return an answer without content, made in so many seconds."""
+    def without_content(self, seconds: float, meter: DoseMeter | None) -> Answer:
+        """Return an answer without content, made in so many seconds, with the dose that the meter read."""
         vector = self.row_vector.vector
         return Answer(
             arm=self.row.arm,
@@ -247,5 +265,6 @@ class _Made:
             vector=vector.version if vector else None,
             layer=vector.layer if vector else None,
             alpha=vector.alpha if vector else None,
+            dose=meter.largest if meter else None,
             note=self.row_vector.note,
         )

@@ -67,7 +67,8 @@ class Answer:
     `score` is the model's share for TRUE between its two answer words, `sigmoid(logit_true - logit_false - threshold)`
     in float32 with the threshold of the recipe; it is not a calibrated probability. `raw_verdict` is the side of one half
     that the score lies on, `verdict` is what is shown. `recipe` is the id of the recipe that answered, None in answers
-    that are older than recipes. `vector` names the steering vector version that was added; None when there was none. `note` says why a
+    that are older than recipes. `vector` names the steering vector version that was added; None when there was none.
+    `dose` is the largest |shift| / |h| that any of its layers gave any token (see `steering.dose`). `note` says why a
     steered arm was answered unsteered.
     """
 
@@ -84,6 +85,7 @@ class Answer:
     vector: str | None = None
     layer: int | None = None
     alpha: float | None = None
+    dose: float | None = None
     tokens: int | None = None
     finish: str = "done"
     note: str = ""

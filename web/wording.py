@@ -21,6 +21,7 @@ STEERED_MEANS = (
     "answered. Unsteered: the same model and prompt without it."
 )
 NO_CATEGORY = "No category decided: answered unsteered."
+DOSE_LABEL = "dose"
 SCORE_LABEL = "score for TRUE (uncalibrated)"
 SIGN_IN_FAILED = "That name and password do not match an active account. Check both, or ask an administrator."
 SIGN_IN_TOO_OFTEN = "Too many attempts to sign in. Wait a minute, then try again."
@@ -150,10 +151,11 @@ def counted(number: int, noun: str) -> str:
 
 
 def provenance(answer: Answer) -> str:
-    """Return one line on what made an answer: model, recipe, vector, time."""
+    """Return one line on what made an answer: model, recipe, vector with its dose, time."""
     vector = f"vector {answer.vector}" if answer.vector else "no vector"
+    dose = "" if answer.dose is None else f" · {DOSE_LABEL} {answer.dose:.2g}"
     recipe = f" · recipe {answer.recipe}" if answer.recipe else ""
-    return f"{answer.model}{recipe} · {vector} · {seconds(answer.seconds)}"
+    return f"{answer.model}{recipe} · {vector}{dose} · {seconds(answer.seconds)}"
 
 
 def written(text: str) -> str:

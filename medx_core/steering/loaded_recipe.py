@@ -10,7 +10,7 @@ from medx_core.categories import Category
 from medx_core.questions import Mode
 from medx_core.recipes import Recipe
 from medx_core.steering.hooks import SteeringPlan
-from medx_core.steering.names import GATED
+from medx_core.steering.names import FITTED_TO_STATES, GATED
 from medx_core.steering.steering_vector import SteeringVector
 
 NO_VECTOR = "The recipe in use has no steering vector for this category; answered unsteered. Build vectors with `medx vectors build`."
@@ -52,11 +52,9 @@ class LoadedRecipe:
     def for_verdict(self, category: Category | None, prompt_version: str) -> RowVector:
         """Return what steers a verdict on a question of that category, asked with the prompt of that version."""
         row = self._of(category)
-        # A gate reads states, and was fitted on the states of one prompt.
-        is_other = row.vector is not None and row.vector.prompt_version != prompt_version
-        return (
-            RowVector(None, OTHER_PROMPT) if row.vector and is_other and not row.vector.is_constant else row
-        )
+        if row.vector is None or row.vector.strategy not in FITTED_TO_STATES:
+            return row
+        return row if row.vector.prompt_version == prompt_version else RowVector(None, OTHER_PROMPT)
 
     def for_text(self, category: Category | None) -> RowVector:
         """Return what steers a written answer to a question of that category."""

@@ -219,6 +219,7 @@ class AnswerTable(Table, table=True):
     vector: str | None = None
     layer: int | None = None
     alpha: float | None = None
+    dose: float | None = None
     prompt_version: str
     seconds: float
     tokens: int | None = None

@@ -147,8 +147,12 @@ def test_a_vector_travels_to_gguf_and_back_and_no_way_leads_back_to_a_changed_fi
     )
     assert [first["status"], second["status"]] == ["candidate", "active"]
     said(medx("promote", first["id"], "--yes"))
-    assert "direction for layer 1" in said(medx("export", first["id"], "-o", tmp_path / "v.gguf"))
-    assert "triage v3: " in said(medx("import", tmp_path / "v.gguf", "--category", "triage"))
+    exported = said(medx("export", first["id"], "-o", tmp_path / "v.gguf"))
+    assert "direction for layer 1" in exported
+    assert "Verdicts: decode the prompt without its last token, then set the vector" in exported
+    imported = said(medx("import", tmp_path / "v.gguf", "--category", "triage"))
+    assert "triage v3: " in imported
+    assert "moves states by" in imported
     assert "made by another program" in said(medx("list"))
     with (tmp_path / "home" / "vectors" / second["file"]).open("ab") as file:
         file.write(b" ")
