@@ -54,9 +54,7 @@ class AnsweringEngine:
         self._recipes = recipes
         self._settings = settings
         self._readers: dict[VerdictPrompt, VerdictReader] = {}
-        number_type = str(model.placement.dtype).removeprefix("torch.")
-        self._identity = ModelIdentity(model.name, model.weight_sha256, number_type, model.identity_sha256)
-        self._loaded = recipes.answering(self._identity)
+        self._loaded = recipes.answering(model.identity)
 
     @property
     def description(self) -> EngineDescription:
@@ -65,7 +63,7 @@ class AnsweringEngine:
             model_name=self._model.name,
             weight_sha256=self._model.weight_sha256,
             device=str(self._model.placement),
-            number_type=self._identity.number_type,
+            number_type=self._model.identity.number_type,
             recipe=self._loaded.recipe.id,
             recipe_name=self._loaded.name,
             identity_sha256=self._model.identity_sha256,
@@ -74,7 +72,7 @@ class AnsweringEngine:
 
     def refresh_recipe(self) -> None:
         """Read again which recipe is in use."""
-        self._loaded = self._recipes.answering(self._identity)
+        self._loaded = self._recipes.answering(self._model.identity)
 
     def route(self, questions: Sequence[Question]) -> tuple[Route, ...]:
         """Route every question; a category given by a person or a file takes precedence over the router's."""
@@ -148,8 +146,14 @@ def _verdict(answer: Answer, recipe: Recipe, difference: float) -> Answer:
     """Return the answer with the verdict that the recipe gives on this logit difference."""
     margin = difference - recipe.threshold
     raw = Verdict.TRUE if margin >= 0 else Verdict.FALSE
-    verdict = raw if recipe.trusts(margin) else Verdict.UNCERTAIN
-    return replace(answer, score=score(margin), raw_verdict=raw, verdict=verdict)
+    doubt = recipe.doubt(margin)
+    return replace(
+        answer,
+        score=score(margin),
+        raw_verdict=raw,
+        verdict=Verdict.UNCERTAIN if doubt else raw,
+        note=" ".join(part for part in (answer.note, doubt) if part),
+    )
 
 
 def _with_choice(question: Question, route: Route) -> Route:

@@ -23,7 +23,7 @@ class Arm(StrEnum):
 
 
 class Verdict(StrEnum):
-    """The verdict on a statement. `UNCERTAIN` is shown when the score lies within a margin of one half."""
+    """The verdict on a statement. `UNCERTAIN` is shown when the recipe says that the answer is not to be trusted."""
 
     TRUE = "TRUE"
     FALSE = "FALSE"

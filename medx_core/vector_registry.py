@@ -3,19 +3,26 @@
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from medx_core.errors import VectorRefused
 from medx_core.models.catalog import sha256_of_file
-from medx_core.recipes import ALL, ModelIdentity, Recipe
+from medx_core.recipes import ALL, ModelIdentity, Recipe, built_in_recipe
 from medx_core.settings import Settings
 from medx_core.steering.loaded_recipe import LoadedRecipe
 from medx_core.steering.steering_vector import SteeringVector
 from medx_core.steering.vector_files import load_vector, save_vector
 from medx_core.storage.engine import Database
-from medx_core.storage.recipes import RecipeStore
+from medx_core.storage.recipes import RecipeRecord, RecipeStore
 from medx_core.storage.vectors import PAPER_PRESET, VectorRecord, VectorStore, check_file
 
+if TYPE_CHECKING:
+    from medx_core.evaluation.recipe_arm import ArmRecipe
+
 log = logging.getLogger(__name__)
+
+EVALUATED_PRESET = "evaluated"
+"""The preset of vectors that were fitted in an evaluation and saved with its recipe."""
 
 
 class VectorRegistry:
@@ -70,6 +77,14 @@ class VectorRegistry:
         if record.created_at is None:
             self.recipes.keep(record.recipe, name=record.name, model=record.model)
         return self.loaded(record.recipe, record.name)
+
+    def save(self, arm: "ArmRecipe", name: str) -> RecipeRecord:
+        """Publish an arm's vectors, and store the recipe that it is as a candidate under a name."""
+        steering = {
+            key: self.publish(vector, preset=EVALUATED_PRESET).steering for key, vector in arm.vectors.items()
+        }
+        recipe = arm.on(built_in_recipe(arm.model, self._settings), steering)
+        return self.recipes.keep(recipe, name=name, model=arm.model.name)
 
     def loaded(self, recipe: Recipe, name: str) -> LoadedRecipe:
         """Return a recipe with the vectors that can be used."""

@@ -116,7 +116,7 @@ def verdict_word(verdict: Verdict | None) -> str:
 def verdict_remark(answer: Answer) -> str:
     """Return what must be said with an uncertain verdict, empty otherwise."""
     if answer.verdict is Verdict.UNCERTAIN and answer.raw_verdict is not None:
-        return f"Leans {answer.raw_verdict.value}, but the score is too close to one half to decide."
+        return f"Leans {answer.raw_verdict.value}."
     return ""
 
 

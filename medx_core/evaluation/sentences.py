@@ -36,6 +36,7 @@ IN_TEXT = {
     "association": "plausibility (swaps of false statements)",
     "association_gain": "the unsteered model beyond plausibility",
     "lexical": "wording alone",
+    "recipe": "the recipe in use",
 }
 """Arms and controls for the middle of a sentence."""
 

@@ -31,7 +31,17 @@ from medx_core.traces.statement_runner import StatementRunner
 from tests.language_models import saved_tiny_model, tiny_model
 from tests.small_evaluation import PARTS, PROMPT, quiet, small_evaluation, write_statements
 
-ARMS = {"unsteered", "prompt_only", "prior", "paper", "paper_statement", "gated", "random", "shuffled"}
+ARMS = {
+    "unsteered",
+    "prompt_only",
+    "prior",
+    "paper",
+    "paper_statement",
+    "gated",
+    "random",
+    "shuffled",
+    "recipe",
+}
 ARMS |= {"gated_random", "gated_shuffled", "probe", "lexical"}
 KEYS = {
     "accuracy", "balanced_accuracy", "auroc", "predicted_true_rate", "false_acceptance_rate", "safety_error_rate",
