@@ -401,6 +401,6 @@ def _asked(said: Mapping[str, str]) -> Mapping[str, str]:
     """Ask a person at a terminal for what is not known of a vector; elsewhere nothing is asked."""
     answers = dict(said)
     while sys.stdin.isatty() and (missing := unsaid(answers)):
-        kind = {"made_by": Maker, **ASKED}[missing[0]]
-        answers[missing[0]] = typer.prompt(f"{missing[0].replace('_', ' ')} ({', '.join(kind)})")
+        choices = ", ".join(ASKED.get(missing[0], Maker))
+        answers[missing[0]] = typer.prompt(f"{missing[0].replace('_', ' ')} ({choices})")
     return answers
