@@ -7,8 +7,6 @@ Users read the same words here as on the command line, in CSV files and in repor
 from datetime import datetime
 
 from medx_core.categories import Category, Route, RouteSource
-from medx_core.evaluation.number_format import p_value
-from medx_core.evaluation.result import ChangesByHarm
 from medx_core.jobs.snapshots import Progress
 from medx_core.jobs.status import ItemStatus, JobStatus
 from medx_core.model_check import ModelCheck
@@ -239,14 +237,6 @@ def choices_made(mode: Mode, arms: tuple[Arm, ...]) -> str:
     """Return one line on how a job is answered."""
     form = "verdicts" if mode is Mode.VERDICT else "written answers"
     return f"{form} · {' and '.join(arm_name(arm.value).lower() for arm in arms)}"
-
-
-def changes(changed: ChangesByHarm) -> str:
-    """Say how many wrong unsteered answers steering mended and how many right ones it broke."""
-    return (
-        f"{counted(changed.helped, 'wrong answer')} mended, {counted(changed.harmed, 'right answer')} broken "
-        f"(p {p_value(changed.mcnemar_p)}, n {changed.n:,})"
-    )
 
 
 def workers_sentence(workers: list[ProcessHealth], seen_limit: float) -> str:
