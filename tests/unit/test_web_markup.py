@@ -106,9 +106,10 @@ def test_an_abstained_route_says_so_and_shows_why_steering_was_left_out():
     assert unsteered.note in html
 
 
-def test_what_a_vector_is_worth_is_said_only_where_one_was_used():
+def test_what_a_recipe_is_worth_is_said_below_its_answer_whether_it_steered_or_not():
     assert EVIDENCE in question_html(view(item(ANSWER)))
-    assert EVIDENCE not in question_html(view(item(replace(ANSWER, vector=None))))
+    assert EVIDENCE in question_html(view(item(replace(ANSWER, vector=None))))
+    assert EVIDENCE not in question_html(view(item(replace(ANSWER, arm=Arm.UNSTEERED, vector=None))))
     assert EVIDENCE not in question_html(view(item(status=ItemStatus.QUEUED)))
 
 
