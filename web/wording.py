@@ -7,10 +7,9 @@ Users read the same words here as on the command line, in CSV files and in repor
 from datetime import datetime
 
 from medx_core.categories import Category, Route, RouteSource
-from medx_core.evaluation.number_format import p_value
-from medx_core.evaluation.result import ChangesByHarm
 from medx_core.jobs.snapshots import Progress
 from medx_core.jobs.status import ItemStatus, JobStatus
+from medx_core.model_check import ModelCheck
 from medx_core.questions import Answer, Arm, Exploration, Mode, Verdict
 from medx_core.storage.health import ProcessHealth
 from medx_core.storage.runs import Run, RunStatus
@@ -92,6 +91,7 @@ WORKER_STAGES = {
     "loading": "loading its model; questions wait until it is ready",
     "ready": "ready",
     "stopping": "stopping; its questions go to the next worker",
+    "refused": "its model cannot be used, so it ended",
 }
 
 
@@ -239,14 +239,6 @@ def choices_made(mode: Mode, arms: tuple[Arm, ...]) -> str:
     return f"{form} · {' and '.join(arm_name(arm.value).lower() for arm in arms)}"
 
 
-def changes(changed: ChangesByHarm) -> str:
-    """Say how many wrong unsteered answers steering mended and how many right ones it broke."""
-    return (
-        f"{counted(changed.helped, 'wrong answer')} mended, {counted(changed.harmed, 'right answer')} broken "
-        f"(p {p_value(changed.mcnemar_p)}, n {changed.n:,})"
-    )
-
-
 def workers_sentence(workers: list[ProcessHealth], seen_limit: float) -> str:
     """Say whether a worker is running; the workers are ordered by when they were last seen, the latest first."""
     live = [worker for worker in workers if worker.seconds_since_seen <= seen_limit]
@@ -260,6 +252,8 @@ def workers_sentence(workers: list[ProcessHealth], seen_limit: float) -> str:
 
 def process_state(process: ProcessHealth, seen_limit: float) -> str:
     """Say what a process does, as far as it reported."""
+    if process.detail.get("refused"):
+        return f"{WORKER_STAGES['refused']}: {process.detail['refused']}"
     if process.seconds_since_seen > seen_limit:
         return "not seen lately; it was ended, or cannot reach the database"
     detail = process.detail
@@ -276,6 +270,13 @@ def process_state(process: ProcessHealth, seen_limit: float) -> str:
     if detail.get("weight_sha256"):
         parts.append(f"weights {str(detail['weight_sha256'])[:8]}")
     return " · ".join(parts)
+
+
+def check_sentence(check: ModelCheck) -> str:
+    """Say what a model was found to do when it was checked."""
+    able = [name.replace("_", " ") for name, can in check.can.model_dump().items() if can]
+    begins = "was checked" if check.ok else "was checked, and not everything works"
+    return f"The model {check.model} on {check.placement} {begins}; it can: {', '.join(able) or 'nothing'}."
 
 
 def page_needs(title: str, *, needed: str, own: str) -> str:

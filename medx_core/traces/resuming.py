@@ -51,6 +51,8 @@ class SteeredRuns:
     def resumes(self) -> bool:
         """Whether this network may go on from cached states; found out once, on two probes of unequal length."""
         probes = [self._prefix.encoded(probe) for probe in PROBES]
+        if not self._prefix.model.can.batch:
+            probes = probes[:1] * 2
         return can_resume(self._prefix, probes, TOLERANCE[self._prefix.model.placement.dtype])
 
     def of_plans(
@@ -86,9 +88,11 @@ class SteeredRuns:
             VectorRefused: a layer does not exist, or a vector does not fit.
         """
         acting = [plan.on_the_prompt for plan in plans]
-        together: dict[bool, list[int]] = defaultdict(list)
+        together: dict[tuple[bool, int], list[int]] = defaultdict(list)
         for row, plan in enumerate(acting):
-            together[plan.last_token_only].append(row)
+            # Where the model gets padded rows wrong, only prompts of one length share a pass.
+            length = 0 if self._prefix.model.can.batch else len(prompts[row])
+            together[plan.last_token_only, length].append(row)
         finals: dict[int, Tensor] = {}
         for rows in together.values():
             states = self._arms([tuple(prompts[row]) for row in rows], [acting[row] for row in rows])
@@ -203,8 +207,11 @@ def can_resume(prefix: SharedPrefix, prompts: Sequence[Sequence[int]], tolerance
     """Try on real prompts whether resuming gives what a whole pass under hooks gives, for the lowest and a middle layer.
 
     The comparison is relative to the largest final state. A network whose cache cannot be cropped, or which carries
-    more than the residual stream from layer to layer, does not pass.
+    more than the residual stream from layer to layer, does not pass; nor do answer words of several tokens, for which
+    one final state is not enough.
     """
+    if prefix.reads_along_words:
+        return False
     network = prefix.model.network
     middle = len(decoder_layers(network)) // 2
     plan = SteeringPlan(tuple(SteeringStep(layer, _turned) for layer in sorted({0, middle})))
