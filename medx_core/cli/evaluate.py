@@ -5,7 +5,7 @@ import os
 import secrets
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -32,6 +32,7 @@ from medx_core.evaluation.data_split import parts_of
 from medx_core.evaluation.replicates import MeanMetric, ReplicatedModel, replicated
 from medx_core.evaluation.request import BUNDLED, MAX_ERROR, RECIPE, EvaluationRequest, arms_named
 from medx_core.evaluation.result import DrawnMetric, EvaluationResult, Metric, Recheck, read_result
+from medx_core.evaluation.sentences import changes_in_words, promise_in_words
 from medx_core.fitting.examples import gate_statements
 from medx_core.job_execution.evaluation_run import (
     EVALUATION,
@@ -343,8 +344,21 @@ def _print_table(result: EvaluationResult | Recheck) -> None:
     print(f"\n{'arm':<20}" + "".join(f"{heading:>16}" for heading in HEADINGS))
     for name, arm in result.arms.items():
         print(f"{name:<20}" + "".join(f"{_cell(getattr(arm, figure)):>16}" for figure in SHOWN))
+    for line in _about_trust(result):
+        print(line)
     train = f"{result.n_train} statements to train, " if isinstance(result, EvaluationResult) else ""
     print(f"\n{train}{result.n_test} to test, {result.model}.")
+
+
+def _about_trust(result: EvaluationResult | Recheck) -> Iterator[str]:
+    """Yield what the judged arm mends and breaks, and what is promised of its answers."""
+    name = result.judged.arm
+    arm = result.arm(name)
+    if arm is not None and arm.vs_unsteered is not None:
+        yield f"\n{name}: {changes_in_words(arm.vs_unsteered)}."
+    rule = result.choices.abstention_rules.get(name) if isinstance(result, EvaluationResult) else None
+    if rule is not None:
+        yield promise_in_words(rule)
 
 
 def _cell(metric: Metric | DrawnMetric | None) -> str:

@@ -76,6 +76,18 @@ class ShiftsInTurn:
 
 
 @dataclass(frozen=True)
+class ScaledShift:
+    """A shift that is `factor` times as long; a negative factor turns it round, 0 takes it away."""
+
+    shift: Shift
+    factor: float
+
+    def __call__(self, states: Tensor) -> Tensor:
+        """Return the scaled shift of each state."""
+        return self.factor * self.shift(states)
+
+
+@dataclass(frozen=True)
 class SteeringStep:
     """One layer's part of a plan: a shift, and which tokens it acts on; `meters` read the dose of each row."""
 
@@ -131,6 +143,18 @@ class SteeringPlan:
     def at(self, positions: Positions) -> "SteeringPlan":
         """Return the same plan acting on other tokens."""
         return replace(self, steps=tuple(replace(step, positions=positions) for step in self.steps))
+
+    def times(self, factor: float) -> "SteeringPlan":
+        """Return the same plan whose every shift is `factor` times as long."""
+        return replace(
+            self,
+            steps=tuple(
+                replace(step, shift=ConstantShift(factor * step.shift.rows))
+                if isinstance(step.shift, ConstantShift)
+                else replace(step, shift=ScaledShift(step.shift, factor))
+                for step in self.steps
+            ),
+        )
 
     def for_texts(self, indices: Sequence[int]) -> "SteeringPlan":
         """Return the plan for a batch of these texts of a run, lowest layer first."""

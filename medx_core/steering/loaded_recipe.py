@@ -27,16 +27,28 @@ NOT_ROUTED = "No category was decided, so no steering vector was used; choose a 
 
 @dataclass(frozen=True)
 class RowVector:
-    """The vector that steers one row; None where the row stays unsteered, with a `note` that says why."""
+    """The vector that steers one row; None where the row stays unsteered, with a `note` that says why.
+
+    In an exploration, `beside` holds further vectors, and all of them are `factor` times as strong as they are.
+    """
 
     vector: SteeringVector | None
     note: str = ""
+    beside: tuple[SteeringVector, ...] = ()
+    factor: float = 1.0
+
+    @property
+    def vectors(self) -> tuple[SteeringVector, ...]:
+        """All vectors that steer the row."""
+        return () if self.vector is None else (self.vector, *self.beside)
 
     def plan(self, mode: Mode) -> SteeringPlan:
-        """What steers the row's answer in that mode; empty where it stays unsteered."""
-        if self.vector is None:
-            return SteeringPlan()
-        return self.vector.verdict_plan if mode is Mode.VERDICT else self.vector.plan
+        """What steers the row's answer in that mode, lowest layer first; empty where it stays unsteered."""
+        plans = [vector.verdict_plan if mode is Mode.VERDICT else vector.plan for vector in self.vectors]
+        if len(plans) == 1 and self.factor == 1.0:
+            return plans[0]
+        steps = [step for plan in plans for step in plan.times(self.factor).steps]
+        return SteeringPlan(tuple(sorted(steps, key=lambda step: step.layer)))
 
 
 UNSTEERED_ROW = RowVector(None)

@@ -350,7 +350,9 @@ def _arms(model: LoadedModel) -> str:
     rows = _rows(model) if model.can.batch else _rows(model)[:1] * 2
     if not can_resume(prefix, rows, _tolerance(model)):
         return ARMS_APART
-    prompts = [text_prompt_ids(model.tokenizer, question) for question in (QUESTION, "What is asthma?", QUESTION)]
+    prompts = [
+        text_prompt_ids(model.tokenizer, question) for question in (QUESTION, "What is asthma?", QUESTION)
+    ]
     together, apart = (
         GreedyWriting(model, prompts, max_new_tokens=ARMS_TOKENS, share_prompts=share)
         for share in (True, False)
