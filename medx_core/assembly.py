@@ -9,25 +9,41 @@ from medx_core.evaluation.request import EvaluationRequest
 from medx_core.job_execution.evaluation_run import Measured, OnStage, read_statements
 from medx_core.models.devices import choose_placement, use_threads
 from medx_core.models.loading import LoadedModel, load_model
+from medx_core.recipes import UNSTEERED, built_in_recipe
 from medx_core.routing.loading import load_router
 from medx_core.routing.router import Router
 from medx_core.settings import Settings
+from medx_core.steering.loaded_recipe import LoadedRecipe
 from medx_core.storage.engine import Database
+from medx_core.traces.checking import checked
 from medx_core.vector_registry import VectorRegistry
 
 if TYPE_CHECKING:
     from medx_core.evaluation.runner import ExtraArm
 
 
-def build_model(settings: Settings) -> LoadedModel:
-    """Load the language model of the settings onto its device.
+def build_model(settings: Settings, *, check_anew: bool = False) -> LoadedModel:
+    """Load the language model of the settings onto its device, checked: at its first load, or again when told to.
 
     Raises:
-        ModelUnavailable: the model or the device is not there.
+        ModelUnavailable: the model or the device is not there, or the model is not a whole one.
     """
     use_threads(settings.threads)
     placement = choose_placement(settings.device, settings.dtype)
-    return load_model(settings.model, models_folder=settings.models_folder, placement=placement)
+    model = load_model(settings.model, models_folder=settings.models_folder, placement=placement)
+    return checked(model, memory_folder=settings.models_folder, anew=check_anew)
+
+
+def build_answering_model(settings: Settings) -> LoadedModel:
+    """Load the language model that is to answer.
+
+    Raises:
+        ModelUnavailable: it cannot be loaded, or its check found that it gives neither verdicts nor written answers.
+    """
+    model = build_model(settings)
+    if not model.can.text:
+        model.require("verdict")
+    return model
 
 
 def build_router(settings: Settings) -> Router:
@@ -59,7 +75,9 @@ def build_engine(settings: Settings, database: Database) -> AnsweringEngine:
         StorageFault: the database cannot be used.
     """
     router = build_router(settings)  # first: a missing router is found before the larger model is loaded
-    return AnsweringEngine(build_model(settings), router, build_registry(settings, database), settings)
+    return AnsweringEngine(
+        build_answering_model(settings), router, build_registry(settings, database), settings
+    )
 
 
 def evaluate_request(
@@ -67,9 +85,13 @@ def evaluate_request(
     request: EvaluationRequest,
     on_stage: OnStage,
     *,
+    database: Database | None,
     extra_arms: Mapping[str, "ExtraArm"] | None = None,
 ) -> Measured:
     """Evaluate what was asked for, from the reading of its statements on; `extra_arms` run where it names them.
+
+    The recipe in use is that of `database`; without one the built-in recipe without steering stands for it, and none can be
+    saved.
 
     Raises:
         BadInput: the data cannot be read, divided or fitted on.
@@ -94,6 +116,19 @@ def evaluate_request(
     names = request.models or (settings.model,)
     models = (build_model(settings.model_copy(update={"model": name})) for name in names)
     on_stage("loading the model", 0, 1)
-    evaluator = Evaluator(data, request, on_stage, settings.max_batch_rows, extra_arms or {})
+    registry = None if database is None else build_registry(settings, database)
+
+    def recipe_of(model: LoadedModel) -> LoadedRecipe:
+        if registry is not None:
+            return registry.answering(model.identity)
+        return LoadedRecipe(built_in_recipe(model.identity, settings), UNSTEERED, {})
+
+    evaluator = Evaluator(
+        data, request, on_stage, settings.max_batch_rows, extra_arms or {}, recipe_of=recipe_of
+    )
     evaluated = evaluator.evaluate(models)
-    return Measured(evaluated.result.model_dump(mode="json"), items_parquet(evaluated.scores))
+    result = evaluated.result
+    if registry is not None and evaluated.saved is not None:
+        saved = registry.save(evaluated.saved, request.save_recipe)
+        result = result.model_copy(update={"recipes": result.recipes | {saved.id: evaluated.saved.arm}})
+    return Measured(result.model_dump(mode="json"), items_parquet(evaluated.scores))

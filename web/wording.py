@@ -7,11 +7,10 @@ Users read the same words here as on the command line, in CSV files and in repor
 from datetime import datetime
 
 from medx_core.categories import Category, Route, RouteSource
-from medx_core.evaluation.number_format import p_value
-from medx_core.evaluation.result import ChangesByHarm
 from medx_core.jobs.snapshots import Progress
 from medx_core.jobs.status import ItemStatus, JobStatus
-from medx_core.questions import Answer, Arm, Mode, Verdict
+from medx_core.model_check import ModelCheck
+from medx_core.questions import Answer, Arm, Exploration, Mode, Verdict
 from medx_core.storage.health import ProcessHealth
 from medx_core.storage.runs import Run, RunStatus
 
@@ -23,6 +22,12 @@ STEERED_MEANS = (
     "answered. Unsteered: the same model and prompt without it."
 )
 NO_CATEGORY = "No category decided: answered unsteered."
+DOSE_LABEL = "dose"
+EXPLORE_MEANS = "Try vectors on one question at any strength, for engineers: nothing here is a measured answer, and nobody rates it."
+EXPLORE_FIGURES = (
+    "Dose: the largest share of a state's own length by which it was moved. Perplexity: how surprising the text is to the "
+    "unsteered model. Repetition: the share of its runs of four words that were there before."
+)
 SCORE_LABEL = "score for TRUE (uncalibrated)"
 SIGN_IN_FAILED = "That name and password do not match an active account. Check both, or ask an administrator."
 SIGN_IN_TOO_OFTEN = "Too many attempts to sign in. Wait a minute, then try again."
@@ -86,6 +91,7 @@ WORKER_STAGES = {
     "loading": "loading its model; questions wait until it is ready",
     "ready": "ready",
     "stopping": "stopping; its questions go to the next worker",
+    "refused": "its model cannot be used, so it ended",
 }
 
 
@@ -114,10 +120,15 @@ def verdict_word(verdict: Verdict | None) -> str:
     return "Uncertain" if verdict is Verdict.UNCERTAIN else verdict.value
 
 
+def score_label(answer: Answer) -> str:
+    """Return what to call the number beside a verdict: a probability only where a test allows it."""
+    return SCORE_LABEL if answer.probability is None else "probability of TRUE"
+
+
 def verdict_remark(answer: Answer) -> str:
     """Return what must be said with an uncertain verdict, empty otherwise."""
     if answer.verdict is Verdict.UNCERTAIN and answer.raw_verdict is not None:
-        return f"Leans {answer.raw_verdict.value}, but the score is too close to one half to decide."
+        return f"Leans {answer.raw_verdict.value}."
     return ""
 
 
@@ -152,10 +163,11 @@ def counted(number: int, noun: str) -> str:
 
 
 def provenance(answer: Answer) -> str:
-    """Return one line on what made an answer: model, recipe, vector, time."""
+    """Return one line on what made an answer: model, recipe, vector with its dose, time."""
     vector = f"vector {answer.vector}" if answer.vector else "no vector"
+    dose = "" if answer.dose is None else f" · {DOSE_LABEL} {answer.dose:.2g}"
     recipe = f" · recipe {answer.recipe}" if answer.recipe else ""
-    return f"{answer.model}{recipe} · {vector} · {seconds(answer.seconds)}"
+    return f"{answer.model}{recipe} · {vector}{dose} · {seconds(answer.seconds)}"
 
 
 def written(text: str) -> str:
@@ -232,14 +244,6 @@ def choices_made(mode: Mode, arms: tuple[Arm, ...]) -> str:
     return f"{form} · {' and '.join(arm_name(arm.value).lower() for arm in arms)}"
 
 
-def changes(changed: ChangesByHarm) -> str:
-    """Say how many wrong unsteered answers steering mended and how many right ones it broke."""
-    return (
-        f"{counted(changed.helped, 'wrong answer')} mended, {counted(changed.harmed, 'right answer')} broken "
-        f"(p {p_value(changed.mcnemar_p)}, n {changed.n:,})"
-    )
-
-
 def workers_sentence(workers: list[ProcessHealth], seen_limit: float) -> str:
     """Say whether a worker is running; the workers are ordered by when they were last seen, the latest first."""
     live = [worker for worker in workers if worker.seconds_since_seen <= seen_limit]
@@ -253,6 +257,8 @@ def workers_sentence(workers: list[ProcessHealth], seen_limit: float) -> str:
 
 def process_state(process: ProcessHealth, seen_limit: float) -> str:
     """Say what a process does, as far as it reported."""
+    if process.detail.get("refused"):
+        return f"{WORKER_STAGES['refused']}: {process.detail['refused']}"
     if process.seconds_since_seen > seen_limit:
         return "not seen lately; it was ended, or cannot reach the database"
     detail = process.detail
@@ -262,11 +268,20 @@ def process_state(process: ProcessHealth, seen_limit: float) -> str:
     if detail.get("model_name"):
         device = f" on {detail['device']}" if detail.get("device") else ""
         parts.append(f"{detail['model_name']}{device}")
+    if detail.get("recipe"):
+        parts.append(f"recipe {detail.get('recipe_name')} ({detail['recipe']})")
     if isinstance(detail.get("answered"), int):
         parts.append(f"{counted(detail['answered'], 'question')} answered since it started")
     if detail.get("weight_sha256"):
         parts.append(f"weights {str(detail['weight_sha256'])[:8]}")
     return " · ".join(parts)
+
+
+def check_sentence(check: ModelCheck) -> str:
+    """Say what a model was found to do when it was checked."""
+    able = [name.replace("_", " ") for name, can in check.can.model_dump().items() if can]
+    begins = "was checked" if check.ok else "was checked, and not everything works"
+    return f"The model {check.model} on {check.placement} {begins}; it can: {', '.join(able) or 'nothing'}."
 
 
 def page_needs(title: str, *, needed: str, own: str) -> str:
@@ -290,6 +305,22 @@ def something_broke(reference: str) -> str:
 def too_often(limit: int, *, per: str) -> str:
     """Say that a person reached a rate limit; `per` is `minute` or `hour`."""
     return f"That is more than {limit} in one {per}. Wait a little, then try again."
+
+
+def explored(exploration: Exploration) -> str:
+    """Say what is tried, and that it is no answer."""
+    vectors = counted(len(exploration.vectors), "vector")
+    return f"Exploration, not a measured answer: {vectors}, {exploration.strength:g} times as strong as made."
+
+
+def explored_identifiers(kinds: list[str]) -> str:
+    """Say what a question to be explored may contain, and that nothing was stored."""
+    return f"This question may contain {', '.join(kinds)}. Nothing was stored; take that out and try again."
+
+
+def figure(value: float | None) -> str:
+    """Return a figure with three digits that count, empty while there is none."""
+    return "" if value is None else f"{value:.3g}"
 
 
 def may_identify(kinds: list[str], mask: str) -> str:

@@ -36,6 +36,8 @@ from medx_core.data.problems import FileLimits
 from medx_core.data.question_files import QuestionFile, read_question_file
 from medx_core.data.result_files import write_results
 from medx_core.errors import BadInput
+from medx_core.evaluation.result import ChangesByHarm
+from medx_core.evaluation.sentences import changes_in_words
 from medx_core.job_execution.dispatch import End, OnProgress, answer_here, choose, follow
 from medx_core.jobs.snapshots import Progress
 from medx_core.jobs.submission import Submission, file_submission, read_arms, read_category
@@ -171,11 +173,9 @@ def _print_summary(summary: dict[str, Any]) -> None:
         print(
             f"{arm}: accuracy {figure['value']:.3f} ({figure['low']:.3f} to {figure['high']:.3f}, n {figure['n']:,})"
         )
-    if changed := summary["vs_unsteered"]:
-        print(
-            f"steering mends {changed['helped']:,} wrong answers and breaks {changed['harmed']:,} right ones "
-            f"(n {changed['n']:,}, exact McNemar p {changed['mcnemar_p']:.3g})."
-        )
-        for harm, part in changed["by_harm"].items():
-            print(f"  harm {harm}: mends {part['helped']:,}, breaks {part['harmed']:,} (n {part['n']:,})")
+    if summary["vs_unsteered"]:
+        changed = ChangesByHarm.model_validate(summary["vs_unsteered"])
+        print(f"steered against unsteered: {changes_in_words(changed)} of {changed.n:,}.")
+        for harm, part in changed.by_harm.items():
+            print(f"  harm {harm}: {changes_in_words(part)} of {part.n:,}.")
     print(RESEARCH_ONLY)

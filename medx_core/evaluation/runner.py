@@ -31,7 +31,15 @@ from medx_core.evaluation.data_split import EvaluationParts, parts_of
 from medx_core.evaluation.fit import FittedArms, fit_arms
 from medx_core.evaluation.items import TestScores
 from medx_core.evaluation.prompt_selection import OnStage, RunnerFor, candidate_scores
-from medx_core.evaluation.request import DECLARED, EvaluationRequest
+from medx_core.evaluation.recipe_arm import (
+    ArmRecipe,
+    RecipeOf,
+    arm_as_recipe,
+    built_in,
+    recipe_scores,
+    winner,
+)
+from medx_core.evaluation.request import DECLARED, RECIPE, EvaluationRequest
 from medx_core.evaluation.result import (
     Environment,
     EvaluationResult,
@@ -47,6 +55,7 @@ from medx_core.fitting.sweep import map_of_settings
 from medx_core.models.loading import LoadedModel
 from medx_core.prompts import VerdictPrompt
 from medx_core.steering.hooks import SteeringPlan
+from medx_core.steering.loaded_recipe import LoadedRecipe
 from medx_core.steering.names import ANSWER_WORD
 from medx_core.traces.running import BATCH_ROWS
 from medx_core.traces.statement_runner import StatementRunner
@@ -59,21 +68,29 @@ OF_REQUEST = ("declared", "extra", "fit_on", "prompt", "seed", "draws", "categor
 
 @dataclass(frozen=True)
 class Evaluated:
-    """The result of an evaluation, and the scores of every test item that its figures were made from."""
+    """The result of an evaluation, and the scores of every test item that its figures were made from.
+
+    `saved` is the arm of the first model that shall become a recipe, None where none was asked for.
+    """
 
     result: EvaluationResult
     scores: tuple[TestScores, ...]
+    saved: ArmRecipe | None = None
 
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Evaluates models on statements; `extra_arms` run only where the request names them."""
+    """Evaluates models on statements; `extra_arms` run only where the request names them.
+
+    `recipe_of` names the recipe by which each model answers now; without a deployment, the built-in one.
+    """
 
     data: LabelledData
     request: EvaluationRequest
     on_stage: OnStage
     batch_rows: int = BATCH_ROWS
     extra_arms: Mapping[str, ExtraArm] = field(default_factory=dict)
+    recipe_of: RecipeOf = built_in
 
     def evaluate(self, models: Iterable[LoadedModel]) -> Evaluated:
         """Evaluate every model on the same division of the data; the first is the one that is judged.
@@ -95,9 +112,14 @@ class Evaluator:
         parts = parts_of(self.data.statements, sizes, seed=request.seed)
         results: dict[str, ModelResult] = {}
         scores: list[TestScores] = []
+        saved: ArmRecipe | None = None
+        recipes: dict[str, str] = {}
         for model in models:
-            name = _told_apart(model.name, results)
-            results[name], model_scores = self._of_model(model, name, parts)
+            name, loaded = _told_apart(model.name, results), self.recipe_of(model)
+            results[name], model_scores, fitted = self._of_model(model, loaded, name, parts)
+            if not scores:
+                recipes = {loaded.recipe.id: RECIPE}
+                saved = self._saved(fitted, results[name])
             scores.append(model_scores)
         first, *others = results.values()
         result = EvaluationResult(
@@ -119,13 +141,20 @@ class Evaluator:
             environment=environment(),
             models={model.model: model for model in others},
             comparisons=model_comparisons(scores),
+            recipes=recipes,
         )
-        return Evaluated(result, tuple(scores))
+        return Evaluated(result, tuple(scores), saved)
+
+    def _saved(self, fitted: FittedArms, result: ModelResult) -> ArmRecipe | None:
+        if not self.request.save_recipe:
+            return None
+        arm = self.request.save_arm or winner(result.judged, result.choices)
+        return arm_as_recipe(fitted, arm, result.choices)
 
     def _of_model(
-        self, model: LoadedModel, name: str, parts: EvaluationParts
-    ) -> tuple[ModelResult, TestScores]:
-        """Return one model's result, and the scores of the test items that its figures rest on."""
+        self, model: LoadedModel, loaded: LoadedRecipe, name: str, parts: EvaluationParts
+    ) -> tuple[ModelResult, TestScores, FittedArms]:
+        """Return one model's result, the scores of the test items that its figures rest on, and what was fitted."""
         began = time.perf_counter()
 
         @cache
@@ -138,6 +167,7 @@ class Evaluator:
         arms = (
             *_model_arms(fitted, runner_for, items.statements, self.on_stage),
             ArmScores("lexical", wording_scores),
+            recipe_scores(runner_for, loaded, items.statements, partial(self.on_stage, "the recipe in use")),
             *(
                 self.extra_arms[arm](fitted, items.statements, request, self.on_stage)
                 for arm in request.extra
@@ -177,7 +207,7 @@ class Evaluator:
             sweep=self._sweep(fitted),
             seconds=time.perf_counter() - began,
         )
-        return result, scores
+        return result, scores, fitted
 
     def _sweep(self, fitted: FittedArms) -> SettingMap | None:
         if self.request.declared != DECLARED:

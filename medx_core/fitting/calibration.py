@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit, xlogy
 from sklearn.isotonic import IsotonicRegression
-from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.model_selection import GroupKFold
 
 from medx_core.accuracy import Flags, Values
 from medx_core.calibration import Calibration, CalibrationKind, Knot
@@ -37,15 +37,17 @@ def fit_calibration(scores: Values, gold: Flags, groups: Sequence[str]) -> Fitte
     Statements of one of `groups` (twins, near copies) stay in one fold. The map is untested: see `Calibration.tested`.
 
     Raises:
-        BadInput: there are fewer than ten groups with a TRUE statement, or with a FALSE one.
+        BadInput: there are fewer than ten groups with a TRUE statement, or with a FALSE one, or a score is not finite.
     """
     names = np.asarray(groups)
+    if not np.isfinite(scores).all():
+        raise BadInput("A score is not a finite number, so that it cannot be mapped to a probability.")
     if min(len(set(names[kind])) for kind in (gold, ~gold)) < FEWEST_OF_A_KIND:
         raise BadInput(
             f"A map from score to probability needs {FEWEST_OF_A_KIND} TRUE and {FEWEST_OF_A_KIND} FALSE statements "
             "or more that are no near copies of each other."
         )
-    folds = list(StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0).split(gold, gold, names))
+    folds = list(GroupKFold(FOLDS, shuffle=True, random_state=0).split(gold, groups=names))
     unseen = {kind: np.zeros(len(gold)) for kind in CalibrationKind}
     for fitted, judged in folds:
         for kind, values in unseen.items():

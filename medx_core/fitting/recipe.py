@@ -9,12 +9,14 @@ from medx_core.steering.names import (
     AMPLIFY,
     ANSWER_WORD,
     BUILDABLE,
+    CLAMP,
+    FITTED_TO_STATES,
     GATED,
-    INPUT_DEPENDENT,
     MEAN_DIFFERENCE,
     ON_STATEMENTS,
     ON_TWINS,
     PCA,
+    PROJECT,
     READINGS,
     STATEMENT,
 )
@@ -23,7 +25,7 @@ from medx_core.steering.positions import Positions
 PAPER_EXAMPLES = 200
 PAPER_ALPHA = 1.0
 FIT_ON = ("auto", ON_TWINS, ON_STATEMENTS)
-SWEPT = (MEAN_DIFFERENCE, PCA, AMPLIFY, GATED)
+SWEPT = (MEAN_DIFFERENCE, PCA, AMPLIFY, PROJECT, CLAMP, GATED)
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ class VectorRecipe:
     `examples` None means the paper's 200, and for `gated` all there are. `layers` empty means the penultimate one and
     `alpha` None means 1.0; for `gated`, and with `choose`, they are chosen by cross-fitting on the training part.
     `gated` has no reading of its own: it reads the last prompt token. `seed` decides the draw of examples and the
-    random and shuffled versions.
+    random and shuffled versions. Whatever tokens of written answers (`positions`) and of verdicts (`verdict_positions`)
+    the vector steers, it is fitted, and a setting chosen, at the token that a verdict is read from.
     """
 
     examples: int | None = None
@@ -45,13 +48,14 @@ class VectorRecipe:
     choose: bool = False
     prompt: VerdictPrompt = STATEMENT_PROMPT
     positions: Positions = Positions.LAST
+    verdict_positions: Positions = Positions.LAST
     seed: int = 1
 
     def __post_init__(self) -> None:
         _known("strategy", self.strategy, BUILDABLE)
         _known("reading", self.reading, READINGS)
         _known("kind of data to fit on", self.fit_on, FIT_ON)
-        if len(set(self.layers)) > 1 and self.strategy in INPUT_DEPENDENT:
+        if len(set(self.layers)) > 1 and self.strategy in FITTED_TO_STATES:
             raise BadInput(f"The strategy {self.strategy} steers one layer; give one layer.")
         if self.is_gated and self.reading not in (ANSWER_WORD, STATEMENT):
             raise BadInput("The strategy gated reads the last prompt token alone; leave the reading out.")

@@ -15,7 +15,7 @@ from transformers.quantizers.auto import AutoHfQuantizer
 from transformers.utils.logging import disable_progress_bar
 
 from medx_core.errors import ModelUnavailable
-from medx_core.model_check import Can, ModelCheck
+from medx_core.model_check import Ability, Can, ModelCheck
 from medx_core.models.catalog import ModelSource, model_source, refuse_missing
 from medx_core.models.devices import Placement, memory_faults_in_words
 from medx_core.models.model_files import (
@@ -27,6 +27,7 @@ from medx_core.models.model_files import (
 )
 from medx_core.models.packed_linear import pack_linear_layers
 from medx_core.models.padding import PaddedBatch, left_padded
+from medx_core.recipes import ModelIdentity
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,24 @@ class LoadedModel:
     check: ModelCheck | None = None
 
     @property
+    def identity(self) -> ModelIdentity:
+        """The model as recipes are made for it."""
+        number_type = str(self.placement.dtype).removeprefix("torch.")
+        return ModelIdentity(self.name, self.weight_sha256, number_type, self.identity_sha256)
+
+    @property
     def can(self) -> Can:
         """What the model can do here."""
         return self.check.can if self.check else Can()
+
+    def require(self, ability: Ability) -> None:
+        """Refuse what the model was found unable to do.
+
+        Raises:
+            ModelUnavailable: the message names the model and what is wrong with it.
+        """
+        if self.check:
+            self.check.require(ability)
 
     @property
     def device(self) -> torch.device:
@@ -56,7 +72,15 @@ class LoadedModel:
         return self.placement.device
 
     def padded(self, rows: Sequence[Sequence[int]], prefix_length: int = 0) -> PaddedBatch:
-        """Make one batch of rows of token ids, on the device; `prefix_length` tokens are in the cache already."""
+        """Make one batch of rows of token ids, on the device; `prefix_length` tokens are in the cache already.
+
+        Raises:
+            ModelUnavailable: the rows are of unequal length, and the check found that this model gets padded rows wrong.
+        """
+        if not self.can.batch and len({len(row) for row in rows}) > 1:
+            raise ModelUnavailable(
+                f"The model {self.name} answers rows of unequal length only apart, which this work cannot do."
+            )
         pad_id = int(self.tokenizer.pad_token_id or 0)
         return left_padded(rows, pad_id=pad_id, device=self.device, prefix_length=prefix_length)
 

@@ -4,12 +4,18 @@ Layers are counted from 0. Steering acts on a layer's output, the residual strea
 paper's penultimate layer is n-2, which transformers shows as `hidden_states[-2]`.
 """
 
+from weakref import WeakKeyDictionary
+
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from medx_core.errors import ModelUnavailable, VectorRefused
 
+STATES_DIMENSIONS = 3
 CONVENTION = "decoder layer index, 0-based, hook on the layer's output"
+
+# Looking for them takes about as long as running one layer on one token, and each run asks several times.
+_known_layers: WeakKeyDictionary[PreTrainedModel, nn.ModuleList] = WeakKeyDictionary()
 
 
 def decoder_layers(network: PreTrainedModel) -> nn.ModuleList:
@@ -18,6 +24,12 @@ def decoder_layers(network: PreTrainedModel) -> nn.ModuleList:
     Raises:
         ModelUnavailable: the network has no single list of as many layers as its configuration says.
     """
+    if network not in _known_layers:
+        _known_layers[network] = _layers_found(network)
+    return _known_layers[network]
+
+
+def _layers_found(network: PreTrainedModel) -> nn.ModuleList:
     expected = network.config.get_text_config().num_hidden_layers
     lists = [
         module
@@ -69,6 +81,12 @@ def hidden_of(output: object) -> Tensor:
     if not isinstance(hidden, Tensor):
         raise ModelUnavailable(
             f"A decoder layer returned {type(hidden).__name__} instead of hidden states; MedX cannot steer it."
+        )
+    if hidden.dim() != STATES_DIMENSIONS:
+        # Gemma 3n carries four versions of the stream side by side, so that the last token is nowhere at [:, -1].
+        raise ModelUnavailable(
+            f"A decoder layer of this model returns states of {hidden.dim()} dimensions instead of {STATES_DIMENSIONS} "
+            "(rows, tokens, width); MedX cannot steer it."
         )
     return hidden
 

@@ -1,6 +1,7 @@
 """Jobs: submitting, reading and cancelling them."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -298,6 +299,7 @@ def _job_row(submission: Submission, now: datetime, *, local: bool) -> JobTable:
         person_id=submission.person_id,
         created_at=now,
         local=local,
+        exploration=asdict(submission.exploration) if submission.exploration else None,
     )
 
 

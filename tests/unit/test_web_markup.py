@@ -18,6 +18,7 @@ from medx_core.jobs.snapshots import ItemSnapshot, JobSnapshot, Progress, Stored
 from medx_core.jobs.status import ItemStatus, JobKind, JobStatus
 from medx_core.questions import Answer, Arm, Mode, Verdict
 from medx_core.review import BlindedAnswer
+from medx_core.storage.evidence import KnownEvidence
 from web import wording
 from web.following import QuestionView
 from web.rendering import note, render
@@ -28,11 +29,11 @@ BOTH = (Arm.STEERED, Arm.UNSTEERED)
 ANSWER = Answer(
     Arm.STEERED, "tiny", "ab" * 32, "p1", 0.2, Verdict.TRUE, Verdict.TRUE, 0.8, vector="triage v1"
 )
-EVIDENCE = "This vector has not been evaluated."
+EVIDENCE = "This recipe has not been evaluated."
 
 
 def question_html(shown: QuestionView) -> str:
-    return ask.question_html(shown, (EVIDENCE, ""))
+    return ask.question_html(shown, KnownEvidence(EVIDENCE))
 
 
 def item(*answers: Answer, route: Route | None = None, **given) -> ItemSnapshot:
@@ -86,8 +87,11 @@ def test_other_answers_carry_no_emergency_line():
     assert wording.EMERGENCY not in question_html(view(item(ANSWER, route=Route(Category.LITERATURE))))
 
 
-def test_a_score_is_not_called_a_probability():
+def test_a_score_is_called_a_probability_only_where_the_calibration_of_its_recipe_makes_it_one():
     assert "score for TRUE (uncalibrated)" in question_html(view(item(ANSWER)))
+    calibrated = question_html(view(item(replace(ANSWER, probability=0.625))))
+    assert "probability of TRUE" in calibrated
+    assert "uncalibrated" not in calibrated
 
 
 def test_an_uncertain_verdict_names_the_side_it_leans_to():
@@ -105,9 +109,10 @@ def test_an_abstained_route_says_so_and_shows_why_steering_was_left_out():
     assert unsteered.note in html
 
 
-def test_what_a_vector_is_worth_is_said_only_where_one_was_used():
+def test_what_a_recipe_is_worth_is_said_below_its_answer_whether_it_steered_or_not():
     assert EVIDENCE in question_html(view(item(ANSWER)))
-    assert EVIDENCE not in question_html(view(item(replace(ANSWER, vector=None))))
+    assert EVIDENCE in question_html(view(item(replace(ANSWER, vector=None))))
+    assert EVIDENCE not in question_html(view(item(replace(ANSWER, arm=Arm.UNSTEERED, vector=None))))
     assert EVIDENCE not in question_html(view(item(status=ItemStatus.QUEUED)))
 
 

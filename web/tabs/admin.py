@@ -1,4 +1,4 @@
-"""Admin: health in plain words, people and roles, failed questions, recipes and vectors. Every act is audited."""
+"""Admin: health in plain words, people and roles, failed questions, recipes and vectors, exploring. Every act is audited."""
 
 import secrets
 from dataclasses import dataclass
@@ -8,11 +8,14 @@ import gradio as gr
 from markupsafe import Markup
 
 from medx_core.errors import BadInput, NotAllowed
+from medx_core.model_check import ModelCheck
+from medx_core.storage.health import ProcessHealth
 from medx_core.storage.people import Person, Role
 from web.frame import QUIET, heading, on_load, page_frame
 from web.handler_guard import guarded
 from web.rendering import render
 from web.services import Services
+from web.tabs.explore import build_explore
 from web.tabs.recipes import build_recipes
 
 POLL_SECONDS = 5.0
@@ -30,6 +33,7 @@ def build(services: Services) -> None:
         _build_people(services)
         _build_failed_questions(services)
         build_recipes(services)
+        build_explore(services)
 
 
 def health_html(services: Services) -> Markup:
@@ -44,7 +48,15 @@ def health_html(services: Services) -> Markup:
         good=any(worker.seconds_since_seen <= seen_limit for worker in workers),
         backlog=services.health.backlog(),
         limits_shared=services.counts.is_shared(),
+        checks=_model_checks(workers),
     )
+
+
+def _model_checks(workers: list[ProcessHealth]) -> list[ModelCheck]:
+    """Return how the models of the workers were checked, each model and placement once."""
+    reported = (worker.detail.get("check") for worker in workers)
+    checks = [ModelCheck.model_validate(check) for check in reported if check]
+    return list({(check.identity_sha256, check.placement): check for check in checks}.values())
 
 
 def _build_health(services: Services) -> None:

@@ -14,6 +14,7 @@ from medx_core.data.problems import FileLimits
 from medx_core.data.question_files import QuestionFile
 from medx_core.errors import MedxError
 from medx_core.evaluation.bootstrap import all_changes, wilson
+from medx_core.evaluation.sentences import changes_in_words
 from medx_core.jobs.snapshots import ArmAccuracy, ArmChanges, ItemSnapshot, JobSnapshot
 from medx_core.jobs.status import ItemStatus, JobKind, JobStatus
 from medx_core.questions import Arm, Mode
@@ -264,6 +265,7 @@ def job_html(
     worker_notes = {"": wording.WORKER_AWAY_BATCH, "loading": wording.WORKER_LOADING_BATCH}
     worker_note = worker_notes.get(worker, "") if running else ""
     left = None if worker_note or job.status is JobStatus.CANCELLED else seconds_left(job, now)
+    changed = all_changes(changes)
     intervals = [(accuracy.arm, wilson(accuracy.right, accuracy.judged)) for accuracy in accuracies]
     return render(
         "batch_job.html",
@@ -272,7 +274,8 @@ def job_html(
         worker_note=worker_note,
         pace=rows_per_second(job, now),
         accuracies=[(arm, interval) for arm, interval in intervals if interval is not None],
-        changed=all_changes(changes),
+        changed=changed,
+        changed_in_words=changed and changes_in_words(changed),
     )
 
 
