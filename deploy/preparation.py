@@ -55,7 +55,7 @@ def prepare(chosen: Settings) -> None:
 
 
 def _has_vectors(chosen: Settings) -> bool:
-    """Return whether every category has an active vector, after registering those that come with MedX."""
+    """Return whether every category has a vector by the paper's method, after registering those that come with MedX."""
     weights = _weights(chosen)
     if not weights:
         return False
@@ -66,7 +66,7 @@ def _has_vectors(chosen: Settings) -> bool:
             _say(
                 f"{record.name} for {record.model} comes with MedX: layer {record.layer}, alpha {record.alpha:g}."
             )
-        return len(store.active(weights)) == len(Category)
+        return len(store.papers(weights)) == len(Category)
     finally:
         database.close()
 

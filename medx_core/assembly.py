@@ -13,7 +13,6 @@ from medx_core.routing.loading import load_router
 from medx_core.routing.router import Router
 from medx_core.settings import Settings
 from medx_core.storage.engine import Database
-from medx_core.storage.vectors import VectorStore
 from medx_core.vector_registry import VectorRegistry
 
 if TYPE_CHECKING:
@@ -47,12 +46,12 @@ def build_router(settings: Settings) -> Router:
 
 
 def build_registry(settings: Settings, database: Database) -> VectorRegistry:
-    """Return the registry of steering vectors."""
-    return VectorRegistry(VectorStore(database), settings.vectors_folder)
+    """Return the registry of steering vectors and recipes."""
+    return VectorRegistry(database, settings)
 
 
 def build_engine(settings: Settings, database: Database) -> AnsweringEngine:
-    """Build the answering engine: model, router and active vectors. Takes seconds and memory.
+    """Build the answering engine: model, router and recipe. Takes seconds and memory.
 
     Raises:
         ModelUnavailable: the model or the device is not there.

@@ -60,8 +60,3 @@ QUESTION_PROMPT = VerdictPrompt(
     false_word=" No",
     shots=QUESTION_SHOTS,
 )
-
-
-def verdict_prompt_for(text: str) -> VerdictPrompt:
-    """Choose the prompt for a statement, or for a question when the text ends in a question mark."""
-    return QUESTION_PROMPT if text.rstrip().endswith("?") else STATEMENT_PROMPT

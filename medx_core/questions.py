@@ -64,9 +64,10 @@ class ArmRow:
 class Answer:
     """One arm's answer to one question, with everything needed to reproduce it.
 
-    `score` is the model's share for TRUE between its two answer words, `sigmoid(logit_true - logit_false)` in float32;
-    it is not a calibrated probability. `raw_verdict` is the side of one half that the score lies on, `verdict` is what
-    is shown. `vector` names the steering vector version that was added; None when there was none. `note` says why a
+    `score` is the model's share for TRUE between its two answer words, `sigmoid(logit_true - logit_false - threshold)`
+    in float32 with the threshold of the recipe; it is not a calibrated probability. `raw_verdict` is the side of one half
+    that the score lies on, `verdict` is what is shown. `recipe` is the id of the recipe that answered, None in answers
+    that are older than recipes. `vector` names the steering vector version that was added; None when there was none. `note` says why a
     steered arm was answered unsteered.
     """
 
@@ -79,6 +80,7 @@ class Answer:
     raw_verdict: Verdict | None = None
     score: float | None = None
     text: str | None = None
+    recipe: str | None = None
     vector: str | None = None
     layer: int | None = None
     alpha: float | None = None
@@ -106,5 +108,7 @@ class Answered:
             "mode": self.question.mode,
             "route": self.route.as_json(),
             "answers": [answer.as_json() for answer in self.answers],
+            "recipe": next((answer.recipe for answer in self.answers), None),
+            "emergency": self.route.red_flag,
             "medx_version": __version__,
         }

@@ -1,40 +1,46 @@
-"""Steering vectors as a deployment sees them: files in one folder, their versions and use in the database."""
+"""Steering vectors and recipes as a deployment sees them: files in one folder, versions and use in the database."""
 
 import logging
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from medx_core.categories import Category
 from medx_core.errors import VectorRefused
 from medx_core.models.catalog import sha256_of_file
+from medx_core.recipes import ALL, ModelIdentity, Recipe
+from medx_core.settings import Settings
+from medx_core.steering.loaded_recipe import LoadedRecipe
 from medx_core.steering.steering_vector import SteeringVector
 from medx_core.steering.vector_files import load_vector, save_vector
+from medx_core.storage.engine import Database
+from medx_core.storage.recipes import RecipeStore
 from medx_core.storage.vectors import PAPER_PRESET, VectorRecord, VectorStore, check_file
 
 log = logging.getLogger(__name__)
 
 
 class VectorRegistry:
-    """Publishes vectors and hands out the active ones, each read from its file once."""
+    """Publishes vectors, and hands out the recipe that answers with its vectors, each read from its file once."""
 
-    def __init__(self, store: VectorStore, folder: Path) -> None:
-        self.store = store
-        self._folder = folder
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self.store = VectorStore(database)
+        self.recipes = RecipeStore(database)
+        self._settings = settings
+        self._folder = settings.vectors_folder
         self._read: dict[str, SteeringVector] = {}
         self._refused: set[str] = set()
 
     def publish(self, vector: SteeringVector, *, preset: str = PAPER_PRESET) -> VectorRecord:
         """Save a vector under the hash of its content and register it as the next version of its category.
 
-        The first one of a model and category with the paper's preset becomes active; all others wait for an admin to
-        promote them.
+        It steers once it is part of the recipe in use; the first one of a category by the paper's method is part of the
+        built-in recipe at once.
         """
         folder = Path(vector.model_sha256[:12])
-        draft = self._folder / folder / f".{vector.category.value}.draft"
+        name = vector.category.value if vector.category else ALL
+        draft = self._folder / folder / f".{name}.draft"
         save_vector(vector, draft)
         sha256 = sha256_of_file(draft)
-        file = folder / f"{vector.category.value}-{sha256[:12]}.safetensors"
+        file = folder / f"{name}-{sha256[:12]}.safetensors"
         draft.replace(self._folder / file)
         record = VectorRecord(
             model=vector.model,
@@ -46,27 +52,38 @@ class VectorRegistry:
             file_sha256=sha256,
             strategy=vector.strategy,
             preset=preset,
+            positions=str(vector.positions),
             diagnostics=vector.diagnostics,
         )
         return self.store.register(record)
 
-    def active(self, model_sha256: str) -> Mapping[Category, SteeringVector]:
-        """Return the active vectors of that model; categories without one are left out.
+    def answering(self, model: ModelIdentity) -> LoadedRecipe:
+        """Return the recipe by which a model answers now, with its vectors; a built-in one is stored when it is used.
 
-        So are categories whose active vector cannot be used: their answers are unsteered and say so, and those of the
-        other categories are steered as ever. Why is written to the log, once for each file, until it is mended.
+        A category whose vector cannot be used is answered unsteered and says so; those of the other categories are
+        steered as ever. Why is written to the log, once for each file, until it is mended.
+
+        Raises:
+            StorageFault: the database cannot be used, or the recipe was changed in it.
         """
-        vectors: dict[Category, SteeringVector] = {}
-        for category, record in self.store.active(model_sha256).items():
+        record = self.recipes.answering(model, self._settings)
+        if record.created_at is None:
+            self.recipes.keep(record.recipe, name=record.name, model=record.model)
+        return self.loaded(record.recipe, record.name)
+
+    def loaded(self, recipe: Recipe, name: str) -> LoadedRecipe:
+        """Return a recipe with the vectors that can be used."""
+        vectors: dict[str, SteeringVector] = {}
+        for key, entry in recipe.steering.items():
             try:
-                vectors[category] = self.read(record)
+                vectors[key] = self.read(self.recipes.vector_of(recipe, key, self._folder))
             except VectorRefused as error:
-                if record.file_sha256 not in self._refused:
-                    log.warning("%s questions are answered unsteered: %s", category.value, error)
-                self._refused.add(record.file_sha256)
+                if entry.file_sha256 not in self._refused:
+                    log.warning("%s questions are answered unsteered: %s", key, error)
+                self._refused.add(entry.file_sha256)
             else:
-                self._refused.discard(record.file_sha256)
-        return vectors
+                self._refused.discard(entry.file_sha256)
+        return LoadedRecipe(recipe, name, vectors)
 
     def read(self, record: VectorRecord) -> SteeringVector:
         """Read one version's vector; it carries the version's name.

@@ -11,7 +11,7 @@ _TYPES = {
     **dict.fromkeys(
         ("category_probability", "score", "alpha", "seconds"), lambda cell: float(unguarded(cell))
     ),
-    **dict.fromkeys(("answer", "correct"), lambda cell: {"TRUE": True, "FALSE": False}[cell]),
+    **dict.fromkeys(("answer", "correct", "emergency"), lambda cell: {"TRUE": True, "FALSE": False}[cell]),
 }
 
 

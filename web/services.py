@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from medx_core.settings import Settings
 from medx_core.storage.audit import AuditStore
 from medx_core.storage.engine import Database, open_database
+from medx_core.storage.evidence import Evidence
 from medx_core.storage.health import HealthStore, ProcessHealth
 from medx_core.storage.jobs import JobStore
 from medx_core.storage.people import PersonStore
 from medx_core.storage.ratings import RatingStore
+from medx_core.storage.recipes import RecipeStore
 from medx_core.storage.runs import RunStore
 from medx_core.storage.vectors import VectorStore
-from web.evidence import Evidence
 from web.limits import AttemptCounts, AttemptLimit, per_hour, per_minute
 from web.rating_tokens import RatingTokens
 from web.session import Sessions, session_secret
@@ -29,6 +30,7 @@ class Services:
     ratings: RatingStore
     health: HealthStore
     vectors: VectorStore
+    recipes: RecipeStore
     runs: RunStore
     evidence: Evidence
     audit: AuditStore
@@ -53,7 +55,7 @@ def build_services(settings: Settings) -> Services:
     """
     settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
     database = open_database(settings)
-    people, vectors, runs = PersonStore(database), VectorStore(database), RunStore(database)
+    people, runs = PersonStore(database), RunStore(database)
     secret = session_secret(settings)
     counts = AttemptCounts(settings.redis_url)
     return Services(
@@ -63,9 +65,10 @@ def build_services(settings: Settings) -> Services:
         people=people,
         ratings=RatingStore(database),
         health=HealthStore(database),
-        vectors=vectors,
+        vectors=VectorStore(database),
+        recipes=RecipeStore(database),
         runs=runs,
-        evidence=Evidence(runs, vectors),
+        evidence=Evidence(runs),
         audit=AuditStore(database),
         streams=TokenStreams(settings.redis_url),
         sessions=Sessions(secret, hours=settings.session_hours, people=people),

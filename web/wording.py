@@ -20,7 +20,6 @@ STEERED_MEANS = (
     "Steered: a direction learned from correct and incorrect answers was added to the model's hidden states while it "
     "answered. Unsteered: the same model and prompt without it."
 )
-MEASURED_FOR = "Measured for vectors built with the same recipe, on this model."
 NO_CATEGORY = "No category decided: answered unsteered."
 SCORE_LABEL = "score for TRUE (uncalibrated)"
 SIGN_IN_FAILED = "That name and password do not match an active account. Check both, or ask an administrator."
@@ -51,6 +50,8 @@ FILE_NEEDS = (
 )
 NO_EVALUATION = "No evaluation has been run yet."
 NO_VECTORS = "There are no vectors yet; questions are answered unsteered. Build them with medx vectors build."
+NO_RECIPES = "No recipe yet: the built-in one appears here once a worker has loaded its model."
+ANSWERS_NOW = "answers now"
 RATING_KEYS = (
     "Number keys answer the highlighted field and move on · arrow keys or Backspace change the field · Enter saves · "
     "S skips · C cannot judge · Esc leaves a text field"
@@ -149,9 +150,10 @@ def counted(number: int, noun: str) -> str:
 
 
 def provenance(answer: Answer) -> str:
-    """Return one line on what made an answer: model, vector, time."""
+    """Return one line on what made an answer: model, recipe, vector, time."""
     vector = f"vector {answer.vector}" if answer.vector else "no vector"
-    return f"{answer.model} · {vector} · {seconds(answer.seconds)}"
+    recipe = f" · recipe {answer.recipe}" if answer.recipe else ""
+    return f"{answer.model}{recipe} · {vector} · {seconds(answer.seconds)}"
 
 
 def written(text: str) -> str:

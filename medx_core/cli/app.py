@@ -33,6 +33,10 @@ COMMANDS = {
     "jobs": ("jobs:app", "Questions and batches: list, follow, try again, cancel."),
     "data": ("data:app", "Check question files; make twins; write the template and the bundled statements."),
     "models": ("models:app", "Language models: list, fetch, check."),
+    "recipes": (
+        "recipes:app",
+        "Recipes: what answers, with the evidence beside it; check, promote, roll back.",
+    ),
     "router": ("router:app", "Train, show, measure and explain the router."),
     "vectors": ("vectors:app", "Steering vectors: build, inspect, choose, exchange."),
     "serve": (
@@ -43,7 +47,7 @@ COMMANDS = {
     "db": ("administration:db_app", "The database: bring its tables up to date, or check whether they are."),
     "bench": (
         "bench:bench",
-        "Measure how fast MedX is on this machine, in CPU seconds of the whole process tree.",
+        "Measure how fast MedX is on this machine: commands, the first start, and both arms of a verdict.",
     ),
     "audit": ("administration:audit_app", "The audit log: check that nobody changed it."),
 }

@@ -132,7 +132,7 @@ def answer_lines(answer: Answer) -> list[str]:
     )
     lines = [
         f"{answer.arm.value.capitalize()}: {verdict_in_words(answer) if answer.verdict else answer.text}",
-        f"  {answer.model} · {steering} · {answer.seconds:.2f} s",
+        f"  {answer.model} · recipe {answer.recipe} · {steering} · {answer.seconds:.2f} s",
     ]
     if answer.finish == "length":
         lines.append("  The answer was cut at its longest allowed length.")

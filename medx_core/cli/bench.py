@@ -10,17 +10,23 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from medx_core import __version__
 from medx_core.cli.outputs import JsonOut, tell, write_json
 from medx_core.errors import BadInput
-from medx_core.settings import CHECKOUT
+from medx_core.settings import CHECKOUT, settings
+
+if TYPE_CHECKING:
+    from medx_core.models.loading import LoadedModel
 
 REPEATS = 5
+STATEMENTS = 8
+ARMS = {"one arm": 1, "both arms": 2, "three arms": 3}
 # CPU seconds that each command may take; the sum is what `doors` is held against.
 DOORS = {"--help": 0.6, "data check": 1.5, "router explain": 6.0}
 FIRST_START_SECONDS = 60.0
@@ -48,17 +54,18 @@ class BenchResult:
 
 
 def bench(
-    only: Annotated[str, typer.Option(help="Only this bench: doors or first_start.")] = "",
+    only: Annotated[str, typer.Option(help="Only this bench: doors, first_start or both_arms.")] = "",
     with_peers: Annotated[
         bool, typer.Option("--with-peers", help="Also run other programs, where a bench has any to run.")
     ] = False,
     long: Annotated[bool, typer.Option("--long", help="Repeat the first start too, five times.")] = False,
     json_out: JsonOut = "",
 ) -> None:
-    """Measure how fast MedX is on this machine, in CPU seconds of the whole process tree."""
+    """Measure how fast MedX is on this machine: commands, the first start, and both arms of a verdict."""
     benches: dict[str, Callable[[], BenchResult]] = {
         "doors": measure_doors,
         "first_start": lambda: measure_first_start(REPEATS if long else 1),
+        "both_arms": measure_both_arms,
     }
     if only and only not in benches:
         raise BadInput(f"There is no bench called {only!r}; there are: {', '.join(benches)}.")
@@ -110,6 +117,66 @@ def measure_first_start(repeats: int) -> BenchResult:
     return _result(seconds, FIRST_START_SECONDS, f"the target {FIRST_START_SECONDS:g} s", {})
 
 
+def measure_both_arms() -> BenchResult:
+    """Measure a verdict in one, two and three arms on the model of the settings, steered at the penultimate layer.
+
+    Each way is measured on statements one at a time, and on all of them in one micro-batch, in turn within each repeat.
+    `parts` are seconds per statement.
+
+    Raises:
+        ModelUnavailable: the model or the device is not there.
+    """
+    from medx_core.assembly import build_model
+
+    return both_arms_of(build_model(settings()))
+
+
+def both_arms_of(model: "LoadedModel", repeats: int = REPEATS) -> BenchResult:
+    """Measure both arms of verdicts on one model (see `measure_both_arms`)."""
+    import torch
+
+    from medx_core.data.bundled_texts import bundled_statements
+    from medx_core.models.devices import seconds_used
+    from medx_core.models.prefix_cache import SharedPrefix
+    from medx_core.models.scoring import AnswerHead
+    from medx_core.prompts import STATEMENT_PROMPT
+    from medx_core.steering.hooks import ConstantShift, SteeringPlan, SteeringStep
+    from medx_core.steering.layers import hidden_size, penultimate_layer
+    from medx_core.traces.resuming import SteeredRuns
+
+    prefix = SharedPrefix(model, STATEMENT_PROMPT)
+    head, runs = AnswerHead(prefix), SteeredRuns(prefix)
+    prompts = [prefix.encoded(statement.statement) for statement in bundled_statements()[:STATEMENTS]]
+    shift = ConstantShift(torch.ones(1, hidden_size(model.network)))
+    steered = SteeringPlan((SteeringStep(penultimate_layer(model.network), shift),))
+
+    def seconds(batches: Sequence[Sequence[list[int]]], arms: int) -> float:
+        # One arm is the steered one, as people ask for it; the second is the unsteered one, the third another vector.
+        plans = [steered, SteeringPlan(), steered][:arms]
+        before = seconds_used(model.placement.device)
+        for batch in batches:
+            rows = list(product(batch, plans))
+            head.logit_differences(runs.of_rows([prompt for prompt, _ in rows], [plan for _, plan in rows]))
+        return (seconds_used(model.placement.device) - before) / len(prompts)
+
+    together = {"": [[prompt] for prompt in prompts], " in a micro-batch": [prompts]}
+    seconds(
+        together[""], len(ARMS)
+    )  # the model's pages are read, and whether arms may share a pass is found out
+    ways = list(product(ARMS, together))
+    measured = [
+        {arms + where: seconds(together[where], ARMS[arms]) for arms, where in ways} for _ in range(repeats)
+    ]
+    parts = {name: statistics.median(repeat[name] for repeat in measured) for name in measured[0]}
+    ratios = [repeat["both arms"] / repeat["one arm"] for repeat in measured]
+    return BenchResult(
+        ratio=statistics.median(ratios), low=min(ratios), high=max(ratios),
+        ours=parts["both arms"], theirs=parts["one arm"],
+        unit="CPU seconds" if model.placement.device.type == "cpu" else "seconds",
+        against="one arm of the same verdict", parts=parts,
+    )  # fmt: skip
+
+
 def cpu_seconds(command: Sequence[str], *, until: str = "", **environment: str) -> float:
     """Run a command to its end, or to the line that begins with `until`; return user and system time of its process tree.
 
@@ -142,8 +209,8 @@ def _result(seconds: Sequence[float], target: float, against: str, parts: Mappin
 
 
 def _in_words(result: BenchResult) -> str:
-    parts = "".join(f"; {name} {seconds:.2f}" for name, seconds in result.parts.items())
-    return f"{result.ours:.2f} {result.unit}, {result.ratio:.2f} of {result.against}{parts}"
+    parts = "".join(f"; {name} {seconds:.3g}" for name, seconds in result.parts.items())
+    return f"{result.ours:.3g} {result.unit}, {result.ratio:.2f} of {result.against}{parts}"
 
 
 def _free_port() -> int:

@@ -22,7 +22,7 @@ from medx_core.fitting.recipe import SweepRecipe, VectorRecipe
 from medx_core.settings import settings
 from medx_core.steering.positions import Positions
 from medx_core.storage.engine import Database
-from medx_core.storage.vectors import PAPER_PRESET, VectorRecord, VectorStatus, VectorStore
+from medx_core.storage.vectors import PAPER_PRESET, VectorRecord, VectorStore
 
 if TYPE_CHECKING:
     from medx_core.fitting.build import ResumableBuild
@@ -55,7 +55,9 @@ At = Annotated[
     Positions,
     typer.Option(
         "--positions",
-        parser=Positions.parse,
+        parser=lambda given: (
+            given if isinstance(given, Positions) else Positions.parse(given)
+        ),  # typer parses the default too
         metavar="WINDOW",
         help="Which tokens of a written answer are steered: last, last-prompt, prompt, answer, all, or FROM:TO "
         "counted from the answer's first token (-12:0 is the prompt's last twelve).",
@@ -70,7 +72,8 @@ ALL_POSITIONS_OF_A_GATE = (
 def build(  # noqa: PLR0913 - one parameter per option
     *,
     missing: Annotated[
-        bool, typer.Option("--missing", help="Build only for categories without an active vector.")
+        bool,
+        typer.Option("--missing", help="Build only for categories without a vector by the paper's method."),
     ] = False,
     data: Annotated[
         str, typer.Option(help="A file with labelled statements. [default: the bundled ones]")
@@ -92,7 +95,8 @@ def build(  # noqa: PLR0913 - one parameter per option
 ) -> None:
     """Build one vector per category for the model in use; by default the paper's, from the bundled statements.
 
-    What is built first by the paper's recipe is put to use at once; every other version waits to be promoted.
+    What is built first by the paper's method is part of the built-in recipe `paper` at once; every other version waits to
+    be promoted.
     """
     recipe = VectorRecipe(
         examples=examples,
@@ -119,12 +123,12 @@ def build(  # noqa: PLR0913 - one parameter per option
         # a vector of another number type is another vector
         made_by = f"{model.identity_sha256} {model.placement}"
         kept = ResumableBuild.of(settings().home, recipe, made_by, parts) if resume else None
-        present = VectorStore(database).active(model.weight_sha256) if missing else {}
+        present = VectorStore(database).papers(model.weight_sha256) if missing else {}
         wanted = {category: part for category, part in parts.items() if category not in present}
         if wanted:
             _build_each(wanted, model, recipe, database, kept)
         else:
-            print(f"Every category has an active vector for {model.name}.")
+            print(f"Every category has a vector for {model.name}.")
         if kept:
             kept.forget()
 
@@ -157,7 +161,7 @@ def _build_each(
         note_vector(database, "vector built", record)
         if kept:
             kept.note_built(category, record.file_sha256)
-        _report(record, vector)
+        _report(record, vector, is_papers=record in registry.store.papers(model.weight_sha256).values())
 
 
 def note_vector(database: Database, action: str, record: VectorRecord) -> None:
@@ -165,17 +169,17 @@ def note_vector(database: Database, action: str, record: VectorRecord) -> None:
     note(database, action, f"{record.model} {record.name}", file_sha256=record.file_sha256)
 
 
-def _report(record: VectorRecord, vector: "SteeringVector") -> None:
+def _report(record: VectorRecord, vector: "SteeringVector", *, is_papers: bool) -> None:
     from medx_core.evaluation.vector_findings import gain_sentence, warnings_of
 
     print(
-        f"{record.name}: {record.status.value}, {vector.pairs} statements, layer {vector.layer}, "
+        f"{record.name}: {'part of the built-in recipe' if is_papers else 'candidate'}, {vector.pairs} statements, layer {vector.layer}, "
         f"alpha {vector.alpha:g}, norm {vector.norm:.3g}"
     )
     print(f"  {gain_sentence(vector.diagnostics)}")
     for warning in warnings_of(vector.diagnostics):
         print(f"  {warning}")
-    if record.status is VectorStatus.CANDIDATE:
+    if not is_papers:
         print(f"  It waits to be put to use: medx vectors promote {record.id}")
 
 

@@ -1,8 +1,8 @@
-"""`medx vectors`: build, list, show, check, damage, sweep, promote, retire, roll back, export, import."""
+"""`medx vectors`: build, list, show, check, damage, sweep, promote, retire, export, import."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,12 +11,16 @@ import typer
 from medx_core.categories import Category
 from medx_core.cli.database import opened_database
 from medx_core.cli.outputs import AsJson, print_json, refuse_unwritable
+from medx_core.cli.recipes import Yes, model_in_use, put_to_use, with_vector, without_key
 from medx_core.cli.vector_building import build, note_vector, sweep
 from medx_core.data.bundled_texts import bundled_statements
 from medx_core.data.routing_texts import training_texts
 from medx_core.errors import NotFound, VectorRefused
+from medx_core.recipes import ModelIdentity
 from medx_core.settings import settings
-from medx_core.storage.vectors import VectorProvenance, VectorRecord, VectorStatus, VectorStore, provenance_of
+from medx_core.storage.engine import Database
+from medx_core.storage.recipes import RecipeRecord, RecipeStore
+from medx_core.storage.vectors import VectorProvenance, VectorRecord, VectorStore, provenance_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
     from medx_core.steering.steering_vector import SteeringVector
 
 IMPORTED_PRESET = "imported"
+ACTIVE = "active"
 FIGURES = {
     "separation": "separation of the traces",
     "shuffled_separation": "with shuffled labels at most",
@@ -48,13 +53,14 @@ def list_vectors(as_json: AsJson = False) -> None:
     """List all versions."""
     with opened_database() as database:
         records = VectorStore(database).list()
+        states = _states(database, records)
     if as_json:
-        print_json({"vectors": [_contract(record) for record in records]})
+        print_json({"vectors": [_contract(record, states) for record in records]})
         return
     for record in records:
         made, fault = _told_by_file(record)
         print(
-            f"{record.id:>4}  {record.name:<20} {record.status.value:<10} {record.model}  layer {record.layer}  "
+            f"{record.id:>4}  {record.name:<20} {states[record.id]:<10} {record.model}  layer {record.layer}  "
             f"alpha {record.alpha:g}  {record.strategy}  {made.in_words(record.strategy) if made else fault}"
         )
     if not records:
@@ -66,17 +72,32 @@ def show(number: Number) -> None:
     """Show one version as JSON: how it was made, and its diagnostics."""
     with opened_database() as database:
         record = VectorStore(database).get(number)
-    print_json(_contract(record), indent=2)
+        states = _states(database, [record])
+    print_json(_contract(record, states), indent=2)
 
 
-def _contract(record: VectorRecord) -> dict[str, Any]:
-    """Return one version as JSON values.
+def _states(database: Database, records: Sequence[VectorRecord]) -> Mapping[int, str]:
+    """Return the state of each version: active where a recipe in use holds it."""
+    recipes = RecipeStore(database)
+    in_use = {each: recipes.vectors_in_use(each) for each in {record.model_sha256 for record in records}}
+    return {
+        record.id: ACTIVE if record.file_sha256 in in_use[record.model_sha256] else record.status.value
+        for record in records
+    }
+
+
+def _contract(record: VectorRecord, states: Mapping[int, str]) -> dict[str, Any]:
+    """Return one version as JSON values. `status` is active where a recipe in use holds it, else candidate or retired.
 
     `provenance` comes from its file in the vectors folder; where that cannot be used it is null, and `file_fault` says why.
     """
     made, fault = _told_by_file(record)
     shown = {name: getattr(record, name) for name in SHOWN}
-    return shown | {"file_fault": fault or None, "provenance": made.as_json() if made else None}
+    return (
+        shown
+        | {"status": states[record.id]}
+        | {"file_fault": fault or None, "provenance": made.as_json() if made else None}
+    )
 
 
 def _told_by_file(record: VectorRecord) -> tuple[VectorProvenance | None, str]:
@@ -88,49 +109,52 @@ def _told_by_file(record: VectorRecord) -> tuple[VectorProvenance | None, str]:
 
 
 @app.command()
-def promote(number: Number) -> None:
-    """Put a version to use; the one before it is retired and can be rolled back to."""
+def promote(number: Number, yes: Yes = False) -> None:
+    """Put a version to use: promotes a recipe that is the one in use with this vector for its category."""
     with opened_database() as database:
-        store = VectorStore(database)
-        _refuse_unusable(store, store.get(number))
-        record = store.promote(number)
-        note_vector(database, "vector promoted", record)
-    print(f"{record.name} is in use for {record.model}.")
+        vector = VectorStore(database).get(number)
+        _refuse_unsound(database, vector)
+        present = RecipeStore(database).answering(_model_of(vector), settings())
+        recipe = with_vector(present.recipe, vector)
+        record = RecipeRecord(recipe, f"{present.name} with {vector.name}", present.model)
+        put_to_use(database, record, yes=yes)
+        note_vector(database, "vector promoted", vector)
+    print(f"{vector.name} is in use for {vector.model}, as part of the recipe {record.shown}.")
 
 
 @app.command()
-def retire(number: Number) -> None:
-    """Take a version out of use."""
+def retire(number: Number, yes: Yes = False) -> None:
+    """Withdraw a version: no recipe takes it up again, and one without it is promoted where the one in use holds it."""
     with opened_database() as database:
-        record = VectorStore(database).retire(number)
-        note_vector(database, "vector retired", record)
-    print(f"{record.name} is retired.")
+        vector = VectorStore(database).get(number)
+        present = RecipeStore(database).answering(_model_of(vector), settings())
+        held = [
+            key for key, entry in present.recipe.steering.items() if entry.file_sha256 == vector.file_sha256
+        ]
+        if held:
+            recipe = without_key(present.recipe, held[0])
+            record = RecipeRecord(recipe, f"{present.name} without {vector.name}", present.model)
+            put_to_use(database, record, yes=yes)
+        VectorStore(database).retire(number)
+        note_vector(database, "vector retired", vector)
+    print(f"{vector.name} is retired.")
 
 
-@app.command("roll-back")
-def roll_back(number: Number) -> None:
-    """Go back to the version that was in use before this one."""
-    with opened_database() as database:
-        store = VectorStore(database)
-        chosen = store.get(number)
-        present = store.active(chosen.model_sha256).get(chosen.category)
-        if present is not None and present.replaced_id is not None:
-            _refuse_unusable(store, store.get(present.replaced_id))
-        record = store.roll_back(chosen.model_sha256, chosen.category)
-        note_vector(database, "vector rolled back", record)
-    print(f"{record.name} is in use again for {record.model}.")
+def _model_of(vector: VectorRecord) -> ModelIdentity:
+    """Return a vector's model in the number type of this machine."""
+    return replace(model_in_use(vector.model_sha256), name=vector.model)
 
 
-def _refuse_unusable(store: VectorStore, record: VectorRecord) -> None:
+def _refuse_unsound(database: Database, record: VectorRecord) -> None:
     """Refuse to put to use what a worker could not read: it would answer that category unsteered.
 
     Raises:
         VectorRefused: the file is missing, was changed, or holds no sound vector.
     """
     # torch takes seconds to import: only the commands that need it wait for it.
-    from medx_core.vector_registry import VectorRegistry
+    from medx_core.assembly import build_registry
 
-    VectorRegistry(store, settings().vectors_folder).read(record)
+    build_registry(settings(), database).read(record)
 
 
 @dataclass(frozen=True)
@@ -157,12 +181,14 @@ def check(as_json: AsJson = False) -> None:
 
     with opened_database() as database:
         registry = build_registry(settings(), database)
-        records = [record for record in registry.store.list() if record.status is VectorStatus.ACTIVE]
+        every = registry.store.list()
+        states = _states(database, every)
+        records = [record for record in every if states[record.id] == ACTIVE]
         if not records:
             raise NotFound("There are no active steering vectors; run `medx vectors build`.")
         compared = comparisons([(record, registry.read(record)) for record in records])
     if as_json:
-        vectors = [_contract(record) for record in records]
+        vectors = [_contract(record, states) for record in records]
         print_json({"vectors": vectors, "cosines": [asdict(comparison) for comparison in compared]})
         return
     for record in records:
@@ -266,7 +292,7 @@ def damage(
         questions=_questions(record.category, questions),
     ).as_json()
     if as_json:
-        print_json({"vector": record.name, "positions": vector.positions, **figures})
+        print_json({"vector": record.name, "positions": str(vector.positions), **figures})
         return
     print(
         f"{record.name}: perplexity of {figures['texts']} true statements {figures['perplexity_before']:.1f} unsteered, "
@@ -278,14 +304,14 @@ def damage(
     )
 
 
-def _true_statements(category: Category, most: int) -> list[str]:
+def _true_statements(category: Category | None, most: int) -> list[str]:
     usable = [each for each in bundled_statements() if each.split == "test" and each.answer]
-    return [statement.statement for statement in usable if statement.category is category][:most]
+    return [each.statement for each in usable if category in (None, each.category)][:most]
 
 
-def _questions(category: Category, most: int) -> list[str]:
+def _questions(category: Category | None, most: int) -> list[str]:
     """Take questions from all over the bundled ones: neighbours in the file are alike."""
-    texts = [labelled.text for labelled in training_texts() if labelled.category is category]
+    texts = [labelled.text for labelled in training_texts() if category in (None, labelled.category)]
     return texts[:: max(1, len(texts) // most)][:most]
 
 
@@ -330,9 +356,7 @@ def import_vector(
         )
         record = build_registry(settings(), database).publish(vector, preset=IMPORTED_PRESET)
         note_vector(database, "vector imported", record)
-    print(
-        f"{record.name}: {record.status.value}, layers {', '.join(str(layer) for layer in vector.directions)}."
-    )
+    print(f"{record.name}: layers {', '.join(str(layer) for layer in vector.directions)}.")
     print(
         f"Nothing is known of its effect; measure it, and put it to use with: medx vectors promote {record.id}"
     )

@@ -43,8 +43,8 @@ def is_number(text: str) -> bool:
 class ResultRow:
     """One arm's answer to one question, or what became of it, in the order of the file's columns.
 
-    `row` counts the records of the input from 1. `answer` is the gold answer, `correct` whether the verdict agrees
-    with it. `carried` keeps the input's other columns. Empty text and None are empty cells.
+    `row` counts the records of the input from 1. `answer` is the gold answer, `correct` whether the raw
+    verdict agrees with it. `emergency` is what the red-flag rules say of the question. `carried` keeps the input's other columns. Empty text and None are empty cells.
     """
 
     row: int
@@ -68,6 +68,9 @@ class ResultRow:
     seconds: float | None = None
     status: str
     reason: str = ""
+    recipe: str = ""
+    raw_verdict: str = ""
+    emergency: bool | None = None
     carried: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -402,6 +402,7 @@ class EvaluationResult(ModelResult, Origin):
     settings: RunSettings = Field(description="what was asked for")
     environment: Environment = Field(description="versions and threads")
     models: dict[str, ModelResult] = Field({}, description="the other models by name")
+    recipes: dict[str, str] = Field({}, description="the arm that measured each recipe, by the recipe's id")
 
 
 class Recheck(Figures, Origin):

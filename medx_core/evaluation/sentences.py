@@ -9,7 +9,7 @@ from medx_core.evaluation.number_format import count, percent, plain, points
 from medx_core.evaluation.result import UNSTEERED, ArmResult, EvaluationResult, Judgement, Metric
 from medx_core.evaluation.verdicts import Verdict
 
-NOT_EVALUATED = "Whether this vector helps: not evaluated."
+NOT_EVALUATED = "How well this recipe answers: not evaluated."
 WORDING = "wording cannot be ruled out"
 PLAUSIBILITY = "plausibility cannot be told from truth"
 IN_TEXT = {
@@ -141,26 +141,34 @@ def _points(share: float) -> str:
     return f"{100 * share:+.1f}"
 
 
-def evidence_line(result: EvaluationResult | None, arm: str | None = None) -> str:
-    """Return one or two sentences on a vector's worth: verdict, gain with interval, false acceptance.
+def evidence_line(result: EvaluationResult, arm: str) -> str:
+    """Return a few sentences on a recipe's worth, from the arm of an evaluation that measured it.
 
-    `arm` is the arm that the vector belongs to, the declared one by default; the gain is in balanced accuracy against
-    the unsteered model. Without an evaluation, or with one that did not judge this arm, the line says so.
+    A steered arm with controls of its own has a verdict, and its gain is in balanced accuracy against the unsteered model;
+    of any other arm the line gives the accuracy. Where the evaluation has no such arm, it says so.
     """
-    if result is None:
+    figures, judgement = result.arm(arm), result.judgement(arm)
+    if figures is None:
         return NOT_EVALUATED
-    name = arm or result.judged.arm
-    judgement, figures = result.judgement(name), result.arm(name)
-    if judgement is None or figures is None:
-        return NOT_EVALUATED
-    sentences = [f"A vector made this way {_worth(judgement, figures)}."]
-    if judgement.verdict is not Verdict.PLAUSIBILITY_NOT_RULED_OUT:
-        sentences.append(_on_twins(figures))
-    sentences += [
-        _accepted(result.arm(UNSTEERED), figures),
-        f"Measured on {result.data}." if result.data else "",
-    ]
+    if judgement is None or not result.controls_of(arm):
+        sentences = [_right(figures)]
+        accepted = figures.false_acceptance_rate
+        sentences.append(f"False statements accepted: {percent(accepted.value)}." if accepted else "")
+    else:
+        sentences = [f"This recipe {_worth(judgement, figures)}."]
+        if judgement.verdict is not Verdict.PLAUSIBILITY_NOT_RULED_OUT:
+            sentences.append(_on_twins(figures))
+        sentences.append(_accepted(result.arm(UNSTEERED), figures))
+    sentences.append(f"Measured on {result.data}." if result.data else "")
     return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _right(arm: ArmResult) -> str:
+    accuracy = arm.accuracy
+    if accuracy is None:
+        return ""
+    ends = f"{plain(100 * accuracy.low)} to {plain(100 * accuracy.high)}"
+    return f"This recipe answers {percent(accuracy.value)} right ({ends}, n {count(accuracy.n)})."
 
 
 def _worth(judgement: Judgement, arm: ArmResult) -> str:

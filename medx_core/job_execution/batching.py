@@ -12,7 +12,7 @@ from medx_core.questions import Answered, ArmRow, Mode, Question
 
 log = logging.getLogger(__name__)
 
-REFRESH_VECTORS_SECONDS = 2.0
+REFRESH_RECIPE_SECONDS = 2.0
 
 
 class MicroBatcher:
@@ -84,12 +84,12 @@ class MicroBatcher:
         while not self._finished:
             step = self._next_step()
             if step is None:
-                if self._is_quiet:  # so that the heartbeat reports the vectors in use while nothing is asked
-                    self._refresh_vectors(engine)
+                if self._is_quiet:  # so that the heartbeat reports the recipe in use while nothing is asked
+                    self._refresh_recipe(engine)
                 continue
             self._step_began = monotonic()
-            if monotonic() - self._refreshed >= REFRESH_VECTORS_SECONDS:
-                self._refresh_vectors(engine)
+            if monotonic() - self._refreshed >= REFRESH_RECIPE_SECONDS:
+                self._refresh_recipe(engine)
                 self._refreshed = monotonic()
             self._take(engine, step)
             self._step_began, self._progressed = None, monotonic()
@@ -102,7 +102,7 @@ class MicroBatcher:
             self._schedule.drop_stopped()
             step, due_in = self._schedule.next()
             if step is None and not self._closing:
-                woken = self._changed.wait(REFRESH_VECTORS_SECONDS if due_in is None else due_in)
+                woken = self._changed.wait(REFRESH_RECIPE_SECONDS if due_in is None else due_in)
                 self._is_quiet = due_in is None and not woken
             self._finished = step is None and self._closing
             return step
@@ -171,11 +171,11 @@ class MicroBatcher:
         with self._changed:
             self._schedule.try_again(questions[:middle], questions[middle:])
 
-    def _refresh_vectors(self, engine: Engine) -> None:
+    def _refresh_recipe(self, engine: Engine) -> None:
         try:
-            engine.refresh_vectors()
+            engine.refresh_recipe()
         except Exception:  # a database that is away for a moment must not stop answers
-            log.exception("the active vectors could not be read again; those read before stay in use")
+            log.exception("the recipe could not be read again; the one read before stays in use")
 
 
 def _stopping() -> Interrupted:

@@ -20,17 +20,18 @@ from medx_core.job_execution.executor import JobExecutor
 from medx_core.job_execution.interfaces import Engine, Lane
 from medx_core.job_execution.leases import LeaseKeeper, LeaseTerms
 from medx_core.job_execution.scheduling import BatchLimits
+from medx_core.jobs.engine import answer_settings
 from medx_core.jobs.messages import AnswerRequest
-from medx_core.jobs.recipe import Recipe
 from medx_core.jobs.snapshots import Progress
 from medx_core.jobs.status import UNFINISHED
 from medx_core.models.model_files import model_identity_sha256, model_weight_sha256
+from medx_core.recipes import ModelIdentity
 from medx_core.settings import Settings
 from medx_core.storage.engine import Database
 from medx_core.storage.health import HealthStore, ProcessHealth
 from medx_core.storage.jobs import JobStore
 from medx_core.storage.leases import LeaseStore
-from medx_core.storage.vectors import VectorStore
+from medx_core.storage.recipes import RecipeRecord, RecipeStore
 
 # Enough requests in hand that the engine always finds a full micro-batch waiting.
 REQUESTS_AT_ONCE = 3
@@ -88,12 +89,30 @@ def _difference(worker: ProcessHealth, settings: Settings, database: Database) -
         return f"another model than {settings.model}"
     if worker.detail.get("identity_sha256") != identity_sha256:
         return f"another model than {settings.model}"
-    if worker.detail.get("number_type") not in number_types(settings):
-        return f"the number type {worker.detail.get('number_type')}, which differs from this command's"
-    active = VectorStore(database).active(weight_sha256)
-    recipe = Recipe.of(settings, {category: record.name for category, record in active.items()})
-    differing = recipe.differing(worker.detail.get("recipe") or {})
-    return f"another recipe ({', '.join(differing)})" if differing else ""
+    number_type = str(worker.detail.get("number_type"))
+    if number_type not in number_types(settings):
+        return f"the number type {number_type}, which differs from this command's"
+    model = ModelIdentity(settings.model, weight_sha256, number_type, identity_sha256)
+    return _other_recipe(worker, RecipeStore(database).answering(model, settings)) or _other_settings(
+        worker, settings
+    )
+
+
+def _other_recipe(worker: ProcessHealth, here: RecipeRecord) -> str:
+    if worker.detail.get("recipe") == here.id:
+        return ""
+    told = worker.detail.get("recipe_name") or "unknown"
+    return f"another recipe ({told}; here it is {here.shown})"
+
+
+def _other_settings(worker: ProcessHealth, settings: Settings) -> str:
+    reported = worker.detail.get("settings") or {}
+    differing = [
+        name.replace("_", " ")
+        for name, value in answer_settings(settings).items()
+        if reported.get(name) != value
+    ]
+    return f"other settings ({', '.join(differing)})" if differing else ""
 
 
 def number_types(settings: Settings) -> tuple[str, ...]:

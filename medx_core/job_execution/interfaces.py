@@ -8,7 +8,7 @@ from typing import Protocol
 
 from medx_core.categories import Route
 from medx_core.errors import MedxError
-from medx_core.jobs.recipe import EngineDescription
+from medx_core.jobs.engine import EngineDescription
 from medx_core.questions import Answer, Answered, Arm, ArmRow, Question
 
 
@@ -70,7 +70,7 @@ class Engine(Protocol):
 
     @property
     def description(self) -> EngineDescription:
-        """The model, its number type and the vectors in use now."""
+        """The model, its number type and the recipe in use now."""
         ...
 
     def route(self, questions: Sequence[Question]) -> tuple[Route, ...]:
@@ -85,6 +85,6 @@ class Engine(Protocol):
         """Start a written answer for every row."""
         ...
 
-    def refresh_vectors(self) -> None:
-        """Read again which steering vectors are active."""
+    def refresh_recipe(self) -> None:
+        """Read again which recipe is in use."""
         ...

@@ -100,6 +100,8 @@ class ItemSnapshot:
             "mode": job.mode.value,
             "route": self.route.as_json() if self.route else None,
             "answers": [stored.answer.as_json() | {"id": stored.public_id} for stored in self.answers],
+            "recipe": next((stored.answer.recipe for stored in self.answers), None),
+            "emergency": self.route.red_flag if self.route else None,
             "medx_version": __version__,
         }
 

@@ -4,6 +4,7 @@ One process uses one device. float32 on the CPU; bfloat16 on a GPU that has it, 
 """
 
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -81,6 +82,14 @@ def use_threads(count: int) -> None:
     """Let torch use `count` CPU threads in this process; 0 leaves torch's own choice."""
     if count:
         torch.set_num_threads(count)
+
+
+def seconds_used(device: torch.device) -> float:
+    """Return a clock for work on the device: CPU seconds of this process, or the wall clock once a GPU has caught up."""
+    if device.type == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 @contextmanager

@@ -21,13 +21,13 @@ from medx_core.steering.strategies import SteeredLayer
 class SteeringVector(SteeredLayer):
     """A steered layer of one model with its provenance; `further` holds the directions of further layers, if any.
 
-    `reading` names how the contrast traces were read, `pairs` how many contrast pairs (for `gated`: statements) went
+    `category` is None for a vector of all categories together. `reading` names how the contrast traces were read, `pairs` how many contrast pairs (for `gated`: statements) went
     in, `data_sha256` which data, `fitted_on` whether single statements or twin differences. `prompt_version` is the
     prompt whose states were read, `model_type` the model's architecture ("llama"). Written answers are steered at
     `positions`, verdicts at `verdict_positions`.
     """
 
-    category: Category
+    category: Category | None
     model: str
     model_sha256: str
     reading: str

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from medx_core.categories import Category
+from medx_core.categories import as_category
 from medx_core.errors import VectorRefused
 from medx_core.steering.gate import Gate
 from medx_core.steering.layers import CONVENTION
@@ -28,7 +28,7 @@ GATE_TENSOR = "gate_weight"
 FURTHER = "direction."
 # The fields of a vector that are metadata, and how their text is read. The second table came with format 2.
 FIELDS: Mapping[str, Callable[[str], Any]] = {
-    "category": Category, "layer": int, "model": str, "model_sha256": str, "strategy": str, "alpha": float,
+    "category": as_category, "layer": int, "model": str, "model_sha256": str, "strategy": str, "alpha": float,
     "reading": str, "pairs": int, "data_sha256": str, "prompt_version": str, "created_at": str, "version": str,
     "diagnostics": json.loads,
 }  # fmt: skip
@@ -48,6 +48,7 @@ def save_vector(vector: SteeringVector, path: Path) -> None:
     fresh = path.with_name(path.name + ".new")
     metadata = {name: str(getattr(vector, name)) for name in (*FIELDS, *LATER_FIELDS)}
     metadata |= {
+        "category": vector.category or "",
         "format": FORMAT,
         "convention": CONVENTION,
         "diagnostics": json.dumps(dict(vector.diagnostics)),

@@ -78,7 +78,7 @@ def _result_row(item: ItemSnapshot, arm: Arm) -> ResultRow:
     columns: dict[str, Any] = {}
     if route is not None:
         columns |= {"category_probability": route.probability, "route_source": route.source.value}
-        columns |= {"category": route.category.value if route.category else ""}
+        columns |= {"category": route.category.value if route.category else "", "emergency": route.red_flag}
     if answer is not None:
         given = answer.as_json()
         columns |= {name: given[name] for name in _ANSWER_COLUMNS if given[name] is not None}
@@ -98,7 +98,7 @@ def _result_row(item: ItemSnapshot, arm: Arm) -> ResultRow:
 
 _ANSWER_COLUMNS = (
     *("verdict", "score", "text", "model", "model_sha256", "vector", "layer", "alpha"),
-    *("prompt_version", "seconds"),
+    *("prompt_version", "seconds", "recipe", "raw_verdict"),
 )
 
 

@@ -6,7 +6,7 @@ holds a lease of the same kind. Progress and results are taken from the holder o
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -50,7 +50,10 @@ class RunProgress:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """The part of a result that lists show; the whole result may be a megabyte. Empty until the run has finished."""
+    """The part of a result that lists show; the whole result may be a megabyte. Empty until the run has finished.
+
+    `recipes` names the arm that measured each recipe, by the recipe's id.
+    """
 
     conclusion: str = ""
     helps: bool | None = None
@@ -62,6 +65,7 @@ class RunSummary:
     n_train: int = 0
     n_test: int = 0
     seconds: float | None = None
+    recipes: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, result: Mapping[str, Any]) -> "RunSummary":
@@ -263,17 +267,15 @@ class RunStore(Store):
         with self._database.read() as session:
             return tuple(_run(row, with_result=False) for row in session.exec(newest))
 
-    def latest_for_model(self, model_sha256: str, kind: str = "evaluation") -> Run | None:
-        """Return the run of this kind that finished last on a model, without its result."""
-        if not model_sha256:
-            return None
+    def latest_of_recipe(self, recipe_id: str, model_sha256: str, kind: str = "evaluation") -> Run | None:
+        """Return the run of this kind that finished last and measured a recipe of that model, without its result."""
         done = _without_results().where(
             RunTable.model_sha256 == model_sha256, RunTable.kind == kind, RunTable.status == RunStatus.DONE
         )
-        latest = done.order_by(col(RunTable.finished_at).desc(), col(RunTable.id).desc()).limit(1)
+        latest = done.order_by(col(RunTable.finished_at).desc(), col(RunTable.id).desc())
         with self._database.read() as session:
-            row = session.exec(latest).first()
-            return None if row is None else _run(row, with_result=False)
+            runs = (_run(row, with_result=False) for row in session.exec(latest))
+            return next((run for run in runs if recipe_id in run.summary.recipes), None)
 
 
 def _new_row(kind: str, settings: Mapping[str, Any], now: datetime) -> RunTable:

@@ -215,6 +215,7 @@ class AnswerTable(Table, table=True):
     text: str | None = None
     model: str
     model_sha256: str
+    recipe: str | None = None
     vector: str | None = None
     layer: int | None = None
     alpha: float | None = None
@@ -322,37 +323,56 @@ class AuditTable(Table, table=True):
 class VectorTable(Table, table=True):
     """One version of a steering vector; the file itself lies under `MEDX_HOME/vectors`.
 
-    At most one version per model and category is active. `replaced_id` is the version that was active before it.
+    `category` is None for a vector of all categories together.
     """
 
     __tablename__ = "vector"
-    __table_args__ = (
-        UniqueConstraint("model_sha256", "name"),
-        Index(
-            "uq_vector_active",
-            "model_sha256",
-            "category",
-            unique=True,
-            sqlite_where=text("status = 'active'"),
-            postgresql_where=text("status = 'active'"),
-        ),
-    )
+    __table_args__ = (UniqueConstraint("model_sha256", "name"),)
 
     id: int = Field(default=None, primary_key=True)
     name: str
     version: int
     model: str
     model_sha256: str
-    category: Category = Field(sa_type=Word(Category))
+    category: Category | None = Field(default=None, sa_type=Word(Category))
     preset: str
     strategy: str
     layer: int
     alpha: float
+    positions: str = ""
     file: str
     file_sha256: str
     diagnostics: dict[str, Any] = Field(sa_type=PlainJson)
     status: str
-    replaced_id: int | None = Field(default=None, foreign_key="vector.id", ondelete="SET NULL")
+    created_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class RecipeTable(Table, table=True):
+    """One recipe under the hash of its content, which never changes.
+
+    At most one per model and number type is in use. `replaced_id` is the recipe that was in use before it.
+    """
+
+    __tablename__ = "recipe"
+    __table_args__ = (
+        Index(
+            "uq_recipe_in_use",
+            "model_sha256",
+            "number_type",
+            unique=True,
+            sqlite_where=text("status = 'in use'"),
+            postgresql_where=text("status = 'in use'"),
+        ),
+    )
+
+    id: str = Field(primary_key=True)
+    name: str
+    model: str
+    model_sha256: str
+    number_type: str
+    content: dict[str, Any] = Field(sa_type=PlainJson)
+    status: str
+    replaced_id: str | None = Field(default=None, foreign_key="recipe.id", ondelete="SET NULL")
     created_at: datetime = Field(sa_type=UtcDateTime)
 
 

@@ -1,4 +1,4 @@
-"""Versions of steering vectors: which version is in use per model and category, and which it replaced."""
+"""Versions of steering vectors, each under its name; which of them steer is said by recipes."""
 
 import hashlib
 import json
@@ -14,7 +14,8 @@ from safetensors import SafetensorError, safe_open
 from sqlmodel import Session, col, select
 
 from medx_core.categories import Category
-from medx_core.errors import BadInput, NotFound, VectorRefused
+from medx_core.errors import NotFound, VectorRefused
+from medx_core.recipes import ALL, SteeringEntry
 from medx_core.storage.engine import Store
 from medx_core.storage.tables import VectorTable, as_value
 
@@ -23,10 +24,9 @@ SHIPPED_VECTORS = Path(__file__).resolve().parent.parent / "data" / "bundled" / 
 
 
 class VectorStatus(StrEnum):
-    """The state of a version; at most one per model and category is active."""
+    """The state of a version. Whether it steers is said by the recipe in use."""
 
     CANDIDATE = "candidate"
-    ACTIVE = "active"
     RETIRED = "retired"
 
 
@@ -34,26 +34,38 @@ class VectorStatus(StrEnum):
 class VectorRecord:
     """One version of a steering vector. `file` is relative to the vectors folder.
 
-    `id`, `name`, `version`, `status` and `created_at` are given by `VectorStore.register`. `replaced_id` is the version
-    that was in use before this one, and that `VectorStore.roll_back` goes back to.
+    `category` is None for a vector of all categories together. `positions` says which tokens of a text it shifts; empty
+    where the record is older than that. `id`, `name`, `version`, `status` and `created_at` are given by
+    `VectorStore.register`.
     """
 
     model: str
     model_sha256: str
-    category: Category
+    category: Category | None
     layer: int
     alpha: float
     file: str
     file_sha256: str
     strategy: str = "mean_difference"
     preset: str = PAPER_PRESET
+    positions: str = ""
     diagnostics: Mapping[str, Any] = field(default_factory=dict)
     id: int = 0
     name: str = ""
     version: int = 0
     status: VectorStatus = VectorStatus.CANDIDATE
     created_at: datetime | None = None
-    replaced_id: int | None = None
+
+    @property
+    def steering(self) -> SteeringEntry:
+        """What a recipe says of it."""
+        return SteeringEntry(
+            file_sha256=self.file_sha256,
+            strategy=self.strategy,
+            layer=self.layer,
+            strength=self.alpha,
+            positions=self.positions,
+        )
 
 
 class VectorStore(Store):
@@ -62,21 +74,19 @@ class VectorStore(Store):
     def register(self, record: VectorRecord) -> VectorRecord:
         """Store the next version of the record's model and category and return it with its name ("triage v3").
 
-        The first one with the preset of the paper becomes active. The same file registered again is the same version.
+        The same file registered again is the same version.
         """
         with self._database.write() as session:
             known = _versions(session, record.model_sha256, record.category)
             same = [row for row in known if row.file_sha256 == record.file_sha256]
             if same:
                 return _record(same[0])
-            is_first = record.preset == PAPER_PRESET and not any(row.preset == PAPER_PRESET for row in known)
-            is_used = any(row.status == VectorStatus.ACTIVE for row in known)
             version = 1 + max((row.version for row in known), default=0)
             given = replace(
                 record,
-                name=f"{record.category.value} v{version}",
+                name=f"{record.category.value if record.category else ALL} v{version}",
                 version=version,
-                status=VectorStatus.ACTIVE if is_first and not is_used else VectorStatus.CANDIDATE,
+                status=VectorStatus.CANDIDATE,
                 created_at=self._clock(),
             )
             row = VectorTable(**{**vars(given), "id": None, "diagnostics": dict(record.diagnostics)})
@@ -84,13 +94,17 @@ class VectorStore(Store):
             session.flush()
             return _record(row)
 
-    def active(self, model_sha256: str) -> dict[Category, VectorRecord]:
-        """Return the version in use for each category of the model; a category without one is left out."""
-        in_use = select(VectorTable).where(
-            VectorTable.model_sha256 == model_sha256, VectorTable.status == VectorStatus.ACTIVE
-        )
-        with self._database.read() as session:
-            return {row.category: _record(row) for row in session.exec(in_use)}
+    def papers(self, model_sha256: str) -> dict[Category, VectorRecord]:
+        """Return the vectors of the built-in recipe `paper`: each category's first by the paper's method.
+
+        Retired ones and categories without one are left out.
+        """
+        first: dict[Category, VectorRecord] = {}
+        for record in sorted(self.list(model_sha256), key=lambda record: record.id):
+            is_papers = record.preset == PAPER_PRESET and record.status is not VectorStatus.RETIRED
+            if is_papers and record.category is not None:
+                first.setdefault(record.category, record)
+        return first
 
     def get(self, vector_id: int) -> VectorRecord:
         """Return one version."""
@@ -100,60 +114,26 @@ class VectorStore(Store):
     def list(self, model_sha256: str | None = None) -> tuple[VectorRecord, ...]:
         """Return all versions, of one model or of all, by category and the newest first."""
         ordered = select(VectorTable).order_by(
-            VectorTable.model, VectorTable.category, col(VectorTable.version).desc()
+            VectorTable.model, col(VectorTable.category), col(VectorTable.version).desc()
         )
         if model_sha256 is not None:
             ordered = ordered.where(VectorTable.model_sha256 == model_sha256)
         with self._database.read() as session:
             return tuple(map(_record, session.exec(ordered)))
 
-    def promote(self, vector_id: int) -> VectorRecord:
-        """Put this version into use; the active one is retired and remembered for `roll_back`."""
-        with self._database.write() as session:
-            row = _vector(session, vector_id)
-            present = _retire_active(session, row.model_sha256, row.category)
-            if present is not row and present is not None:
-                row.replaced_id = present.id
-            row.status = VectorStatus.ACTIVE
-            session.flush()
-            return _record(row)
-
     def retire(self, vector_id: int) -> VectorRecord:
-        """Take this version out of use; if it was active, its category is answered unsteered from now on."""
+        """Withdraw a version: no recipe takes it up from now on. Recipes that hold it already stay as they are."""
         with self._database.write() as session:
             row = _vector(session, vector_id)
             row.status = VectorStatus.RETIRED
             return _record(row)
 
-    def roll_back(self, model_sha256: str, category: Category) -> VectorRecord:
-        """Put the version before the active one into use again; the active one is retired.
 
-        Raises:
-            BadInput: nothing is active, or nothing was active before it.
-        """
-        with self._database.write() as session:
-            present = _retire_active(session, model_sha256, category)
-            if present is None or present.replaced_id is None:
-                raise BadInput(f"There is no earlier vector for {category.value} to go back to.")
-            row = _vector(session, present.replaced_id)
-            row.status = VectorStatus.ACTIVE
-            session.flush()
-            return _record(row)
-
-
-def _versions(session: Session, model_sha256: str, category: str) -> list[VectorTable]:
+def _versions(session: Session, model_sha256: str, category: Category | None) -> list[VectorTable]:
     rows = select(VectorTable).where(
-        VectorTable.model_sha256 == model_sha256, VectorTable.category == category
+        VectorTable.model_sha256 == model_sha256, col(VectorTable.category).is_not_distinct_from(category)
     )
     return list(session.exec(rows.order_by(col(VectorTable.id)).with_for_update()))
-
-
-def _retire_active(session: Session, model_sha256: str, category: str) -> VectorTable | None:
-    present = [row for row in _versions(session, model_sha256, category) if row.status == VectorStatus.ACTIVE]
-    for row in present:
-        row.status = VectorStatus.RETIRED
-    session.flush()  # before another one becomes active: the database allows one at any moment
-    return present[0] if present else None
 
 
 def _vector(session: Session, vector_id: int) -> VectorTable:
@@ -170,17 +150,17 @@ def _record(row: VectorTable) -> VectorRecord:
 def register_shipped_vectors(
     store: VectorStore, model_sha256: str, vectors_folder: Path, *, shipped: Path = SHIPPED_VECTORS
 ) -> list[VectorRecord]:
-    """Register the vectors that come with MedX for these weights, for the categories that have none in use.
+    """Register the vectors that come with MedX for these weights, for the categories that have none of the paper's.
 
     Returns the versions registered; none for weights that no vector was shipped for. Needs no torch.
     """
-    in_use = store.active(model_sha256)
+    present = store.papers(model_sha256)
     registered = []
     for file in sorted(shipped.glob("*.safetensors")):
         with safe_open(file, framework="np") as stored:
             metadata = dict(stored.metadata())
         category = Category(metadata["category"])
-        if metadata["model_sha256"] != model_sha256 or category in in_use:
+        if metadata["model_sha256"] != model_sha256 or category in present:
             continue
         sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
         # where and under which name `VectorRegistry.publish` stores a vector
@@ -198,6 +178,7 @@ def register_shipped_vectors(
                     file=str(place),
                     file_sha256=sha256,
                     strategy=metadata["strategy"],
+                    positions=metadata.get("positions", "last"),
                     diagnostics=json.loads(metadata["diagnostics"]),
                 )
             )

@@ -1,29 +1,124 @@
-"""Going on in the middle of the stack: from a cached state of the last prompt token, only the layers above it run.
+"""Arms that share a pass: from a cached state of the last prompt token, only the layers above the steered one run.
 
 Steering acts on the last prompt token, so everything below the steered layer, and every earlier token, is the same
-whatever the vector and its strength. A batch of prompts is therefore run once with its keys and values kept; each
-steered variant then puts its own state after its layer and runs the layers above on one token.
+whatever the vector and its strength. A batch of prompts is therefore run once with its keys and values kept, which is
+the unsteered arm; each steered arm then puts its own state after its layer and runs the layers above on one token.
+Answers, evaluations and sweeps all go this way (`SteeredRuns`).
 
 How, for any architecture: while the base model runs on the one token, the layers up to the steered one do nothing but
 hand on the given state. Their places in the layer list stay, since some networks choose masks by place.
 """
 
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import Cache, PreTrainedModel
 
-from medx_core.errors import VectorRefused
+from medx_core.models.devices import memory_faults_in_words
 from medx_core.models.padding import PaddedBatch, forward
-from medx_core.models.prefix_cache import SharedPrefix
-from medx_core.steering.hooks import SteeringPlan, SteeringStep, outputs_read, steered
-from medx_core.steering.layers import decoder_layers, hidden_of, with_hidden
+from medx_core.models.prefix_cache import PROBES, TOLERANCE, SharedPrefix
+from medx_core.steering.hooks import (
+    SteeringPlan,
+    SteeringStep,
+    outputs_read,
+    plan_for_rows,
+    recorded,
+    steered,
+)
+from medx_core.steering.layers import decoder_layers, hidden_of, hidden_size, with_hidden
 
 UNSTEERED = SteeringPlan()
+
+
+class SteeredRuns:
+    """One prompt on one model, run under any number of steering plans at once.
+
+    This is the one place that decides what the runs share. Separate whole passes under hooks give the same figures
+    later: for a network that cannot go on from cached states, and for a plan that steers more than the last token.
+    """
+
+    def __init__(self, prefix: SharedPrefix) -> None:
+        self._prefix = prefix
+        self._network = prefix.model.network
+
+    @cached_property
+    def resumes(self) -> bool:
+        """Whether this network may go on from cached states; found out once, on two probes of unequal length."""
+        probes = [self._prefix.encoded(probe) for probe in PROBES]
+        return can_resume(self._prefix, probes, TOLERANCE[self._prefix.model.placement.dtype])
+
+    def of_plans(
+        self, prompts: Sequence[Sequence[int]], plans: Sequence[SteeringPlan], *, shared: bool = True
+    ) -> list[Tensor]:
+        """Run all `prompts` under each plan (lowest layer first): final states (prompts, hidden_size), one per plan.
+
+        With `shared` off every plan runs whole passes.
+
+        Raises:
+            ModelUnavailable: the batch does not fit into the device's memory.
+            VectorRefused: a layer does not exist, or a shift does not fit.
+        """
+        acting = [plan.on_the_prompt for plan in plans]
+        layers = {plan.steps[0].layer for plan in acting if plan.steps and plan.last_token_only}
+        with torch.no_grad(), memory_faults_in_words("This batch of questions"):
+            sharing = shared and layers and self.resumes
+            batch = prompt_batch(self._prefix, prompts, sorted(layers)) if sharing else None
+            return [
+                batch.steered(plan)
+                if batch is not None and plan.last_token_only
+                else self._whole(prompts, plan)
+                for plan in acting
+            ]
+
+    def of_rows(self, prompts: Sequence[Sequence[int]], plans: Sequence[SteeringPlan]) -> Tensor:
+        """Run each prompt under the plan of its own row: final states (rows, hidden_size), in the order of the rows.
+
+        Rows with the same prompt are arms of one question and share its pass.
+
+        Raises:
+            ModelUnavailable: the batch does not fit into the device's memory.
+            VectorRefused: a layer does not exist, or a vector does not fit.
+        """
+        acting = [plan.on_the_prompt for plan in plans]
+        together: dict[bool, list[int]] = defaultdict(list)
+        for row, plan in enumerate(acting):
+            together[plan.last_token_only].append(row)
+        finals: dict[int, Tensor] = {}
+        for rows in together.values():
+            states = self._arms([tuple(prompts[row]) for row in rows], [acting[row] for row in rows])
+            finals.update(zip(rows, states, strict=True))
+        return torch.stack([finals[row] for row in range(len(plans))])
+
+    def _arms(self, prompts: Sequence[tuple[int, ...]], plans: Sequence[SteeringPlan]) -> list[Tensor]:
+        width = hidden_size(self._network)
+        places = {prompt: place for place, prompt in enumerate(dict.fromkeys(prompts))}
+        may_share = len(places) < len(prompts) and all(plan.last_token_only for plan in plans)
+        if not (may_share and self.resumes):
+            return list(self._whole(prompts, plan_for_rows(plans, width=width)))
+        # The n-th steered arms of all questions make run n; all unsteered arms are read from run 0.
+        steered_arms: Counter[tuple[int, ...]] = Counter()
+        cells = []
+        for prompt, plan in zip(prompts, plans, strict=True):
+            steered_arms[prompt] += bool(plan.steps)
+            cells.append((steered_arms[prompt] if plan.steps else 0, places[prompt]))
+        by_cell = dict(zip(cells, plans, strict=True))
+        runs = [
+            plan_for_rows([by_cell.get((run, place), UNSTEERED) for place in places.values()], width=width)
+            for run in range(max(steered_arms.values()) + 1)
+        ]
+        finals = self.of_plans(list(places), runs)
+        return [finals[run][place] for run, place in cells]
+
+    def _whole(self, prompts: Sequence[Sequence[int]], plan: SteeringPlan) -> Tensor:
+        with steered(self._network, plan):
+            # Steering of earlier tokens must reach the common beginning too, so that is not taken from the cache.
+            return self._prefix.last_states(prompts, whole=not plan.last_token_only)
 
 
 @dataclass(frozen=True)
@@ -31,9 +126,11 @@ class PromptBatch:
     """A batch of prompts after its one full pass, from which steered runs go on.
 
     `outputs` are what the layers asked for returned, cut down to the last token; the cache holds everything before it.
+    `unsteered` are the final states (rows, hidden_size) of that pass.
     """
 
     network: PreTrainedModel
+    unsteered: Tensor
     outputs: dict[int, object]
     last: PaddedBatch  # ids and positions (rows, 1), mask (rows, tokens up to the last)
     cache: Cache
@@ -42,16 +139,16 @@ class PromptBatch:
         """Return the last token's states (rows, hidden_size) after a layer, in the model's own number type."""
         return hidden_of(self.outputs[layer])[:, -1]
 
-    def resumed(self, layer: int, state: Tensor, above: SteeringPlan = UNSTEERED) -> Tensor:
+    def resumed(self, layer: int, state: Tensor, plan: SteeringPlan = UNSTEERED) -> Tensor:
         """Put `state` (rows, hidden_size) after `layer`, run the layers above, return the final states.
 
-        Gradients flow to `state` where the caller records them. The cache is as before on every way out.
+        `plan` acts from `layer` on. Gradients flow to `state` where the caller records them. The cache is as before on every way out.
         """
         given = with_hidden(self.outputs[layer], state.to(self.state(layer).dtype)[:, None])
         with (
             self._cache_restored(layer),
             standing_in(self.network, layer, given),
-            steered(self.network, above),
+            steered(self.network, plan),
         ):
             outputs = forward(self.network.base_model, self.last, self.cache)
         final: Tensor = outputs.last_hidden_state[:, -1]
@@ -59,14 +156,10 @@ class PromptBatch:
 
     def steered(self, plan: SteeringPlan) -> Tensor:
         """Steer the last token by a plan (lowest layer first); return the final states (rows, hidden_size)."""
-        first, *above = plan.steps
-        before = self.state(first.layer)[:, None]
-        shift = first.shift(before)
-        if shift.shape[-1] != before.shape[-1] or shift.shape[0] not in (1, before.shape[0]):
-            raise VectorRefused(
-                f"A shift of shape {tuple(shift.shape)} met states of shape {tuple(before.shape)}; it must broadcast to them."
-            )
-        return self.resumed(first.layer, (before + shift)[:, 0], SteeringPlan(tuple(above)))
+        if not plan.steps:
+            return self.unsteered
+        lowest = plan.steps[0].layer
+        return self.resumed(lowest, self.state(lowest), plan)
 
     @contextmanager
     def _cache_restored(self, layer: int) -> Iterator[None]:
@@ -99,6 +192,7 @@ def prompt_batch(
         done.cache.crop(-1)
     return PromptBatch(
         network=network,
+        unsteered=done.states[:, -1],
         outputs=outputs,
         last=PaddedBatch(done.batch.ids[:, -1:], done.batch.mask, done.batch.positions[:, -1:]),
         cache=done.cache,
@@ -112,27 +206,21 @@ def can_resume(prefix: SharedPrefix, prompts: Sequence[Sequence[int]], tolerance
     more than the residual stream from layer to layer, does not pass.
     """
     network = prefix.model.network
-    count = len(decoder_layers(network))
-    layers = sorted({0, count // 2})
+    middle = len(decoder_layers(network)) // 2
+    plan = SteeringPlan(tuple(SteeringStep(layer, _turned) for layer in sorted({0, middle})))
+    with steered(network, plan), recorded(network, [middle]) as states:
+        expected = prefix.last_states(prompts).float()
     try:
-        batch = prompt_batch(prefix, prompts, layers)
-        return all(_resumes_at(prefix, prompts, batch, layer, tolerance) for layer in layers)
+        with torch.no_grad():
+            batch = prompt_batch(prefix, prompts, [step.layer for step in plan.steps])
+            from_middle = states[middle].to(expected.device)
+            # Twice from the middle: the cache must be as before after every run.
+            runs = [batch.steered(plan), *(batch.resumed(middle, from_middle) for _ in range(2))]
     # What a network makes of a state that it did not compute itself differs from architecture to architecture.
     except (RuntimeError, TypeError, ValueError, AttributeError, IndexError, KeyError, NotImplementedError):
         return False
-
-
-def _resumes_at(
-    prefix: SharedPrefix, prompts: Sequence[Sequence[int]], batch: PromptBatch, layer: int, tolerance: float
-) -> bool:
-    plan = SteeringPlan((SteeringStep(layer, _turned),))
-    with torch.no_grad():
-        first, again = (batch.steered(plan).float() for _ in range(2))
-    with steered(prefix.model.network, plan):
-        expected = prefix.last_states(prompts).float()
-    scale = expected.abs().max().clamp(min=1e-6)
-    worst = torch.maximum((first - expected).abs().max(), (again - expected).abs().max())
-    return bool(worst / scale <= tolerance)
+    worst = max(float((run.float() - expected).abs().max()) for run in runs)
+    return worst <= tolerance * float(expected.abs().max().clamp(min=1e-6))
 
 
 def _turned(states: Tensor) -> Tensor:

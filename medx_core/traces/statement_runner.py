@@ -6,7 +6,7 @@ all its conditions together, plus the layers above each steered layer on a singl
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,12 +15,12 @@ from torch import Tensor
 
 from medx_core.models.devices import memory_faults_in_words
 from medx_core.models.loading import LoadedModel
-from medx_core.models.prefix_cache import PROBES, TOLERANCE, SharedPrefix
+from medx_core.models.prefix_cache import SharedPrefix
 from medx_core.models.scoring import AnswerHead
 from medx_core.prompts import VerdictPrompt
 from medx_core.steering.hooks import SteeringPlan, SteeringStep, recorded, steered
 from medx_core.steering.layers import decoder_layers, hidden_size
-from medx_core.traces.resuming import can_resume, prompt_batch
+from medx_core.traces.resuming import SteeredRuns, prompt_batch
 from medx_core.traces.running import (
     BATCH_ROWS,
     Arrays,
@@ -74,6 +74,7 @@ class StatementRunner:
         self.batch_rows = batch_rows
         self.prefix = SharedPrefix(model, prompt)
         self.head = AnswerHead(self.prefix)
+        self._runs = SteeredRuns(self.prefix)
         self._finished = finished
 
     @property
@@ -86,11 +87,10 @@ class StatementRunner:
         """How many decoder layers the model has."""
         return len(decoder_layers(self.model.network))
 
-    @cached_property
+    @property
     def resumes(self) -> bool:
-        """Whether steered runs may go on from cached states; found out once, on two probes of unequal length."""
-        probes = [self.prefix.encoded(probe) for probe in PROBES]
-        return can_resume(self.prefix, probes, TOLERANCE[self.model.placement.dtype])
+        """Whether runs may go on from cached states (see `SteeredRuns`)."""
+        return self._runs.resumes
 
     def scores(
         self, texts: Sequence[str], on_progress: OnProgress = silent, *, with_answer_words: bool = True
@@ -149,8 +149,8 @@ class StatementRunner:
             return []
 
         def run(prompts: list[list[int]], rows: list[int]) -> Arrays:
-            plans = [condition.for_texts(rows).on_the_prompt for condition in conditions]
-            finals = self._steered_finals(prompts, plans, resumed=resumed)
+            plans = [condition.for_texts(rows) for condition in conditions]
+            finals = self._runs.of_plans(prompts, plans, shared=resumed)
             read = self._read(torch.cat(finals), with_answer_words)
             return {key: values.reshape(len(conditions), len(rows)).T for key, values in read.items()}
 
@@ -204,26 +204,6 @@ class StatementRunner:
     def _gradient(self, final: Tensor, state: Tensor) -> Tensor:
         # Rows are independent: the sum's gradient is each row's own.
         return torch.autograd.grad(self.head.differences(final).sum(), state)[0]
-
-    def _steered_finals(
-        self, prompts: list[list[int]], plans: Sequence[SteeringPlan], *, resumed: bool
-    ) -> list[Tensor]:
-        """Return final states (rows, hidden_size) of one batch under each plan."""
-        resumable = [resumed and self.resumes and bool(plan.steps) and plan.last_token_only for plan in plans]
-        lowest = sorted(
-            {plan.steps[0].layer for plan, possible in zip(plans, resumable, strict=True) if possible}
-        )
-        with torch.no_grad():
-            batch = prompt_batch(self.prefix, prompts, lowest) if lowest else None
-            return [
-                batch.steered(plan) if batch is not None and possible else self._whole(prompts, plan)
-                for plan, possible in zip(plans, resumable, strict=True)
-            ]
-
-    def _whole(self, prompts: list[list[int]], plan: SteeringPlan) -> Tensor:
-        with steered(self.model.network, plan):
-            # Steering of earlier tokens must reach the common beginning too, so that is not taken from the cache.
-            return self.prefix.last_states(prompts, whole=not plan.last_token_only)
 
     def _read(self, finals: Tensor, with_answer_words: bool) -> Arrays:
         read: Arrays = {"scores": self.head.logit_differences(finals).double().numpy()}

@@ -19,6 +19,7 @@ from medx_core.storage.leases import LeaseStore
 from medx_core.storage.outbox import OutboxStore
 
 NAME = "pretend"
+RECIPE = "0123456789ab"
 WRITTEN = "Call for help at once. Sit down and rest until somebody comes. Do not drive yourself."
 TOO_LONG = "The question is too long for this device; shorten it."
 UNLIMITED = 10**9
@@ -135,6 +136,7 @@ def _answer(leased: LeasedItem, arm: Arm, route: Route) -> Answer:
         arm=arm,
         model="smollm2-135m",
         model_sha256="ab" * 32,
+        recipe=RECIPE,
         prompt_version="verdict-1",
         seconds=0.21 if steered else 0.12,
         verdict=None if written else verdict,

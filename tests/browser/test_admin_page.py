@@ -1,30 +1,32 @@
-import hashlib
 from dataclasses import replace
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from medx_core.categories import Category
 from medx_core.data.question_files import FileRow
-from medx_core.storage.vectors import VectorRecord
 from tests.browser.conftest import NARROW
 from tests.browser.pretend_worker import TOO_LONG
+from tests.recipes import recipe
 from tests.samples import submission
 from tests.waiting import until
 from tests.web_site import running_site
 
+FIRST, SECOND = (
+    f"{name} ({recipe(threshold=threshold).id}) for tiny"
+    for name, threshold in (("first", 1.0), ("second", 2.0))
+)
+
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """A site with a vector in use and another one waiting."""
+    """A site with a recipe in use and another one waiting."""
     with running_site(tmp_path_factory.mktemp("web") / "home") as running:
-        folder = running.services.settings.vectors_folder
-        folder.mkdir()
-        for content in (b"first", b"second"):
-            file, sha256 = f"{content.decode()}.safetensors", hashlib.sha256(content).hexdigest()
-            (folder / file).write_bytes(content)
-            record = VectorRecord("tiny", "ab" * 32, Category.TRIAGE, 2, 1.0, file, sha256)
-            running.services.vectors.register(record)
+        recipes = running.services.recipes
+        first, _ = (
+            recipes.keep(recipe(threshold=threshold), name=name, model="tiny")
+            for name, threshold in (("first", 1.0), ("second", 2.0))
+        )
+        recipes.promote(first.id)
         yield running
 
 
@@ -34,7 +36,7 @@ def page(site, open_page):
 
 
 def states(site) -> dict[str, str]:
-    return {vector.name: vector.status.value for vector in site.services.vectors.list()}
+    return {record.name: record.status.value for record in site.services.recipes.list()}
 
 
 def choose(page: Page, label: str, option: str) -> None:
@@ -49,31 +51,33 @@ def test_health_is_told_in_plain_words_for_workers_and_web_pages(page):
     expect(health.locator("tbody tr").filter(has_text="web page")).to_contain_text("serving on")
 
 
-def test_a_vector_is_promoted_rolled_back_and_retired_after_a_second_look(site, open_page):
+def test_a_recipe_is_promoted_rolled_back_and_retired_after_a_second_look(site, open_page):
     page = open_page(site, "ada", "/app/admin", size=NARROW)
-    expect(page.locator("#medx-vectors tbody tr")).to_have_count(2)
-    choose(page, "Vector", "triage v2 for tiny")
+    expect(page.locator("#medx-recipes tbody tr")).to_have_count(2)
+    choose(page, "Recipe", SECOND)
     page.locator("#medx-promote").click()
     expect(page.locator("#medx-confirm")).to_contain_text(
-        "Use triage v2 for triage questions on tiny, in place of triage v1?"
+        f"Answer by {SECOND} in float32, in place of {FIRST.removesuffix(' for tiny')}?".replace(
+            "for tiny", "on tiny"
+        )
     )
     assert page.evaluate("document.documentElement.scrollWidth") <= NARROW[0]
     page.locator("#medx-no").click()
     expect(page.locator("#medx-confirm")).to_be_hidden()
-    assert states(site) == {"triage v2": "candidate", "triage v1": "active"}
+    assert states(site) == {"second": "candidate", "first": "in use"}
     for button, option, after in (
-        ("promote", "triage v2 for tiny", {"triage v2": "active", "triage v1": "retired"}),
-        ("roll-back", "triage v2 for tiny", {"triage v2": "retired", "triage v1": "active"}),
-        ("retire", "triage v1 for tiny", {"triage v2": "retired", "triage v1": "retired"}),
+        ("promote", SECOND, {"second": "in use", "first": "retired"}),
+        ("roll-back", SECOND, {"second": "retired", "first": "in use"}),
+        ("retire", FIRST, {"second": "retired", "first": "retired"}),
     ):
-        choose(page, "Vector", option)
+        choose(page, "Recipe", option)
         page.locator(f"#medx-{button}").click()
         page.locator("#medx-yes").click()
         expect(page.locator("#medx-confirm")).to_be_hidden()
-        expect(page.locator("#medx-vectors-report")).to_contain_text("Done:")
+        expect(page.locator("#medx-recipes-report")).to_contain_text("Done:")
         assert states(site) == after
-    acts = [entry.action for entry in site.services.audit.entries() if entry.action.startswith("vector")]
-    assert acts == ["vector retired", "vector rolled back", "vector promoted"]
+    acts = [entry.action for entry in site.services.audit.entries() if entry.action.startswith("recipe")]
+    assert acts == ["recipe retired", "recipe rolled back", "recipe promoted"]
 
 
 def test_a_question_that_failed_is_tried_again(page, site):

@@ -4,7 +4,7 @@ from playwright.sync_api import Page, expect
 
 from medx_core.questions import Mode
 from tests.browser.conftest import NARROW
-from tests.browser.pretend_worker import UNLIMITED, WRITTEN
+from tests.browser.pretend_worker import RECIPE, UNLIMITED, WRITTEN
 from web import wording
 from web.tabs.ask import AS_IT_IS, MASKED, examples
 
@@ -27,7 +27,7 @@ def test_a_question_is_answered_in_both_arms_and_its_address_shows_it_again(site
     expect(page.locator(".medx-route")).to_contain_text("Category: triage")
     expect(page.locator(".medx-score").first).to_contain_text("score for TRUE (uncalibrated)0.83")
     expect(page.locator(".medx-card.steered .medx-provenance")).to_have_text(
-        "smollm2-135m · vector triage v3 · 0.21 s"
+        f"smollm2-135m · recipe {RECIPE} · vector triage v3 · 0.21 s"
     )
     assert page.locator(".medx-card .medx-emergency").all_text_contents() == [wording.EMERGENCY] * 2
     expect(page.locator(".medx-evidence").first).to_contain_text("not evaluated")

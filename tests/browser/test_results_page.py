@@ -1,15 +1,13 @@
 from copy import deepcopy
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from medx_core.categories import Category
 from medx_core.evaluation.request import EvaluationRequest
 from medx_core.storage.runs import Run, RunProgress, RunStatus, RunStore
-from medx_core.storage.vectors import VectorRecord
 from tests.browser.conftest import NARROW
+from tests.browser.pretend_worker import RECIPE
 from tests.evaluation_results import finished_run, synthetic_result
 from tests.small_evaluation import write_statements
 from tests.web_site import WebSite, running_site
@@ -141,19 +139,16 @@ def test_a_failed_evaluation_says_why(fresh_site: WebSite, open_page):
     expect(page.locator("#medx-cancel-run")).to_be_hidden()
 
 
-def test_below_a_steered_answer_stands_what_its_vectors_evaluation_found(site, open_page):
+def test_below_a_steered_answer_stands_what_the_evaluation_of_its_recipe_found(site, open_page):
     sha256 = "ab" * 32
-    record = VectorRecord("smollm2-135m", sha256, Category.TRIAGE, 2, 1.0, "v.safetensors", "01")
-    vectors = site.services.vectors
-    for number in range(3):
-        vectors.register(replace(record, file_sha256=f"0{number}"))
     page = open_page(site, "asa")
     page.locator("#medx-question textarea").fill("Chest pain is an emergency.")
     page.locator("#medx-ask").click()
     line = page.locator(".medx-evidence").first
     expect(page.locator(".medx-card.steered .medx-verdict")).to_be_visible()
     expect(line).to_contain_text("not evaluated")
-    run = stored(site.services.runs, model="smollm2-135m", model_sha256=sha256)
+    measured = {"model": "smollm2-135m", "model_sha256": sha256, "recipes": {RECIPE: "gated"}}
+    run = stored(site.services.runs, **measured)
     page.reload()
     expect(line).to_contain_text("not shown to help")
     line.get_by_role("link", name="Why?").click()

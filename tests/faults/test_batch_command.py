@@ -126,7 +126,7 @@ def test_a_question_is_answered_by_the_running_worker_unless_the_recipe_differs(
     assert running.job(shown["job"]).status is JobStatus.DONE
     other = ask(MEDX_MAX_NEW_TOKENS="7")
     assert other.returncode == 1  # the stand-in for the weights cannot be loaded
-    assert "answers with another recipe (max new tokens): loading the model in this process." in other.stderr
+    assert "answers with other settings (max new tokens): loading the model in this process." in other.stderr
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,13 @@ from pathlib import Path
 
 from medx_core.categories import Category, Route
 from medx_core.errors import ModelUnavailable
-from medx_core.jobs.recipe import EngineDescription
+from medx_core.jobs.engine import EngineDescription
 from medx_core.models.model_files import model_identity_sha256, model_weight_sha256
 from medx_core.questions import Answer, ArmRow, Question, Verdict
+from medx_core.recipes import ModelIdentity
 from medx_core.settings import Settings, settings
 from medx_core.storage.engine import Database
+from medx_core.storage.recipes import RecipeRecord, RecipeStore
 from tests.faults.orders import BREAKS, HOLDS, KILLS, NO_MODEL
 from workers.celery_app import log_to_standard_error
 from workers.process import work
@@ -63,9 +65,11 @@ class DirectedWriting:
 class DirectedEngine:
     """Answers TRUE to everything, in the time it was given."""
 
-    def __init__(self, home: Path, row_seconds: float, hashes: tuple[str, str]) -> None:
-        weights, identity = hashes
-        self.description = EngineDescription("directed", weights, "none", "float32", {}, identity)
+    def __init__(self, home: Path, row_seconds: float, recipe: RecipeRecord) -> None:
+        weights, identity = recipe.recipe.model_sha256, recipe.recipe.identity_sha256
+        self.description = EngineDescription(
+            "directed", weights, "none", "float32", recipe.id, recipe.name, identity
+        )
         self._home = home
         self._row_seconds = row_seconds
 
@@ -86,7 +90,7 @@ class DirectedEngine:
     def write(self, rows: Sequence[ArmRow]) -> DirectedWriting:
         return DirectedWriting(rows, self._row_seconds)
 
-    def refresh_vectors(self) -> None:
+    def refresh_recipe(self) -> None:
         pass
 
     def _wait_for(self, name: str) -> None:
@@ -109,13 +113,15 @@ def answer_to(row: ArmRow, *, score: float | None = None, text: str | None = Non
     )
 
 
-def load_directed(settings: Settings, _database: Database) -> LoadEngine:
+def load_directed(settings: Settings, database: Database) -> LoadEngine:
     seconds = float(os.environ.get("FAKE_ROW_SECONDS", "0"))
 
     def load() -> DirectedEngine:
         if (settings.home / NO_MODEL).exists():
             raise ModelUnavailable("The model is not on this machine yet.")
-        return DirectedEngine(settings.home, seconds, _hashes(settings))
+        weights, identity = _hashes(settings)
+        model = ModelIdentity("directed", weights, "float32", identity)
+        return DirectedEngine(settings.home, seconds, RecipeStore(database).answering(model, settings))
 
     return load
 

@@ -23,8 +23,9 @@ from medx_core.steering.hooks import (
     steered,
 )
 from medx_core.steering.layers import hidden_size, penultimate_layer
-from tests.integration.test_answering import FixedRouter, FixedVectors, vector_for
+from tests.integration.test_answering import FixedRouter, vector_for
 from tests.language_models import REAL, models_folder, tiny_model
+from tests.recipes import FixedRecipe
 
 pytestmark = [
     pytest.mark.gpu,
@@ -90,8 +91,8 @@ def test_verdicts_equal_those_of_the_cpu_in_float32(dtype, real_model):
 @pytest.mark.weights
 def test_mixed_arms_share_a_pass_in_bfloat16():
     model = load("bfloat16")
-    vectors = FixedVectors({Category.TRIAGE: vector_for(model)})
-    engine = AnsweringEngine(model, FixedRouter(Category.TRIAGE), vectors, Settings())
+    recipes = FixedRecipe(vector_for(model))
+    engine = AnsweringEngine(model, FixedRouter(Category.TRIAGE), recipes, Settings())
     questions = [Question(text, arms=ARM_CHOICES["both"]) for text in STATEMENTS[:8]]
     routes = engine.route(questions)
     rows = [ArmRow(q, r, arm) for q, r in zip(questions, routes, strict=True) for arm in q.arms]

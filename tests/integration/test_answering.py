@@ -6,12 +6,14 @@ import math
 import pytest
 import torch
 
-from medx_core.answering import NO_VECTOR, NOT_ROUTED, AnsweringEngine
+from medx_core.answering import AnsweringEngine
 from medx_core.categories import Category, Route, RouteSource
 from medx_core.questions import ARM_CHOICES, Arm, ArmRow, Mode, Question, Verdict
 from medx_core.routing.embedding_router import EmbeddingRouter
 from medx_core.settings import Settings
+from medx_core.steering.loaded_recipe import NO_VECTOR, NOT_ROUTED
 from medx_core.steering.steering_vector import SteeringVector
+from tests.recipes import FixedRecipe
 
 pytestmark = pytest.mark.weights
 BOTH = ARM_CHOICES["both"]
@@ -37,16 +39,6 @@ class FixedRouter:
         return tuple(Route(category=self.category, probabilities=shares, router=self.name) for _ in texts)
 
 
-class FixedVectors:
-    """Active vectors from a dict."""
-
-    def __init__(self, vectors=None) -> None:
-        self.vectors = vectors or {}
-
-    def active(self, model_sha256):
-        return {c: v for c, v in self.vectors.items() if v.model_sha256 == model_sha256}
-
-
 def vector_for(model, strength=40.0, category=Category.TRIAGE) -> SteeringVector:
     direction = torch.randn(576, generator=torch.Generator().manual_seed(5)) * strength
     return SteeringVector(
@@ -58,8 +50,8 @@ def vector_for(model, strength=40.0, category=Category.TRIAGE) -> SteeringVector
 
 @pytest.fixture(scope="module")
 def engine(real_model):
-    vectors = FixedVectors({Category.TRIAGE: vector_for(real_model)})
-    return AnsweringEngine(real_model, FixedRouter(Category.TRIAGE), vectors, Settings(max_new_tokens=12))
+    recipes = FixedRecipe(vector_for(real_model))
+    return AnsweringEngine(real_model, FixedRouter(Category.TRIAGE), recipes, Settings(max_new_tokens=12))
 
 
 def rows(engine, texts, arms=BOTH):
@@ -78,7 +70,7 @@ def test_a_batch_of_many_gives_the_verdicts_of_batches_of_one(engine):
 
 
 def test_steering_changes_the_steered_arm_alone(engine, real_model):
-    bare = AnsweringEngine(real_model, FixedRouter(Category.TRIAGE), FixedVectors(), Settings())
+    bare = AnsweringEngine(real_model, FixedRouter(Category.TRIAGE), FixedRecipe(), Settings())
     mixed = engine.verdicts(rows(engine, STATEMENTS))
     plain = bare.verdicts(rows(bare, STATEMENTS))
     for steered, unsteered, before in zip(mixed[::2], mixed[1::2], plain[1::2], strict=True):
@@ -89,31 +81,21 @@ def test_steering_changes_the_steered_arm_alone(engine, real_model):
 
 
 def test_a_verdict_near_one_half_reads_uncertain_and_keeps_the_raw_one(real_model):
-    wide = Settings(uncertain_margin=0.4999)
-    cautious = AnsweringEngine(real_model, FixedRouter(None), FixedVectors(), wide)
+    wide = FixedRecipe(uncertain_margin=0.4999)
+    cautious = AnsweringEngine(real_model, FixedRouter(None), wide, Settings())
     answer = cautious.verdicts(rows(cautious, STATEMENTS[:1], (Arm.UNSTEERED,)))[0]
     assert answer.verdict is Verdict.UNCERTAIN
     assert answer.raw_verdict is (Verdict.TRUE if answer.score >= 0.5 else Verdict.FALSE)
 
 
 def test_without_a_vector_the_steered_arm_goes_unsteered_and_says_why(real_model):
-    bare = AnsweringEngine(real_model, FixedRouter(Category.TRIAGE), FixedVectors(), Settings())
+    bare = AnsweringEngine(real_model, FixedRouter(Category.TRIAGE), FixedRecipe(), Settings())
     steered, unsteered = bare.verdicts(rows(bare, STATEMENTS[:1]))
     assert steered.note == NO_VECTOR
     assert "medx vectors build" in steered.note
     assert steered.score == unsteered.score
-    lost = AnsweringEngine(real_model, FixedRouter(None), FixedVectors(), Settings())
+    lost = AnsweringEngine(real_model, FixedRouter(None), FixedRecipe(), Settings())
     assert lost.verdicts(rows(lost, STATEMENTS[:1]))[0].note == NOT_ROUTED
-
-
-def test_a_vector_of_other_weights_is_not_used(real_model):
-    from dataclasses import replace
-
-    foreign = replace(vector_for(real_model), model_sha256="f" * 64)
-    bare = AnsweringEngine(
-        real_model, FixedRouter(Category.TRIAGE), FixedVectors({Category.TRIAGE: foreign}), Settings()
-    )
-    assert bare.verdicts(rows(bare, STATEMENTS[:1]))[0].vector is None
 
 
 def test_the_users_category_stands_and_the_routers_view_stays_beside_it(engine):
@@ -163,7 +145,11 @@ def test_the_json_of_ask_holds_the_contract(engine):
         "alpha",
         "prompt_version",
         "seconds",
+        "recipe",
+        "raw_verdict",
     }
+    assert shown["recipe"] == shown["answers"][0]["recipe"]
+    assert shown["emergency"] is False
     assert all(contract <= set(answer) for answer in shown["answers"])
 
 

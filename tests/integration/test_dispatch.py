@@ -12,15 +12,17 @@ import pytest
 from medx_core.categories import Category, Route
 from medx_core.job_execution.dispatch import End, answer_here, choose, follow
 from medx_core.job_execution.interfaces import TextWriting
-from medx_core.jobs.recipe import EngineDescription
+from medx_core.jobs.engine import EngineDescription
 from medx_core.jobs.status import ItemStatus, JobStatus
 from medx_core.models.model_files import model_identity_sha256, model_weight_sha256
 from medx_core.questions import Answer, ArmRow, Question, Verdict
+from medx_core.recipes import ModelIdentity
 from medx_core.settings import Settings
 from medx_core.storage.engine import Database
 from medx_core.storage.health import HealthStore
 from medx_core.storage.jobs import JobStore
 from medx_core.storage.outbox import OutboxStore
+from medx_core.storage.recipes import RecipeStore
 from medx_core.storage.vectors import VectorRecord, VectorStore
 from tests.databases import SetClock
 from tests.samples import submission
@@ -45,7 +47,9 @@ def beat(database: Database, settings: Settings, name: str = "w1", **given: obje
     """Let a worker with these settings say that it lives; `given` replaces parts of what it reports."""
     weights = model_weight_sha256(settings.model, settings.models_folder)
     identity = model_identity_sha256(settings.model, settings.models_folder)
-    engine = EngineDescription("tiny", weights, "cpu float32", "float32", {}, identity)
+    model = ModelIdentity("tiny", weights, "float32", identity)
+    recipe = RecipeStore(database).answering(model, settings)
+    engine = EngineDescription("tiny", weights, "cpu float32", "float32", recipe.id, recipe.name, identity)
     detail = {"ready": True, **engine.report(settings), **given}
     HealthStore(database).beat(name, "worker", detail)
 
@@ -64,7 +68,7 @@ def test_a_running_worker_that_answers_alike_is_chosen(sqlite_database: Database
         ({"ready": False}, "No worker is running"),
         ({"identity_sha256": "ab" * 32}, "another model"),
         ({"number_type": "bfloat16"}, "the number type bfloat16"),
-        ({"recipe": None}, "another recipe"),
+        ({"recipe": "0123456789ab", "recipe_name": "mine"}, "another recipe (mine; here it is unsteered ("),
     ],
 )
 def test_a_worker_that_differs_is_left_alone(
@@ -82,7 +86,7 @@ def test_other_limits_other_vectors_and_a_second_worker_that_differs_are_noticed
 ) -> None:
     beat(sqlite_database, here)
     shorter = here.model_copy(update={"max_new_tokens": 7})
-    assert "another recipe (max new tokens)" in choose(shorter, sqlite_database).sentence
+    assert "other settings (max new tokens)" in choose(shorter, sqlite_database).sentence
     record = VectorRecord(
         model="tiny",
         model_sha256=model_weight_sha256(here.model, here.models_folder),
@@ -93,8 +97,10 @@ def test_other_limits_other_vectors_and_a_second_worker_that_differs_are_noticed
         file_sha256="ab" * 32,
     )
     VectorStore(sqlite_database).register(record)
-    assert "another recipe (vectors)" in choose(here, sqlite_database).sentence
-    beat(sqlite_database, here, recipe=None, name="w2")
+    assert "another recipe (unsteered; here it is paper" in choose(here, sqlite_database).sentence
+    beat(sqlite_database, here)
+    assert choose(here, sqlite_database).through_worker
+    beat(sqlite_database, here, recipe="", name="w2")
     assert not choose(here, sqlite_database).through_worker
 
 
@@ -136,7 +142,7 @@ class AgreeableEngine:
     def write(self, rows: Sequence[ArmRow]) -> TextWriting:
         raise NotImplementedError
 
-    def refresh_vectors(self) -> None:
+    def refresh_recipe(self) -> None:
         pass
 
 

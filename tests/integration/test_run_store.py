@@ -166,15 +166,17 @@ def test_a_command_that_went_silent_has_failed_and_its_run_goes_to_no_worker(run
     assert sent(outbox) == []
 
 
-def test_the_latest_finished_evaluation_of_a_model_is_found(runs, clock):
+def test_the_latest_finished_evaluation_of_a_recipe_is_found(runs, clock):
     first, second, failed = (begun(runs) for _ in range(3))
-    runs.finish(second, synthetic_result())
+    measured = synthetic_result() | {"recipes": {"0123456789ab": "gated"}}
+    runs.finish(second, measured)
     clock.advance(1)
-    runs.finish(first, synthetic_result())
+    runs.finish(first, measured)
     runs.fail(failed, "No.")
-    latest = runs.latest_for_model(MODEL)
+    latest = runs.latest_of_recipe("0123456789ab", MODEL)
     assert latest is not None
     assert (latest.public_id, latest.result) == (first.public_id, None)
     assert latest.summary.n_test == 1077
-    assert runs.latest_for_model("ef" * 32) is None
-    assert runs.latest_for_model("") is None
+    assert latest.summary.recipes == measured["recipes"]
+    assert runs.latest_of_recipe("0123456789ab", "ef" * 32) is None
+    assert runs.latest_of_recipe("another", MODEL) is None

@@ -8,11 +8,11 @@ from medx_core.cli.vector_building import statements_by_category
 from medx_core.fitting.examples import examples_of, sha256_of_statements
 from medx_core.fitting.fit import fit_vector
 from medx_core.fitting.recipe import VectorRecipe
+from medx_core.recipes import ModelIdentity
+from medx_core.settings import Settings
 from medx_core.steering.vector_files import load_vector
-from medx_core.storage.engine import Database
 from medx_core.storage.vectors import (
     SHIPPED_VECTORS,
-    VectorStatus,
     VectorStore,
     provenance_of,
     register_shipped_vectors,
@@ -26,24 +26,24 @@ DEFAULT_WEIGHTS = (
 
 
 @pytest.fixture
-def store(tmp_path):
-    database = Database(f"sqlite:///{tmp_path / 'medx.sqlite3'}")
-    database.upgrade()
-    yield VectorStore(database)
-    database.close()
+def store(sqlite_database):
+    return VectorStore(sqlite_database)
 
 
-def test_each_category_of_the_default_model_gets_its_vector_with_provenance_and_finding(store, tmp_path):
+def test_each_category_of_the_default_model_gets_its_vector_with_provenance_and_finding(
+    store, sqlite_database, tmp_path
+):
     records = register_shipped_vectors(store, DEFAULT_WEIGHTS, tmp_path / "vectors")
     assert {record.category for record in records} == set(Category)
     for record in records:
-        assert record.status is VectorStatus.ACTIVE
         assert {"validation", "validation_gain"} <= record.diagnostics.keys()
         made = provenance_of(tmp_path / "vectors", record)
         assert (made.reading, made.pairs) == ("answer_word", 200)
-    active = VectorRegistry(store, tmp_path / "vectors").active(DEFAULT_WEIGHTS)
+    registry = VectorRegistry(sqlite_database, Settings(home=tmp_path))
+    loaded = registry.answering(ModelIdentity("smollm2-135m", DEFAULT_WEIGHTS, "float32"))
     shipped = load_vector(SHIPPED_VECTORS / "triage.safetensors", model_sha256=DEFAULT_WEIGHTS)
-    assert active[Category.TRIAGE].direction.equal(shipped.direction)
+    assert (loaded.name, set(loaded.vectors)) == ("paper", set(Category))
+    assert loaded.vectors["triage"].direction.equal(shipped.direction)
     assert register_shipped_vectors(store, DEFAULT_WEIGHTS, tmp_path / "vectors") == []
 
 

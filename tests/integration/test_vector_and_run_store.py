@@ -1,14 +1,12 @@
-"""Vector versions, one in use for a model and category."""
+"""Vector versions: each under its name, and which of them the paper's method made first."""
 
 from dataclasses import replace
-from functools import partial
 
 import pytest
 
 from medx_core.categories import Category
-from medx_core.errors import BadInput, NotFound
+from medx_core.errors import NotFound
 from medx_core.storage.vectors import VectorRecord, VectorStatus, VectorStore
-from tests.databases import at_once
 
 MODEL = "ab" * 32
 PAPER = VectorRecord(
@@ -29,25 +27,19 @@ def vectors(database, clock):
     return VectorStore(database, clock=clock)
 
 
-def test_the_first_vector_of_the_paper_is_in_use_and_later_ones_are_candidates(vectors):
+def test_versions_are_numbered_within_their_category_and_the_papers_is_the_first_by_its_method(vectors):
+    gated = vectors.register(GATED)
+    assert vectors.papers(MODEL) == {}
     first = vectors.register(PAPER)
-    second = vectors.register(GATED)
     third = vectors.register(replace(PAPER, file_sha256="03" * 32))
-    assert [(vector.name, vector.status) for vector in (first, second, third)] == [
-        ("triage v1", VectorStatus.ACTIVE),
-        ("triage v2", VectorStatus.CANDIDATE),
-        ("triage v3", VectorStatus.CANDIDATE),
-    ]
-    assert vectors.active(MODEL) == {Category.TRIAGE: first}
+    every = vectors.register(replace(GATED, category=None, file_sha256="04" * 32))
+    names = [vector.name for vector in (gated, first, third, every)]
+    assert names == ["triage v1", "triage v2", "triage v3", "all v1"]
+    assert vectors.papers(MODEL) == {Category.TRIAGE: first}
     assert (first.diagnostics, first.layer, first.alpha) == (PAPER.diagnostics, 28, 1.0)
-    assert vectors.list(MODEL) == (third, second, first)
-
-
-def test_a_candidate_that_came_first_is_not_in_use_until_it_is_promoted(vectors):
-    vectors.register(GATED)
-    assert vectors.active(MODEL) == {}
-    paper = vectors.register(PAPER)
-    assert vectors.active(MODEL) == {Category.TRIAGE: paper}
+    listed = [vector.name for vector in vectors.list(MODEL)]
+    assert sorted(listed) == sorted(names)
+    assert vectors.register(replace(GATED, category=None, file_sha256="04" * 32)) == every
 
 
 def test_the_same_file_registered_again_is_the_same_version(vectors):
@@ -60,39 +52,15 @@ def test_models_and_categories_do_not_meet(vectors):
     other_category = vectors.register(replace(PAPER, category=Category.LITERATURE))
     other_model = vectors.register(replace(PAPER, model_sha256="cd" * 32))
     assert other_category.name == "literature v1"
-    assert vectors.active(MODEL) == {Category.TRIAGE: first, Category.LITERATURE: other_category}
-    assert vectors.active("cd" * 32) == {Category.TRIAGE: other_model}
-    assert vectors.active("ef" * 32) == {}
+    assert vectors.papers(MODEL) == {Category.TRIAGE: first, Category.LITERATURE: other_category}
+    assert vectors.papers("cd" * 32) == {Category.TRIAGE: other_model}
+    assert vectors.papers("ef" * 32) == {}
 
 
-def test_promotion_can_be_rolled_back_step_by_step(vectors):
-    first, second, third = (vectors.register(replace(PAPER, file_sha256=f"0{n}" * 32)) for n in range(3))
-    vectors.promote(second.id)
-    vectors.promote(third.id)
-    assert vectors.active(MODEL)[Category.TRIAGE].id == third.id
-    assert vectors.get(second.id).status is VectorStatus.RETIRED
-
-    assert vectors.roll_back(MODEL, Category.TRIAGE).id == second.id
-    assert vectors.roll_back(MODEL, Category.TRIAGE).id == first.id
-    with pytest.raises(BadInput, match="no earlier vector for triage"):
-        vectors.roll_back(MODEL, Category.TRIAGE)
-    assert vectors.active(MODEL)[Category.TRIAGE].id == first.id
-
-
-def test_an_earlier_version_can_be_promoted_again(vectors):
-    first, second = (vectors.register(replace(PAPER, file_sha256=f"0{n}" * 32)) for n in range(2))
-    for chosen in (second, first, second):
-        vectors.promote(chosen.id)
-        assert vectors.active(MODEL)[Category.TRIAGE].id == chosen.id
-
-
-def test_promoting_the_one_in_use_or_twice_at_once_leaves_one_in_use(vectors):
-    first, second, third = (vectors.register(replace(PAPER, file_sha256=f"0{n}" * 32)) for n in range(3))
-    assert vectors.promote(first.id) == first
-    at_once(partial(vectors.promote, second.id), partial(vectors.promote, third.id))
-    in_use = [vector for vector in vectors.list() if vector.status is VectorStatus.ACTIVE]
-    assert len(in_use) == 1
-    vectors.retire(in_use[0].id)
-    assert vectors.active(MODEL) == {}
+def test_a_retired_version_is_kept_and_taken_up_no_more(vectors):
+    first = vectors.register(PAPER)
+    assert vectors.retire(first.id).status is VectorStatus.RETIRED
+    assert vectors.papers(MODEL) == {}
+    assert vectors.get(first.id).name == "triage v1"
     with pytest.raises(NotFound):
-        vectors.promote(99)
+        vectors.retire(99)

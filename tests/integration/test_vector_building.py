@@ -1,5 +1,7 @@
 """Vectors from the bundled statements on the real model, published, used and found again."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -11,8 +13,11 @@ from medx_core.evaluation.gain import with_gain
 from medx_core.fitting.build import build_vector
 from medx_core.fitting.examples import drawn_examples
 from medx_core.fitting.recipe import VectorRecipe
+from medx_core.recipes import ModelIdentity, Recipe
+from medx_core.settings import Settings
 from medx_core.steering.layers import penultimate_layer
-from medx_core.storage.vectors import VectorStatus, VectorStore
+from medx_core.steering.loaded_recipe import REFUSED
+from medx_core.steering.vector_files import save_vector
 from medx_core.traces.statement_runner import StatementRunner
 from medx_core.vector_registry import VectorRegistry
 
@@ -71,32 +76,35 @@ def test_building_twice_gives_the_same_vector(runner, vector):
     assert again.data_sha256 == vector.data_sha256
 
 
-def test_the_first_version_is_active_and_a_later_one_waits(database, tmp_path, vector):
-    registry = VectorRegistry(VectorStore(database), tmp_path)
+def test_the_first_version_is_part_of_the_built_in_recipe_and_a_later_one_answers_by_a_promoted_one(
+    database, tmp_path, vector
+):
+    registry = VectorRegistry(database, Settings(home=tmp_path))
+    model = ModelIdentity(vector.model, vector.model_sha256, "float32")
     first = registry.publish(vector)
-    assert (first.name, first.status) == ("triage v1", VectorStatus.ACTIVE)
-    from dataclasses import replace
-
     second = registry.publish(replace(vector, direction=vector.direction * 2))
-    assert (second.name, second.status) == ("triage v2", VectorStatus.CANDIDATE)
-    active = registry.active(vector.model_sha256)
-    assert active[Category.TRIAGE].version == "triage v1"
-    assert torch.equal(active[Category.TRIAGE].direction, vector.direction)
-    registry.store.promote(second.id)
-    assert registry.active(vector.model_sha256)[Category.TRIAGE].version == "triage v2"
+    assert (first.name, second.name) == ("triage v1", "triage v2")
+    paper = registry.answering(model)
+    assert (paper.name, paper.vectors["triage"].version) == ("paper", "triage v1")
+    assert torch.equal(paper.vectors["triage"].direction, vector.direction)
+    assert registry.recipes.get(paper.recipe.id).name == "paper", "what answers is stored"
+    steering = {"triage": second.steering}
+    other = registry.recipes.keep(
+        Recipe.model_validate(paper.recipe.model_dump() | {"steering": steering}), name="other", model="tiny"
+    )
+    registry.recipes.promote(other.id)
+    assert registry.answering(model).vectors["triage"].version == "triage v2"
 
 
 def test_a_file_that_was_changed_afterwards_is_refused(database, tmp_path, vector):
-    from dataclasses import replace
-
-    from medx_core.steering.vector_files import save_vector
-
-    registry = VectorRegistry(VectorStore(database), tmp_path)
+    registry = VectorRegistry(database, Settings(home=tmp_path))
     record = registry.publish(vector)
-    save_vector(replace(vector, direction=vector.direction * -1), tmp_path / record.file)
+    save_vector(replace(vector, direction=vector.direction * -1), tmp_path / "vectors" / record.file)
     with pytest.raises(VectorRefused, match="was changed after triage v1 was registered"):
         registry.read(record)
-    assert registry.active(vector.model_sha256) == {}, "nothing else is in use"
+    loaded = registry.answering(ModelIdentity(vector.model, vector.model_sha256, "float32"))
+    assert (loaded.name, dict(loaded.vectors)) == ("paper", {}), "nothing else answers in its place"
+    assert loaded.for_verdict(Category.TRIAGE, vector.prompt_version).note == REFUSED
 
 
 def test_nothing_to_build_from_is_said(runner):

@@ -56,6 +56,16 @@ def medx(tiny_home):
 
 
 @pytest.fixture
+def recipes(tiny_home):
+    """Run `medx recipes ...` in the same home."""
+
+    def run(*arguments: object):
+        return CliRunner().invoke(app, ["recipes", *map(str, arguments)])
+
+    return run
+
+
+@pytest.fixture
 def data(tmp_path) -> str:
     rows = [row for kind in KINDS for row in statements(kind, answers=MIXED)]
     return write_statements(tmp_path / "statements.csv", rows)
@@ -70,10 +80,10 @@ def batches_left(tmp_path) -> list:
     return sorted((tmp_path / "home" / "traces").rglob("*.safetensors"))
 
 
-def test_a_vector_is_built_looked_at_put_to_use_and_taken_out_again(medx, data, tmp_path):
+def test_a_vector_is_built_looked_at_put_to_use_and_taken_out_again(medx, recipes, data, tmp_path):
     built = said(medx("build", "--data", data, "--examples", 12))
-    assert "triage v1: active, 12 statements" in built
-    assert "literature v1: active" in built
+    assert "triage v1: part of the built-in recipe, 12 statements" in built
+    assert "literature v1: part of the built-in recipe" in built
     gated = medx(
         *("build", "--data", data, "--category", "triage", "--strategy", "gated", "--layer", 1, "--alpha", 2),
         *("--positions", "all"),
@@ -101,14 +111,19 @@ def test_a_vector_is_built_looked_at_put_to_use_and_taken_out_again(medx, data, 
     (alike,) = checked["cosines"]
     assert (alike["strategy"], alike["layer"]) == ("mean_difference", 1)
     assert alike["cosines"]["triage v1"].keys() == {"triage v1", "literature v1"}
-    assert "triage v2 is in use" in said(medx("promote", number["triage v2"]))
+    asked = medx("promote", number["triage v2"])
+    assert isinstance(asked.exception, BadInput), "without an answer nothing is promoted"
+    promoted = medx("promote", number["triage v2"], "--yes")
+    assert "triage v2 is in use" in said(promoted)
+    assert "paper with triage v2" in promoted.stderr
+    assert "not evaluated" in promoted.stderr
     apart = said(medx("check"))
     assert "no two active vectors are of one model, one strategy and one layer" in apart
     assert "reading statement, 40 statements" in apart
 
-    assert "triage v1 is in use again" in said(medx("roll-back", number["triage v2"]))
+    said(recipes("rollback"))
     (tmp_path / "home" / "vectors" / shown["file"]).unlink()
-    refused = medx("promote", number["triage v2"])
+    refused = medx("promote", number["triage v2"], "--yes")
     assert isinstance(refused.exception, VectorRefused)
     assert "cannot be read" in str(refused.exception)
     missing = json.loads(said(medx("show", number["triage v2"])))
@@ -117,10 +132,10 @@ def test_a_vector_is_built_looked_at_put_to_use_and_taken_out_again(medx, data, 
     status = {
         vector["name"]: vector["status"] for vector in json.loads(said(medx("list", "--json")))["vectors"]
     }
-    assert status == {"triage v1": "active", "triage v2": "retired", "literature v1": "active"}
+    assert status == {"triage v1": "active", "triage v2": "candidate", "literature v1": "active"}
 
     for name in ("triage v1", "literature v1"):
-        assert f"{name} is retired" in said(medx("retire", number[name]))
+        assert f"{name} is retired" in said(medx("retire", number[name], "--yes"))
     assert isinstance(medx("check").exception, NotFound)
 
 
@@ -131,13 +146,13 @@ def test_a_vector_travels_to_gguf_and_back_and_no_way_leads_back_to_a_changed_fi
         json.loads(said(medx("list", "--json")))["vectors"], key=lambda vector: vector["id"]
     )
     assert [first["status"], second["status"]] == ["candidate", "active"]
-    said(medx("promote", first["id"]))
+    said(medx("promote", first["id"], "--yes"))
     assert "direction for layer 1" in said(medx("export", first["id"], "-o", tmp_path / "v.gguf"))
-    assert "triage v3: candidate" in said(medx("import", tmp_path / "v.gguf", "--category", "triage"))
+    assert "triage v3: " in said(medx("import", tmp_path / "v.gguf", "--category", "triage"))
     assert "made by another program" in said(medx("list"))
     with (tmp_path / "home" / "vectors" / second["file"]).open("ab") as file:
         file.write(b" ")
-    refused = medx("roll-back", first["id"])
+    refused = medx("promote", second["id"], "--yes")
     assert isinstance(refused.exception, VectorRefused)
     assert "was changed after triage v2 was registered" in str(refused.exception)
     now = {vector["id"]: vector["status"] for vector in json.loads(said(medx("list", "--json")))["vectors"]}

@@ -8,17 +8,16 @@ import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 
-from medx_core.categories import Category
 from medx_core.errors import BadInput
 from medx_core.evaluation.request import EvaluationRequest
 from medx_core.evaluation.sentences import NOT_EVALUATED
 from medx_core.questions import Answer, Arm
-from medx_core.storage.vectors import PAPER_PRESET, VectorRecord
+from medx_core.storage.evidence import OF_VERDICTS, KnownEvidence
 from tests.evaluation_results import finished_run, synthetic_result
+from tests.recipes import recipe
 from tests.small_evaluation import write_statements
 from tests.web_site import running_site
 from web.evaluations import StartForm, checked, start
-from web.evidence import OF_VERDICTS, OTHER_PROMPT
 from web.session import COOKIE
 
 KIND = "evaluation"
@@ -117,30 +116,20 @@ def test_the_estimate_comes_from_evaluations_like_this_one(tmp_path, services):
     assert request.about_seconds == pytest.approx(took / 20 * (request.train + request.test))
 
 
-def test_a_vectors_evidence_is_the_latest_evaluation_of_its_strategy_on_its_model(services):
-    chosen = synthetic_result()["choices"]
-    place = (chosen["layer"], chosen["strength"])
-    vector = VectorRecord(
-        "m", "cd" * 32, Category.TRIAGE, *place, "v", "01", strategy="gated", preset="gated"
-    )
-    assert services.evidence.of(vector) == (NOT_EVALUATED, "")
-    result = synthetic_result() | {"model_sha256": vector.model_sha256}
+def test_the_evidence_for_a_recipe_is_the_latest_evaluation_of_that_very_recipe(services):
+    measured, other = recipe(), recipe(threshold=0.5)
+    sha256 = measured.model_sha256
+    assert services.evidence.of(measured.id, sha256).line == NOT_EVALUATED
+    result = synthetic_result() | {"model_sha256": sha256, "recipes": {measured.id: "gated"}}
     for _ in range(2):
         run = finished_run(services.runs, EvaluationRequest("x.csv"), result)
-    line, source = services.evidence.of(vector)
-    assert "is not shown to help (+15.7 points" in line
-    assert source == run.public_id
-    used = services.vectors.register(replace(vector, file_sha256="02"))
-    verdict = Answer(Arm.STEERED, "m", used.model_sha256, chosen["prompt"], 0.1, vector=used.name)
-    assert services.evidence.of_answer(verdict) == (line, source)
-    assert OTHER_PROMPT in services.evidence.of_answer(replace(verdict, prompt_version="another"))[0]
-    assert OF_VERDICTS in services.evidence.of_answer(replace(verdict, text="It may be."))[0]
-    papers = replace(vector, strategy="mean_difference", preset=PAPER_PRESET)
-    assert "+2.8 points" in services.evidence.of(papers)[0]
-    for made_otherwise in (
-        replace(papers, preset="custom"),
-        replace(vector, alpha=vector.alpha * 2),
-        replace(vector, layer=vector.layer + 1),
-    ):
-        assert services.evidence.of(made_otherwise) == (NOT_EVALUATED, "")
-    assert services.evidence.of(replace(vector, strategy="pca")) == (NOT_EVALUATED, "")
+    finished_run(services.runs, EvaluationRequest("x.csv"), result | {"recipes": {other.id: "unsteered"}})
+    known = services.evidence.of(measured.id, sha256)
+    assert "is not shown to help (+15.7 points" in known.line
+    assert known.run == run.public_id
+    verdict = Answer(Arm.STEERED, "m", sha256, "p", 0.1, recipe=measured.id)
+    assert services.evidence.of_answer(verdict) == known
+    assert OF_VERDICTS in services.evidence.of_answer(replace(verdict, text="It may be.")).line
+    assert "right (" in services.evidence.of(other.id, sha256).line
+    for unknown in (replace(verdict, recipe=None), replace(verdict, recipe="0123456789ab")):
+        assert services.evidence.of_answer(unknown) == KnownEvidence()

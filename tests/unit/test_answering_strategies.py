@@ -1,20 +1,23 @@
 """One engine answers rows of all strategies together, and applies none where it means nothing."""
 
+import math
 from dataclasses import replace
 
 import pytest
 import torch
 
-from medx_core.answering import NOT_FOR_TEXT, OTHER_PROMPT, AnsweringEngine
+from medx_core.answering import AnsweringEngine
 from medx_core.categories import Category, Route, RouteSource
 from medx_core.prompts import STATEMENT_PROMPT
-from medx_core.questions import ARM_CHOICES, Arm, ArmRow, Mode, Question
+from medx_core.questions import ARM_CHOICES, Arm, ArmRow, Mode, Question, Verdict
 from medx_core.settings import Settings
 from medx_core.steering.gate import Gate
 from medx_core.steering.hooks import steered
+from medx_core.steering.loaded_recipe import NOT_FOR_TEXT, OTHER_PROMPT
 from medx_core.steering.positions import Positions
 from medx_core.steering.steering_vector import SteeringVector
 from tests.language_models import WIDTH, tiny_model
+from tests.recipes import FixedRecipe
 
 WORDS = sorted({word for text, _ in STATEMENT_PROMPT.shots for word in text.split()})
 TEXTS = [" ".join(WORDS[(7 * i + j) % len(WORDS)] for j in range(1 + i % 9)) for i in range(16)]
@@ -40,21 +43,14 @@ class RouterByQuestion:
         return tuple(Route(category=None, probabilities=shares, router=self.name) for _ in texts)
 
 
-class Vectors:
-    def __init__(self, *vectors) -> None:
-        self.vectors = {vector.category: vector for vector in vectors}
-
-    def active(self, model_sha256):
-        return self.vectors
-
-
 @pytest.fixture(scope="module")
 def model():
     return tiny_model()
 
 
-def engine(model, *vectors, **limits):
-    return AnsweringEngine(model, RouterByQuestion(), Vectors(*vectors), Settings(max_new_tokens=6, **limits))
+def engine(model, *vectors, **changes):
+    recipes = FixedRecipe(*vectors, **changes)
+    return AnsweringEngine(model, RouterByQuestion(), recipes, Settings(max_new_tokens=6))
 
 
 def asked(category, mode=Mode.VERDICT, text=TEXTS[5]):
@@ -165,3 +161,19 @@ def test_a_row_that_the_router_left_open_stays_unsteered(model):
     answers = answering.verdicts([ArmRow(question, route, arm) for arm in question.arms])
     assert answers[0].vector is None
     assert answers[0].score == answers[1].score
+
+
+def test_the_threshold_of_the_recipe_decides_and_one_half_of_the_score_lies_on_it(model):
+    usual = engine(model)
+    questions = [asked(Category.TRIAGE, text=text) for text in TEXTS]
+    before = usual.verdicts(rows_of(usual, questions))
+    differences = [math.log(answer.score / (1 - answer.score)) for answer in before]
+    threshold = sorted(differences)[len(differences) // 2] + 1e-4
+    moved = engine(model, threshold=threshold)
+    after = moved.verdicts(rows_of(moved, questions))
+    said = [answer.raw_verdict is Verdict.TRUE for answer in after]
+    assert said == [difference >= threshold for difference in differences]
+    assert len(set(said)) == 2
+    for answer, difference in zip(after, differences, strict=True):
+        assert answer.score == pytest.approx(1 / (1 + math.exp(threshold - difference)), abs=1e-5)
+        assert answer.recipe == moved.description.recipe != before[0].recipe

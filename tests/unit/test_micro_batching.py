@@ -56,7 +56,7 @@ class ScriptedEngine:
     def write(self, rows: Sequence[ArmRow]) -> "ScriptedWriting":
         return ScriptedWriting(self, rows)
 
-    def refresh_vectors(self) -> None:
+    def refresh_recipe(self) -> None:
         self.events.append("refresh")
 
 

@@ -96,7 +96,7 @@ def test_columns_stand_in_the_order_of_the_contract_and_carried_ones_follow(tmp_
     assert lines[0].startswith(
         "row,id,question,category,category_probability,route_source,arm,verdict,score,text,"
     )
-    assert lines[1].endswith(",answered,,t,-1.5,x,")
+    assert lines[1].endswith(",answered,,,,,t,-1.5,x,")
 
 
 def test_carried_columns_never_share_a_name(tmp_path):

@@ -7,7 +7,7 @@ from medx_core.errors import ModelUnavailable
 from medx_core.models.padding import common_length, left_padded
 from medx_core.models.prefix_cache import SharedPrefix
 from medx_core.models.scoring import AnswerHead, score
-from medx_core.prompts import QUESTION_PROMPT, STATEMENT_PROMPT, VerdictPrompt, verdict_prompt_for
+from medx_core.prompts import STATEMENT_PROMPT, VerdictPrompt
 from tests.language_models import ARCHITECTURES, tiny_model
 
 TEXTS = [
@@ -60,11 +60,6 @@ def test_padding_keeps_every_rows_last_token_on_the_right():
     assert batch.ids.tolist() == [[0, 0, 7], [8, 9, 10]]
     assert batch.mask.tolist() == [[1, 1, 0, 0, 1], [1, 1, 1, 1, 1]]
     assert batch.positions[:, -1].tolist() == [2, 4]
-
-
-def test_a_question_gets_the_prompt_for_questions():
-    assert verdict_prompt_for("Is it safe? ") is QUESTION_PROMPT
-    assert verdict_prompt_for("It is safe.") is STATEMENT_PROMPT
 
 
 def test_line_breaks_in_a_question_cannot_add_lines_to_the_prompt():

@@ -10,9 +10,9 @@ from medx_core.models.devices import choose_placement
 from medx_core.models.loading import LoadedModel, prepared
 from medx_core.prompts import STATEMENT_PROMPT
 from medx_core.steering.hooks import ConstantShift, Shift, ShiftsByText, SteeringPlan, SteeringStep, steered
-from medx_core.steering.layers import decoder_layers
+from medx_core.steering.layers import decoder_layers, hidden_of
 from medx_core.steering.positions import Positions
-from medx_core.traces.resuming import prompt_batch
+from medx_core.traces.resuming import UNSTEERED, SteeredRuns, prompt_batch
 from medx_core.traces.statement_runner import StatementRunner
 from tests.language_models import ARCHITECTURES, WIDTH, tiny_model
 
@@ -85,6 +85,35 @@ def test_a_batch_of_one_gives_what_a_batch_of_32_gives(runner):
     left, right = alone.recorded(texts, [0, 2]), runner.recorded(texts, [0, 2])
     torch.testing.assert_close(left.states[0], right.states[0], atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(left.states[2], right.states[2], atol=1e-4, rtol=1e-4)
+
+
+def test_arms_of_several_prompts_are_those_of_separate_passes_and_share_one(runner):
+    """Rows with other vectors, layers and numbers of arms, unsteered ones and one steered at every token among them."""
+    low, high = shifted(0, constant(1.0)), shifted(1, gate)
+    both = SteeringPlan((SteeringStep(0, gate), SteeringStep(2, constant(-2.0))))
+    every = SteeringPlan((SteeringStep(1, constant(1.0), Positions.ALL),))
+    cells = [(0, UNSTEERED), (1, low), (0, high), (2, both), (1, UNSTEERED), (0, low), (0, UNSTEERED)]
+    rows_seen = []
+    counting = decoder_layers(runner.model.network)[0].register_forward_hook(
+        lambda _layer, _inputs, output: rows_seen.append(tuple(hidden_of(output).shape[:2]))
+    )
+    runs = SteeredRuns(runner.prefix)
+    assert runs.resumes
+    rows_seen.clear()
+    finals = runs.of_rows(*of_texts(runner, cells))
+    shared = [seen for seen in rows_seen if seen[1] > 1]
+    counting.remove()
+    expected = [whole_passes(runner, [DISTINCT[text]], *plan.steps)[0] for text, plan in cells]
+    np.testing.assert_allclose(runner.head.logit_differences(finals), expected, atol=2e-4)
+    assert len(set(np.round(expected, 4))) == len({(text, id(plan)) for text, plan in cells}), "all differ"
+    assert [seen[0] for seen in shared] == [3], "three prompts were run once"
+    mixed = runs.of_rows(*of_texts(runner, [*cells, (1, every)]))
+    [alone] = runs.of_plans([runner.prefix.encoded(DISTINCT[1])], [every])
+    torch.testing.assert_close(mixed, torch.cat([finals, alone]), atol=1e-4, rtol=1e-4)
+
+
+def of_texts(runner: StatementRunner, cells: list) -> tuple[list, list]:
+    return [runner.prefix.encoded(DISTINCT[text]) for text, _ in cells], [plan for _, plan in cells]
 
 
 def test_the_gradient_is_that_of_a_whole_pass(runner):
@@ -165,7 +194,7 @@ def test_a_layer_that_does_not_exist_is_refused_by_number():
     runner = StatementRunner(tiny_model(), STATEMENT_PROMPT)
     with pytest.raises(VectorRefused, match="Layer 9 does not exist"):
         runner.steered(TEXTS[:2], [shifted(9, constant(1.0))])
-    with pytest.raises(VectorRefused, match="broadcast"):
+    with pytest.raises(VectorRefused, match="5 rows"):
         runner.steered(TEXTS[:2], [shifted(1, ConstantShift(torch.zeros(5, WIDTH)))])
 
 
@@ -208,6 +237,10 @@ def test_a_network_that_carries_more_than_the_residual_stream_runs_whole_prompts
     gradient = runner.answer_gradients(TEXTS[:3], [1])[1]
     for run, step in zip(runs, (SteeringStep(0, constant(1.0)), SteeringStep(1, gate)), strict=True):
         np.testing.assert_allclose(run.scores, whole_passes(runner, TEXTS[:3], step), atol=2e-4)
+    arms = [(0, UNSTEERED), (0, shifted(0, constant(1.0))), (1, shifted(1, gate))]
+    finals = SteeredRuns(runner.prefix).of_rows(*of_texts(runner, arms))
+    expected = [whole_passes(runner, [DISTINCT[text]], *plan.steps)[0] for text, plan in arms]
+    np.testing.assert_allclose(runner.head.logit_differences(finals), expected, atol=2e-4)
     assert not runner.resumes
     assert gradient.norm() > 0
     for hook in hooks:

@@ -1,4 +1,4 @@
-"""What the admin page says of processes and of what becomes of vectors."""
+"""What the admin page says of processes and of what becomes of recipes."""
 
 from dataclasses import replace
 
@@ -9,12 +9,14 @@ from medx_core.clock import utc_now
 from medx_core.errors import BadInput
 from medx_core.evaluation.request import EvaluationRequest
 from medx_core.storage.health import ProcessHealth
-from medx_core.storage.vectors import VectorRecord, VectorStatus
+from medx_core.storage.recipes import RecipeRecord, RecipeStatus
+from medx_core.storage.vectors import VectorRecord
 from tests.evaluation_results import finished_run, synthetic_result
+from tests.recipes import IDENTITY, recipe
 from tests.web_site import prepared_services, site_settings
 from web import wording
 from web.tabs.admin import health_html
-from web.tabs.vectors import PROMOTE, RETIRE, ROLL_BACK, confirm_html, consequence, vectors_html
+from web.tabs.recipes import PROMOTE, RETIRE, ROLL_BACK, confirm_html, consequence, recipes_html
 from web.wording import process_state
 
 READY = {
@@ -25,9 +27,10 @@ READY = {
     "weight_sha256": "b179c952" * 8,
     "device": "cpu, float32",
 }
-FIRST = VectorRecord("tiny", "ab" * 32, Category.TRIAGE, 2, 1.0, "v", "f", name="triage v1", id=1)
-ACTIVE = replace(FIRST, status=VectorStatus.ACTIVE)
-SECOND = replace(FIRST, name="triage v2", id=2)
+VECTOR = VectorRecord("tiny", "ab" * 32, Category.TRIAGE, 2, 1.0, "v", "f")
+FIRST = RecipeRecord(recipe(threshold=1.0), "first", "tiny")
+IN_USE = replace(FIRST, status=RecipeStatus.IN_USE)
+SECOND = RecipeRecord(recipe(threshold=2.0), "second", "tiny")
 
 
 def process(kind: str = "worker", seconds: float = 1.0, **detail) -> ProcessHealth:
@@ -64,65 +67,68 @@ def test_health_without_a_worker_says_how_to_start_one_and_that_limits_are_count
 
 
 def test_every_action_says_what_it_would_do():
-    assert consequence(PROMOTE, SECOND, present=ACTIVE, before=None) == (
-        "Use triage v2 for triage questions on tiny, in place of triage v1?"
+    place = "tiny in float32"
+    assert consequence(PROMOTE, SECOND, present=IN_USE, before=None) == (
+        f"Answer by second ({SECOND.id}) on {place}, in place of first ({FIRST.id})?"
     )
-    assert "where none is in use" in consequence(PROMOTE, FIRST, present=None, before=None)
-    assert consequence(RETIRE, SECOND, present=ACTIVE, before=None) == "Retire triage v2?"
-    assert "are answered unsteered" in consequence(RETIRE, ACTIVE, present=ACTIVE, before=None)
-    assert consequence(ROLL_BACK, ACTIVE, present=ACTIVE, before=SECOND) == (
-        "Roll back from triage v1 to triage v2 for triage questions on tiny?"
+    assert "in place of the built-in recipe" in consequence(PROMOTE, FIRST, present=None, before=None)
+    assert consequence(RETIRE, SECOND, present=IN_USE, before=None) == f"Retire second ({SECOND.id})?"
+    assert "Then the built-in recipe answers" in consequence(RETIRE, IN_USE, present=IN_USE, before=None)
+    assert consequence(ROLL_BACK, IN_USE, present=IN_USE, before=SECOND) == (
+        f"Roll back from first ({FIRST.id}) to second ({SECOND.id}) on {place}?"
     )
+    assert "to the built-in recipe on" in consequence(ROLL_BACK, IN_USE, present=IN_USE, before=None)
 
 
 @pytest.mark.parametrize(
-    ("action", "vector"),
+    ("action", "record", "present"),
     [
-        (PROMOTE, ACTIVE),
-        (RETIRE, replace(FIRST, status=VectorStatus.RETIRED)),
-        (ROLL_BACK, ACTIVE),
-        ("?", FIRST),
+        (PROMOTE, IN_USE, IN_USE),
+        (RETIRE, replace(FIRST, status=RecipeStatus.RETIRED), IN_USE),
+        (RETIRE, replace(FIRST, status=RecipeStatus.BUILT_IN), None),
+        (ROLL_BACK, FIRST, None),
+        ("?", FIRST, IN_USE),
     ],
 )
-def test_an_action_that_would_do_nothing_is_refused(action, vector):
+def test_an_action_that_would_do_nothing_is_refused(action, record, present):
     with pytest.raises(BadInput):
-        consequence(action, vector, present=ACTIVE, before=None)
+        consequence(action, record, present=present, before=None)
 
 
-def test_a_vector_too_small_to_matter_is_said_to_be_so(tmp_path):
-    evidence = prepared_services(site_settings(tmp_path / "home")).evidence
-    small, large = (replace(FIRST, diagnostics={"relative_norm": share}) for share in (0.002, 0.2))
-    assert "too small" in confirm_html("?", small, evidence)
-    assert "too small" not in confirm_html("?", large, evidence)
-    assert "not evaluated" in confirm_html("?", large, evidence)
+@pytest.fixture
+def services(tmp_path):
+    made = prepared_services(site_settings(tmp_path / "home"))
+    yield made
+    made.database.close()
 
 
-def test_before_a_vector_is_put_to_use_its_gain_and_its_warnings_are_said(tmp_path):
-    evidence = prepared_services(site_settings(tmp_path / "home")).evidence
+def confirmed(services, **diagnostics):
+    """What is said before a recipe with a vector of these figures is promoted."""
+    vector = services.vectors.register(replace(VECTOR, diagnostics=diagnostics))
+    record = RecipeRecord(recipe(steering={"triage": vector.steering}), "mine", "tiny")
+    return confirm_html(services, "Use it?", record)
+
+
+def test_before_a_recipe_is_put_to_use_the_gain_and_the_warnings_of_its_vectors_are_said(services):
     gain = {"value": -0.02, "low": -0.05, "high": 0.01, "n": 90}
-    poor = replace(FIRST, diagnostics={"validation_gain": gain, "halves_cosine": 0.1})
-    html = confirm_html("Use it?", poor, evidence)
+    html = confirmed(services, validation_gain=gain, halves_cosine=0.1, relative_norm=0.004)
+    assert "How well this recipe answers: not evaluated." in html
     assert "failure signature of poor contrast pairs or a wrong layer" in html
     assert "Two halves of the data give unlike directions" in html
-    assert "Not evaluated on held-out statements" in confirm_html("Use it?", FIRST, evidence)
-
-
-def test_a_gated_shift_is_not_made_larger_than_it_was_measured(tmp_path):
-    """`relative_norm` is measured after the shift, with its strength in it."""
-    evidence = prepared_services(site_settings(tmp_path / "home")).evidence
-    gated = replace(FIRST, strategy="gated", alpha=8.0, diagnostics={"relative_norm": 0.004})
-    html = confirm_html("?", gated, evidence)
     assert "moves states by 0.4 % of the residual stream" in html
     assert "too small" in html
 
 
-def test_the_table_of_vectors_gives_the_verdict_and_leaves_the_rest_to_the_evaluation(tmp_path):
-    services = prepared_services(site_settings(tmp_path / "home"))
-    chosen = synthetic_result()["choices"]
-    gated = replace(FIRST, strategy="gated", layer=chosen["layer"], alpha=chosen["strength"])
-    result = synthetic_result() | {"model_sha256": FIRST.model_sha256}
-    run = finished_run(services.runs, EvaluationRequest("x.csv"), result)
-    html = vectors_html([gated], services.evidence, tmp_path)
+def test_a_large_vector_is_not_called_too_small(services):
+    html = confirmed(services, relative_norm=0.2)
+    assert "too small" not in html
+    assert "Not evaluated on held-out statements" in html
+
+
+def test_the_table_of_recipes_gives_the_verdict_and_leaves_the_rest_to_the_evaluation(services):
+    measured = {"model_sha256": IDENTITY.sha256, "recipes": {FIRST.id: "gated"}}
+    run = finished_run(services.runs, EvaluationRequest("x.csv"), synthetic_result() | measured)
+    html = recipes_html(services, [FIRST])
     assert "is not shown to help (+15.7 points" in html
     assert "does not beat" not in html
     assert f"run={run.public_id}" in html

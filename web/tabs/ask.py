@@ -14,6 +14,7 @@ from medx_core.errors import MedxError
 from medx_core.jobs.status import JobKind
 from medx_core.jobs.submission import read_question_text
 from medx_core.questions import ARM_CHOICES, Mode
+from medx_core.storage.evidence import KnownEvidence
 from medx_core.storage.people import Person
 from web import wording
 from web.following import QuestionView, follow, look, visible_job
@@ -306,14 +307,14 @@ class _AskHandlers:
             gr.update(interactive=view.finished),
             gr.update(visible=not view.finished),
             gr.update(visible=view.finished and bool(view.item.answers)),
-            question_html(view, self._services.evidence.of_answer(steered) if steered else ("", "")),
+            question_html(view, self._services.evidence.of_answer(steered) if steered else KnownEvidence()),
         )
 
 
-def question_html(view: QuestionView, evidence: tuple[str, str]) -> Markup:
+def question_html(view: QuestionView, evidence: KnownEvidence) -> Markup:
     """Show a question with everything that is known of it by now.
 
-    `evidence` is what is known of the vector that steered it, and the id of the evaluation behind that, empty if none.
+    `evidence` is what is known of the recipe that answered, with the evaluation behind that.
     """
     return render("question.html", view=view, evidence=evidence)
 

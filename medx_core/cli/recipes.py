@@ -1,0 +1,362 @@
+"""`medx recipes`: what answers, with the evidence beside it; list, show, build, check, promote, retire, roll back."""
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import Annotated, Any
+
+import typer
+
+from medx_core import __version__
+from medx_core.cli.database import note, opened_database
+from medx_core.cli.outputs import AsJson, print_json
+from medx_core.errors import BadInput, ModelUnavailable, NotFound, VectorRefused
+from medx_core.job_execution.dispatch import number_types
+from medx_core.models.model_files import model_identity_sha256, model_weight_sha256
+from medx_core.recipes import ALL, BUILT_IN, ModelIdentity, Recipe
+from medx_core.settings import settings
+from medx_core.storage.engine import Database
+from medx_core.storage.evidence import Evidence, KnownEvidence
+from medx_core.storage.recipes import RecipeRecord, RecipeStore
+from medx_core.storage.runs import RunStore
+from medx_core.storage.vectors import VectorRecord, VectorStatus, VectorStore, check_file
+
+Named = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's name or id in `medx recipes list`.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Promote without asking.")]
+
+app = typer.Typer(no_args_is_help=True, help="Recipes: what answers, with the evidence beside it.")
+
+
+def model_in_use(sha256: str = "") -> ModelIdentity:
+    """Return the model of the settings, or the one of a given hash, in the number type of this machine.
+
+    Raises:
+        ModelUnavailable: it is not on this machine.
+    """
+    types = number_types(settings())
+    if len(types) > 1:  # a GPU has one of two; only torch knows which
+        from medx_core.models.devices import choose_placement
+
+        types = (str(choose_placement(settings().device, settings().dtype).dtype).removeprefix("torch."),)
+    named = (settings().model, settings().models_folder)
+    if sha256 and sha256 != model_weight_sha256(*named):
+        return ModelIdentity("", sha256, types[0])
+    return ModelIdentity(
+        settings().model, model_weight_sha256(*named), types[0], model_identity_sha256(*named)
+    )
+
+
+@app.command("list")
+def list_recipes(as_json: AsJson = False) -> None:
+    """List all recipes with their evidence; the one that answers for the model in use is marked."""
+    with opened_database() as database:
+        evidence = Evidence(RunStore(database))
+        records, answering = _all(RecipeStore(database))
+        shown = [_contract(record, evidence, answering) for record in records]
+    if as_json:
+        print_json({"recipes": shown, "answering": answering, "medx_version": __version__})
+        return
+    for recipe in shown:
+        mark = "*" if recipe["id"] == answering else " "
+        print(
+            f"{mark} {recipe['id']}  {recipe['name']:<20} {recipe['status']:<10} {recipe['model']}  {recipe['number_type']}"
+        )
+        print(f"    {recipe['evidence']}")
+    print("* answers for the model in use." if answering else "The model in use is not on this machine.")
+
+
+def _all(store: RecipeStore) -> tuple[list[RecipeRecord], str | None]:
+    """Return all recipes, the one that would answer now included, and that one's id."""
+    records = list(store.list())
+    with suppress(ModelUnavailable):
+        answering = store.answering(model_in_use(), settings())
+        if answering.id not in {record.id for record in records}:
+            records.append(answering)
+        return records, answering.id
+    return records, None
+
+
+def _contract(record: RecipeRecord, evidence: Evidence, answering: str | None) -> dict[str, Any]:
+    known = evidence.of(record.id, record.recipe.model_sha256)
+    return record.as_json() | {
+        "answers": record.id == answering,
+        "evidence": known.line,
+        "run": known.run or None,
+    }
+
+
+@app.command()
+def show(recipe: Named, as_json: AsJson = False) -> None:  # noqa: ARG001 - it is JSON either way
+    """Show one recipe as JSON: everything that decides an answer, and the evidence."""
+    with opened_database() as database:
+        records, answering = _all(RecipeStore(database))
+        record = _found(records, recipe)
+        shown = _contract(record, Evidence(RunStore(database)), answering)
+    print_json(shown | {"medx_version": __version__}, indent=2)
+
+
+def _found(records: Iterable[RecipeRecord], named: str) -> RecipeRecord:
+    """Return the recipe of an id or a name.
+
+    Raises:
+        NotFound: there is none.
+        BadInput: several have this name.
+    """
+    meant = [record for record in records if named in (record.id, record.name)]
+    if not meant:
+        raise NotFound(f"There is no recipe {named!r}; see `medx recipes list`.")
+    if len(meant) > 1:
+        ids = ", ".join(record.id for record in meant)
+        raise BadInput(f"{len(meant)} recipes are called {named!r}; give the id of one: {ids}.")
+    return meant[0]
+
+
+@app.command()
+def build(  # noqa: PLR0913 - one parameter per option
+    name: Annotated[str, typer.Argument(help="What to call the new recipe.")],
+    base: Annotated[
+        str, typer.Option("--from", help="The recipe to start from. [default: the one that answers now]")
+    ] = "",
+    vectors: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--vector", help="Steer with this vector (its number), in its category. May be repeated."
+        ),
+    ] = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option("--without", help="Do not steer this category, or all. May be repeated."),
+    ] = None,
+    prompt: Annotated[str, typer.Option(help="Ask with the prompt of this name.")] = "",
+    threshold: Annotated[
+        float | None, typer.Option(help="Answer TRUE from this logit difference on. [default: 0]")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put a recipe together from parts; it is a candidate, not evaluated, until it is promoted."""
+    with opened_database() as database:
+        store = RecipeStore(database)
+        refuse_taken(store, name)
+        started = _found(_all(store)[0], base) if base else store.answering(model_in_use(), settings())
+        recipe = started.recipe
+        for key in without or ():
+            recipe = without_key(recipe, key)
+        for number in vectors or ():
+            recipe = with_vector(recipe, VectorStore(database).get(number))
+        changes = dict(_asked_with(prompt)) if prompt else {}
+        if threshold is not None:
+            changes["threshold"] = threshold
+        recipe = Recipe.model_validate(recipe.model_dump() | changes)
+        record = _kept_as_new(store, recipe, name, started.model)
+        note(database, "recipe built", f"{record.model} {record.shown}", recipe=record.id)
+    if as_json:
+        print_json(record.as_json() | {"medx_version": __version__})
+    else:
+        print(
+            f"{record.shown}: candidate for {record.model}, not evaluated. Put it to use: medx recipes promote {record.id}"
+        )
+
+
+def refuse_taken(store: RecipeStore, name: str) -> None:
+    """Refuse a name that a recipe has, or that is kept for the built-in ones.
+
+    Raises:
+        BadInput: it is taken.
+    """
+    if not name.strip() or name in BUILT_IN or any(record.name == name for record in store.list()):
+        raise BadInput(f"A new recipe cannot be called {name!r}: the name is taken. Choose another one.")
+
+
+def _kept_as_new(store: RecipeStore, recipe: Recipe, name: str, model: str) -> RecipeRecord:
+    record = store.keep(recipe, name=name, model=model)
+    if record.name != name:
+        raise BadInput(f"This is the recipe {record.shown} already; nothing was stored.")
+    return record
+
+
+def with_vector(recipe: Recipe, vector: VectorRecord) -> Recipe:
+    """Return a recipe with this vector in its category's place.
+
+    Raises:
+        VectorRefused: it was made for other weights, was retired, or its file cannot be used.
+    """
+    if vector.model_sha256 != recipe.model_sha256:
+        raise VectorRefused(
+            f"{vector.name} was made for {vector.model}, and this recipe is for another model."
+        )
+    if vector.status is VectorStatus.RETIRED:
+        raise VectorRefused(f"{vector.name} is retired; a recipe does not take it up again.")
+    check_file(settings().vectors_folder, vector)
+    key = vector.category.value if vector.category else ALL
+    return Recipe.model_validate(
+        recipe.model_dump() | {"steering": {**recipe.steering, key: vector.steering}}
+    )
+
+
+def without_key(recipe: Recipe, key: str) -> Recipe:
+    """Return a recipe that does not steer one category, or not what has no category of its own (`all`).
+
+    Raises:
+        BadInput: it does not steer that anyway.
+    """
+    if key not in recipe.steering:
+        keys = ", ".join(recipe.steering) or "nothing"
+        raise BadInput(f"This recipe does not steer {key!r}; it steers {keys}.")
+    steering = {other: entry for other, entry in recipe.steering.items() if other != key}
+    return Recipe.model_validate(recipe.model_dump() | {"steering": steering})
+
+
+def _asked_with(name: str) -> Mapping[str, Any]:
+    """Return the fields of a recipe that asks with a prompt, and with its like for questions."""
+    from medx_core.evaluation.prompt_selection import plain_candidates
+
+    statements, questions = (plain_candidates(questions=asked) for asked in (False, True))
+    for statement, question in zip(statements, questions, strict=True):
+        if name in (statement.prompt.version, question.prompt.version):
+            return {
+                "prompt": statement.prompt,
+                "question_prompt": question.prompt,
+                "category_prompts": {},
+            }
+    names = ", ".join(candidate.prompt.version for candidate in statements)
+    raise BadInput(f"There is no prompt {name!r}; there is: {names}.")
+
+
+@app.command()
+def check(recipe: Named, as_json: AsJson = False) -> None:
+    """Check that a recipe can answer here: model, content and every vector. Exit code 1 when it cannot."""
+    with opened_database() as database:
+        record = _found(_all(RecipeStore(database))[0], recipe)
+        checks = list(_checks(database, record))
+    ok = all(each["ok"] for each in checks)
+    if as_json:
+        print_json({"ok": ok, "recipe": record.id, "checks": checks, "medx_version": __version__})
+    else:
+        for each in checks:
+            print(f"{'ok ' if each['ok'] else 'NO '} {each['name']}: {each['detail']}")
+    if not ok:
+        raise typer.Exit(1)
+
+
+def _checks(database: Database, record: RecipeRecord) -> Iterable[dict[str, Any]]:
+    recipe = record.recipe
+    yield {"name": "content", "ok": True, "detail": f"its hash is {recipe.id}"}
+    try:
+        here = model_in_use()
+        is_here = recipe.fits(here)
+        detail = (
+            f"{here.name} in {here.number_type}"
+            if is_here
+            else (
+                f"made for {record.model} in {recipe.number_type}; {here.name} in {here.number_type} is in use here"
+            )
+        )
+    except ModelUnavailable as error:
+        is_here, detail = False, str(error)
+    yield {"name": "model", "ok": is_here, "detail": detail}
+    for key, entry in recipe.steering.items():
+        try:
+            vector = RecipeStore(database).vector_of(recipe, key, settings().vectors_folder)
+        except VectorRefused as error:
+            yield {"name": f"vector for {key}", "ok": False, "detail": str(error)}
+        else:
+            detail = f"{vector.name}, {entry.strategy}, layer {entry.layer}, strength {entry.strength:g}"
+            yield {"name": f"vector for {key}", "ok": True, "detail": detail}
+
+
+@app.command()
+def promote(recipe: Named, yes: Yes = False, as_json: AsJson = False) -> None:
+    """Put a recipe to use: show the evidence, ask, and then answer by it; the one before can be rolled back to."""
+    with opened_database() as database:
+        store = RecipeStore(database)
+        record = _found(_all(store)[0], recipe)
+        promoted, known = put_to_use(database, record, yes=yes)
+    if as_json:
+        print_json(
+            promoted.as_json()
+            | {"evidence": known.line, "run": known.run or None, "replaced": promoted.replaced_id}
+            | {"medx_version": __version__}
+        )
+    else:
+        print(f"{promoted.shown} is in use for {promoted.model}. Workers take it up within seconds.")
+
+
+def put_to_use(database: Database, record: RecipeRecord, *, yes: bool) -> tuple[RecipeRecord, KnownEvidence]:
+    """Show the evidence for a recipe, ask, and promote it; every promotion of the command line goes this way.
+
+    Raises:
+        VectorRefused: a vector of it cannot be read, so that a worker would answer unsteered.
+        BadInput: the person did not agree.
+    """
+    store = RecipeStore(database)
+    store.vectors_of(record.recipe, settings().vectors_folder)
+    known = Evidence(RunStore(database)).of(record.id, record.recipe.model_sha256)
+    present = store.in_use(record.recipe.model_sha256, record.recipe.number_type)
+    place = f"in place of {present.shown}" if present else "in place of the built-in recipe"
+    typer.echo(f"{record.shown} for {record.model} in {record.recipe.number_type}: {known.line}", err=True)
+    if not yes:
+        try:
+            typer.confirm(f"Answer by it from now on, {place}?", abort=True, err=True)
+        except typer.Abort:
+            raise BadInput(
+                "Nothing was promoted: it was not agreed to. --yes promotes without asking."
+            ) from None
+    store.keep(record.recipe, name=record.name, model=record.model)  # a built-in one may not be stored yet
+    promoted = store.promote(record.id)
+    note(
+        *(database, "recipe promoted", f"{promoted.model} {promoted.shown}"),
+        recipe=promoted.id,
+        replaced=promoted.replaced_id or "",
+        evidence=known.run,
+    )
+    return promoted, known
+
+
+@app.command()
+def retire(recipe: Named, as_json: AsJson = False) -> None:
+    """Take a recipe out of use; if it was in use, the built-in one answers from now on."""
+    with opened_database() as database:
+        store = RecipeStore(database)
+        record = _found(store.list(), recipe)
+        store.retire(record.id)
+        note(database, "recipe retired", f"{record.model} {record.shown}", recipe=record.id)
+        record = store.get(record.id)
+        answering = store.answering(_model_of(record), settings())
+    if as_json:
+        print_json(record.as_json() | {"answering": answering.id, "medx_version": __version__})
+    else:
+        print(f"{record.shown} is retired. {answering.shown} answers for {record.model}.")
+
+
+@app.command()
+def rollback(
+    recipe: Annotated[
+        str,
+        typer.Argument(metavar="[RECIPE]", help="A recipe of the model meant. [default: the model in use]"),
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Go back to the recipe that was in use before; where there was none, the built-in one answers again."""
+    with opened_database() as database:
+        store = RecipeStore(database)
+        model = _model_of(_found(store.list(), recipe)) if recipe else model_in_use()
+        present = store.in_use(model.sha256, model.number_type)
+        if present is not None and present.replaced_id is not None:
+            store.vectors_of(store.get(present.replaced_id).recipe, settings().vectors_folder)
+        left, _ = store.roll_back(model.sha256, model.number_type)
+        answering = store.answering(model, settings())
+        note(
+            database,
+            "recipe rolled back",
+            f"{left.model} {left.shown}",
+            recipe=left.id,
+            answering=answering.id,
+        )
+    if as_json:
+        print_json(answering.as_json() | {"left": left.id, "medx_version": __version__})
+    else:
+        print(f"{answering.shown} answers again for {left.model}, in place of {left.shown}.")
+
+
+def _model_of(record: RecipeRecord) -> ModelIdentity:
+    recipe = record.recipe
+    return ModelIdentity(record.model, recipe.model_sha256, recipe.number_type, recipe.identity_sha256)

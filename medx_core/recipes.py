@@ -1,0 +1,130 @@
+"""A recipe: everything about a model's use that decides an answer, as one immutable value named by the hash of its content.
+
+What is measured is what answers: `medx evaluate` measures the recipe in use, an answer stores the id of the recipe it came
+from, and the evidence that a page shows is of that very recipe. What routes a question, and how long a text may grow, are
+settings of the process and no part of it. Needs neither torch nor the database.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pydantic import Field, model_validator
+
+from medx_core.calibration import AbstentionRule, Calibration
+from medx_core.categories import Category
+from medx_core.metric import Value
+from medx_core.prompts import VerdictPrompt
+
+ENGINE = "torch"
+"""What computes: this program's own way through a model on torch. Another engine is another recipe."""
+PAPER, UNSTEERED = "paper", "unsteered"
+BUILT_IN = (PAPER, UNSTEERED)
+"""The recipes that a model answers by while none was promoted: the paper's once it has vectors, else its bare prompt."""
+ALL = "all"
+"""The key of the vector that steers whatever has none of its own category."""
+ID_LENGTH = 12
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """A model as recipes are made for it.
+
+    Its name is for people. `sha256` names the weights, `identity_sha256` all of the model that changes an answer.
+    """
+
+    name: str
+    sha256: str
+    number_type: str
+    identity_sha256: str = ""
+
+
+class SteeringEntry(Value):
+    """What steers the questions of one category: a vector by the hash of its file, and what that does.
+
+    `layer` is the highest one that it shifts (decoder index, 0-based), `strength` its alpha. `positions` is empty where the
+    record of the vector does not say, and the file decides.
+    """
+
+    file_sha256: str
+    strategy: str
+    layer: int
+    strength: float
+    positions: str = ""
+
+
+class Recipe(Value):
+    """How questions are answered by one model in one number type.
+
+    `model_sha256` names the weights; `identity_sha256` also the tokenizer, the chat template and the configuration, empty
+    in recipes that are older than that hash.
+    `prompt` asks for verdicts, `question_prompt` in its place where a text ends in a question mark, and a category's own
+    prompt in place of both. `steering` is keyed by category or `ALL`. An answer is TRUE where its logit difference is
+    `threshold` or more, and not to be trusted where
+    `abstention` says so of the confidence that `calibration` makes of the difference less the threshold; without such a rule,
+    within `uncertain_margin` of the threshold, as a share of the two answer words.
+    `gated_text` lets input-dependent vectors write.
+
+    A field with a default is left out of the hash while it has it, so that one added later changes no id.
+    """
+
+    model_sha256: str
+    identity_sha256: str = ""
+    number_type: str
+    engine: str
+    prompt: VerdictPrompt
+    question_prompt: VerdictPrompt | None = None
+    category_prompts: Mapping[Category, VerdictPrompt] = {}
+    steering: Mapping[str, SteeringEntry] = {}
+    threshold: float = 0.0
+    uncertain_margin: float = Field(0.0, ge=0, lt=0.5)
+    calibration: Calibration | None = None
+    abstention: AbstentionRule | None = None
+    gated_text: bool = False
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> "Recipe":
+        if self.abstention is not None and self.calibration is None:
+            raise ValueError("an abstention rule reads confidences, which need a calibration")
+        return self
+
+    @property
+    def content(self) -> str:
+        """The recipe as canonical JSON."""
+        plain = self.model_dump(mode="json", exclude_defaults=True)
+        return json.dumps(plain, sort_keys=True, separators=(",", ":"))
+
+    @property
+    def id(self) -> str:
+        """The first twelve letters of the SHA-256 of its content."""
+        return hashlib.sha256(self.content.encode()).hexdigest()[:ID_LENGTH]
+
+    def prompt_for(self, text: str, category: Category | None) -> VerdictPrompt:
+        """Return the prompt that asks for the verdict on a text of that category, None where none was decided."""
+        if category is not None and category in self.category_prompts:
+            return self.category_prompts[category]
+        is_question = text.rstrip().endswith("?")
+        return self.question_prompt if is_question and self.question_prompt else self.prompt
+
+    def key_for(self, category: Category | None) -> str | None:
+        """Return the key of what steers a question of that category, None where nothing does."""
+        if category is not None and category.value in self.steering:
+            return category.value
+        return ALL if ALL in self.steering else None
+
+    def fits(self, model: ModelIdentity) -> bool:
+        """Whether this recipe was made for that very model in that number type."""
+        same = (self.model_sha256, self.number_type) == (model.sha256, model.number_type)
+        return same and self.identity_sha256 in ("", model.identity_sha256)
+
+    def trusts(self, margin: float) -> bool:
+        """Return whether an answer is to be trusted, by its logit difference less the threshold.
+
+        The abstention rule decides where there is one: without a promise it trusts no answer. Without a rule an answer is
+        trusted outside of `uncertain_margin`.
+        """
+        if self.abstention is None or self.calibration is None:
+            return abs(1 / (1 + math.exp(-abs(margin))) - 0.5) >= self.uncertain_margin
+        return self.abstention.trusts(self.calibration.confidence(margin, said_true=margin >= 0))

@@ -1,0 +1,72 @@
+"""A recipe with its vectors read: what steers a question by it, or why nothing does.
+
+The engine that answers and the evaluation that measures both ask it, so that what is measured is what answers.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from medx_core.categories import Category
+from medx_core.questions import Mode
+from medx_core.recipes import Recipe
+from medx_core.steering.hooks import SteeringPlan
+from medx_core.steering.names import GATED
+from medx_core.steering.steering_vector import SteeringVector
+
+NO_VECTOR = "The recipe in use has no steering vector for this category; answered unsteered. Build vectors with `medx vectors build`."
+REFUSED = "The recipe's steering vector for this category cannot be used, see `medx recipes check`; answered unsteered."
+NOT_FOR_TEXT = (
+    "The recipe's vector is input-dependent and made for verdicts, so the text was written unsteered."
+)
+OTHER_PROMPT = (
+    "The recipe's vector was fitted on another prompt than this question needs; answered unsteered."
+)
+NOT_ROUTED = "No category was decided, so no steering vector was used; choose a category to steer."
+
+
+@dataclass(frozen=True)
+class RowVector:
+    """The vector that steers one row; None where the row stays unsteered, with a `note` that says why."""
+
+    vector: SteeringVector | None
+    note: str = ""
+
+    def plan(self, mode: Mode) -> SteeringPlan:
+        """What steers the row's answer in that mode; empty where it stays unsteered."""
+        if self.vector is None:
+            return SteeringPlan()
+        return self.vector.verdict_plan if mode is Mode.VERDICT else self.vector.plan
+
+
+UNSTEERED_ROW = RowVector(None)
+
+
+@dataclass(frozen=True)
+class LoadedRecipe:
+    """A recipe under its name, and the vectors of its steering by key; one that cannot be used is left out."""
+
+    recipe: Recipe
+    name: str
+    vectors: Mapping[str, SteeringVector]
+
+    def for_verdict(self, category: Category | None, prompt_version: str) -> RowVector:
+        """Return what steers a verdict on a question of that category, asked with the prompt of that version."""
+        row = self._of(category)
+        # A gate reads states, and was fitted on the states of one prompt.
+        is_other = row.vector is not None and row.vector.prompt_version != prompt_version
+        return (
+            RowVector(None, OTHER_PROMPT) if row.vector and is_other and not row.vector.is_constant else row
+        )
+
+    def for_text(self, category: Category | None) -> RowVector:
+        """Return what steers a written answer to a question of that category."""
+        row = self._of(category)
+        is_gate = row.vector is not None and row.vector.strategy == GATED
+        return RowVector(None, NOT_FOR_TEXT) if is_gate and not self.recipe.gated_text else row
+
+    def _of(self, category: Category | None) -> RowVector:
+        key = self.recipe.key_for(category)
+        if key is None:
+            return RowVector(None, NO_VECTOR if category else NOT_ROUTED)
+        vector = self.vectors.get(key)
+        return RowVector(None, REFUSED) if vector is None else RowVector(vector)

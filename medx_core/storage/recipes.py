@@ -1,0 +1,237 @@
+"""Recipes of one database: which one answers for a model and number type, and which it replaced."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from sqlmodel import Session, col, select
+
+from medx_core.errors import BadInput, NotFound, StorageFault, VectorRefused
+from medx_core.prompts import QUESTION_PROMPT, STATEMENT_PROMPT
+from medx_core.recipes import BUILT_IN, ENGINE, PAPER, UNSTEERED, ModelIdentity, Recipe
+from medx_core.settings import Settings
+from medx_core.storage.engine import Store
+from medx_core.storage.tables import RecipeTable, as_value
+from medx_core.storage.vectors import VectorRecord, VectorStore, check_file
+
+
+class RecipeStatus(StrEnum):
+    """The state of a recipe. One per model and number type is in use at most; without one a built-in recipe answers."""
+
+    CANDIDATE = "candidate"
+    IN_USE = "in use"
+    RETIRED = "retired"
+    BUILT_IN = "built-in"
+
+
+@dataclass(frozen=True)
+class RecipeRecord:
+    """A recipe with its name and state. `replaced_id` is the recipe that was in use before it, None where none was."""
+
+    recipe: Recipe
+    name: str
+    model: str
+    status: RecipeStatus = RecipeStatus.CANDIDATE
+    replaced_id: str | None = None
+    created_at: datetime | None = None
+
+    @property
+    def id(self) -> str:
+        """The recipe's id."""
+        return self.recipe.id
+
+    @property
+    def shown(self) -> str:
+        """Name and id, as people read it."""
+        return f"{self.name} ({self.id})"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what the commands show of it."""
+        return {
+            "id": self.id,
+            "name": self.name,
+            "status": self.status.value,
+            "model": self.model,
+            "created_at": None if self.created_at is None else self.created_at.isoformat(),
+            **self.recipe.model_dump(mode="json"),
+        }
+
+
+class RecipeStore(Store):
+    """The recipes of one database. Methods that take an id raise NotFound if there is none."""
+
+    def keep(self, recipe: Recipe, *, name: str, model: str) -> RecipeRecord:
+        """Store a recipe under a name, as a candidate or as a built-in one; one that is there already stays as it is."""
+        with self._database.write() as session:
+            row = session.get(RecipeTable, recipe.id)
+            if row is None:
+                row = RecipeTable(
+                    id=recipe.id,
+                    name=name,
+                    model=model,
+                    model_sha256=recipe.model_sha256,
+                    number_type=recipe.number_type,
+                    content=recipe.model_dump(mode="json", exclude_defaults=True),
+                    status=RecipeStatus.BUILT_IN if name in BUILT_IN else RecipeStatus.CANDIDATE,
+                    created_at=self._clock(),
+                )
+                session.add(row)
+                session.flush()
+            return _record(row)
+
+    def get(self, recipe_id: str) -> RecipeRecord:
+        """Return one recipe."""
+        with self._database.read() as session:
+            return _record(_row(session, recipe_id))
+
+    def list(self, model_sha256: str | None = None) -> tuple[RecipeRecord, ...]:
+        """Return all recipes, of one model or of all, the newest of each model first."""
+        ordered = select(RecipeTable).order_by(RecipeTable.model, col(RecipeTable.created_at).desc())
+        if model_sha256 is not None:
+            ordered = ordered.where(RecipeTable.model_sha256 == model_sha256)
+        with self._database.read() as session:
+            return tuple(map(_record, session.exec(ordered)))
+
+    def in_use(self, model_sha256: str, number_type: str) -> RecipeRecord | None:
+        """Return the recipe that was promoted for a model in a number type, None where none is in use."""
+        with self._database.read() as session:
+            row = _in_use(session, model_sha256, number_type, locked=False)
+            return None if row is None else _record(row)
+
+    def answering(self, model: ModelIdentity, settings: Settings) -> RecipeRecord:
+        """Return the recipe by which a model answers now: the one in use, else a built-in one, stored or not.
+
+        One that was made for another tokenizer, chat template or configuration of the same weights does not answer.
+        """
+        record = self.in_use(model.sha256, model.number_type)
+        return record if record and record.recipe.fits(model) else self._built_in(model, settings)
+
+    def vectors_of(self, recipe: Recipe, folder: Path) -> dict[str, VectorRecord]:
+        """Return the vectors of a recipe by key, as they lie in the vectors folder.
+
+        Raises:
+            VectorRefused: one is not registered here, its file is missing, or it was changed.
+        """
+        return {key: self.vector_of(recipe, key, folder) for key in recipe.steering}
+
+    def vector_of(self, recipe: Recipe, key: str, folder: Path) -> VectorRecord:
+        """Return the vector of a recipe under one key; VectorRefused is raised as by `vectors_of`."""
+        sha256 = recipe.steering[key].file_sha256
+        versions = VectorStore(self._database).list(recipe.model_sha256)
+        vector = next((version for version in versions if version.file_sha256 == sha256), None)
+        if vector is None:
+            raise VectorRefused(
+                f"No vector with the hash {sha256[:12]} is registered here; import or build it."
+            )
+        check_file(folder, vector)
+        return vector
+
+    def vectors_in_use(self, model_sha256: str) -> frozenset[str]:
+        """Return the hashes of the vectors that steer: of the recipes in use of a model, without one of the built-in one."""
+        in_use = [record for record in self.list(model_sha256) if record.status is RecipeStatus.IN_USE]
+        if not in_use:
+            papers = VectorStore(self._database).papers(model_sha256)
+            return frozenset(record.file_sha256 for record in papers.values())
+        return frozenset(entry.file_sha256 for record in in_use for entry in record.recipe.steering.values())
+
+    def _built_in(self, model: ModelIdentity, settings: Settings) -> RecipeRecord:
+        papers = VectorStore(self._database).papers(model.sha256)
+        recipe = built_in_recipe(model, settings)
+        if papers:
+            steering = {category.value: record.steering for category, record in papers.items()}
+            recipe = recipe.model_copy(update={"steering": steering})
+        return RecipeRecord(
+            recipe=recipe, name=PAPER if papers else UNSTEERED, model=model.name, status=RecipeStatus.BUILT_IN
+        )
+
+    def promote(self, recipe_id: str) -> RecipeRecord:
+        """Put a recipe into use; the one before it is retired and remembered for `roll_back`."""
+        with self._database.write() as session:
+            row = _row(session, recipe_id)
+            present = _in_use(session, row.model_sha256, row.number_type)
+            if present is None or present.id != row.id:
+                _put_away(session, present)
+                row.replaced_id = None if present is None else present.id
+                row.status = RecipeStatus.IN_USE
+                session.flush()
+            return _record(row)
+
+    def retire(self, recipe_id: str) -> None:
+        """Take a recipe out of use, also one that cannot be read; if it was in use, a built-in one answers from now on."""
+        with self._database.write() as session:
+            _put_away(session, _row(session, recipe_id))
+
+    def roll_back(self, model_sha256: str, number_type: str) -> tuple[RecipeRecord, RecipeRecord | None]:
+        """Retire the recipe in use and put the one before it into use again.
+
+        Returns:
+            The recipe that was in use, and the one that is now: None where none was in use before it, so that a built-in
+            one answers.
+
+        Raises:
+            BadInput: none is in use.
+        """
+        with self._database.write() as session:
+            present = _in_use(session, model_sha256, number_type)
+            if present is None:
+                raise BadInput("No recipe is in use for this model, so there is nothing to go back from.")
+            _put_away(session, present)
+            before = session.get(RecipeTable, present.replaced_id) if present.replaced_id else None
+            if before is not None:
+                before.status = RecipeStatus.IN_USE
+                session.flush()
+            return _record(present), None if before is None else _record(before)
+
+
+def built_in_recipe(model: ModelIdentity, settings: Settings) -> Recipe:
+    """Return the built-in recipe without steering: MedX's own prompts, and the margin of these settings."""
+    return Recipe(
+        model_sha256=model.sha256,
+        identity_sha256=model.identity_sha256,
+        number_type=model.number_type,
+        engine=ENGINE,
+        prompt=STATEMENT_PROMPT,
+        question_prompt=QUESTION_PROMPT,
+        uncertain_margin=settings.uncertain_margin,
+        gated_text=settings.gated_text,
+    )
+
+
+def _put_away(session: Session, row: RecipeTable | None) -> None:
+    """Retire a recipe, if there is one: before another is put into use, since the database allows one at any moment."""
+    if row is not None:
+        row.status = RecipeStatus.BUILT_IN if row.name in BUILT_IN else RecipeStatus.RETIRED
+        session.flush()
+
+
+def _in_use(
+    session: Session, model_sha256: str, number_type: str, *, locked: bool = True
+) -> RecipeTable | None:
+    in_use = select(RecipeTable).where(
+        RecipeTable.model_sha256 == model_sha256,
+        RecipeTable.number_type == number_type,
+        RecipeTable.status == RecipeStatus.IN_USE,
+    )
+    return session.exec(in_use.with_for_update() if locked else in_use).first()
+
+
+def _row(session: Session, recipe_id: str) -> RecipeTable:
+    row = session.get(RecipeTable, recipe_id)
+    if row is None:
+        raise NotFound(f"There is no recipe {recipe_id!r}; see `medx recipes list`.")
+    return row
+
+
+def _record(row: RecipeTable) -> RecipeRecord:
+    try:
+        recipe = Recipe.model_validate(row.content)
+    except ValidationError as error:
+        raise StorageFault(
+            f"The recipe {row.name} ({row.id}) cannot be read by this version of MedX; retire it, or update MedX."
+        ) from error
+    if recipe.id != row.id:
+        raise StorageFault(f"The recipe {row.name} ({row.id}) was changed in the database; retire it.")
+    return as_value(RecipeRecord, row, recipe=recipe, status=RecipeStatus(row.status))

@@ -1,0 +1,181 @@
+"""Recipes in the database: one in use for a model and number type, the one before it to go back to, nothing changed unseen."""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from medx_core.categories import Category
+from medx_core.errors import BadInput, NotFound, StorageFault, VectorRefused
+from medx_core.settings import Settings
+from medx_core.storage.engine import Database
+from medx_core.storage.recipes import RecipeStatus, RecipeStore
+from medx_core.storage.vectors import VectorRecord, VectorStore
+from tests.databases import at_once
+from tests.integration.test_schema_of_store import upgrade_to
+from tests.recipes import IDENTITY, recipe
+
+PAPER = VectorRecord(
+    model="tiny",
+    model_sha256=IDENTITY.sha256,
+    category=Category.TRIAGE,
+    layer=28,
+    alpha=1.0,
+    file="triage.safetensors",
+    file_sha256="01" * 32,
+    positions="last",
+)
+SETTINGS = Settings(home=Path("nowhere"))
+
+
+@pytest.fixture
+def recipes(database, clock):
+    return RecipeStore(database, clock=clock)
+
+
+def kept(recipes, *thresholds):
+    return [
+        recipes.keep(recipe(threshold=threshold), name=f"moved by {threshold:g}", model="tiny")
+        for threshold in thresholds
+    ]
+
+
+def test_without_a_promoted_recipe_the_built_in_one_answers_the_papers_once_it_has_vectors(recipes, database):
+    bare = recipes.answering(IDENTITY, SETTINGS)
+    assert (bare.name, bare.status, dict(bare.recipe.steering)) == ("unsteered", RecipeStatus.BUILT_IN, {})
+    vectors = VectorStore(database)
+    vectors.register(replace(PAPER, preset="gated", strategy="gated", file_sha256="02" * 32))
+    assert recipes.answering(IDENTITY, SETTINGS).id == bare.id, "only the paper's method is built in"
+    first = vectors.register(PAPER)
+    paper = recipes.answering(IDENTITY, SETTINGS)
+    assert (paper.name, dict(paper.recipe.steering)) == ("paper", {"triage": first.steering})
+    vectors.register(replace(PAPER, file_sha256="03" * 32))
+    assert recipes.answering(IDENTITY, SETTINGS).id == paper.id, "a later version waits to be promoted"
+    other = replace(IDENTITY, number_type="bfloat16")
+    assert recipes.answering(other, SETTINGS).id != paper.id
+
+
+def test_promotion_is_rolled_back_step_by_step_to_the_built_in_recipe(recipes):
+    first, second = kept(recipes, 1, 2)
+    assert first.status is RecipeStatus.CANDIDATE
+    recipes.promote(first.id)
+    assert recipes.promote(first.id).replaced_id is None, "promoting the one in use changes nothing"
+    assert recipes.promote(second.id).replaced_id == first.id
+    assert recipes.answering(IDENTITY, SETTINGS).id == second.id
+    assert recipes.get(first.id).status is RecipeStatus.RETIRED
+    left, now = recipes.roll_back(IDENTITY.sha256, "float32")
+    assert (left.id, now.id) == (second.id, first.id)
+    assert recipes.roll_back(IDENTITY.sha256, "float32")[1] is None
+    assert recipes.answering(IDENTITY, SETTINGS).name == "unsteered"
+    with pytest.raises(BadInput, match="No recipe is in use"):
+        recipes.roll_back(IDENTITY.sha256, "float32")
+
+
+def test_two_promotions_at_once_leave_one_in_use_and_number_types_do_not_meet(recipes):
+    first, second = kept(recipes, 1, 2)
+    at_once(partial(recipes.promote, first.id), partial(recipes.promote, second.id))
+    assert len([each for each in recipes.list() if each.status is RecipeStatus.IN_USE]) == 1
+    half = recipes.keep(recipe(replace(IDENTITY, number_type="bfloat16")), name="half", model="tiny")
+    recipes.promote(half.id)
+    assert len([each for each in recipes.list() if each.status is RecipeStatus.IN_USE]) == 2
+    recipes.retire(half.id)
+    assert recipes.in_use(IDENTITY.sha256, "bfloat16") is None
+    with pytest.raises(NotFound):
+        recipes.promote("no such id")
+
+
+def test_the_same_content_is_the_same_recipe_under_its_first_name(recipes):
+    (first,) = kept(recipes, 1)
+    assert recipes.keep(recipe(threshold=1), name="another", model="tiny") == first
+    assert len(recipes.list()) == 1
+
+
+def test_a_recipe_that_was_changed_in_the_database_does_not_answer_and_can_be_retired(recipes, database):
+    (first,) = kept(recipes, 1)
+    recipes.promote(first.id)
+    with database.write() as session:
+        changed = text("UPDATE recipe SET content = replace(CAST(content AS TEXT), '1.0', '9.0')")
+        if not database.is_sqlite:
+            changed = text(
+                "UPDATE recipe SET content = CAST(replace(CAST(content AS TEXT), '1.0', '9.0') AS JSON)"
+            )
+        session.connection().execute(changed)
+    with pytest.raises(StorageFault, match="was changed in the database; retire it"):
+        recipes.answering(IDENTITY, SETTINGS)
+    recipes.retire(first.id)
+    assert recipes.answering(IDENTITY, SETTINGS).name == "unsteered"
+
+
+def test_the_vectors_of_a_recipe_are_those_of_its_hashes_unchanged(recipes, database, tmp_path):
+    steered = recipe(steering={"triage": PAPER.steering})
+    with pytest.raises(VectorRefused, match="is registered here"):
+        recipes.vectors_of(steered, tmp_path)
+    VectorStore(database).register(PAPER)
+    with pytest.raises(VectorRefused, match="cannot be read"):
+        recipes.vectors_of(steered, tmp_path)
+    (tmp_path / PAPER.file).write_bytes(b"other")
+    with pytest.raises(VectorRefused, match="was changed"):
+        recipes.vectors_of(steered, tmp_path)
+
+
+VECTORS = """
+INSERT INTO vector (id, name, version, model, model_sha256, category, preset, strategy, layer, alpha, file, file_sha256,
+    diagnostics, status, replaced_id, created_at)
+VALUES
+    (1, 'triage v1', 1, 'as built', 'aa', 'triage', 'paper', 'mean_difference', 28, 1.0, 'f', 'a1', '{}', 'active', NULL,
+        '2026-11-01 12:00:00.000000'),
+    (2, 'triage v2', 2, 'as built', 'aa', 'triage', 'custom', 'pca', 28, 1.0, 'f', 'a2', '{}', 'candidate', NULL,
+        '2026-11-01 12:00:00.000000'),
+    (3, 'triage v1', 1, 'chosen', 'bb', 'triage', 'paper', 'mean_difference', 28, 1.0, 'f', 'b1', '{}', 'retired', NULL,
+        '2026-11-01 12:00:00.000000'),
+    (4, 'triage v2', 2, 'chosen', 'bb', 'triage', 'gated', 'gated', 14, 8.0, 'f', 'b2', '{"dtype": "bfloat16"}', 'active',
+        3, '2026-11-01 12:00:00.000000'),
+    (5, 'triage v1', 1, 'taken out', 'cc', 'triage', 'paper', 'mean_difference', 28, 1.0, 'f', 'c1', '{}', 'retired', NULL,
+        '2026-11-01 12:00:00.000000'),
+    (6, 'triage v2', 2, 'taken out', 'cc', 'triage', 'paper', 'mean_difference', 28, 2.0, 'f', 'c2', '{}', 'candidate',
+        NULL, '2026-11-01 12:00:00.000000')
+"""
+ANSWERED = """
+INSERT INTO job (id, public_id, kind, status, mode, arms, title, file_sha256, carried_columns, created_at)
+VALUES (1, 'j', 'batch', 'done', 'verdict', '[]', '', '', '[]', '2026-11-01 12:00:00.000000');
+INSERT INTO item (id, job_id, row_number, given_id, text, harm, urgency, carried, status, reason, attempts, fence,
+    route_red_flag, route_router)
+VALUES (4, 1, 1, '', 'Aspirin is a drug.', '', '', '{}', 'answered', '', 1, 1, false, '');
+INSERT INTO answer (id, public_id, item_id, arm, verdict, raw_verdict, score, model, model_sha256, vector, prompt_version,
+    seconds, finish, note, shuffle, created_at)
+VALUES (7, 'a', 4, 'steered', 'TRUE', 'TRUE', 0.75, 'm', 'aa', 'triage v1', 'p', 1.0, 'done', '', 5,
+    '2026-11-01 12:00:00.000000');
+INSERT INTO person (id, name, name_key, role, password_hash, disabled, session_epoch, created_at)
+VALUES (1, 'ada', 'ada', 'admin', '', false, 1, '2026-11-01 12:00:00.000000');
+INSERT INTO rating (public_id, answer_id, rater_id, version, form_version, form, seconds, seen, created_at, changed_at)
+VALUES ('r', 7, 1, 1, 1, '{"harm": "mild"}', 9.0, '[]', '2026-11-01 12:00:00.000000', '2026-11-01 12:00:00.000000')
+"""
+
+
+def test_after_the_upgrade_the_vectors_that_were_in_use_answer_as_before(database_url):
+    """Of three models one has what the built-in recipe takes, one a vector that was chosen, one none any more."""
+    database = Database(database_url)
+    upgrade_to(database, "0003", *ANSWERED.split(";"), VECTORS)
+    database.upgrade()
+    database.check()
+    recipes = RecipeStore(database)
+
+    def steered(sha256, number_type="float32"):
+        answering = recipes.answering(replace(IDENTITY, sha256=sha256, number_type=number_type), SETTINGS)
+        entries = answering.recipe.steering.items()
+        return answering.name, {key: (entry.file_sha256, entry.strength) for key, entry in entries}
+
+    assert steered("aa") == ("paper", {"triage": ("a1", 1.0)})
+    assert steered("bb", "bfloat16") == ("before recipes", {"triage": ("b2", 8.0)})
+    assert steered("cc") == ("before recipes", {})
+    promoted = recipes.in_use("bb", "bfloat16").recipe
+    built_in = recipe(replace(IDENTITY, sha256="bb", number_type="bfloat16"))
+    assert promoted.model_copy(update={"steering": {}}) == built_in, "prompts and margin are those of before"
+    with database.read() as session:
+        kept = [text("SELECT count(*) FROM vector"), text("SELECT count(*) FROM rating")]
+        counts = [session.connection().execute(count).scalar() for count in kept]
+        assert session.connection().execute(text("SELECT recipe FROM answer")).scalar() is None
+    assert counts == [6, 1]
+    database.close()

@@ -1,0 +1,196 @@
+"""What an admin does with recipes on the page reaches a worker that runs: real engine, real batcher, tiny model."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from medx_core.answering import AnsweringEngine
+from medx_core.categories import Category, Route
+from medx_core.errors import BadInput, VectorRefused
+from medx_core.job_execution.batching import MicroBatcher
+from medx_core.job_execution.interfaces import Lane
+from medx_core.job_execution.scheduling import BatchLimits
+from medx_core.questions import Arm, Question
+from medx_core.recipes import ModelIdentity, Recipe
+from medx_core.settings import Settings
+from medx_core.steering.loaded_recipe import REFUSED
+from medx_core.steering.steering_vector import SteeringVector
+from medx_core.vector_registry import VectorRegistry
+from tests.language_models import WIDTH, tiny_model
+from tests.waiting import until
+from tests.web_site import prepared_services, site_settings
+from web.tabs.recipes import PROMOTE, RETIRE, ROLL_BACK, RecipeHandlers, consequence
+
+
+class ToTriage:
+    """Sends everything to triage."""
+
+    name = "fixed"
+
+    def route(self, texts):
+        return tuple(Route(Category.TRIAGE, {Category.TRIAGE: 1.0}) for _ in texts)
+
+
+def vector_for(model, *, seed: int) -> SteeringVector:
+    return SteeringVector(
+        category=Category.TRIAGE,
+        direction=torch.randn(WIDTH, generator=torch.Generator().manual_seed(seed)),
+        layer=1,
+        model=model.name,
+        model_sha256=model.weight_sha256,
+        strategy="mean_difference",
+        alpha=1.0,
+        reading="answer_word",
+        pairs=2,
+        data_sha256="d",
+        prompt_version="p",
+        created_at="2026-01-01",
+    )
+
+
+@pytest.fixture
+def services(tmp_path):
+    made = prepared_services(site_settings(tmp_path / "home"))
+    yield made
+    made.database.close()
+
+
+@pytest.fixture
+def part(services) -> RecipeHandlers:
+    return RecipeHandlers(services)
+
+
+@pytest.fixture
+def registry(services) -> VectorRegistry:
+    return VectorRegistry(services.database, services.settings)
+
+
+@pytest.fixture
+def model():
+    return tiny_model()
+
+
+@pytest.fixture
+def recipes(services, registry, model):
+    """The built-in recipe with a first vector, which answers, and a candidate with a second one."""
+    _, second = (registry.publish(vector_for(model, seed=seed)) for seed in (1, 2))
+    identity = ModelIdentity(model.name, model.weight_sha256, "float32")
+    built_in = registry.answering(identity).recipe
+    other = Recipe.model_validate(built_in.model_dump() | {"steering": {"triage": second.steering}})
+    candidate = services.recipes.keep(other, name="second", model=model.name)
+    return services.recipes.get(built_in.id), candidate
+
+
+@pytest.fixture
+def used_by_worker(model, registry, recipes):
+    """Ask a running worker's engine, and say which vector and recipe it used."""
+    batcher = MicroBatcher(
+        lambda: AnsweringEngine(model, ToTriage(), registry, Settings()), BatchLimits(8, 0.0)
+    )
+    batcher.start()
+    question = Question("Yes or no?", arms=(Arm.STEERED,))
+
+    def used() -> tuple[str | None, str | None]:
+        answer = batcher.submit(question, lane=Lane.INTERACTIVE).result(30).answers[0]
+        return answer.vector, answer.recipe
+
+    yield used
+    batcher.close()
+
+
+def test_a_running_worker_takes_up_what_was_promoted_and_goes_back_from_what_was_retired(
+    services, part, recipes, used_by_worker
+):
+    built_in, candidate = recipes
+    ada = services.people.find("ada")
+    assert used_by_worker() == ("triage v1", built_in.id)
+    part.act(ada, PROMOTE, candidate.id, consequence(PROMOTE, candidate, present=None, before=None))
+    until(lambda: used_by_worker() == ("triage v2", candidate.id))
+    present = services.recipes.get(candidate.id)
+    part.act(ada, RETIRE, present.id, consequence(RETIRE, present, present=present, before=None))
+    until(lambda: used_by_worker() == ("triage v1", built_in.id))
+    acts = [entry.action for entry in services.audit.entries() if entry.action.startswith("recipe")]
+    assert acts == ["recipe retired", "recipe promoted"]
+
+
+def test_what_would_now_do_something_else_than_was_agreed_is_not_done(services, part, recipes):
+    built_in, candidate = recipes
+    agreed = consequence(PROMOTE, candidate, present=None, before=None)
+    services.recipes.promote(built_in.id)
+    with pytest.raises(BadInput, match="Somebody has changed the recipes meanwhile"):
+        part.act(services.people.find("ada"), PROMOTE, candidate.id, agreed)
+    assert services.recipes.get(candidate.id) == candidate
+    assert "recipe promoted" not in {entry.action for entry in services.audit.entries()}
+
+
+def file_of(services, name):
+    (record,) = (vector for vector in services.vectors.list() if vector.name == name)
+    return services.settings.vectors_folder / record.file
+
+
+def changed(file) -> None:
+    with file.open("ab") as content:
+        content.write(b" ")
+
+
+@pytest.mark.parametrize(("spoil", "words"), [(Path.unlink, "cannot be read"), (changed, "was changed")])
+def test_what_a_worker_could_not_read_is_not_put_to_use(services, part, recipes, spoil, words):
+    built_in, candidate = recipes
+    ada = services.people.find("ada")
+    agreed = consequence(PROMOTE, candidate, present=None, before=None)
+    spoil(file_of(services, "triage v2"))
+    for refused in (
+        lambda: part.ask(ada, PROMOTE, candidate.id),
+        lambda: part.act(ada, PROMOTE, candidate.id, agreed),
+    ):
+        with pytest.raises(VectorRefused, match=f"{words}.*medx recipes promote {candidate.id}"):
+            refused()
+    assert services.recipes.in_use(built_in.recipe.model_sha256, "float32") is None
+
+
+def test_no_way_back_leads_to_a_recipe_that_a_worker_could_not_read(services, part, recipes):
+    built_in, candidate = recipes
+    ada = services.people.find("ada")
+    for record in recipes:
+        services.recipes.promote(record.id)
+    file_of(services, "triage v1").unlink()
+    with pytest.raises(VectorRefused, match=r"of triage v1 cannot be read.*medx recipes rollback"):
+        part.ask(ada, ROLL_BACK, candidate.id)
+    part.ask(ada, RETIRE, candidate.id)
+    assert services.recipes.in_use(built_in.recipe.model_sha256, "float32").id == candidate.id
+
+
+def test_the_lists_say_what_answers_and_how_each_vector_was_read_or_that_its_file_is_missing(
+    services, part, recipes
+):
+    ada = services.people.find("ada")
+    listed, *_, vectors = part.show(ada)
+    assert listed.count("answers now") == 1
+    assert listed.count("not evaluated") == 2
+    assert "triage: triage v2" in listed
+    assert vectors.count("reading answer word, 2 pairs") == 2
+    file_of(services, "triage v2").unlink()
+    vectors = part.show(ada)[-1]
+    assert vectors.count("reading answer word, 2 pairs") == 1
+    assert "of triage v2 cannot be read; put it back" in vectors
+
+
+def test_one_broken_file_leaves_the_other_categories_steered(services, model, registry, recipes, caplog):
+    other = registry.publish(replace(vector_for(model, seed=3), category=Category.LITERATURE))
+    first = file_of(services, "triage v1")
+    first.rename(first.with_name("away"))
+    started_anew = VectorRegistry(services.database, services.settings)
+    identity = ModelIdentity(model.name, model.weight_sha256, "float32")
+    for _ in range(2):
+        assert list(started_anew.answering(identity).vectors) == ["literature"]
+    assert caplog.text.count("triage questions are answered unsteered: The file") == 1
+    engine = AnsweringEngine(model, ToTriage(), started_anew, Settings())
+    asked = [replace(Question("Yes or no?", arms=(Arm.STEERED,)), category=kind) for kind in Category]
+    used = {question.category: engine.answer(question).answers[0] for question in asked}
+    assert used[Category.LITERATURE].vector == other.name
+    assert used[Category.TRIAGE].vector is None
+    assert used[Category.TRIAGE].note == REFUSED
+    first.with_name("away").rename(first)
+    assert set(started_anew.answering(identity).vectors) == {"triage", "literature"}

@@ -1,0 +1,103 @@
+"""A recipe as a value: its name is the hash of everything that decides an answer, and of nothing else."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from pydantic import ValidationError
+
+from medx_core.calibration import AbstentionRule, Calibration, CalibrationKind
+from medx_core.categories import Category
+from medx_core.prompts import QUESTION_PROMPT, STATEMENT_PROMPT
+from medx_core.recipes import Recipe
+from tests.recipes import IDENTITY, recipe
+
+CALIBRATION = Calibration(kind=CalibrationKind.TEMPERATURE, slope=0.5, n=100)
+ABSTENTION = AbstentionRule(max_error=0.1, promised=True, threshold=0.9, n=100)
+STEERED = {"file_sha256": "01" * 32, "strategy": "mean_difference", "layer": 28, "strength": 1.0}
+
+
+def test_a_recipe_comes_back_from_json_as_the_same_and_whatever_differs_has_another_name():
+    first = recipe(steering={"triage": STEERED})
+    stored = json.loads(json.dumps(first.model_dump(mode="json", exclude_defaults=True)))
+    assert Recipe.model_validate(stored) == first
+    assert Recipe.model_validate(stored).id == first.id
+    changes = [
+        {"model_sha256": "cd" * 32},
+        {"number_type": "bfloat16"},
+        {"engine": "another"},
+        {"prompt": QUESTION_PROMPT},
+        {"question_prompt": None},
+        {"category_prompts": {Category.TRIAGE: STATEMENT_PROMPT}},
+        {"steering": {"triage": STEERED | {"strength": 2.0}}},
+        {"steering": {"literature": STEERED}},
+        {"threshold": 0.25},
+        {"uncertain_margin": 0.1},
+        {"identity_sha256": "ef" * 32},
+        {"calibration": CALIBRATION},
+        {"calibration": CALIBRATION, "abstention": ABSTENTION},
+        {"gated_text": True},
+    ]
+    assert {name for change in changes for name in change} == set(Recipe.model_fields), "every field decides"
+    ids = {Recipe.model_validate(first.model_dump() | change).id for change in changes}
+    assert len(ids | {first.id}) == len(changes) + 1
+
+
+def test_the_name_of_a_recipe_stays_the_same_in_later_versions():
+    """Answers store it, so a field that is added later must not change it."""
+    assert recipe(threshold=0.5).id == "f4ffc7ae64a0"
+
+
+def test_a_recipe_does_not_change_and_refuses_what_it_does_not_know():
+    with pytest.raises(ValidationError):
+        recipe().threshold = 1.0
+    with pytest.raises(ValidationError):
+        recipe(temperature=0.7)
+    with pytest.raises(ValidationError):
+        recipe(threshold=float("nan"))
+
+
+def test_a_text_gets_the_prompt_of_its_category_else_that_for_questions_else_the_first():
+    own = {Category.TRIAGE: STATEMENT_PROMPT}
+    both = recipe(category_prompts=own)
+    assert both.prompt_for("Is it safe? ", None) == QUESTION_PROMPT
+    assert both.prompt_for("Is it safe?", Category.TRIAGE) == STATEMENT_PROMPT
+    assert both.prompt_for("It is safe.", Category.LITERATURE) == STATEMENT_PROMPT
+    assert recipe(question_prompt=None).prompt_for("Is it safe?", None) == STATEMENT_PROMPT
+
+
+def test_what_has_no_vector_of_its_own_is_steered_by_that_of_all():
+    some = recipe(steering={"triage": STEERED})
+    assert [some.key_for(category) for category in (Category.TRIAGE, Category.LITERATURE, None)] == [
+        "triage",
+        None,
+        None,
+    ]
+    every = recipe(steering={"triage": STEERED, "all": STEERED})
+    assert [every.key_for(category) for category in (Category.TRIAGE, Category.LITERATURE, None)] == [
+        "triage",
+        "all",
+        "all",
+    ]
+
+
+def test_the_abstention_rule_decides_whom_to_trust_and_without_one_the_margin():
+    near, far = 0.1, 6.0
+    margin = recipe(uncertain_margin=0.05)
+    assert [margin.trusts(each) for each in (near, -near, far, -far)] == [False, False, True, True]
+    ruled = recipe(uncertain_margin=0.05, calibration=CALIBRATION, abstention=ABSTENTION)
+    assert [ruled.trusts(each) for each in (near, 4.0, far, -far)] == [False, False, True, True]
+    none = AbstentionRule(max_error=0.1, promised=False, reason="too few", n=3)
+    assert not recipe(calibration=CALIBRATION, abstention=none).trusts(far), (
+        "what cannot be promised is not trusted"
+    )
+    with pytest.raises(ValidationError):
+        recipe(abstention=ABSTENTION)
+
+
+def test_a_recipe_fits_the_model_it_was_made_for_its_tokenizer_and_template_included():
+    made = recipe(replace(IDENTITY, identity_sha256="cd" * 32))
+    assert made.fits(replace(IDENTITY, identity_sha256="cd" * 32))
+    assert not made.fits(replace(IDENTITY, identity_sha256="ef" * 32))
+    assert not made.fits(replace(IDENTITY, identity_sha256="cd" * 32, number_type="bfloat16"))
+    assert recipe().fits(replace(IDENTITY, identity_sha256="ef" * 32)), "older recipes know the weights alone"
