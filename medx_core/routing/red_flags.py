@@ -38,7 +38,10 @@ def _content() -> tuple[tuple[RedFlag, ...], re.Pattern[str]]:
         RedFlag(
             rule["name"],
             rule["source"],
-            tuple(re.compile(_SHARED.sub(lambda name: str(shared[name[1]]), pattern)) for pattern in rule["all_of"]),
+            tuple(
+                re.compile(_SHARED.sub(lambda name: str(shared[name[1]]), pattern))
+                for pattern in rule["all_of"]
+            ),
         )
         for rule in content["rule"]
     )
@@ -97,7 +100,9 @@ _DENIAL_ENDS = re.compile(
     r"were|can't|cannot|cant|won't|wont|couldn't|came|started|no|not|nil|without|nor|and (?:then|now))\b"
 )
 _DENIAL_REACHES = 70
-_DENIED_AFTER = re.compile(r"\b(?:ruled out|excluded|(?:was|were|came back|is|are|:) (?:negative|normal|absent)|unlikely)\b")
+_DENIED_AFTER = re.compile(
+    r"\b(?:ruled out|excluded|(?:was|were|came back|is|are|:) (?:negative|normal|absent)|unlikely)\b"
+)
 _DENIED_BEFORE = 40
 
 
@@ -107,7 +112,9 @@ def red_flags(text: str) -> tuple[str, ...]:
     if (_RESEARCH.search(plain) or _TEACHING.search(plain)) and not _SOMEBODY.search(plain):
         return ()
     silent = [*_not_meant(plain), *_in_the_past(plain), *_denied(plain)]
-    fired = [rule.name for rule in rules() if all(_asserted(pattern, plain, silent) for pattern in rule.all_of)]
+    fired = [
+        rule.name for rule in rules() if all(_asserted(pattern, plain, silent) for pattern in rule.all_of)
+    ]
     return (*fired, WRONG_DOSE) if _dose_is_ten_times_off(plain) else tuple(fired)
 
 
@@ -119,11 +126,15 @@ def has_red_flag(text: str) -> bool:
 def denies_signs(text: str) -> bool:
     """Whether words of signs are there and all are denied, past or meant otherwise, so that no rule fires."""
     plain = _plain(text)
-    return not red_flags(text) and any(all(pattern.search(plain) for pattern in rule.all_of) for rule in rules())
+    return not red_flags(text) and any(
+        all(pattern.search(plain) for pattern in rule.all_of) for rule in rules()
+    )
 
 
 def _plain(text: str) -> str:
-    lower = "\n".join(" ".join(line.split()) for line in text[:MAX_CHARACTERS].lower().translate(_APOSTROPHES).splitlines())
+    lower = "\n".join(
+        " ".join(line.split()) for line in text[:MAX_CHARACTERS].lower().translate(_APOSTROPHES).splitlines()
+    )
     return _MISSING_SPACE.sub(r"\g<0> ", lower)
 
 
@@ -172,13 +183,17 @@ def _denied(text: str) -> Iterator[Span]:
     for cue in _DENIED_AFTER.finditer(text):
         if not _CANNOT_EXCLUDE.search(text[: cue.start()]):
             stops = list(_DENIAL_ENDS.finditer(text, max(0, cue.start() - _DENIED_BEFORE), cue.start()))
-            words = [stop for stop in stops if stop[0] not in {"was", "were", "is", "are", "has", "have", "had"}]
+            words = [
+                stop for stop in stops if stop[0] not in {"was", "were", "is", "are", "has", "have", "had"}
+            ]
             yield (words[-1].end() if words else max(0, cue.start() - _DENIED_BEFORE)), cue.start()
 
 
 def _list_end(text: str, start: int, end: int) -> int:
     """Return where a denial ends: at the comma, or after the last item of "no fever, rash or stiff neck"."""
-    last_or = max(text.rfind(" or ", start, end), text.rfind(" nor ", start, end), text.rfind("/", start, end))
+    last_or = max(
+        text.rfind(" or ", start, end), text.rfind(" nor ", start, end), text.rfind("/", start, end)
+    )
     comma = text.find(",", max(start, last_or), end)
     return comma if comma >= 0 else end
 

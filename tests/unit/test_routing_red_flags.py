@@ -85,4 +85,4 @@ def test_a_sign_of_an_emergency_is_seen_at_the_end_of_a_story_longer_than_any_ro
 def test_nobody_who_chooses_another_kind_loses_the_emergency_line():
     route = RulesRouter().route(["my husband is having a heart attack, what do studies say"])[0]
     chosen = replace(route, category=Category.LITERATURE, source=RouteSource.USER)
-    assert chosen.needs_emergency_line
+    assert chosen.red_flag
