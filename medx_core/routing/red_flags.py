@@ -83,13 +83,13 @@ _SENTENCE_END = re.compile(r"[.?!]+(?=\s|$)|[\n;]")
 # A full stop between a word and the next sentence whose space is missing, but not in 7.2, e.g. or 0.5mg.
 _MISSING_SPACE = re.compile(r"(?<=[a-z)]{2})([.?!,;])(?=[a-z])|(?<=\d)([.?!;])(?=[a-z]{2})")
 _DENIAL = re.compile(
-    r"\b(?:no|not|nil|never|without|nor|neither|denie[sd]|denying|isn't|isnt|hasn't|hasnt|wasn't|wasnt|haven't|havent|aren't|arent|"
+    r"\b(no|not|nil|never|without|nor|neither|denie[sd]|denying|isn't|isnt|hasn't|hasnt|wasn't|wasnt|haven't|havent|aren't|arent|"
     r"doesn't|doesnt|didn't|didnt|don't|dont|weren't|ain't|aint|(?:negative|neg|-ve) for|free (?:of|from)|absence of|ruled out|excludes?|"
     r"(?:family |past )?history of|fhx|h/o)\b"
     # these deny nothing, or deny something else
-    r"(?! (?:longer|only|just|doubt|better|relief|effect|improv\w*|help\w*|work\w*|idea|sure|change|until|one|response|respond\w*|"
+    r"(?! (?:longer|only|just|doubt|better|relief|effect|improv\w*|help\w*|work\w*|idea|sure|change|until|excluded?|fully|completely|entirely|one|response|respond\w*|"
     r"settl\w*|going away|know|knowing|think|want|care|getting|reason|point|warning|able|been ruled|ruled|excluded|quite|right|really|"
-    r"himself|herself|myself|eas\w*|touch\w*|stop\w*))"
+    r"himself|herself|myself|eas\w*|touch\w*|stop\w*))(?: (?:had|have|has|ever|been|a|an|any)\b)*"
 )
 _CANNOT_EXCLUDE = re.compile(
     r"(?:\bnot|n't|\bcannot|\bcant|\bcan't|\bunable to|\byet to|\bto be) (?:be |been |yet |fully |have )*$"
@@ -175,11 +175,11 @@ def _in_the_past(text: str) -> Iterator[Span]:
 
 def _denied(text: str) -> Iterator[Span]:
     for cue in _DENIAL.finditer(text):
-        if cue[0] in {"ruled out", "excludes", "exclude"} and _CANNOT_EXCLUDE.search(text[: cue.start()]):
+        if cue[0].startswith(("ruled out", "exclude")) and _CANNOT_EXCLUDE.search(text[: cue.start()]):
             continue
         stop = _DENIAL_ENDS.search(text, cue.end(), cue.end() + _DENIAL_REACHES)
         end = stop.start() if stop else min(len(text), cue.end() + _DENIAL_REACHES)
-        yield cue.end(), _list_end(text, cue.end(), end)
+        yield cue.end(1), _list_end(text, cue.end(), end)
     for cue in _DENIED_AFTER.finditer(text):
         if not _CANNOT_EXCLUDE.search(text[: cue.start()]):
             stops = list(_DENIAL_ENDS.finditer(text, max(0, cue.start() - _DENIED_BEFORE), cue.start()))
