@@ -4,12 +4,13 @@ It knows nothing of jobs: the same engine serves `medx ask` and the micro-batche
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
-from medx_core.categories import Route, RouteSource
+from medx_core.categories import Category, Route, RouteSource
 from medx_core.jobs.engine import EngineDescription
 from medx_core.models.generation import GreedyWriting
 from medx_core.models.loading import LoadedModel
@@ -17,13 +18,16 @@ from medx_core.models.prefix_cache import SharedPrefix
 from medx_core.models.prompting import TEXT_PROMPT_VERSION, text_prompt_ids
 from medx_core.models.scoring import AnswerHead, score
 from medx_core.prompts import VerdictPrompt
-from medx_core.questions import Answer, Answered, Arm, ArmRow, Mode, Question, Verdict
+from medx_core.questions import Answer, Answered, Arm, ArmRow, Exploration, Mode, Question, Verdict
 from medx_core.recipes import ModelIdentity, Recipe
 from medx_core.routing.router import Router
 from medx_core.settings import Settings
-from medx_core.steering.hooks import plan_for_rows, steered
+from medx_core.steering.dose import DoseMeter
+from medx_core.steering.hooks import SteeringPlan, plan_for_rows, steered
 from medx_core.steering.layers import hidden_size
 from medx_core.steering.loaded_recipe import UNSTEERED_ROW, LoadedRecipe, RowVector
+from medx_core.traces.damage import repetition
+from medx_core.traces.likelihoods import perplexity_after
 from medx_core.traces.resuming import SteeredRuns
 
 
@@ -32,6 +36,10 @@ class RecipeSource(Protocol):
 
     def answering(self, model: ModelIdentity) -> LoadedRecipe:
         """Return the recipe by which this model answers now, with its vectors."""
+        ...
+
+    def explored(self, model: ModelIdentity, exploration: Exploration) -> RowVector:
+        """Return the vectors of an exploration, read and as strong as it says; VectorRefused where one cannot be used."""
         ...
 
 
@@ -53,9 +61,7 @@ class AnsweringEngine:
         self._recipes = recipes
         self._settings = settings
         self._readers: dict[VerdictPrompt, VerdictReader] = {}
-        number_type = str(model.placement.dtype).removeprefix("torch.")
-        self._identity = ModelIdentity(model.name, model.weight_sha256, number_type, model.identity_sha256)
-        self._loaded = recipes.answering(self._identity)
+        self._loaded = recipes.answering(model.identity)
 
     @property
     def description(self) -> EngineDescription:
@@ -64,7 +70,7 @@ class AnsweringEngine:
             model_name=self._model.name,
             weight_sha256=self._model.weight_sha256,
             device=str(self._model.placement),
-            number_type=self._identity.number_type,
+            number_type=self._model.identity.number_type,
             recipe=self._loaded.recipe.id,
             recipe_name=self._loaded.name,
             identity_sha256=self._model.identity_sha256,
@@ -73,7 +79,7 @@ class AnsweringEngine:
 
     def refresh_recipe(self) -> None:
         """Read again which recipe is in use."""
-        self._loaded = self._recipes.answering(self._identity)
+        self._loaded = self._recipes.answering(self._model.identity)
 
     def route(self, questions: Sequence[Question]) -> tuple[Route, ...]:
         """Route every question; a category given by a person or a file takes precedence over the router's."""
@@ -97,11 +103,9 @@ class AnsweringEngine:
 
     def write(self, rows: Sequence[ArmRow]) -> "Writing":
         """Start a written answer for every row; nothing runs before the first step."""
-        row_vectors = [
-            UNSTEERED_ROW if row.arm is Arm.UNSTEERED else self._loaded.for_text(row.route.category)
-            for row in rows
-        ]
-        return Writing(self._model, self._loaded.recipe.id, rows, row_vectors, self._settings.max_new_tokens)
+        loaded = self._loaded
+        row_vectors = [self._row_vector(row, loaded.for_text) for row in rows]
+        return Writing(self._model, loaded.recipe.id, rows, row_vectors, self._settings)
 
     def answer(self, question: Question) -> Answered:
         """Answer one question in all its arms, without a queue."""
@@ -117,14 +121,10 @@ class AnsweringEngine:
     def _score(self, prompt: VerdictPrompt, rows: Sequence[ArmRow]) -> list[Answer]:
         started = time.perf_counter()
         reader, loaded = self._reader(prompt), self._loaded
-        row_vectors = [
-            UNSTEERED_ROW
-            if row.arm is Arm.UNSTEERED
-            else loaded.for_verdict(row.route.category, prompt.version)
-            for row in rows
-        ]
-        plans = [row_vector.plan(Mode.VERDICT) for row_vector in row_vectors]
+        for_verdict = partial(loaded.for_verdict, prompt_version=prompt.version)
+        row_vectors = [self._row_vector(row, for_verdict) for row in rows]
         prompts = [reader.prefix.encoded(row.question.text) for row in rows]
+        plans = _metered(row_vectors, prompts, Mode.VERDICT, self._settings.max_dose)
         differences = reader.head.logit_differences(reader.runs.of_rows(prompts, plans)).tolist()
         seconds = (time.perf_counter() - started) / len(rows)
         made = [
@@ -132,9 +132,16 @@ class AnsweringEngine:
             for row, row_vector in zip(rows, row_vectors, strict=True)
         ]
         return [
-            _verdict(each.without_content(seconds), loaded.recipe, difference)
-            for each, difference in zip(made, differences, strict=True)
+            _verdict(each.without_content(seconds, plan.meter), loaded.recipe, difference)
+            for each, plan, difference in zip(made, plans, differences, strict=True)
         ]
+
+    def _row_vector(self, row: ArmRow, by_recipe: Callable[[Category | None], RowVector]) -> RowVector:
+        if row.arm is Arm.UNSTEERED:
+            return UNSTEERED_ROW
+        if row.question.exploration is not None:
+            return self._recipes.explored(self._model.identity, row.question.exploration)
+        return by_recipe(row.route.category)
 
     def _reader(self, prompt: VerdictPrompt) -> VerdictReader:
         if prompt not in self._readers:
@@ -147,8 +154,14 @@ def _verdict(answer: Answer, recipe: Recipe, difference: float) -> Answer:
     """Return the answer with the verdict that the recipe gives on this logit difference."""
     margin = difference - recipe.threshold
     raw = Verdict.TRUE if margin >= 0 else Verdict.FALSE
-    verdict = raw if recipe.trusts(margin) else Verdict.UNCERTAIN
-    return replace(answer, score=score(margin), raw_verdict=raw, verdict=verdict)
+    doubt = recipe.doubt(margin)
+    return replace(
+        answer,
+        score=score(margin),
+        raw_verdict=raw,
+        verdict=Verdict.UNCERTAIN if doubt else raw,
+        note=" ".join(part for part in (answer.note, doubt) if part),
+    )
 
 
 def _with_choice(question: Question, route: Route) -> Route:
@@ -167,25 +180,29 @@ class Writing:
         recipe_id: str,
         rows: Sequence[ArmRow],
         row_vectors: Sequence[RowVector],
-        max_new_tokens: int,
+        limits: Settings,
     ) -> None:
         self._made = tuple(
             _Made(model, recipe_id, row, row_vector, TEXT_PROMPT_VERSION)
             for row, row_vector in zip(rows, row_vectors, strict=True)
         )
-        self._network = model.network
+        self._model = model
         self._started = time.perf_counter()
         self._seconds = [0.0] * len(rows)
-        plans = [row_vector.plan(Mode.TEXT) for row_vector in row_vectors]
-        self._plan = plan_for_rows(plans, width=hidden_size(model.network))
+        self._perplexity: dict[int, float] = {}
         self._passes = 0
-        prompts = [text_prompt_ids(model.tokenizer, row.question.text) for row in rows]
-        self._greedy = GreedyWriting(model, prompts, max_new_tokens=max_new_tokens, around=self._steered)
+        self._prompts = [text_prompt_ids(model.tokenizer, row.question.text) for row in rows]
+        plans = _metered(row_vectors, self._prompts, Mode.TEXT, limits.max_dose)
+        self._meters = [plan.meter for plan in plans]
+        self._plan = plan_for_rows(plans, width=hidden_size(model.network))
+        self._greedy = GreedyWriting(
+            model, self._prompts, max_new_tokens=limits.max_new_tokens, around=self._steered
+        )
 
     def _steered(self) -> AbstractContextManager[None]:
         # The first pass reads the prompt, the one after it the answer's token 0.
         begins_at = self._passes - 1 if self._passes else None
-        return steered(self._network, self._plan, begins_at=begins_at)
+        return steered(self._model.network, self._plan, begins_at=begins_at)
 
     @property
     def finished(self) -> bool:
@@ -216,12 +233,36 @@ class Writing:
         for index, written in enumerate(self._greedy.rows):
             if written.finished and not self._seconds[index]:
                 self._seconds[index] = time.perf_counter() - self._started
+                meter = self._meters[index]
+                if meter is not None:
+                    meter.closed = True  # the row is computed on beside the others, and not read
+                if self._made[index].row.question.exploration and written.tokens:
+                    self._perplexity[index] = perplexity_after(
+                        self._model, self._prompts[index], written.tokens
+                    )
 
     def _answer(self, index: int) -> Answer:
-        answer, written = self._made[index].without_content(self._seconds[index]), self._greedy.rows[index]
+        answer = self._made[index].without_content(self._seconds[index], self._meters[index])
+        written = self._greedy.rows[index]
+        explored = self._made[index].row.question.exploration is not None
         return replace(
-            answer, text=written.text, tokens=len(written.tokens), finish=written.finish or "running"
+            answer,
+            text=written.text,
+            tokens=len(written.tokens),
+            finish=written.finish or "running",
+            perplexity=self._perplexity.get(index),
+            repetition=repetition(written.text) if explored else None,
         )
+
+
+def _metered(
+    row_vectors: Sequence[RowVector], prompts: Sequence[Sequence[int]], mode: Mode, max_dose: float
+) -> list[SteeringPlan]:
+    """Return each row's plan, with a meter of its dose where it is steered."""
+    return [
+        replace(row_vector.plan(mode), meter=DoseMeter(len(prompt), max_dose) if row_vector.vector else None)
+        for row_vector, prompt in zip(row_vectors, prompts, strict=True)
+    ]
 
 
 @dataclass(frozen=True)
@@ -234,18 +275,21 @@ class _Made:
     row_vector: RowVector
     prompt_version: str
 
-    def without_content(self, seconds: float) -> Answer:
-        """Return an answer without content, made in so many seconds."""
-        vector = self.row_vector.vector
+    def without_content(self, seconds: float, meter: DoseMeter | None) -> Answer:
+        """Return an answer without content, made in so many seconds, with the dose that the meter read."""
+        used = self.row_vector.vectors
+        vector = used[0] if used else None
+        explored = self.row.question.exploration is not None
         return Answer(
             arm=self.row.arm,
             model=self.model.name,
             model_sha256=self.model.weight_sha256,
-            recipe=self.recipe_id,
+            recipe=None if explored else self.recipe_id,
             prompt_version=self.prompt_version,
             seconds=seconds,
-            vector=vector.version if vector else None,
+            vector=" + ".join(each.version for each in used) or None,
             layer=vector.layer if vector else None,
-            alpha=vector.alpha if vector else None,
+            alpha=vector.alpha * self.row_vector.factor if vector else None,
+            dose=meter.largest if meter else None,
             note=self.row_vector.note,
         )

@@ -9,9 +9,11 @@ from medx_core.evaluation.request import EvaluationRequest
 from medx_core.job_execution.evaluation_run import Measured, OnStage, read_statements
 from medx_core.models.devices import choose_placement, use_threads
 from medx_core.models.loading import LoadedModel, load_model
+from medx_core.recipes import UNSTEERED, built_in_recipe
 from medx_core.routing.loading import load_router
 from medx_core.routing.router import Router
 from medx_core.settings import Settings
+from medx_core.steering.loaded_recipe import LoadedRecipe
 from medx_core.storage.engine import Database
 from medx_core.vector_registry import VectorRegistry
 
@@ -67,9 +69,13 @@ def evaluate_request(
     request: EvaluationRequest,
     on_stage: OnStage,
     *,
+    database: Database | None,
     extra_arms: Mapping[str, "ExtraArm"] | None = None,
 ) -> Measured:
     """Evaluate what was asked for, from the reading of its statements on; `extra_arms` run where it names them.
+
+    The recipe in use is that of `database`; without one the built-in recipe without steering stands for it, and none can be
+    saved.
 
     Raises:
         BadInput: the data cannot be read, divided or fitted on.
@@ -94,6 +100,19 @@ def evaluate_request(
     names = request.models or (settings.model,)
     models = (build_model(settings.model_copy(update={"model": name})) for name in names)
     on_stage("loading the model", 0, 1)
-    evaluator = Evaluator(data, request, on_stage, settings.max_batch_rows, extra_arms or {})
+    registry = None if database is None else build_registry(settings, database)
+
+    def recipe_of(model: LoadedModel) -> LoadedRecipe:
+        if registry is not None:
+            return registry.answering(model.identity)
+        return LoadedRecipe(built_in_recipe(model.identity, settings), UNSTEERED, {})
+
+    evaluator = Evaluator(
+        data, request, on_stage, settings.max_batch_rows, extra_arms or {}, recipe_of=recipe_of
+    )
     evaluated = evaluator.evaluate(models)
-    return Measured(evaluated.result.model_dump(mode="json"), items_parquet(evaluated.scores))
+    result = evaluated.result
+    if registry is not None and evaluated.saved is not None:
+        saved = registry.save(evaluated.saved, request.save_recipe)
+        result = result.model_copy(update={"recipes": result.recipes | {saved.id: evaluated.saved.arm}})
+    return Measured(result.model_dump(mode="json"), items_parquet(evaluated.scores))

@@ -17,6 +17,11 @@ LARGEST_ERROR = 0.05
 """A mapped score is called a probability while the whole interval of its calibration error lies below this."""
 
 
+def shows_probability(error: Metric | None) -> bool:
+    """Return whether a test with this calibration error allows to call mapped scores probabilities."""
+    return error is not None and error.high < LARGEST_ERROR
+
+
 class CalibrationKind(StrEnum):
     """How scores are mapped to probabilities, the simplest first."""
 
@@ -50,7 +55,7 @@ class Calibration(Value):
 
     @model_validator(mode="after")
     def _is_whole(self) -> "Calibration":
-        if self.is_probability is not _small(self.error):
+        if self.is_probability is not shows_probability(self.error):
             raise ValueError(f"is_probability is {self.is_probability} and the error {self.error}")
         if bool(self.knots) is not (self.kind is CalibrationKind.ISOTONIC):
             raise ValueError("an isotonic map has knots, and no other has")
@@ -63,7 +68,7 @@ class Calibration(Value):
 
     def tested(self, error: Metric | None) -> "Calibration":
         """Return the map with the calibration error that a test found, None where there was no test."""
-        return self.model_copy(update={"error": error, "is_probability": _small(error)})
+        return self.model_copy(update={"error": error, "is_probability": shows_probability(error)})
 
     def probability(self, score: float) -> float:
         """Return the mapped score: what MedX gives as the probability that the statement is true."""
@@ -89,10 +94,6 @@ class Calibration(Value):
         before, after = self.knots[place - 1], self.knots[place]
         share = (score - before.score) / (after.score - before.score)
         return before.probability + share * (after.probability - before.probability)
-
-
-def _small(error: Metric | None) -> bool:
-    return error is not None and error.high < LARGEST_ERROR
 
 
 class AbstentionRule(Value):

@@ -23,7 +23,7 @@ class Arm(StrEnum):
 
 
 class Verdict(StrEnum):
-    """The verdict on a statement. `UNCERTAIN` is shown when the score lies within a margin of one half."""
+    """The verdict on a statement. `UNCERTAIN` is shown when the recipe says that the answer is not to be trusted."""
 
     TRUE = "TRUE"
     FALSE = "FALSE"
@@ -41,14 +41,29 @@ ARM_CHOICES: dict[str, tuple[Arm, ...]] = {
 
 
 @dataclass(frozen=True)
+class Exploration:
+    """Vectors tried on one question: versions by the hash of their file, each `strength` times as strong as it is.
+
+    What comes of it is not an answer by a recipe: it carries no recipe's id, and nobody rates it.
+    """
+
+    vectors: tuple[str, ...]
+    strength: float
+
+
+@dataclass(frozen=True)
 class Question:
-    """One question as it was asked, with the category that its asker chose, if any."""
+    """One question as it was asked, with the category that its asker chose, if any.
+
+    With an `exploration`, the steered arm is steered by that in place of the recipe in use.
+    """
 
     text: str
     mode: Mode = Mode.VERDICT
     category: Category | None = None
     category_from_file: bool = False
     arms: tuple[Arm, ...] = (Arm.STEERED,)
+    exploration: Exploration | None = None
 
 
 @dataclass(frozen=True)
@@ -66,9 +81,12 @@ class Answer:
 
     `score` is the model's share for TRUE between its two answer words, `sigmoid(logit_true - logit_false - threshold)`
     in float32 with the threshold of the recipe; it is not a calibrated probability. `raw_verdict` is the side of one half
-    that the score lies on, `verdict` is what is shown. `recipe` is the id of the recipe that answered, None in answers
-    that are older than recipes. `vector` names the steering vector version that was added; None when there was none. `note` says why a
-    steered arm was answered unsteered.
+    that the score lies on, `verdict` is what is shown. `recipe` is the id of the recipe that answered, None in
+    explorations, and in answers that are older than recipes. `vector` names the steering vector version that was added; None when there was none.
+    `dose` is the largest |shift| / |h| that any of its layers gave any token (see `steering.dose`). `note` says why a
+    steered arm was answered unsteered. Written explorations have two signs of damage: `perplexity` is that of the text
+    under the unsteered model, after the same prompt, `repetition` the share of its runs of four words that were there
+    before.
     """
 
     arm: Arm
@@ -84,6 +102,9 @@ class Answer:
     vector: str | None = None
     layer: int | None = None
     alpha: float | None = None
+    dose: float | None = None
+    perplexity: float | None = None
+    repetition: float | None = None
     tokens: int | None = None
     finish: str = "done"
     note: str = ""

@@ -16,7 +16,8 @@ from pydantic import Field, model_validator
 from medx_core.calibration import AbstentionRule, Calibration
 from medx_core.categories import Category
 from medx_core.metric import Value
-from medx_core.prompts import VerdictPrompt
+from medx_core.prompts import QUESTION_PROMPT, STATEMENT_PROMPT, VerdictPrompt
+from medx_core.settings import Settings
 
 ENGINE = "torch"
 """What computes: this program's own way through a model on torch. Another engine is another recipe."""
@@ -26,6 +27,7 @@ BUILT_IN = (PAPER, UNSTEERED)
 ALL = "all"
 """The key of the vector that steers whatever has none of its own category."""
 ID_LENGTH = 12
+DO_NOT_TRUST = "Do not trust this answer"
 
 
 @dataclass(frozen=True)
@@ -119,12 +121,33 @@ class Recipe(Value):
         same = (self.model_sha256, self.number_type) == (model.sha256, model.number_type)
         return same and self.identity_sha256 in ("", model.identity_sha256)
 
-    def trusts(self, margin: float) -> bool:
-        """Return whether an answer is to be trusted, by its logit difference less the threshold.
+    def doubt(self, margin: float) -> str:
+        """Return why an answer is not to be trusted, by its logit difference less the threshold; empty where it is.
 
         The abstention rule decides where there is one: without a promise it trusts no answer. Without a rule an answer is
         trusted outside of `uncertain_margin`.
         """
-        if self.abstention is None or self.calibration is None:
-            return abs(1 / (1 + math.exp(-abs(margin))) - 0.5) >= self.uncertain_margin
-        return self.abstention.trusts(self.calibration.confidence(margin, said_true=margin >= 0))
+        rule = self.abstention
+        if rule is None or self.calibration is None:
+            near = abs(1 / (1 + math.exp(-abs(margin))) - 0.5) < self.uncertain_margin
+            return f"{DO_NOT_TRUST}: its score is too close to the threshold to decide." if near else ""
+        if rule.trusts(self.calibration.confidence(margin, said_true=margin >= 0)):
+            return ""
+        wrong = f"at most {100 * rule.max_error:g} % of the answers it stands by are wrong"
+        if not rule.promised:
+            return f"{DO_NOT_TRUST}: this recipe cannot promise that {wrong}; {rule.reason}."
+        return f"{DO_NOT_TRUST}: the model is not sure enough of it for the recipe's promise that {wrong}."
+
+
+def built_in_recipe(model: ModelIdentity, settings: Settings) -> Recipe:
+    """Return the built-in recipe of a model without steering: MedX's own prompts, and the margin of these settings."""
+    return Recipe(
+        model_sha256=model.sha256,
+        identity_sha256=model.identity_sha256,
+        number_type=model.number_type,
+        engine=ENGINE,
+        prompt=STATEMENT_PROMPT,
+        question_prompt=QUESTION_PROMPT,
+        uncertain_margin=settings.uncertain_margin,
+        gated_text=settings.gated_text,
+    )

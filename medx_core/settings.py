@@ -37,6 +37,7 @@ class Settings(BaseSettings):
     max_question_characters: int = Field(4_000, ge=1)
     uncertain_margin: float = Field(0.05, ge=0, lt=0.5)
     gated_text: bool = False
+    max_dose: float = Field(1.0, gt=0)
     route_threshold: float = Field(0.0, ge=0, le=1)
 
     max_file_rows: int = Field(100_000, ge=1)

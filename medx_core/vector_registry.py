@@ -3,19 +3,27 @@
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from medx_core.errors import VectorRefused
 from medx_core.models.catalog import sha256_of_file
-from medx_core.recipes import ALL, ModelIdentity, Recipe
+from medx_core.questions import Exploration
+from medx_core.recipes import ALL, ModelIdentity, Recipe, built_in_recipe
 from medx_core.settings import Settings
-from medx_core.steering.loaded_recipe import LoadedRecipe
+from medx_core.steering.loaded_recipe import LoadedRecipe, RowVector
 from medx_core.steering.steering_vector import SteeringVector
 from medx_core.steering.vector_files import load_vector, save_vector
 from medx_core.storage.engine import Database
-from medx_core.storage.recipes import RecipeStore
+from medx_core.storage.recipes import RecipeRecord, RecipeStore
 from medx_core.storage.vectors import PAPER_PRESET, VectorRecord, VectorStore, check_file
 
+if TYPE_CHECKING:
+    from medx_core.evaluation.recipe_arm import ArmRecipe
+
 log = logging.getLogger(__name__)
+
+EVALUATED_PRESET = "evaluated"
+"""The preset of vectors that were fitted in an evaluation and saved with its recipe."""
 
 
 class VectorRegistry:
@@ -70,6 +78,31 @@ class VectorRegistry:
         if record.created_at is None:
             self.recipes.keep(record.recipe, name=record.name, model=record.model)
         return self.loaded(record.recipe, record.name)
+
+    def explored(self, model: ModelIdentity, exploration: Exploration) -> RowVector:
+        """Return an exploration's vectors, each as many times as strong as it says.
+
+        Raises:
+            VectorRefused: there is no vector to try, or one was made for other weights or cannot be read.
+        """
+        known = {record.file_sha256: record for record in self.store.list(model.sha256)}
+        missing = [sha256[:12] for sha256 in exploration.vectors if sha256 not in known]
+        if missing or not exploration.vectors:
+            raise VectorRefused(
+                f"There is no vector {', '.join(missing)} for {model.name}; choose vectors of the model in use."
+                if missing
+                else "Choose at least one vector to try."
+            )
+        first, *beside = (self.read(known[sha256]) for sha256 in exploration.vectors)
+        return RowVector(first, beside=tuple(beside), factor=exploration.strength)
+
+    def save(self, arm: "ArmRecipe", name: str) -> RecipeRecord:
+        """Publish an arm's vectors, and store the recipe that it is as a candidate under a name."""
+        steering = {
+            key: self.publish(vector, preset=EVALUATED_PRESET).steering for key, vector in arm.vectors.items()
+        }
+        recipe = arm.on(built_in_recipe(arm.model, self._settings), steering)
+        return self.recipes.keep(recipe, name=name, model=arm.model.name)
 
     def loaded(self, recipe: Recipe, name: str) -> LoadedRecipe:
         """Return a recipe with the vectors that can be used."""

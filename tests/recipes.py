@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from medx_core.recipes import ALL, ModelIdentity, Recipe
+from medx_core.questions import Exploration
+from medx_core.recipes import ALL, ModelIdentity, Recipe, built_in_recipe
 from medx_core.settings import Settings
-from medx_core.steering.loaded_recipe import LoadedRecipe
+from medx_core.steering.loaded_recipe import LoadedRecipe, RowVector
 from medx_core.steering.steering_vector import SteeringVector
-from medx_core.storage.recipes import built_in_recipe
 
 IDENTITY = ModelIdentity("tiny", "ab" * 32, "float32")
 
@@ -22,7 +22,13 @@ class FixedRecipe:
 
     def __init__(self, *vectors: SteeringVector, **changes: object) -> None:
         self._vectors = {vector.category.value if vector.category else ALL: vector for vector in vectors}
-        self._changes = changes
+        self._changes = {"uncertain_margin": 0.0} | changes
+
+    def explored(self, model: ModelIdentity, exploration: Exploration) -> RowVector:
+        """Explorations name these vectors by their versions."""
+        named = {vector.version: vector for vector in self._vectors.values()}
+        first, *beside = (named[version] for version in exploration.vectors)
+        return RowVector(first, beside=tuple(beside), factor=exploration.strength)
 
     def answering(self, model: ModelIdentity) -> LoadedRecipe:
         steering = {

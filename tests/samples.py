@@ -35,6 +35,7 @@ def answered(
             vector="literature v1" if arm is Arm.STEERED else None,
             layer=2 if arm is Arm.STEERED else None,
             alpha=1.0 if arm is Arm.STEERED else None,
+            dose=0.05 if arm is Arm.STEERED else None,
         )
         for arm in leased.question.arms
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from medx_core.errors import NotFound
 from medx_core.jobs.snapshots import ItemSnapshot, JobSnapshot
 from medx_core.jobs.status import UNFINISHED, ItemStatus
-from medx_core.questions import Answer, Mode
+from medx_core.questions import Answer, Arm, Mode
 from medx_core.storage.people import Person
 from web import wording
 from web.services import Services
@@ -41,9 +41,9 @@ class QuestionView:
         return self.item.status not in UNFINISHED
 
     @property
-    def steered_answer(self) -> Answer | None:
-        """The answer that a steering vector was used for; None while there is none."""
-        return next((stored.answer for stored in self.item.answers if stored.answer.vector), None)
+    def recipe_answer(self) -> Answer | None:
+        """The answer by the recipe as it is, its steered arm; None while there is none."""
+        return self.item.answer_in(Arm.STEERED)
 
     @property
     def state(self) -> str:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from medx_core.data.identifiers import identifier_kinds
 from medx_core.data.problems import FileLimits
 from medx_core.data.question_files import QuestionFile, read_question_file
 from medx_core.errors import BadInput
@@ -13,7 +14,9 @@ from medx_core.jobs.submission import (
     read_category,
     read_mode,
     read_question,
+    read_question_text,
 )
+from medx_core.questions import ARM_CHOICES, Exploration, Mode, Question
 from medx_core.storage.people import Person
 from web import wording
 from web.services import Services
@@ -33,6 +36,29 @@ def submit_question(
         raise BadInput(wording.too_often(services.settings.questions_a_minute, per="minute"))
     submission = question_submission(question, person_id=person.id)
     return services.jobs.submit(submission, chunk_rows=services.settings.chunk_rows)
+
+
+def submit_exploration(
+    services: Services, person: Person, text: str, exploration: Exploration
+) -> dict[Mode, JobSnapshot]:
+    """Commit one question twice as an exploration, for a verdict and for a text, and return its jobs.
+
+    Raises:
+        BadInput: the question is empty, too long, may identify a patient, or was asked too often; or no vector was chosen.
+    """
+    question = read_question_text(text, max_characters=services.settings.max_question_characters)
+    if kinds := identifier_kinds(question):
+        raise BadInput(wording.explored_identifiers(list(kinds)))
+    if not exploration.vectors:
+        raise BadInput("Choose at least one vector to try.")
+    if not services.question_limit.take(person.name):
+        raise BadInput(wording.too_often(services.settings.questions_a_minute, per="minute"))
+    jobs = {}
+    for mode in Mode:
+        asked = Question(question, mode=mode, arms=ARM_CHOICES["both"], exploration=exploration)
+        submission = question_submission(asked, person_id=person.id)
+        jobs[mode] = services.jobs.submit(submission, chunk_rows=services.settings.chunk_rows)
+    return jobs
 
 
 def read_upload(services: Services, path: str | None) -> QuestionFile:

@@ -9,7 +9,7 @@ from datetime import datetime
 from medx_core.categories import Category, Route, RouteSource
 from medx_core.jobs.snapshots import Progress
 from medx_core.jobs.status import ItemStatus, JobStatus
-from medx_core.questions import Answer, Arm, Mode, Verdict
+from medx_core.questions import Answer, Arm, Exploration, Mode, Verdict
 from medx_core.storage.health import ProcessHealth
 from medx_core.storage.runs import Run, RunStatus
 
@@ -20,6 +20,12 @@ STEERED_MEANS = (
     "answered. Unsteered: the same model and prompt without it."
 )
 NO_CATEGORY = "No category decided: answered unsteered."
+DOSE_LABEL = "dose"
+EXPLORE_MEANS = "Try vectors on one question at any strength, for engineers: nothing here is a measured answer, and nobody rates it."
+EXPLORE_FIGURES = (
+    "Dose: the largest share of a state's own length by which it was moved. Perplexity: how surprising the text is to the "
+    "unsteered model. Repetition: the share of its runs of four words that were there before."
+)
 SCORE_LABEL = "score for TRUE (uncalibrated)"
 SIGN_IN_FAILED = "That name and password do not match an active account. Check both, or ask an administrator."
 SIGN_IN_TOO_OFTEN = "Too many attempts to sign in. Wait a minute, then try again."
@@ -114,7 +120,7 @@ def verdict_word(verdict: Verdict | None) -> str:
 def verdict_remark(answer: Answer) -> str:
     """Return what must be said with an uncertain verdict, empty otherwise."""
     if answer.verdict is Verdict.UNCERTAIN and answer.raw_verdict is not None:
-        return f"Leans {answer.raw_verdict.value}, but the score is too close to one half to decide."
+        return f"Leans {answer.raw_verdict.value}."
     return ""
 
 
@@ -149,10 +155,11 @@ def counted(number: int, noun: str) -> str:
 
 
 def provenance(answer: Answer) -> str:
-    """Return one line on what made an answer: model, recipe, vector, time."""
+    """Return one line on what made an answer: model, recipe, vector with its dose, time."""
     vector = f"vector {answer.vector}" if answer.vector else "no vector"
+    dose = "" if answer.dose is None else f" · {DOSE_LABEL} {answer.dose:.2g}"
     recipe = f" · recipe {answer.recipe}" if answer.recipe else ""
-    return f"{answer.model}{recipe} · {vector} · {seconds(answer.seconds)}"
+    return f"{answer.model}{recipe} · {vector}{dose} · {seconds(answer.seconds)}"
 
 
 def written(text: str) -> str:
@@ -251,6 +258,8 @@ def process_state(process: ProcessHealth, seen_limit: float) -> str:
     if detail.get("model_name"):
         device = f" on {detail['device']}" if detail.get("device") else ""
         parts.append(f"{detail['model_name']}{device}")
+    if detail.get("recipe"):
+        parts.append(f"recipe {detail.get('recipe_name')} ({detail['recipe']})")
     if isinstance(detail.get("answered"), int):
         parts.append(f"{counted(detail['answered'], 'question')} answered since it started")
     if detail.get("weight_sha256"):
@@ -279,6 +288,22 @@ def something_broke(reference: str) -> str:
 def too_often(limit: int, *, per: str) -> str:
     """Say that a person reached a rate limit; `per` is `minute` or `hour`."""
     return f"That is more than {limit} in one {per}. Wait a little, then try again."
+
+
+def explored(exploration: Exploration) -> str:
+    """Say what is tried, and that it is no answer."""
+    vectors = counted(len(exploration.vectors), "vector")
+    return f"Exploration, not a measured answer: {vectors}, {exploration.strength:g} times as strong as made."
+
+
+def explored_identifiers(kinds: list[str]) -> str:
+    """Say what a question to be explored may contain, and that nothing was stored."""
+    return f"This question may contain {', '.join(kinds)}. Nothing was stored; take that out and try again."
+
+
+def figure(value: float | None) -> str:
+    """Return a figure with three digits that count, empty while there is none."""
+    return "" if value is None else f"{value:.3g}"
 
 
 def may_identify(kinds: list[str], mask: str) -> str:

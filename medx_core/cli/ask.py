@@ -130,6 +130,8 @@ def answer_lines(answer: Answer) -> list[str]:
     steering = (
         f"{answer.vector}, layer {answer.layer}, alpha {answer.alpha:g}" if answer.vector else "no vector"
     )
+    if answer.dose is not None:
+        steering += f", dose {answer.dose:.2g}"
     lines = [
         f"{answer.arm.value.capitalize()}: {verdict_in_words(answer) if answer.verdict else answer.text}",
         f"  {answer.model} · recipe {answer.recipe} · {steering} · {answer.seconds:.2f} s",

@@ -36,6 +36,8 @@ from medx_core.data.problems import FileLimits
 from medx_core.data.question_files import QuestionFile, read_question_file
 from medx_core.data.result_files import write_results
 from medx_core.errors import BadInput
+from medx_core.evaluation.result import ChangesByHarm
+from medx_core.evaluation.sentences import changes_in_words
 from medx_core.job_execution.dispatch import End, OnProgress, answer_here, choose, follow
 from medx_core.jobs.snapshots import Progress
 from medx_core.jobs.submission import Submission, file_submission, read_arms, read_category
@@ -133,13 +135,14 @@ def _write(jobs: JobStore, job_id: str, output: Path) -> None:
 
 
 def _summary(jobs: JobStore, job_id: str, content: QuestionFile) -> dict[str, Any]:
-    from medx_core.evaluation.bootstrap import wilson  # imports numpy and scipy, which take a second
+    from medx_core.evaluation.bootstrap import all_changes, wilson  # imports numpy and scipy: a second
 
     progress = jobs.get(job_id).progress
     accuracy: dict[str, Any] = {}
     for counts in jobs.accuracy(job_id):
         share = wilson(counts.right, counts.judged)
         accuracy[counts.arm.value] = None if share is None else share.model_dump()
+    changed = all_changes(jobs.changes(job_id))
     return {
         "job": job_id,
         "rows": progress.total,
@@ -149,6 +152,7 @@ def _summary(jobs: JobStore, job_id: str, content: QuestionFile) -> dict[str, An
         "problems": [problem.as_json() for problem in content.problems],
         "notices": [notice.as_json() for notice in content.notices],
         "accuracy": accuracy,
+        "vs_unsteered": None if changed is None else changed.model_dump(),
         "medx_version": __version__,
         "data_sha256": content.sha256,
     }
@@ -169,4 +173,9 @@ def _print_summary(summary: dict[str, Any]) -> None:
         print(
             f"{arm}: accuracy {figure['value']:.3f} ({figure['low']:.3f} to {figure['high']:.3f}, n {figure['n']:,})"
         )
+    if summary["vs_unsteered"]:
+        changed = ChangesByHarm.model_validate(summary["vs_unsteered"])
+        print(f"steered against unsteered: {changes_in_words(changed)} of {changed.n:,}.")
+        for harm, part in changed.by_harm.items():
+            print(f"  harm {harm}: {changes_in_words(part)} of {part.n:,}.")
     print(RESEARCH_ONLY)

@@ -5,7 +5,7 @@ import os
 import secrets
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -26,11 +26,13 @@ from medx_core.cli.outputs import (
     tell,
     write_json,
 )
+from medx_core.cli.recipes import refuse_taken
 from medx_core.errors import BadInput, Cancelled, StorageFault
 from medx_core.evaluation.data_split import parts_of
 from medx_core.evaluation.replicates import MeanMetric, ReplicatedModel, replicated
-from medx_core.evaluation.request import BUNDLED, EvaluationRequest, arms_named
+from medx_core.evaluation.request import BUNDLED, MAX_ERROR, RECIPE, EvaluationRequest, arms_named
 from medx_core.evaluation.result import DrawnMetric, EvaluationResult, Metric, Recheck, read_result
+from medx_core.evaluation.sentences import changes_in_words, promise_in_words
 from medx_core.fitting.examples import gate_statements
 from medx_core.job_execution.evaluation_run import (
     EVALUATION,
@@ -42,7 +44,9 @@ from medx_core.job_execution.evaluation_run import (
 )
 from medx_core.models.catalog import refuse_missing
 from medx_core.settings import settings
+from medx_core.storage.engine import Database
 from medx_core.storage.kept_files import keep
+from medx_core.storage.recipes import RecipeStore
 from medx_core.storage.runs import Run, RunProgress, RunStatus, RunStore
 
 ITEM_FILES = (".csv", ".parquet")
@@ -78,6 +82,15 @@ def evaluate(  # noqa: PLR0913 - one parameter per option
     ] = "",
     category: Annotated[str, typer.Option(help="file, or auto: route each statement.")] = "file",
     draws: Annotated[int, typer.Option(min=20, help="Draws of each random and shuffled control.")] = 20,
+    save_recipe: Annotated[
+        str, typer.Option(help="Save the winner as a recipe of this name: a candidate, to be promoted.")
+    ] = "",
+    save_arm: Annotated[
+        str, typer.Option(help="Save this arm instead: unsteered, prompt_only, prior, paper or gated.")
+    ] = "",
+    max_error: Annotated[
+        float, typer.Option(help="Trust answers so that at most this share of the trusted ones is wrong.")
+    ] = MAX_ERROR,
     self_test: Annotated[bool, typer.Option("--self-test", help="Measure the instrument itself.")] = False,
     store: Annotated[
         bool, typer.Option("--store/--no-store", help="Keep the run in the database, for the Results page.")
@@ -122,14 +135,31 @@ def evaluate(  # noqa: PLR0913 - one parameter per option
         prompt=prompt,
         category=category,
         draws=draws,
+        save_recipe=save_recipe,
+        save_arm=save_arm,
+        max_error=max_error,
     )
+    if save_recipe:
+        _refuse_unsavable(save_recipe, store=store)
     _check_statements(request)
-    measured = _stored(request, json_out, local=local) if store else _evaluated(request, show_stage, json_out)
+    measured = _stored(request, json_out, local=local) if store else _not_stored(request, json_out)
     if items and measured.items:
         from medx_core.evaluation.items import read_items, write_items
 
         write_items(read_items(measured.items), items)
     _show(measured.result, json_out, report)
+
+
+def _refuse_unsavable(name: str, *, store: bool) -> None:
+    """Refuse a recipe's name that is taken, before hours are spent on it.
+
+    Raises:
+        BadInput: it is taken, or the run is not kept, so that the recipe would have no evidence.
+    """
+    if not store:
+        raise BadInput("--save-recipe needs the stored run as its evidence; leave out --no-store.")
+    with opened_database() as database:
+        refuse_taken(RecipeStore(database), name)
 
 
 def _refuse_contradictions(
@@ -186,21 +216,27 @@ def _check_statements(request: EvaluationRequest) -> None:
 
 
 def evaluate_request(request: EvaluationRequest, on_stage: OnStage) -> Measured:
-    """Evaluate in this process; the command and the process of an evaluation worker both call this."""
+    """Evaluate in this process with the database's recipes; the command and an evaluation worker's process call this."""
+    with opened_database() as database:
+        return _evaluated_with(database, request, on_stage)
+
+
+def _evaluated_with(database: Database | None, request: EvaluationRequest, on_stage: OnStage) -> Measured:
     for name in request.models or (settings().model,):
         refuse_missing(name, settings().models_folder)
     # torch comes in only now, and peft with the arms of the laboratory only where one of them is wanted
     from medx_core import assembly
 
     if not request.extra:
-        return assembly.evaluate_request(settings(), request, on_stage)
+        return assembly.evaluate_request(settings(), request, on_stage, database=database)
     from medx_core.lab.arms import ARMS
 
-    return assembly.evaluate_request(settings(), request, on_stage, extra_arms=ARMS)
+    return assembly.evaluate_request(settings(), request, on_stage, database=database, extra_arms=ARMS)
 
 
-def _evaluated(request: EvaluationRequest, on_stage: OnStage, json_out: str) -> Measured:
-    measured = evaluate_request(request, on_stage)
+def _not_stored(request: EvaluationRequest, json_out: str) -> Measured:
+    """Evaluate in this process without the database: the built-in recipe without steering stands for that in use."""
+    measured = _evaluated_with(None, request, show_stage)
     _write(measured.result, json_out)
     return measured
 
@@ -214,7 +250,9 @@ def _here(runs: RunStore, request: EvaluationRequest, json_out: str) -> Measured
             on_stage(stage, done, total)
 
         # Written before it is stored: a database that went away meanwhile must not cost the result.
-        return _evaluated(request, on_each_stage, json_out)
+        measured = evaluate_request(request, on_each_stage)
+        _write(measured.result, json_out)
+        return measured
 
     owner, seconds = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}", settings().lease_seconds
     leased = runs.begin(EVALUATION, request.as_json(), owner=owner, seconds=seconds)
@@ -278,6 +316,11 @@ def _show(result: Mapping[str, Any], json_out: str, report: Path | None) -> None
         tell(f"Report: {write_report(read_result(result), report)}")
     if json_out != "-":
         _print_table(read_result(result))
+    for recipe, arm in result.get("recipes", {}).items():
+        if arm != RECIPE:
+            tell(
+                f"The arm {arm} is saved as the recipe {recipe}; put it to use with: medx recipes promote {recipe}"
+            )
 
 
 def _recheck(path: Path, json_out: str) -> None:
@@ -301,8 +344,21 @@ def _print_table(result: EvaluationResult | Recheck) -> None:
     print(f"\n{'arm':<20}" + "".join(f"{heading:>16}" for heading in HEADINGS))
     for name, arm in result.arms.items():
         print(f"{name:<20}" + "".join(f"{_cell(getattr(arm, figure)):>16}" for figure in SHOWN))
+    for line in _about_trust(result):
+        print(line)
     train = f"{result.n_train} statements to train, " if isinstance(result, EvaluationResult) else ""
     print(f"\n{train}{result.n_test} to test, {result.model}.")
+
+
+def _about_trust(result: EvaluationResult | Recheck) -> Iterator[str]:
+    """Yield what the judged arm mends and breaks, and what is promised of its answers."""
+    name = result.judged.arm
+    arm = result.arm(name)
+    if arm is not None and arm.vs_unsteered is not None:
+        yield f"\n{name}: {changes_in_words(arm.vs_unsteered)}."
+    rule = result.choices.abstention_rules.get(name) if isinstance(result, EvaluationResult) else None
+    if rule is not None:
+        yield promise_in_words(rule)
 
 
 def _cell(metric: Metric | DrawnMetric | None) -> str:

@@ -38,13 +38,19 @@ CUSTOM_PRESET = "custom"
 AnyCategory = Annotated[
     Category | None, typer.Option(help="Only this category; needed for a file without categories.")
 ]
-Strategy = Annotated[str, typer.Option(help="mean_difference, pca, gated, amplify, random or shuffled.")]
+Strategy = Annotated[
+    str, typer.Option(help="mean_difference, pca, gated, amplify, project, clamp, random or shuffled.")
+]
 Reading = Annotated[str, typer.Option(help="answer_word, statement, model_right or full_trace.")]
 Layers = Annotated[
     str, typer.Option("--layer", help="Decoder layer from 0, or several: 20,24,28. [default: penultimate]")
 ]
 Alpha = Annotated[
-    float | None, typer.Option(help="Strength; for gated in logits. [default: 1.0, gated: chosen]")
+    float | None,
+    typer.Option(
+        help="Strength; for gated in logits, for project the share removed, for clamp the target from -1 (incorrect) "
+        "to 1 (correct). [default: 1.0, gated: chosen]"
+    ),
 ]
 Examples = Annotated[
     int | None, typer.Option(min=4, help="Statements per category. [default: 200, gated: all]")
@@ -238,6 +244,8 @@ def _parts(statements: Sequence[LabelledStatement], *, has_split: bool, seed: in
 STRENGTHS = {
     "gated": "0.5,1,2,3,4,6,8,10,12,16",
     "amplify": "0.125,0.25,0.5,0.75,1,1.5,2,3,4,6",
+    "project": "0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1",
+    "clamp": "-4,-2,-1,-0.5,0,0.5,1,2,4,8",
 }
 CONSTANT_STRENGTHS = "0.25,0.5,1,1.5,2,3,4,6,8,12"
 
@@ -251,7 +259,7 @@ def sweep(  # noqa: PLR0913 - one parameter per option
     layers: SweptLayers = "all",
     strengths: Strengths = "",
     strategy: Annotated[
-        str, typer.Option(help="mean_difference, pca, amplify or gated.")
+        str, typer.Option(help="mean_difference, pca, amplify, project, clamp or gated.")
     ] = "mean_difference",
     reading: Reading = "statement",
     fit_on: FitOn = "auto",

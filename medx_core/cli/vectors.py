@@ -1,5 +1,6 @@
 """`medx vectors`: build, list, show, check, damage, sweep, promote, retire, export, import."""
 
+import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -12,12 +13,13 @@ from medx_core.categories import Category
 from medx_core.cli.database import opened_database
 from medx_core.cli.outputs import AsJson, print_json, refuse_unwritable
 from medx_core.cli.recipes import Yes, model_in_use, put_to_use, with_vector, without_key
-from medx_core.cli.vector_building import build, note_vector, sweep
+from medx_core.cli.vector_building import build, note_vector, statements_by_category, sweep
 from medx_core.data.bundled_texts import bundled_statements
 from medx_core.data.routing_texts import training_texts
 from medx_core.errors import NotFound, VectorRefused
 from medx_core.recipes import ModelIdentity
 from medx_core.settings import settings
+from medx_core.steering.conventions import ASKED, Convention, Maker, unsaid
 from medx_core.storage.engine import Database
 from medx_core.storage.recipes import RecipeRecord, RecipeStore
 from medx_core.storage.vectors import VectorProvenance, VectorRecord, VectorStore, provenance_of
@@ -326,7 +328,7 @@ def export_vector(
     """Write a constant vector as a GGUF control vector; alpha is multiplied in, so strength 1 there is this one."""
     refuse_unwritable(output)
     from medx_core.assembly import build_registry
-    from medx_core.steering.control_vectors import export_control_vector
+    from medx_core.steering.control_vectors import export_control_vector, how_in_llama_cpp
 
     with opened_database() as database:
         registry = build_registry(settings(), database)
@@ -336,27 +338,69 @@ def export_vector(
     print(
         f"Wrote {vector.version} for {vector.model} to {output} (direction for layer {layers}, counted from 0)."
     )
-    print("llama.cpp and repeng add it to every token; MedX adds it where the answer is read.")
+    print(how_in_llama_cpp(vector))
 
 
 @app.command("import")
-def import_vector(
+def import_vector(  # noqa: PLR0913 - one parameter per option
     file: Annotated[Path, typer.Argument(help="A GGUF control vector.")],
     category: Annotated[Category, typer.Option(help="The category it shall steer.")],
     alpha: Annotated[float, typer.Option(help="Strength.")] = 1.0,
+    made_by: Annotated[
+        str, typer.Option(help="The tool that made it: repeng, llama.cpp, medx or other.")
+    ] = "",
+    layers: Annotated[
+        str,
+        typer.Option(help="What direction.N means: output (of layer N, from 0) or hidden-states (entry N)."),
+    ] = "",
+    sign: Annotated[
+        str, typer.Option(help="What a positive strength moves states towards: correct or incorrect answers.")
+    ] = "",
+    scale: Annotated[str, typer.Option(help="unit (directions of length 1) or raw.")] = "",
+    positions: Annotated[
+        str, typer.Option(metavar="WINDOW", help="Which tokens it steers. [default: as its maker's tool]")
+    ] = "",
 ) -> None:
-    """Register a control vector for the model in use; it waits to be promoted, and nothing is known of its effect."""
-    from medx_core.assembly import build_model, build_registry
-    from medx_core.steering.control_vectors import imported_vector
+    """Register a control vector for the model in use and show what it does; it waits to be promoted.
 
+    What the file does not say of how it was made is asked, or must be given by the options.
+    """
+    from medx_core.assembly import build_model, build_registry
+    from medx_core.evaluation.gain import with_gain
+    from medx_core.evaluation.vector_findings import gain_sentence, warnings_of
+    from medx_core.prompts import STATEMENT_PROMPT
+    from medx_core.steering.control_vectors import imported_vector, read_control_vector
+    from medx_core.traces.statement_runner import StatementRunner
+
+    given = {"made_by": made_by, "layers": layers, "sign": sign, "scale": scale, "positions": positions}
+    said = dict(read_control_vector(file).said) | {name: word for name, word in given.items() if word}
+    convention = Convention.of(_asked(said))
+    train, held_out = statements_by_category("", category, seed=1)[category]
     with opened_database() as database:
         model = build_model(settings())
+        names = (model.name, model.weight_sha256)
         vector = imported_vector(
-            file, model.network, category=category, alpha=alpha, names=(model.name, model.weight_sha256)
+            file, model.network, category=category, alpha=alpha, names=names, convention=convention
         )
+        runner = StatementRunner(model, STATEMENT_PROMPT, settings().max_batch_rows)
+        vector = with_gain(runner, vector, train, held_out, seed=1)
         record = build_registry(settings(), database).publish(vector, preset=IMPORTED_PRESET)
         note_vector(database, "vector imported", record)
-    print(f"{record.name}: layers {', '.join(str(layer) for layer in vector.directions)}.")
-    print(
-        f"Nothing is known of its effect; measure it, and put it to use with: medx vectors promote {record.id}"
-    )
+    steered = ", ".join(str(layer) for layer in vector.directions)
+    print(f"{record.name}: layers {steered} (from 0), alpha {vector.alpha:g}.")
+    print(f"  steers {vector.positions} tokens of written answers, {vector.verdict_positions} of verdicts")
+    for line in _figures(vector.diagnostics):
+        print(f"  {line}")
+    print(f"  {gain_sentence(vector.diagnostics)}")
+    for warning in warnings_of(vector.diagnostics):
+        print(f"  {warning}")
+    print(f"  It waits to be put to use: medx vectors promote {record.id}")
+
+
+def _asked(said: Mapping[str, str]) -> Mapping[str, str]:
+    """Ask a person at a terminal for what is not known of a vector; elsewhere nothing is asked."""
+    answers = dict(said)
+    while sys.stdin.isatty() and (missing := unsaid(answers)):
+        choices = ", ".join(ASKED.get(missing[0], Maker))
+        answers[missing[0]] = typer.prompt(f"{missing[0].replace('_', ' ')} ({choices})")
+    return answers

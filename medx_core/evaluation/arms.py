@@ -22,18 +22,22 @@ class ArmScores:
     """One arm's answers to the test items, in their order.
 
     `scores` is (items,); `answer_words` (items,) says where the next token was an answer word at all, None where that
-    was not recorded. `fine_tuning` is what training took, in an arm that trains.
+    was not recorded. `probabilities` (items,) are the mapped scores and `trusted` (items,) says where the arm's rule
+    trusts its answer, both None without a map. `fine_tuning` is what training took, in an arm that trains.
     """
 
     name: str
     scores: Values
     answer_words: Flags | None = None
     fine_tuning: FineTuning | None = None
+    probabilities: Values | None = None
+    trusted: Flags | None = None
 
     def among(self, kept: Flags) -> "ArmScores":
         """Return the arm on the items where `kept` (items,) is set."""
-        words = self.answer_words
-        return replace(self, scores=self.scores[kept], answer_words=None if words is None else words[kept])
+        per_item = {name: getattr(self, name) for name in ("answer_words", "probabilities", "trusted")}
+        parts = {name: values[kept] for name, values in per_item.items() if values is not None}
+        return replace(self, scores=self.scores[kept], **parts)
 
 
 @dataclass(frozen=True)

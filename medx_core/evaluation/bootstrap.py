@@ -5,6 +5,7 @@ then paired within every resample. Whole groups (twins, near copies) are drawn t
 equal labels (all TRUE, all FALSE, both), so that a resample holds about as many TRUE items as the data do.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,7 +13,9 @@ from numpy.typing import NDArray
 
 from medx_core.errors import BadInput
 from medx_core.evaluation.arms import Flags, Values
-from medx_core.evaluation.result import Metric
+from medx_core.evaluation.result import Changes, ChangesByHarm
+from medx_core.jobs.snapshots import ArmChanges
+from medx_core.metric import Metric
 
 
 def wilson(right: int, n: int, confidence: float = 0.95) -> Metric | None:
@@ -29,6 +32,31 @@ def wilson(right: int, n: int, confidence: float = 0.95) -> Metric | None:
 
     interval = binomtest(right, n).proportion_ci(confidence, method="wilson")
     return Metric(value=right / n, low=float(interval.low), high=float(interval.high), n=n)
+
+
+def mcnemar_p(helped: int, harmed: int) -> float:
+    """Return the exact two-sided McNemar p: `helped` items only the one arm got right, `harmed` only the other."""
+    if not helped + harmed:
+        return 1.0
+    from scipy.stats import binomtest  # see `wilson`
+
+    return float(binomtest(helped, helped + harmed).pvalue)
+
+
+def changes(n: int, helped: int, harmed: int) -> Changes:
+    """Return how many of `n` items only the one arm got right and how many only the other, with McNemar's p."""
+    return Changes(n=n, helped=helped, harmed=harmed, mcnemar_p=mcnemar_p(helped, harmed))
+
+
+def all_changes(counted: Sequence[ArmChanges]) -> ChangesByHarm | None:
+    """Return what the steered answers of a job changed, in all and by harm; None where nothing was counted."""
+    if not counted:
+        return None
+    whole = changes(
+        *(sum(getattr(each, name) for each in counted) for name in ("judged", "helped", "harmed"))
+    )
+    by_harm = {each.harm: changes(each.judged, each.helped, each.harmed) for each in counted if each.harm}
+    return ChangesByHarm(**dict(whole), by_harm=by_harm)
 
 
 RESAMPLES = 2_000

@@ -38,8 +38,8 @@ CONTROLS = (UNSTEERED, "prompt_only", "prior")
 WORDING_FREE_CONTROLS = (UNSTEERED, "prior")
 DRAWN_CONTROLS = ("random", "shuffled")
 LEAST_DRAWS = 20
-REFERENCES = frozenset({UNSTEERED, "prompt_only", "prior", "probe", "lexical", "fine_tuned"})
-"""Arms that others are compared with; they are never judged themselves."""
+REFERENCES = frozenset({UNSTEERED, "prompt_only", "prior", "probe", "lexical", "fine_tuned", "recipe"})
+"""Arms that are measured and never judged: others are compared with them, or no controls of their own are drawn."""
 LEVEL = 0.05
 
 ASSOCIATION, ASSOCIATION_GAIN = "association", "association_gain"

@@ -2,12 +2,13 @@
 
 All figures of a result are made from these alone (`result_builder`), by the evaluation and by `medx evaluate
 --recheck FILE`, so anybody can check them. A file is a table of one row per model and test item, as CSV or Parquet:
-first the columns of `ItemRow`, then `score:ARM`, `verdict:ARM` and `answer_word:ARM` per arm, `score:CONTROL:DRAW` per
-draw of a control (its verdict is TRUE at a score of 0 or more), and `wording:READER` per reader of wording.
+first the columns of `ItemRow`, then `score:ARM`, `verdict:ARM` and `answer_word:ARM` per arm, for arms whose scores are
+mapped to probabilities also `probability:ARM` (of TRUE) and `trusted:ARM`, `score:CONTROL:DRAW` per draw of a control
+(its verdict is TRUE at a score of 0 or more), and `wording:READER` per reader of wording.
 """
 
 import csv
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO, StringIO
 from pathlib import Path
@@ -25,6 +26,7 @@ from medx_core.evaluation.wording_free import WordingReading
 CONTROL_OF = {"random": "paper", "shuffled": "paper", "gated_random": "gated", "gated_shuffled": "gated"}
 """The arm that each drawn control belongs to."""
 SCORE, VERDICT, ANSWER_WORD, WORDING = "score", "verdict", "answer_word", "wording"
+PROBABILITY, TRUSTED = "probability", "trusted"
 PARQUET = ".parquet"
 
 Cells = Mapping[str, object]
@@ -175,14 +177,22 @@ def _columns(run: TestScores) -> dict[str, list[object]]:
     for reader, scores in run.wording.scores.items():
         columns[f"{WORDING}:{reader}"] = of_tested(scores.tolist())
     for arm in run.arms:
-        columns[f"{SCORE}:{arm.name}"] = arm.scores.tolist()
-        columns[f"{VERDICT}:{arm.name}"] = (arm.scores >= 0).tolist()
-        if arm.answer_words is not None:
-            columns[f"{ANSWER_WORD}:{arm.name}"] = arm.answer_words.tolist()
+        columns |= _columns_of_arm(arm)
     for control in run.controls:
         for draw, scores in enumerate(control.scores, start=1):
             columns[f"{SCORE}:{control.name}:{draw}"] = of_tested(scores.tolist())
     return columns
+
+
+def _columns_of_arm(arm: ArmScores) -> dict[str, list[object]]:
+    columns = {
+        SCORE: arm.scores,
+        VERDICT: arm.scores >= 0,
+        ANSWER_WORD: arm.answer_words,
+        PROBABILITY: arm.probabilities,
+        TRUSTED: arm.trusted,
+    }
+    return {f"{kind}:{arm.name}": values.tolist() for kind, values in columns.items() if values is not None}
 
 
 def read_items(source: Path | bytes, name: str = "") -> list[TestScores]:
@@ -264,9 +274,7 @@ def _run(rows: Sequence[_Row]) -> TestScores:
     for column in columns:
         match column.split(":"):
             case [kind, name] if kind == SCORE:
-                answer_word = f"{ANSWER_WORD}:{name}"
-                words = _flags(rows, answer_word) if answer_word in columns else None
-                arms.append(ArmScores(name, _numbers(rows, column), words))
+                arms.append(_arm(rows, name, columns))
             case [kind, name, _draw] if kind == SCORE:
                 draws.setdefault(name, []).append(_numbers(tested, column))
             case [kind, name] if kind == WORDING:
@@ -285,6 +293,17 @@ def _run(rows: Sequence[_Row]) -> TestScores:
             first.wording_unread,
         ),
         fitted_on=np.array([row.item.fitted_on for row in tested], dtype=bool),
+    )
+
+
+def _arm(rows: Sequence[_Row], name: str, columns: Container[str]) -> ArmScores:
+    word, probability, trusted = (f"{kind}:{name}" for kind in (ANSWER_WORD, PROBABILITY, TRUSTED))
+    return ArmScores(
+        name,
+        _numbers(rows, f"{SCORE}:{name}"),
+        _flags(rows, word) if word in columns else None,
+        probabilities=_numbers(rows, probability) if probability in columns else None,
+        trusted=_flags(rows, trusted) if trusted in columns else None,
     )
 
 

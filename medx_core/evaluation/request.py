@@ -15,7 +15,11 @@ BUNDLED = "bundled"
 """Stands for the statements that come with MedX, in place of a file's name."""
 DRAWS = 20
 FEWEST_SAMPLED = 40
+MAX_ERROR = 0.1
+"""The largest share of wrong answers among those that a rule of abstention trusts."""
 DECLARED = "gated"
+RECIPE = "recipe"
+"""The arm that is the recipe in use."""
 ARMS = (
     "unsteered",
     "prompt_only",
@@ -28,7 +32,10 @@ ARMS = (
     "gated_shuffled",
     "probe",
     "lexical",
+    RECIPE,
 )
+SAVABLE = ("unsteered", "prompt_only", "prior", "paper", "gated")
+"""Arms that can be saved as a recipe."""
 EXTRA_ARMS = ("likelihood_gated", "fine_tuned")
 """Arms that are off unless asked for: one is experimental, the other slow. The command line hands them in."""
 STEERED = (DECLARED, "paper")
@@ -44,7 +51,7 @@ PRESETS: dict[str, PartSizes] = {"paper": PartSizes(sample=1_077, split=(861, 21
 class EvaluationRequest:
     """One evaluation as it was asked for; `models` empty means the model of the settings, `prompt` empty: the best ones.
 
-    `data` is a path, a data set of the hub, or `bundled`; when `kept`, a file's name in the folder of evaluations.
+    `save_recipe` names a candidate that is made of the winner, or of the arm `save_arm`. `data` is a path, a data set of the hub, or `bundled`; when `kept`, a file's name in the folder of evaluations.
 
     Raises:
         BadInput: a choice is not known, or two of them contradict each other.
@@ -64,6 +71,9 @@ class EvaluationRequest:
     prompt: str = ""
     category: str = "file"
     draws: int = DRAWS
+    save_recipe: str = ""
+    save_arm: str = ""
+    max_error: float = MAX_ERROR
 
     def __post_init__(self) -> None:
         if not self.data:
@@ -76,10 +86,15 @@ class EvaluationRequest:
         for arm in self.extra:
             _known("arm", arm, EXTRA_ARMS)
         _known("arm to judge", self.declared, STEERED)
+        _known("arm to save", self.save_arm, ("", *SAVABLE))
+        if self.save_arm and not self.save_recipe:
+            raise BadInput("--save-arm needs a name for the recipe: --save-recipe NAME.")
         if self.draws < DRAWS or self.seed < 0 or (self.sample or FEWEST_SAMPLED) < FEWEST_SAMPLED:
             raise BadInput(
                 f"An evaluation draws {FEWEST_SAMPLED} statements or more, {DRAWS} controls or more, and its seed is 0 or more."
             )
+        if not 0 < self.max_error < 1:
+            raise BadInput(f"--max-error is a share between 0 and 1, as 0.1; {self.max_error} is none.")
         self.sizes  # noqa: B018 - refuses a split that cannot be read
 
     @property

@@ -10,6 +10,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
+from medx_core.calibration import AbstentionRule, Calibration
 from medx_core.errors import BadInput
 from medx_core.evaluation.verdicts import Verdict
 from medx_core.metric import Metric as Metric
@@ -17,7 +18,9 @@ from medx_core.metric import Value as Value
 
 SCHEMA_VERSION: Literal[2] = 2
 UNSTEERED = "unsteered"
-CLASSIFIERS = ("probe", "lexical")
+PROBE, SCORE = "probe", "score"
+"""The kinds of confidence in an arm's answers; the probe is an arm as well."""
+CLASSIFIERS = (PROBE, "lexical")
 """Reference lines: arms that are classifiers, not language models."""
 
 
@@ -63,13 +66,41 @@ class RiskPoint(Value):
     risk: float = Field(description="share of wrong answers among them")
 
 
-class CalibrationFigures(Value):
-    """How far the probabilities of an arm can be trusted."""
+class Reliability(Value):
+    """How far probabilities can be trusted."""
 
     brier: Metric | None = Field(description="Brier score")
     ece: Metric | None = Field(description="expected calibration error over bins of equal size")
     bins: tuple[CalibrationBin, ...] = Field(description="the bins, from the lowest probability of TRUE up")
+
+
+class CalibrationFigures(Reliability):
+    """How far the bare scores of an arm can be trusted, read as probabilities."""
+
     risk_coverage: tuple[RiskPoint, ...] = Field(description="risk at coverages of 5 % to 100 %")
+
+
+class CalibratedFigures(Reliability):
+    """How far the probabilities can be trusted that an arm's scores are mapped to (`choices.calibrations`)."""
+
+    is_probability: bool = Field(
+        description="whether the number may be called a probability: the whole interval of `ece` lies below 0.05"
+    )
+
+
+class RiskCurve(Value):
+    """How many of an arm's answers are wrong when only the surest count, by one kind of confidence."""
+
+    points: tuple[RiskPoint, ...] = Field(description="risk at coverages of 5 % to 100 %")
+    mean_risk: Metric | None = Field(description="mean risk over all coverages: the area under the curve")
+
+
+class AbstentionFigures(Value):
+    """What the rule of `choices.abstention_rules` does to the test items."""
+
+    coverage: Metric | None = Field(description="share of items whose answer is trusted; 0 without a promise")
+    error: Metric | None = Field(description="share of wrong answers among these")
+    error_of_rest: Metric | None = Field(description="share of wrong answers among the others")
 
 
 class Example(Value):
@@ -89,6 +120,21 @@ class Examples(Value):
     harmed: tuple[Example, ...] = Field(description="right before, wrong in this arm")
 
 
+class Changes(Value):
+    """Answers that differ between two arms, paired by item."""
+
+    n: int = Field(description="number of items")
+    helped: int = Field(description="items wrong in the other arm and right in this one")
+    harmed: int = Field(description="items right in the other arm and wrong in this one")
+    mcnemar_p: float = Field(description="exact two-sided McNemar p")
+
+
+class ChangesByHarm(Changes):
+    """Answers that differ between two arms, in all and by harm of a wrong answer."""
+
+    by_harm: dict[str, Changes] = Field(description="the same by harm, the least first; empty without harms")
+
+
 class PairedDifference(Value):
     """One arm minus another, paired by item."""
 
@@ -98,6 +144,7 @@ class PairedDifference(Value):
     mcnemar_p: float = Field(description="exact two-sided McNemar p")
     helped: int = Field(description="items wrong in the other arm and right in this one")
     harmed: int = Field(description="items right in the other arm and wrong in this one")
+    by_harm: dict[str, Changes] = Field({}, description="the last three by harm of a wrong answer")
     examples: Examples = Field(description="some of these items")
 
 
@@ -109,11 +156,20 @@ class ModelComparison(PairedDifference):
     specialised: str = Field(description="name of the other model")
 
 
+class DrawnChanges(Value):
+    """Answers that differ between each draw of a control and the unsteered arm."""
+
+    helped: DrawnMetric = Field(description="items wrong unsteered and right in the draw")
+    harmed: DrawnMetric = Field(description="items right unsteered and wrong in the draw")
+
+
 class DrawnDifference(Value):
     """The draws of a control minus the unsteered arm."""
 
     accuracy_difference: DrawnMetric | None = Field(description="accuracy minus that of the unsteered arm")
     balanced_accuracy_difference: DrawnMetric | None = Field(description="the same of balanced accuracy")
+    changes: DrawnChanges | None = Field(None, description="answers that differ")
+    by_harm: dict[str, DrawnChanges] = Field({}, description="the same by harm of a wrong answer")
 
 
 class WordingFreePart(Value):
@@ -181,7 +237,12 @@ class ArmResult(ArmMetrics[Metric]):
     safety_error_rate: SafetyErrorRate | None = Field(description="wrong answers of harm moderate or worse")
     factual_consistency: Metric | None = Field(None, description="null until a verifier is validated")
     answer_word_rate: Metric | None = Field(description="share of items whose next token is an answer word")
-    calibration: CalibrationFigures = Field(description="how far the probabilities can be trusted")
+    calibration: CalibrationFigures = Field(description="how far the bare scores can be trusted")
+    calibrated: CalibratedFigures | None = Field(None, description="the same once they are mapped")
+    confidences: dict[str, RiskCurve] = Field(
+        {}, description="by `score` (mapped), and by `probe` (its own, in this arm's answers)"
+    )
+    abstention: AbstentionFigures | None = Field(None, description="what trusting only sure answers gives")
     by_category: dict[str, Breakdown] = Field(description="figures by category")
     by_difficulty: dict[str, Breakdown] = Field(description="figures by difficulty")
     vs_unsteered: PairedDifference | None = Field(description="paired differences from the unsteered arm")
@@ -273,6 +334,9 @@ class Choices(Value):
     layers_tried: dict[int, float] = Field(description="rank quality of the cross-fitted gate per layer")
     strengths_tried: tuple[TriedStrength, ...] = Field(description="the strengths")
     prior_threshold: float = Field(description="threshold of the arm `prior`")
+    calibrations: dict[str, Calibration] = Field({}, description="map from score to probability, by arm")
+    abstention_rules: dict[str, AbstentionRule] = Field({}, description="when an answer is trusted, by arm")
+    uncalibrated: dict[str, str] = Field({}, description="arms that no map could be fitted for, and why")
     paper: PaperChoices = Field(description="the paper's vectors")
     lexical_reader: str = Field(description="the reader of wording behind the arm `lexical`")
     fine_tuned: FineTuning | None = Field(None, description="the arm `fine_tuned`, where it was run")
@@ -326,6 +390,7 @@ class RunSettings(Value):
     split: tuple[int, int] | None = Field(description="sizes of the training and the test part")
     preset: str | None = Field(None, description="the preset")
     category: str = Field("file", description="where categories come from: file, or auto (routed)")
+    max_error: float | None = Field(None, description="largest share of wrong answers among trusted ones")
 
 
 class Environment(Value):

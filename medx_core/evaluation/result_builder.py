@@ -7,23 +7,30 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
-from scipy.stats import binomtest
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has no stubs
 
 from medx_core import __version__
+from medx_core.data.spellings import HARMS
 from medx_core.evaluation.arms import ArmScores, ControlDraws, Flags, TestItems, Values
-from medx_core.evaluation.bootstrap import Estimate, Resamples, aurocs, balanced_accuracies, resamples
+from medx_core.evaluation.bootstrap import (
+    Resamples,
+    aurocs,
+    balanced_accuracies,
+    changes,
+    mcnemar_p,
+    resamples,
+)
+from medx_core.evaluation.calibration_figures import abstention, calibrated, calibration, confidences
 from medx_core.evaluation.decision_rule import Comparison, comparison_of, exploratory, judged
 from medx_core.evaluation.items import TestScores
 from medx_core.evaluation.result import (
     CLASSIFIERS,
+    PROBE,
     UNSTEERED,
     ArmResult,
     Breakdown,
-    CalibrationBin,
-    CalibrationFigures,
     ControlResult,
+    DrawnChanges,
     DrawnDifference,
     DrawnMetric,
     EvaluationResult,
@@ -34,7 +41,6 @@ from medx_core.evaluation.result import (
     ModelComparison,
     PairedDifference,
     Recheck,
-    RiskPoint,
     SafetyErrorRate,
     WordingFreeDraws,
     WordingFreeFigures,
@@ -43,10 +49,7 @@ from medx_core.evaluation.result import (
 from medx_core.evaluation.sentences import conclusion
 from medx_core.evaluation.verdicts import Reason
 
-BINS = 10
-COVERAGES = tuple(step / 20 for step in range(1, 21))
 EXAMPLES = 10
-HARMS = frozenset({"none", "mild", "moderate", "severe"})
 GRAVE_HARMS = frozenset({"moderate", "severe"})
 NEAR_TIE, NEAR_TIE_HALF_PRECISION = 0.01, 0.25
 _REASONS = {
@@ -149,13 +152,22 @@ def _arm(comparison: Comparison, name: str) -> ArmResult:
         {
             **figures,
             "calibration": calibration(arm.scores, weights),
+            "calibrated": calibrated(arm.probabilities, weights),
+            "confidences": confidences(items, arm, comparison.arms.get(PROBE), weights),
+            "abstention": abstention(items, arm, weights),
             "by_category": by_label(items, arm, weights, categories),
             "by_difficulty": by_label(items, arm, weights, difficulties),
             "vs_unsteered": _against_unsteered(comparison, name),
             "matched": _on_part(comparison, name),
-            "reasons": reasons_for(figures, name) | _no_difference(comparison, name),
+            "reasons": reasons_for(figures, name) | _no_difference(comparison, name) | _no_map(arm),
         }
     )
+
+
+def _no_map(arm: ArmScores) -> dict[str, str]:
+    """Return why an arm has no mapped scores; empty where it has."""
+    missing = {"calibrated": arm.probabilities, "abstention": arm.trusted}
+    return {name: Reason.NO_MAP.value for name, values in missing.items() if values is None}
 
 
 def _no_difference(comparison: Comparison, name: str) -> dict[str, str]:
@@ -280,12 +292,6 @@ def near_ties(arm: ArmScores, device: str) -> int:
     return int((np.abs(arm.scores) < margin).sum())
 
 
-def mcnemar_p(helped: int, harmed: int) -> float:
-    """Return the exact two-sided McNemar p: `helped` items only the one arm got right, `harmed` only the other."""
-    changed = helped + harmed
-    return float(binomtest(helped, changed).pvalue) if changed else 1.0
-
-
 def against(items: TestItems, arm: ArmScores, base: ArmScores, resamples: Resamples) -> PairedDifference:
     """Return paired differences `arm` minus `base` with intervals, the McNemar p, and what was helped and harmed.
 
@@ -302,10 +308,20 @@ def against(items: TestItems, arm: ArmScores, base: ArmScores, resamples: Resamp
         mcnemar_p=mcnemar_p(int(helped.sum()), int(harmed.sum())),
         helped=int(helped.sum()),
         harmed=int(harmed.sum()),
+        by_harm={
+            harm: changes(int(kept.sum()), int(helped[kept].sum()), int(harmed[kept].sum()))
+            for harm, kept in by_harm(items).items()
+        },
         examples=Examples(
             helped=_examples(items, arm, base, helped), harmed=_examples(items, arm, base, harmed)
         ),
     )
+
+
+def by_harm(items: TestItems) -> dict[str, Flags]:
+    """Return where the items (items,) of each harm are, the least harm first; harms without an item are left out."""
+    harms = np.array([statement.harm.strip().casefold() for statement in items.statements])
+    return {harm: kept for harm in HARMS if (kept := harms == harm).any()}
 
 
 def _examples(items: TestItems, arm: ArmScores, base: ArmScores, changed: Flags) -> tuple[Example, ...]:
@@ -339,10 +355,22 @@ def control_against(items: TestItems, control: ControlDraws, base: ArmScores) ->
     """Return the draws of a control minus the arm `base`."""
     right, theirs = items.right(control.scores), items.right(base.scores)
     balanced = balanced_accuracies(right, items.gold) - balanced_accuracies(theirs[None], items.gold)
+    helped, harmed = right & ~theirs, ~right & theirs
     return DrawnDifference(
         accuracy_difference=drawn(right.mean(axis=1) - theirs.mean()),
         balanced_accuracy_difference=drawn(balanced),
+        changes=_drawn_changes(helped, harmed),
+        by_harm={
+            harm: _drawn_changes(helped[:, kept], harmed[:, kept]) for harm, kept in by_harm(items).items()
+        },
     )
+
+
+def _drawn_changes(helped: NDArray[np.bool_], harmed: NDArray[np.bool_]) -> DrawnChanges:
+    """Return how many of each row of (draws, items) are set."""
+    mended, broken = (drawn(changed.sum(axis=1).astype(float)) for changed in (helped, harmed))
+    assert mended is not None and broken is not None  # noqa: S101, PT018 - counts are never NaN
+    return DrawnChanges(helped=mended, harmed=broken)
 
 
 def drawn(values: Values) -> DrawnMetric | None:
@@ -350,45 +378,3 @@ def drawn(values: Values) -> DrawnMetric | None:
     if np.isnan(values).any():
         return None
     return DrawnMetric(value=float(np.median(values)), draws=tuple(map(float, values)))
-
-
-def calibration(scores: Values, resamples: Resamples) -> CalibrationFigures:
-    """Return Brier score, expected calibration error, its bins of equal size, and the risk-coverage curve."""
-    probabilities = expit(np.asarray(scores, dtype=float))
-    gold = resamples.gold
-    order = np.argsort(probabilities, kind="stable")
-    bins = [members for members in np.array_split(order, BINS) if len(members)]
-    return CalibrationFigures(
-        brier=resamples.share((probabilities - gold) ** 2).metric,
-        ece=_calibration_error(probabilities, bins, resamples).metric,
-        bins=tuple(
-            CalibrationBin(
-                mean_score=float(probabilities[members].mean()),
-                share_true=float(gold[members].mean()),
-                n=len(members),
-            )
-            for members in bins
-        ),
-        risk_coverage=_risk_coverage(scores, gold),
-    )
-
-
-def _calibration_error(probabilities: Values, bins: list[NDArray[np.intp]], resamples: Resamples) -> Estimate:
-    """Resampling adds noise to every bin and so lifts the error: the draws are moved back to lie around the value."""
-    gold = resamples.gold
-    gaps = np.zeros((len(bins), len(gold)), dtype=np.float32)
-    for number, members in enumerate(bins):
-        gaps[number, members] = probabilities[members] - gold[members]
-    value = float(np.abs(gaps.sum(axis=1, dtype=float)).sum() / len(gold))
-    draws = np.abs(gaps @ resamples.counts).sum(axis=0, dtype=float) / resamples.counts.sum(axis=0)
-    centred = np.clip(draws - draws.mean() + value, 0.0, 1.0)
-    return Estimate(value, centred, len(gold))
-
-
-def _risk_coverage(scores: Values, gold: Flags) -> tuple[RiskPoint, ...]:
-    surest = np.argsort(-np.abs(scores), kind="stable")
-    wrong = ((scores >= 0) != gold)[surest]
-    kept = [max(1, round(coverage * len(gold))) for coverage in COVERAGES]
-    return tuple(
-        RiskPoint(coverage=many / len(gold), risk=float(wrong[:many].mean())) for many in dict.fromkeys(kept)
-    )

@@ -20,17 +20,34 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # i
 
 from medx_core import __version__
 from medx_core.accuracy import Values
+from medx_core.calibration import Calibration
 from medx_core.data.labelled_files import LabelledData
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.data.leakage import WORDING_READERS
 from medx_core.errors import BadInput
 from medx_core.evaluation.arms import ArmScores, ControlDraws, TestItems
+from medx_core.evaluation.calibrated_arms import calibrated_arms, unseen_scores
 from medx_core.evaluation.data_split import EvaluationParts, parts_of
 from medx_core.evaluation.fit import FittedArms, fit_arms
 from medx_core.evaluation.items import TestScores
 from medx_core.evaluation.prompt_selection import OnStage, RunnerFor, candidate_scores
-from medx_core.evaluation.request import DECLARED, EvaluationRequest
-from medx_core.evaluation.result import Environment, EvaluationResult, ModelResult, RunSettings, SettingMap
+from medx_core.evaluation.recipe_arm import (
+    ArmRecipe,
+    RecipeOf,
+    arm_as_recipe,
+    built_in,
+    recipe_scores,
+    winner,
+)
+from medx_core.evaluation.request import DECLARED, RECIPE, EvaluationRequest
+from medx_core.evaluation.result import (
+    Environment,
+    EvaluationResult,
+    Figures,
+    ModelResult,
+    RunSettings,
+    SettingMap,
+)
 from medx_core.evaluation.result_builder import figures_of, model_comparisons
 from medx_core.evaluation.wording_free import read_wording
 from medx_core.fitting.fitted import FittedLayer
@@ -38,6 +55,7 @@ from medx_core.fitting.sweep import map_of_settings
 from medx_core.models.loading import LoadedModel
 from medx_core.prompts import VerdictPrompt
 from medx_core.steering.hooks import SteeringPlan
+from medx_core.steering.loaded_recipe import LoadedRecipe
 from medx_core.steering.names import ANSWER_WORD
 from medx_core.traces.running import BATCH_ROWS
 from medx_core.traces.statement_runner import StatementRunner
@@ -45,26 +63,34 @@ from medx_core.traces.statement_runner import StatementRunner
 ExtraArm = Callable[[FittedArms, Sequence[LabelledStatement], EvaluationRequest, OnStage], ArmScores]
 """Runs an arm that is off unless asked for on the statements to answer; see `medx_core.lab.arms`."""
 FOLDS = 5
-OF_REQUEST = ("declared", "extra", "fit_on", "prompt", "seed", "draws", "category")
+OF_REQUEST = ("declared", "extra", "fit_on", "prompt", "seed", "draws", "category", "max_error")
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """The result of an evaluation, and the scores of every test item that its figures were made from."""
+    """The result of an evaluation, and the scores of every test item that its figures were made from.
+
+    `saved` is the arm of the first model that shall become a recipe, None where none was asked for.
+    """
 
     result: EvaluationResult
     scores: tuple[TestScores, ...]
+    saved: ArmRecipe | None = None
 
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Evaluates models on statements; `extra_arms` run only where the request names them."""
+    """Evaluates models on statements; `extra_arms` run only where the request names them.
+
+    `recipe_of` names the recipe by which each model answers now; without a deployment, the built-in one.
+    """
 
     data: LabelledData
     request: EvaluationRequest
     on_stage: OnStage
     batch_rows: int = BATCH_ROWS
     extra_arms: Mapping[str, ExtraArm] = field(default_factory=dict)
+    recipe_of: RecipeOf = built_in
 
     def evaluate(self, models: Iterable[LoadedModel]) -> Evaluated:
         """Evaluate every model on the same division of the data; the first is the one that is judged.
@@ -86,9 +112,14 @@ class Evaluator:
         parts = parts_of(self.data.statements, sizes, seed=request.seed)
         results: dict[str, ModelResult] = {}
         scores: list[TestScores] = []
+        saved: ArmRecipe | None = None
+        recipes: dict[str, str] = {}
         for model in models:
-            name = _told_apart(model.name, results)
-            results[name], model_scores = self._of_model(model, name, parts)
+            name, loaded = _told_apart(model.name, results), self.recipe_of(model)
+            results[name], model_scores, fitted = self._of_model(model, loaded, name, parts)
+            if not scores:
+                recipes = {loaded.recipe.id: RECIPE}
+                saved = self._saved(fitted, results[name])
             scores.append(model_scores)
         first, *others = results.values()
         result = EvaluationResult(
@@ -110,13 +141,20 @@ class Evaluator:
             environment=environment(),
             models={model.model: model for model in others},
             comparisons=model_comparisons(scores),
+            recipes=recipes,
         )
-        return Evaluated(result, tuple(scores))
+        return Evaluated(result, tuple(scores), saved)
+
+    def _saved(self, fitted: FittedArms, result: ModelResult) -> ArmRecipe | None:
+        if not self.request.save_recipe:
+            return None
+        arm = self.request.save_arm or winner(result.judged, result.choices)
+        return arm_as_recipe(fitted, arm, result.choices)
 
     def _of_model(
-        self, model: LoadedModel, name: str, parts: EvaluationParts
-    ) -> tuple[ModelResult, TestScores]:
-        """Return one model's result, and the scores of the test items that its figures rest on."""
+        self, model: LoadedModel, loaded: LoadedRecipe, name: str, parts: EvaluationParts
+    ) -> tuple[ModelResult, TestScores, FittedArms]:
+        """Return one model's result, the scores of the test items that its figures rest on, and what was fitted."""
         began = time.perf_counter()
 
         @cache
@@ -129,11 +167,14 @@ class Evaluator:
         arms = (
             *_model_arms(fitted, runner_for, items.statements, self.on_stage),
             ArmScores("lexical", wording_scores),
+            recipe_scores(runner_for, loaded, items.statements, partial(self.on_stage, "the recipe in use")),
             *(
                 self.extra_arms[arm](fitted, items.statements, request, self.on_stage)
                 for arm in request.extra
             ),
         )
+        unseen, no_map = unseen_scores(fitted, self.on_stage)
+        trust = calibrated_arms(arms, unseen, max_error=request.max_error, seed=request.seed)
         controls = _controls(fitted, items.among(items.counted).statements, request, self.on_stage)
         self.on_stage("computing intervals", 0, 1)
         with threadpool_limits(1, user_api="blas"):
@@ -146,19 +187,27 @@ class Evaluator:
             seed=request.seed,
             declared=request.declared,
             items=items,
-            arms=arms,
+            arms=trust.arms,
             controls=controls,
             wording=wording,
             fitted_on=parts.fitted_on,
         )
         fine_tuned = next((arm.fine_tuning for arm in arms if arm.fine_tuning), None)
+        figures = figures_of(scores)
+        choices = fitted.choices(lexical_reader=lexical_reader, fine_tuned=fine_tuned).model_copy(
+            update={
+                "calibrations": _tested(trust.calibrations, figures),
+                "abstention_rules": dict(trust.rules),
+                "uncalibrated": {**no_map, **trust.refused},
+            }
+        )
         result = ModelResult(
-            **dict(figures_of(scores)),
-            choices=fitted.choices(lexical_reader=lexical_reader, fine_tuned=fine_tuned),
+            **dict(figures),
+            choices=choices,
             sweep=self._sweep(fitted),
             seconds=time.perf_counter() - began,
         )
-        return result, scores
+        return result, scores, fitted
 
     def _sweep(self, fitted: FittedArms) -> SettingMap | None:
         if self.request.declared != DECLARED:
@@ -166,6 +215,13 @@ class Evaluator:
         on_progress = partial(self.on_stage, "mapping layers and strengths")
         mapped = map_of_settings(fitted.runner, fitted.gated, on_progress)
         return SettingMap.model_validate(mapped.as_json())
+
+
+def _tested(calibrations: Mapping[str, Calibration], figures: Figures) -> dict[str, Calibration]:
+    """Return the maps with the calibration error that each has on the test items."""
+    arms = {name: figures.arm(name) for name in calibrations}
+    errors = {name: arm.calibrated.ece for name, arm in arms.items() if arm is not None and arm.calibrated}
+    return {name: calibration.tested(errors.get(name)) for name, calibration in calibrations.items()}
 
 
 def _model_arms(

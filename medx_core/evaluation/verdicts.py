@@ -55,6 +55,7 @@ class Reason(StrEnum):
     NO_VERIFIER = "no verifier was validated"
     NO_LANGUAGE_MODEL = "this arm has no language model"
     ANSWER_WORDS_NOT_RECORDED = "only the scores of its two answer words were recorded"
+    NO_MAP = "no map from score to probability was fitted for this arm"
     NOT_COMPUTABLE = "it cannot be computed on these statements"
     IS_UNSTEERED = "this is the unsteered arm"
     UNSTEERED_NOT_RUN = "unsteered was not run"

@@ -1,6 +1,7 @@
 """Building vectors for use: fitted by a recipe, with provenance and diagnostics, and going on after an interruption."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from medx_core.clock import iso, utc_now
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput
 from medx_core.fitting.examples import sha256_of_statements
-from medx_core.fitting.fit import fit_vector
+from medx_core.fitting.fit import FittedVector, fit_vector
 from medx_core.fitting.fitted import FittedLayer
 from medx_core.fitting.recipe import VectorRecipe
 from medx_core.steering.contrast import separation
@@ -44,35 +45,42 @@ def build_vector(
     """
     if not train:
         raise BadInput(f"There are no statements of the category {category} to build a vector from.")
-    fitted, model = fit_vector(runner, train, recipe, on_progress), runner.model
-    top = fitted.top
+    fitted = fit_vector(runner, train, recipe, on_progress)
     groups = [statement.group for statement in fitted.statements]
     # A random direction is fitted to nothing, so nothing of it can be stable.
     stable = (
-        dict.fromkeys(STABILITY) if recipe.strategy == RANDOM else stability(top, groups, seed=recipe.seed)
+        dict.fromkeys(STABILITY)
+        if recipe.strategy == RANDOM
+        else stability(fitted.top, groups, seed=recipe.seed)
     )
-    diagnostics: dict[str, Any] = {
-        "dtype": str(model.placement.dtype).removeprefix("torch."),
-        "norm": top.norm,
-        "separation": separation(top.traces, top.axis),
-        "choices": dict(fitted.choices),
-        **stable,
-    }
+    vector = vector_of(runner, fitted, category, strategy=recipe.strategy)
+    diagnostics = {**vector.diagnostics, "choices": dict(fitted.choices), **stable}
+    return replace(vector, positions=recipe.positions, diagnostics=diagnostics)
+
+
+def vector_of(
+    runner: StatementRunner, fitted: FittedVector, category: Category | None, *, strategy: str
+) -> SteeringVector:
+    """Return a fitted strategy as a vector with its provenance: for one category, or None for all together."""
+    top, model = fitted.top, runner.model
     return SteeringVector(
         category=category,
         direction=top.direction,
         layer=top.layer,
         model=model.name,
         model_sha256=model.weight_sha256,
-        strategy=recipe.strategy,
+        strategy=strategy,
         alpha=top.alpha,
         reading=top.traces.reading,
         pairs=len(fitted.statements),
         data_sha256=sha256_of_statements(fitted.statements),
         prompt_version=runner.prompt.version,
         created_at=iso(utc_now()) or "",
-        diagnostics=diagnostics,
-        positions=recipe.positions,
+        diagnostics={
+            "dtype": str(model.placement.dtype).removeprefix("torch."),
+            "norm": top.norm,
+            "separation": separation(top.traces, top.axis),
+        },
         fitted_on=fitted.fitted_on,
         gate=top.gate,
         b0=top.b0,

@@ -6,21 +6,21 @@ on. The scores must themselves be of statements that the arm was not fitted on: 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
-from scipy.special import expit, xlogy
+from scipy.special import expit, logit, xlogy
 from sklearn.isotonic import IsotonicRegression
-from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.model_selection import GroupKFold
 
 from medx_core.accuracy import Flags, Values
 from medx_core.calibration import Calibration, CalibrationKind, Knot
 from medx_core.errors import BadInput
+from medx_core.steering.gate import logistic_weights
 
 FEWEST_OF_A_KIND = 10
 FOLDS = 5
+NO_PENALTY = 1e9
 
 
 @dataclass(frozen=True)
@@ -37,15 +37,17 @@ def fit_calibration(scores: Values, gold: Flags, groups: Sequence[str]) -> Fitte
     Statements of one of `groups` (twins, near copies) stay in one fold. The map is untested: see `Calibration.tested`.
 
     Raises:
-        BadInput: there are fewer than ten groups with a TRUE statement, or with a FALSE one.
+        BadInput: there are fewer than ten groups with a TRUE statement, or with a FALSE one, or a score is not finite.
     """
     names = np.asarray(groups)
+    if not np.isfinite(scores).all():
+        raise BadInput("A score is not a finite number, so that it cannot be mapped to a probability.")
     if min(len(set(names[kind])) for kind in (gold, ~gold)) < FEWEST_OF_A_KIND:
         raise BadInput(
             f"A map from score to probability needs {FEWEST_OF_A_KIND} TRUE and {FEWEST_OF_A_KIND} FALSE statements "
             "or more that are no near copies of each other."
         )
-    folds = list(StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0).split(gold, gold, names))
+    folds = list(GroupKFold(FOLDS, shuffle=True, random_state=0).split(gold, groups=names))
     unseen = {kind: np.zeros(len(gold)) for kind in CalibrationKind}
     for fitted, judged in folds:
         for kind, values in unseen.items():
@@ -67,12 +69,12 @@ def _fit(kind: CalibrationKind, scores: Values, gold: Flags) -> Calibration:
 
 
 def _temperature(scores: Values, gold: Flags) -> Calibration:
-    (slope,) = _logistic(scores[:, None], gold)
+    slope, _ = _logistic(scores, gold, intercept=False)
     return Calibration(kind=CalibrationKind.TEMPERATURE, slope=slope, n=len(gold))
 
 
 def _platt(scores: Values, gold: Flags) -> Calibration:
-    slope, intercept = _logistic(np.stack([scores, np.ones(len(scores))], axis=1), gold)
+    slope, intercept = _logistic(scores, gold, intercept=True)
     return Calibration(kind=CalibrationKind.PLATT, slope=slope, intercept=intercept, n=len(gold))
 
 
@@ -96,27 +98,17 @@ _FITS: dict[CalibrationKind, Callable[[Values, Flags], Calibration]] = {
 }
 
 
-def _logistic(inputs: Values, gold: Flags) -> list[float]:
-    """Return the weights (width,) of `inputs` (n, width), the first not below zero: no map falls as scores rise.
+def _logistic(scores: Values, gold: Flags, *, intercept: bool) -> tuple[float, float]:
+    """Return slope and intercept; the slope is not below zero: no map falls as scores rise.
 
     The targets are Platt's (1999): short of 0 and 1, so that the slope stays finite where scores tell all apart.
     """
     target = np.where(gold, (gold.sum() + 1) / (gold.sum() + 2), 1 / ((~gold).sum() + 2))
-    scale = np.array([float(np.abs(inputs[:, 0]).mean()) or 1.0, *[1.0] * (inputs.shape[1] - 1)])
-    rows = inputs / scale
-
-    def loss(weights: Values) -> tuple[float, Values]:
-        margins = rows @ weights
-        return (
-            float(np.logaddexp(0.0, margins).sum() - target @ margins),
-            rows.T @ (expit(margins) - target),
-        )
-
-    bounds: list[tuple[float | None, None]] = [(0.0, None), *[(None, None)] * (inputs.shape[1] - 1)]
-    start = np.zeros(inputs.shape[1])
-    start[0] = 1.0
-    settled: Any = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds)
-    return [float(weight) for weight in settled.x / scale]
+    scale = float(np.abs(scores).mean()) or 1.0
+    weights, bias = logistic_weights(scores[:, None] / scale, target, c=NO_PENALTY, intercept=intercept)
+    if weights[0] < 0:  # the loss is convex, so that the best slope allowed is zero
+        return 0.0, float(logit(target.mean())) if intercept else 0.0
+    return float(weights[0]) / scale, bias
 
 
 def _log_loss(chances: Values, gold: Flags) -> float:

@@ -136,9 +136,21 @@ def _version(fitted: FittedVector, recipe: VectorRecipe) -> FittedVector:
 
 @dataclass(frozen=True)
 class CategoryVectors:
-    """A constant vector of one layer for each category that has enough statements; under None that of all together."""
+    """A constant vector of one layer for each category that has enough statements; under None that of all together.
+
+    `examples` are the statements that each was fitted on; a control that is drawn has none of its own.
+    """
 
     fits: Mapping[Category | None, FittedLayer]
+    examples: Mapping[Category | None, Sequence[LabelledStatement]] = field(default_factory=dict)
+
+    @property
+    def vectors(self) -> dict[Category | None, FittedVector]:
+        """Each as a fitted vector, with its examples."""
+        return {
+            category: FittedVector(self.examples[category], {fit.layer: fit}, ON_STATEMENTS)
+            for category, fit in self.fits.items()
+        }
 
     def condition(self, statements: Sequence[LabelledStatement]) -> SteeringPlan:
         """Return what steers each statement by the vector of its category, else by that of all together."""
@@ -165,4 +177,8 @@ def fit_by_category(
         part = [statement for statement in statements if statement.category is category]
         if len(part) >= FEWEST_OF_A_CATEGORY and len({statement.answer for statement in part}) == 2:
             parts[category] = part
-    return CategoryVectors({name: fit_vector(runner, part, recipe).top for name, part in parts.items()})
+    vectors = {name: fit_vector(runner, part, recipe) for name, part in parts.items()}
+    return CategoryVectors(
+        {name: vector.top for name, vector in vectors.items()},
+        {name: vector.statements for name, vector in vectors.items()},
+    )

@@ -21,7 +21,7 @@ from medx_core.steering.contrast import (
 )
 from medx_core.steering.gate import Gate, fit_gate
 from medx_core.steering.hooks import SteeringPlan, SteeringStep
-from medx_core.steering.names import AMPLIFY, PCA
+from medx_core.steering.names import AMPLIFY, CLAMP, PCA
 from medx_core.steering.strategies import SteeredLayer
 from medx_core.traces.running import OnProgress
 from medx_core.traces.statement_runner import RecordedStates, RunScores
@@ -85,7 +85,10 @@ class FittedLayer(SteeredLayer):
     def random(self, seed: int) -> "FittedLayer":
         """Return the same with a random direction of equal length."""
         norm = float(self.direction.float().norm())
-        return replace(self, direction=random_direction(len(self.direction), norm, seed))
+        direction = random_direction(len(self.direction), norm, seed)
+        # A target lies where states lie along the axis, so a random axis needs its own.
+        centre = midpoint(self.traces, direction) if self.strategy == CLAMP else self.centre
+        return replace(self, direction=direction, centre=centre)
 
     def shuffled(self, seed: int) -> "FittedLayer":
         """Fit anew after the labels were permuted: inside twins, and near copies as a whole (see `shuffled`)."""
@@ -125,5 +128,5 @@ def fitted_layer(
         groups=groups,
         direction=direction,
         alpha=alpha,
-        centre=midpoint(traces, direction) if strategy == AMPLIFY else 0.0,
+        centre=midpoint(traces, direction) if strategy in (AMPLIFY, CLAMP) else 0.0,
     )

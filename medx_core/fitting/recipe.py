@@ -9,12 +9,14 @@ from medx_core.steering.names import (
     AMPLIFY,
     ANSWER_WORD,
     BUILDABLE,
+    CLAMP,
+    FITTED_TO_STATES,
     GATED,
-    INPUT_DEPENDENT,
     MEAN_DIFFERENCE,
     ON_STATEMENTS,
     ON_TWINS,
     PCA,
+    PROJECT,
     READINGS,
     STATEMENT,
 )
@@ -23,7 +25,7 @@ from medx_core.steering.positions import Positions
 PAPER_EXAMPLES = 200
 PAPER_ALPHA = 1.0
 FIT_ON = ("auto", ON_TWINS, ON_STATEMENTS)
-SWEPT = (MEAN_DIFFERENCE, PCA, AMPLIFY, GATED)
+SWEPT = (MEAN_DIFFERENCE, PCA, AMPLIFY, PROJECT, CLAMP, GATED)
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class VectorRecipe:
         _known("strategy", self.strategy, BUILDABLE)
         _known("reading", self.reading, READINGS)
         _known("kind of data to fit on", self.fit_on, FIT_ON)
-        if len(set(self.layers)) > 1 and self.strategy in INPUT_DEPENDENT:
+        if len(set(self.layers)) > 1 and self.strategy in FITTED_TO_STATES:
             raise BadInput(f"The strategy {self.strategy} steers one layer; give one layer.")
         if self.is_gated and self.reading not in (ANSWER_WORD, STATEMENT):
             raise BadInput("The strategy gated reads the last prompt token alone; leave the reading out.")

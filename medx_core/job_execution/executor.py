@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from medx_core.categories import Route
-from medx_core.errors import BadInput, Cancelled, LeaseLost, MedxError, StorageFault
+from medx_core.errors import BadInput, Cancelled, LeaseLost, MedxError, StorageFault, VectorRefused
 from medx_core.job_execution.interfaces import Answerer, Interrupted, Lane, Listener
 from medx_core.job_execution.leases import LeaseKeeper, LeaseTerms
 from medx_core.jobs.messages import AnswerRequest
@@ -223,8 +223,8 @@ class JobExecutor:
             if isinstance(error, Cancelled):
                 self._leases.cancel_running(item)
                 return
-            # A fault of the question itself does not go away with another attempt.
-            attempts = 1 if isinstance(error, BadInput) else self._terms.max_attempts
+            # A fault of the question or of its vector does not go away with another attempt.
+            attempts = 1 if isinstance(error, BadInput | VectorRefused) else self._terms.max_attempts
             status = self._leases.fail(item, reason_in_words(error), max_attempts=attempts)
             log.warning("item %d failed and is now %s", item.id, status)
         except LeaseLost:

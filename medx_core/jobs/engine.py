@@ -12,12 +12,13 @@ from medx_core.settings import Settings
 
 
 def answer_settings(settings: Settings) -> dict[str, Any]:
-    """Return what decides an answer besides the model and its recipe: the program's version, the router, the length of texts."""
+    """Return what decides an answer besides the model and its recipe: version, router, length of texts, largest dose."""
     return {
         "version": __version__,
         "router": settings.router_encoder,
         "route_threshold": settings.route_threshold,
         "max_new_tokens": settings.max_new_tokens,
+        "max_dose": settings.max_dose,
     }
 
 

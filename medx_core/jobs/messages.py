@@ -14,7 +14,11 @@ INTERACTIVE_QUEUE = "interactive"
 BATCH_QUEUE = "batch"
 EVALUATION_QUEUE = "evaluations"
 
-QUEUE_OF: dict[JobKind, str] = {JobKind.QUESTION: INTERACTIVE_QUEUE, JobKind.BATCH: BATCH_QUEUE}
+QUEUE_OF: dict[JobKind, str] = {
+    JobKind.QUESTION: INTERACTIVE_QUEUE,
+    JobKind.EXPLORATION: INTERACTIVE_QUEUE,
+    JobKind.BATCH: BATCH_QUEUE,
+}
 PRIORITY_OF = {INTERACTIVE_QUEUE: 0, BATCH_QUEUE: 1, EVALUATION_QUEUE: 2}
 """Which messages the publisher sends first: those of the lowest number."""
 

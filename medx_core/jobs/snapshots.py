@@ -9,7 +9,7 @@ from medx_core import __version__
 from medx_core.categories import Route
 from medx_core.clock import iso
 from medx_core.jobs.status import ItemStatus, JobKind, JobStatus
-from medx_core.questions import Answer, Arm, Mode, Question
+from medx_core.questions import Answer, Arm, Exploration, Mode, Question
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class JobSnapshot:
     finished_at: datetime | None = None
     person: str = ""
     carried_columns: tuple[str, ...] = ()
+    exploration: Exploration | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the state of the job, as programs and the command line show it."""
@@ -125,3 +126,16 @@ class ArmAccuracy:
     arm: Arm
     right: int
     judged: int
+
+
+@dataclass(frozen=True)
+class ArmChanges:
+    """Steered against unsteered verdicts of one harm, among items with an expected answer that both arms judged.
+
+    `helped` are wrong unsteered and right steered, `harmed` the other way round. `harm` is empty where none was given.
+    """
+
+    harm: str
+    judged: int
+    helped: int
+    harmed: int

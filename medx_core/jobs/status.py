@@ -8,10 +8,14 @@ from enum import StrEnum
 
 
 class JobKind(StrEnum):
-    """What was submitted. Interactive questions travel in a queue of their own, ahead of batches."""
+    """What was submitted. Interactive questions travel in a queue of their own, ahead of batches.
+
+    An exploration is a question that an engineer tries vectors on: it is no measured answer, and never rated.
+    """
 
     QUESTION = "question"
     BATCH = "batch"
+    EXPLORATION = "exploration"
 
 
 class JobStatus(StrEnum):

@@ -6,7 +6,7 @@ from medx_core.categories import Category, as_category
 from medx_core.data.question_files import FileRow, QuestionFile
 from medx_core.errors import BadInput
 from medx_core.jobs.status import JobKind
-from medx_core.questions import ARM_CHOICES, Arm, Mode, Question
+from medx_core.questions import ARM_CHOICES, Arm, Exploration, Mode, Question
 
 TITLE_CHARACTERS = 120
 
@@ -26,6 +26,7 @@ class Submission:
     category: Category | None = None
     title: str = ""
     file_sha256: str = ""
+    exploration: Exploration | None = None
 
 
 def read_question(text: str, *, mode: str, category: str, arm: str, max_characters: int) -> Question:
@@ -78,15 +79,16 @@ def read_category(text: str) -> Category | None:
 
 
 def question_submission(question: Question, *, person_id: int | None = None) -> Submission:
-    """Return the submission of one question."""
+    """Return the submission of one question, or of one exploration."""
     return Submission(
-        kind=JobKind.QUESTION,
+        kind=JobKind.EXPLORATION if question.exploration else JobKind.QUESTION,
         mode=question.mode,
         arms=question.arms,
         items=(FileRow(1, "", question.text.replace("\x00", "")),),
         person_id=person_id,
         category=question.category,
         title=question.text[:TITLE_CHARACTERS],
+        exploration=question.exploration,
     )
 
 

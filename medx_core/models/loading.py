@@ -27,6 +27,7 @@ from medx_core.models.model_files import (
 )
 from medx_core.models.packed_linear import pack_linear_layers
 from medx_core.models.padding import PaddedBatch, left_padded
+from medx_core.recipes import ModelIdentity
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,12 @@ class LoadedModel:
     weight_sha256: str
     identity_sha256: str = ""
     check: ModelCheck | None = None
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """The model as recipes are made for it."""
+        number_type = str(self.placement.dtype).removeprefix("torch.")
+        return ModelIdentity(self.name, self.weight_sha256, number_type, self.identity_sha256)
 
     @property
     def can(self) -> Can:

@@ -11,9 +11,10 @@ may share a cached beginning; a step says whether that holds (`SteeringStep.posi
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import Protocol, TypeVar
 
 import torch
@@ -21,7 +22,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from medx_core.errors import VectorRefused
-from medx_core.steering.layers import hidden_of, hidden_size, layer_at, with_hidden
+from medx_core.steering.dose import DoseMeter, read_doses
+from medx_core.steering.layers import hidden_of, layer_at, with_hidden
 from medx_core.steering.positions import Positions
 
 T = TypeVar("T")
@@ -60,35 +62,78 @@ class ShiftsByText:
 
 
 @dataclass(frozen=True)
+class ShiftsInTurn:
+    """Several shifts, each of which sees what those before it made of the state, as one."""
+
+    shifts: tuple[Shift, ...]
+
+    def __call__(self, states: Tensor) -> Tensor:
+        """Return how far all of them together move each state."""
+        total = self.shifts[0](states)
+        for shift in self.shifts[1:]:
+            total = total + shift(states + total)
+        return total
+
+
+@dataclass(frozen=True)
+class ScaledShift:
+    """A shift that is `factor` times as long; a negative factor turns it round, 0 takes it away."""
+
+    shift: Shift
+    factor: float
+
+    def __call__(self, states: Tensor) -> Tensor:
+        """Return the scaled shift of each state."""
+        return self.factor * self.shift(states)
+
+
+@dataclass(frozen=True)
 class SteeringStep:
-    """One layer's part of a plan."""
+    """One layer's part of a plan: a shift, and which tokens it acts on; `meters` read the dose of each row."""
 
     layer: int
     shift: Shift
     positions: Positions = Positions.LAST
+    meters: tuple[DoseMeter | None, ...] = field(default=(), compare=False)
+
+    def moved(self, states: Tensor, begins_at: int) -> Tensor:
+        """Return `states` (rows, tokens, hidden_size) after the shift; their first token is number `begins_at`.
+
+        Raises:
+            VectorRefused: the shift does not fit the states, or a row's dose is above its limit.
+        """
+        shift = self.shift(states)
+        if shift.shape[-1] != states.shape[-1] or shift.shape[0] not in (1, states.shape[0]):
+            raise VectorRefused(
+                f"A steering plan for {shift.shape[0]} rows of width {shift.shape[-1]} met a batch of shape {tuple(states.shape)}."
+            )
+        if self.meters:
+            read_doses(self.meters, self.layer, states, shift, begins_at)
+        return states + shift
 
 
 @dataclass(frozen=True)
 class SteeringPlan:
     """What is done to a row, to one batch, or to a run of batches. An empty plan changes nothing.
 
-    Steps at one layer act one after another, in their order.
+    Steps at one layer act one after another, in their order. `meter` reads the dose of the row it is the plan of.
 
     A run batches texts by length, so a plan for a run sees rows in another order than the caller's: its shifts must
     treat all rows alike (a `ConstantShift` of one row, or a function of the state), or be `ShiftsByText`.
     """
 
     steps: tuple[SteeringStep, ...] = ()
+    meter: DoseMeter | None = field(default=None, compare=False)
 
     @property
     def on_the_prompt(self) -> "SteeringPlan":
         """The steps that act on any token of a prompt: what a verdict is made with."""
-        return SteeringPlan(tuple(step for step in self.steps if step.positions.in_prompt))
+        return replace(self, steps=tuple(step for step in self.steps if step.positions.in_prompt))
 
     @property
     def after_the_prompt(self) -> "SteeringPlan":
         """The steps that act on any token of an answer."""
-        return SteeringPlan(tuple(step for step in self.steps if step.positions.in_answer))
+        return replace(self, steps=tuple(step for step in self.steps if step.positions.in_answer))
 
     @property
     def last_token_only(self) -> bool:
@@ -97,7 +142,19 @@ class SteeringPlan:
 
     def at(self, positions: Positions) -> "SteeringPlan":
         """Return the same plan acting on other tokens."""
-        return SteeringPlan(tuple(replace(step, positions=positions) for step in self.steps))
+        return replace(self, steps=tuple(replace(step, positions=positions) for step in self.steps))
+
+    def times(self, factor: float) -> "SteeringPlan":
+        """Return the same plan whose every shift is `factor` times as long."""
+        return replace(
+            self,
+            steps=tuple(
+                replace(step, shift=ConstantShift(factor * step.shift.rows))
+                if isinstance(step.shift, ConstantShift)
+                else replace(step, shift=ScaledShift(step.shift, factor))
+                for step in self.steps
+            ),
+        )
 
     def for_texts(self, indices: Sequence[int]) -> "SteeringPlan":
         """Return the plan for a batch of these texts of a run, lowest layer first."""
@@ -108,7 +165,7 @@ class SteeringPlan:
             else step
             for step in self.steps
         )
-        return SteeringPlan(tuple(sorted(bound, key=lambda step: step.layer)))
+        return replace(self, steps=tuple(sorted(bound, key=lambda step: step.layer)))
 
 
 @contextmanager
@@ -123,13 +180,13 @@ def steered(network: PreTrainedModel, plan: SteeringPlan, *, begins_at: int | No
     """
     with ExitStack() as hooks:
         for step in plan.steps:
-            hook = _hook(step, hidden_size(network), begins_at)
-            hooks.callback(layer_at(network, step.layer).register_forward_hook(hook).remove)
+            handle = layer_at(network, step.layer).register_forward_hook(_hook(step, begins_at))
+            hooks.callback(handle.remove)
         yield
 
 
 def _hook(
-    step: SteeringStep, width: int, begins_at: int | None
+    step: SteeringStep, begins_at: int | None
 ) -> Callable[[nn.Module, tuple[object, ...], object], object]:
     next_token = begins_at
 
@@ -142,14 +199,10 @@ def _hook(
         chosen = step.positions.within(begins, tokens)
         if chosen.start == chosen.stop:
             return output
-        states = hidden[:, chosen]
-        shift = step.shift(states)
-        if shift.shape[-1] != width or shift.shape[0] not in (1, hidden.shape[0]):
-            raise VectorRefused(
-                f"A steering plan for {shift.shape[0]} rows of width {shift.shape[-1]} met a batch of shape {tuple(hidden.shape)}."
-            )
-        moved = torch.cat([hidden[:, : chosen.start], states + shift, hidden[:, chosen.stop :]], dim=1)
-        return with_hidden(output, moved)
+        moved = step.moved(hidden[:, chosen], begins + chosen.start)
+        return with_hidden(
+            output, torch.cat([hidden[:, : chosen.start], moved, hidden[:, chosen.stop :]], dim=1)
+        )
 
     return shift_output
 
@@ -212,26 +265,43 @@ def plan_for_rows(rows: Sequence[SteeringPlan], *, width: int) -> SteeringPlan:
     placed: dict[tuple[int, int, Positions], list[tuple[int, Shift]]] = defaultdict(list)
     for index, plan in enumerate(rows):
         at_layer: Counter[int] = Counter()
-        for step in plan.steps:
-            # A row's second step at a layer acts on what its first one made, so both cannot be one sum.
-            placed[step.layer, at_layer[step.layer], step.positions].append((index, step.shift))
-            at_layer[step.layer] += 1
+        for (layer, positions), steps in groupby(plan.steps, key=lambda step: (step.layer, step.positions)):
+            # A row's next step at a layer, at other tokens, acts on what the one before it made.
+            placed[layer, at_layer[layer], positions].append(
+                (index, _in_turn([step.shift for step in steps]))
+            )
+            at_layer[layer] += 1
     return SteeringPlan(
         tuple(
-            SteeringStep(layer, _shift_of_rows(here, rows=len(rows), width=width), positions)
+            SteeringStep(
+                layer,
+                _shift_of_rows(here, rows=len(rows), width=width),
+                positions,
+                _meters_of(rows, {index for index, _ in here}),
+            )
             for (layer, _, positions), here in sorted(placed.items(), key=lambda item: item[0][:2])
         )
     )
 
 
+def _in_turn(shifts: Sequence[Shift]) -> Shift:
+    """Return what acts at one layer and the same tokens as one shift, so that it has one dose."""
+    return shifts[0] if len(shifts) == 1 else ShiftsInTurn(tuple(shifts))
+
+
+def _meters_of(rows: Sequence[SteeringPlan], steered_here: Set[int]) -> tuple[DoseMeter | None, ...]:
+    meters = tuple(plan.meter if index in steered_here else None for index, plan in enumerate(rows))
+    return meters if any(meters) else ()
+
+
 def _shift_of_rows(here: Sequence[tuple[int, Shift]], *, rows: int, width: int) -> Shift:
     constant = torch.zeros((rows, width), dtype=torch.float32)
-    by_shift: dict[
-        int, tuple[Shift, list[int]]
-    ] = {}  # rows that share a vector share its shift: one call for all
+    # rows that share their vectors share their shift: one call for all
+    by_shift: dict[tuple[int, ...], tuple[Shift, list[int]]] = {}
     for index, shift in here:
         if not isinstance(shift, ConstantShift):
-            by_shift.setdefault(id(shift), (shift, []))[1].append(index)
+            parts = shift.shifts if isinstance(shift, ShiftsInTurn) else (shift,)
+            by_shift.setdefault(tuple(map(id, parts)), (shift, []))[1].append(index)
         elif shift.rows.shape == (1, width):
             constant[index] += shift.rows[0].detach().float().cpu()
         else:

@@ -4,12 +4,17 @@ Layers are counted from 0. Steering acts on a layer's output, the residual strea
 paper's penultimate layer is n-2, which transformers shows as `hidden_states[-2]`.
 """
 
+from weakref import WeakKeyDictionary
+
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from medx_core.errors import ModelUnavailable, VectorRefused
 
 CONVENTION = "decoder layer index, 0-based, hook on the layer's output"
+
+# Looking for them takes about as long as running one layer on one token, and each run asks several times.
+_known_layers: WeakKeyDictionary[PreTrainedModel, nn.ModuleList] = WeakKeyDictionary()
 
 
 def decoder_layers(network: PreTrainedModel) -> nn.ModuleList:
@@ -18,6 +23,12 @@ def decoder_layers(network: PreTrainedModel) -> nn.ModuleList:
     Raises:
         ModelUnavailable: the network has no single list of as many layers as its configuration says.
     """
+    if network not in _known_layers:
+        _known_layers[network] = _layers_found(network)
+    return _known_layers[network]
+
+
+def _layers_found(network: PreTrainedModel) -> nn.ModuleList:
     expected = network.config.get_text_config().num_hidden_layers
     lists = [
         module

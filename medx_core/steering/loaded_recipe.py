@@ -10,7 +10,7 @@ from medx_core.categories import Category
 from medx_core.questions import Mode
 from medx_core.recipes import Recipe
 from medx_core.steering.hooks import SteeringPlan
-from medx_core.steering.names import GATED
+from medx_core.steering.names import FITTED_TO_STATES, GATED
 from medx_core.steering.steering_vector import SteeringVector
 
 NO_VECTOR = "The recipe in use has no steering vector for this category; answered unsteered. Build vectors with `medx vectors build`."
@@ -26,16 +26,28 @@ NOT_ROUTED = "No category was decided, so no steering vector was used; choose a 
 
 @dataclass(frozen=True)
 class RowVector:
-    """The vector that steers one row; None where the row stays unsteered, with a `note` that says why."""
+    """The vector that steers one row; None where the row stays unsteered, with a `note` that says why.
+
+    In an exploration, `beside` holds further vectors, and all of them are `factor` times as strong as they are.
+    """
 
     vector: SteeringVector | None
     note: str = ""
+    beside: tuple[SteeringVector, ...] = ()
+    factor: float = 1.0
+
+    @property
+    def vectors(self) -> tuple[SteeringVector, ...]:
+        """All vectors that steer the row."""
+        return () if self.vector is None else (self.vector, *self.beside)
 
     def plan(self, mode: Mode) -> SteeringPlan:
-        """What steers the row's answer in that mode; empty where it stays unsteered."""
-        if self.vector is None:
-            return SteeringPlan()
-        return self.vector.verdict_plan if mode is Mode.VERDICT else self.vector.plan
+        """What steers the row's answer in that mode, lowest layer first; empty where it stays unsteered."""
+        plans = [vector.verdict_plan if mode is Mode.VERDICT else vector.plan for vector in self.vectors]
+        if len(plans) == 1 and self.factor == 1.0:
+            return plans[0]
+        steps = [step for plan in plans for step in plan.times(self.factor).steps]
+        return SteeringPlan(tuple(sorted(steps, key=lambda step: step.layer)))
 
 
 UNSTEERED_ROW = RowVector(None)
@@ -52,11 +64,9 @@ class LoadedRecipe:
     def for_verdict(self, category: Category | None, prompt_version: str) -> RowVector:
         """Return what steers a verdict on a question of that category, asked with the prompt of that version."""
         row = self._of(category)
-        # A gate reads states, and was fitted on the states of one prompt.
-        is_other = row.vector is not None and row.vector.prompt_version != prompt_version
-        return (
-            RowVector(None, OTHER_PROMPT) if row.vector and is_other and not row.vector.is_constant else row
-        )
+        if row.vector is None or row.vector.strategy not in FITTED_TO_STATES:
+            return row
+        return row if row.vector.prompt_version == prompt_version else RowVector(None, OTHER_PROMPT)
 
     def for_text(self, category: Category | None) -> RowVector:
         """Return what steers a written answer to a question of that category."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from medx_core.categories import Category
 from medx_core.errors import VectorRefused
 from medx_core.steering.hooks import SteeringPlan, SteeringStep
-from medx_core.steering.names import GATED, INPUT_DEPENDENT, ON_STATEMENTS, STRATEGIES
+from medx_core.steering.names import FITTED_TO_STATES, GATED, INPUT_DEPENDENT, ON_STATEMENTS, STRATEGIES
 from medx_core.steering.positions import Positions
 from medx_core.steering.strategies import SteeredLayer
 
@@ -83,8 +83,8 @@ def check_vector(vector: SteeringVector, name: str) -> None:
         check_direction(direction, name)
         if layer < 0 or direction.shape != vector.direction.shape:
             raise VectorRefused(f"{name} holds directions that do not belong to one model.")
-    if vector.further and not vector.is_constant:
-        raise VectorRefused(f"{name}: only constant strategies steer several layers, not {vector.strategy}.")
+    if vector.further and vector.strategy in FITTED_TO_STATES:
+        raise VectorRefused(f"{name}: the strategy {vector.strategy} steers one layer, not several.")
     if not all(map(isfinite, (vector.alpha, vector.b0, vector.centre))):
         raise VectorRefused(f"{name} holds a strength that is not finite.")
     _check_gate(vector, name)

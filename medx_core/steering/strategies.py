@@ -1,4 +1,8 @@
-"""The strategies by name, and the shift that each makes of a state after one layer."""
+"""The strategies by name, and the shift that each makes of a state after one layer.
+
+Projection is the directional ablation of Arditi et al. (Refusal in language models is mediated by a single direction,
+arXiv 2406.11717, section 2.4), h - (u . h) u, of which a share may be asked for.
+"""
 
 from dataclasses import dataclass
 
@@ -8,15 +12,18 @@ from torch import Tensor
 from medx_core.errors import VectorRefused
 from medx_core.steering.gate import Gate
 from medx_core.steering.hooks import ConstantShift, Shift
-from medx_core.steering.names import AMPLIFY
+from medx_core.steering.names import AMPLIFY, CLAMP, PROJECT
 
 
 @dataclass(frozen=True, kw_only=True)
 class SteeredLayer:
     """A strategy at one layer.
 
-    `direction` is (hidden_size,) in float32; constant strategies add `alpha * direction`. `amplify` uses it as an axis
-    whose middle is `centre` along it. For `gated` it is the answer's gradient, `gate` reads the state, `alpha` is k in
+    `direction` is (hidden_size,) in float32; constant strategies add `alpha * direction`. `amplify`, `project` and
+    `clamp` use it as an axis, whose middle between incorrect and correct states is `centre`: `amplify` makes the
+    distance from there `alpha` times larger, `project` takes the share `alpha` of the whole coordinate away, and
+    `clamp` sets it to the target `alpha`, where -1 is the mean of incorrect and 1 that of correct states: `direction`
+    is as long as they are apart. For `gated` it is the answer's gradient, `gate` reads the state, `alpha` is k in
     logits and `b0` the unsteered bias that is cancelled.
     """
 
@@ -43,14 +50,20 @@ class SteeredLayer:
         direction = self.direction.detach().float().cpu()
         if self.gate is not None:
             return GatedShift.along(direction, self.gate, self.alpha, self.b0)
-        if self.strategy == AMPLIFY:
-            return AmplifyShift(direction / float(direction.norm()), self.centre, self.alpha)
+        if self.strategy in (AMPLIFY, PROJECT, CLAMP):
+            norm = float(direction.norm())
+            towards, strength = {
+                AMPLIFY: (self.centre, self.alpha),
+                PROJECT: (0.0, -self.alpha),
+                CLAMP: (self.centre + self.alpha * norm / 2, -1.0),
+            }[self.strategy]
+            return AxisShift(direction / norm, towards, strength)
         return ConstantShift((direction * self.alpha)[None])
 
 
 @dataclass(frozen=True)
-class AmplifyShift:
-    """The shift a (u . h - centre) u along the unit axis u: a = 1 doubles every state's distance from the centre."""
+class AxisShift:
+    """The shift a (u . h - centre) u along the unit axis u: a = 1 doubles every state's distance from the centre, -1 takes it."""
 
     unit: Tensor  # (hidden_size,)
     centre: float

@@ -96,8 +96,10 @@ class HealthStore(Store):
         backlog = {queue: QueueBacklog() for queue in QUEUE_OF.values()}
         with self._database.read() as session:
             for kind, count, oldest in session.exec(waiting):
-                backlog[QUEUE_OF[JobKind(kind)]] = QueueBacklog(
-                    count, max(0.0, (now - oldest).total_seconds())
+                queue, age = QUEUE_OF[JobKind(kind)], (now - oldest).total_seconds()
+                others = backlog[queue]
+                backlog[queue] = QueueBacklog(
+                    others.waiting + count, max(0.0, age, others.oldest_seconds or 0.0)
                 )
         return backlog
 
@@ -111,18 +113,20 @@ class HealthStore(Store):
                 .join(JobTable, col(JobTable.id) == col(ItemTable.job_id))
                 .where(
                     ItemTable.status == ItemStatus.QUEUED,
-                    JobTable.kind == job.kind,
+                    col(JobTable.kind).in_(
+                        [kind for kind in JobKind if QUEUE_OF[kind] == QUEUE_OF[JobKind(job.kind)]]
+                    ),
                     col(JobTable.id) < job.id,
                 )
             )
             return session.exec(earlier).one()
 
     def quarantined(self, limit: int = 100) -> tuple[QuarantinedItem, ...]:
-        """Return the quarantined questions, the latest first."""
+        """Return the quarantined questions, the latest first; explorations that came to nothing are none."""
         latest = (
             select(ItemTable, JobTable)
             .join(JobTable, col(JobTable.id) == col(ItemTable.job_id))
-            .where(ItemTable.status == ItemStatus.QUARANTINED)
+            .where(ItemTable.status == ItemStatus.QUARANTINED, JobTable.kind != JobKind.EXPLORATION)
             .order_by(col(ItemTable.finished_at).desc(), col(ItemTable.id).desc())
             .limit(limit)
         )

@@ -11,7 +11,7 @@ from medx_core.errors import NotFound
 from medx_core.jobs.messages import PRIORITY_OF, QUEUE_OF, AnswerRequest
 from medx_core.jobs.snapshots import ItemSnapshot, JobSnapshot, Progress, StoredAnswer
 from medx_core.jobs.status import UNFINISHED, ItemStatus, JobStatus
-from medx_core.questions import Answer, Arm
+from medx_core.questions import Answer, Arm, Exploration
 from medx_core.storage.tables import AnswerTable, ItemTable, JobTable, OutboxTable, PersonTable, as_value
 
 WORKERS_STOPPED = "The worker stopped {attempts} times while answering this question."
@@ -41,6 +41,7 @@ def job_snapshots(session: Session, jobs: Sequence[JobTable]) -> tuple[JobSnapsh
             job,
             arms=arms_of(job),
             progress=progress[job.id],
+            exploration=exploration_of(job),
             person=names[job.person_id],
             carried_columns=tuple(job.carried_columns),
         )
@@ -72,6 +73,13 @@ def _route(item: ItemTable) -> Route | None:
 def route_probabilities(item: ItemTable) -> dict[Category, float]:
     """Return what the router said of each category; empty while the item has no route."""
     return {Category(name): share for name, share in (item.route_probabilities or {}).items()}
+
+
+def exploration_of(job: JobTable) -> Exploration | None:
+    """Return what the job tries on its question, None where it is no exploration."""
+    if job.exploration is None:
+        return None
+    return Exploration(tuple(job.exploration["vectors"]), float(job.exploration["strength"]))
 
 
 def arms_of(job: JobTable) -> tuple[Arm, ...]:

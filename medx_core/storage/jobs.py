@@ -1,18 +1,21 @@
 """Jobs: submitting, reading and cancelling them."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import case
+from sqlalchemy import and_, case, not_
+from sqlalchemy.orm import aliased
 from sqlmodel import col, func, insert, or_, select
 
 from medx_core.categories import RouteSource
 from medx_core.data.question_files import FileRow
 from medx_core.data.result_files import ResultRow
 from medx_core.data.routing_texts import RouteOverride
+from medx_core.data.spellings import HARMS
 from medx_core.errors import BadInput
-from medx_core.jobs.snapshots import ArmAccuracy, ItemSnapshot, JobSnapshot
+from medx_core.jobs.snapshots import ArmAccuracy, ArmChanges, ItemSnapshot, JobSnapshot
 from medx_core.jobs.status import ItemStatus, JobKind, JobStatus
 from medx_core.jobs.submission import Submission
 from medx_core.questions import Answer, Arm, Verdict
@@ -250,6 +253,37 @@ class JobStore(Store):
         by_arm = {Arm(arm): ArmAccuracy(Arm(arm), int(hits), judged) for arm, hits, judged in counted}
         return tuple(by_arm[arm] for arm in Arm if arm in by_arm)
 
+    def changes(self, public_id: str) -> tuple[ArmChanges, ...]:
+        """Count by harm what steering mends and breaks, by the raw verdict: without a harm first, then the least harm."""
+        steered, unsteered = aliased(AnswerTable), aliased(AnswerTable)
+        rights = [
+            (col(answer.raw_verdict) == Verdict.TRUE) == col(ItemTable.expected)
+            for answer in (steered, unsteered)
+        ]
+        helped, harmed = (
+            func.sum(case((and_(right, not_(wrong)), 1), else_=0)) for right, wrong in (rights, rights[::-1])
+        )
+        with self._database.read() as session:
+            counted = session.exec(
+                select(ItemTable.harm, func.count(), helped, harmed)
+                .join(steered, and_(col(steered.item_id) == ItemTable.id, col(steered.arm) == Arm.STEERED))
+                .join(
+                    unsteered,
+                    and_(col(unsteered.item_id) == ItemTable.id, col(unsteered.arm) == Arm.UNSTEERED),
+                )
+                .where(
+                    ItemTable.job_id == job_of(session, public_id).id,
+                    col(ItemTable.expected).is_not(None),
+                    col(steered.raw_verdict).is_not(None),
+                    col(unsteered.raw_verdict).is_not(None),
+                )
+                .group_by(col(ItemTable.harm))
+            ).all()
+        by_harm = {
+            harm: ArmChanges(harm, int(n), int(mended), int(broken)) for harm, n, mended, broken in counted
+        }
+        return tuple(by_harm[harm] for harm in ("", *HARMS) if harm in by_harm)
+
 
 def _job_row(submission: Submission, now: datetime, *, local: bool) -> JobTable:
     columns = dict.fromkeys(name for item in submission.items for name in item.along())
@@ -265,6 +299,7 @@ def _job_row(submission: Submission, now: datetime, *, local: bool) -> JobTable:
         person_id=submission.person_id,
         created_at=now,
         local=local,
+        exploration=asdict(submission.exploration) if submission.exploration else None,
     )
 
 

@@ -18,7 +18,15 @@ from medx_core.jobs.snapshots import LeasedItem
 from medx_core.jobs.status import ItemStatus, JobStatus
 from medx_core.questions import CANCELLED, Answered, Question
 from medx_core.storage.engine import Store
-from medx_core.storage.items import arms_of, close_if_hopeless, jobs_of, locked_items, requeue, settle
+from medx_core.storage.items import (
+    arms_of,
+    close_if_hopeless,
+    exploration_of,
+    jobs_of,
+    locked_items,
+    requeue,
+    settle,
+)
 from medx_core.storage.tables import AnswerTable, ItemTable, JobTable, LeaseTable, new_public_id
 
 
@@ -190,6 +198,7 @@ def _leased(item: ItemTable, job: JobTable) -> LeasedItem:
             category=job.category or item.category,
             category_from_file=job.category is None and item.category is not None,
             arms=arms_of(job),
+            exploration=exploration_of(job),
         ),
     )
 

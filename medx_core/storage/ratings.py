@@ -8,6 +8,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, func, or_, select
 
 from medx_core.errors import BadInput, NotFound
+from medx_core.jobs.status import JobKind
 from medx_core.questions import CANCELLED
 from medx_core.review import (
     FORM_VERSION,
@@ -164,14 +165,20 @@ def _stored(session: Session, rows: list[RatingTable]) -> tuple[StoredRating, ..
 
 
 def _open_to(rater_id: int) -> tuple[Any, ...]:
-    """Conditions of the answers that a rater could judge; an incomplete one says nothing about its arm."""
+    """Conditions of the answers that a rater could judge: no exploration; an incomplete one says nothing of its arm."""
     own = select(RatingTable.answer_id).where(RatingTable.rater_id == rater_id)
     full = (
         select(RatingTable.answer_id)
         .group_by(col(RatingTable.answer_id))
         .having(func.count() >= RATERS_PER_ANSWER)
     )
+    explored = (
+        select(ItemTable.id)
+        .join(JobTable, col(JobTable.id) == col(ItemTable.job_id))
+        .where(JobTable.kind == JobKind.EXPLORATION)
+    )
     return (
+        col(AnswerTable.item_id).not_in(explored),
         or_(col(AnswerTable.verdict).is_not(None), col(AnswerTable.text).is_not(None)),
         col(AnswerTable.finish) != CANCELLED,
         col(AnswerTable.id).not_in(own),

@@ -10,8 +10,7 @@ from pydantic import ValidationError
 from sqlmodel import Session, col, select
 
 from medx_core.errors import BadInput, NotFound, StorageFault, VectorRefused
-from medx_core.prompts import QUESTION_PROMPT, STATEMENT_PROMPT
-from medx_core.recipes import BUILT_IN, ENGINE, PAPER, UNSTEERED, ModelIdentity, Recipe
+from medx_core.recipes import BUILT_IN, PAPER, UNSTEERED, ModelIdentity, Recipe, built_in_recipe
 from medx_core.settings import Settings
 from medx_core.storage.engine import Store
 from medx_core.storage.tables import RecipeTable, as_value
@@ -184,20 +183,6 @@ class RecipeStore(Store):
                 before.status = RecipeStatus.IN_USE
                 session.flush()
             return _record(present), None if before is None else _record(before)
-
-
-def built_in_recipe(model: ModelIdentity, settings: Settings) -> Recipe:
-    """Return the built-in recipe without steering: MedX's own prompts, and the margin of these settings."""
-    return Recipe(
-        model_sha256=model.sha256,
-        identity_sha256=model.identity_sha256,
-        number_type=model.number_type,
-        engine=ENGINE,
-        prompt=STATEMENT_PROMPT,
-        question_prompt=QUESTION_PROMPT,
-        uncertain_margin=settings.uncertain_margin,
-        gated_text=settings.gated_text,
-    )
 
 
 def _put_away(session: Session, row: RecipeTable | None) -> None:

@@ -143,7 +143,8 @@ class LeasedTable(Table):
 class JobTable(Table, table=True):
     """One submission. `status` follows its items, except that a cancelled job stays cancelled.
 
-    A `local` job is answered by the command that submitted it: no message about it goes to the broker.
+    A `local` job is answered by the command that submitted it: no message about it goes to the broker. `exploration`
+    holds the fields of an `Exploration`, None in all other jobs.
     """
 
     __tablename__ = "job"
@@ -163,6 +164,7 @@ class JobTable(Table, table=True):
     started_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     local: bool = False
+    exploration: dict[str, Any] | None = Field(default=None, sa_type=PlainJson)
 
 
 class ItemTable(LeasedTable, table=True):
@@ -219,6 +221,9 @@ class AnswerTable(Table, table=True):
     vector: str | None = None
     layer: int | None = None
     alpha: float | None = None
+    dose: float | None = None
+    perplexity: float | None = None
+    repetition: float | None = None
     prompt_version: str
     seconds: float
     tokens: int | None = None

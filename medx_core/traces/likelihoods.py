@@ -99,6 +99,20 @@ class TextLikelihoods:
         return torch.cat(parts)
 
 
+def perplexity_after(model: LoadedModel, prompt: Sequence[int], tokens: Sequence[int]) -> float:
+    """Return the perplexity of `tokens`, at least one, where they follow the ids of `prompt`.
+
+    Raises:
+        ModelUnavailable: the text does not fit into the device's memory.
+    """
+    ids = torch.tensor([[*prompt, *tokens]], device=model.device)
+    with torch.inference_mode(), memory_faults_in_words("This text"):
+        logits = model.network(input_ids=ids, use_cache=False, logits_to_keep=len(tokens) + 1).logits
+    read_from = logits[0, :-1][-len(tokens) :].float().log_softmax(dim=-1)
+    likelihoods = read_from.gather(1, ids[0, -len(tokens) :, None])
+    return float((-likelihoods.double().mean()).exp())
+
+
 def start_tokens(model: LoadedModel) -> list[int]:
     """Return the token a document begins with for this model; none where its tokenizer knows no mark at all."""
     tokenizer = model.tokenizer

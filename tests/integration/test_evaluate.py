@@ -3,11 +3,13 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
 from medx_core.categories import Category
@@ -15,7 +17,9 @@ from medx_core.cli.app import app
 from medx_core.data.labelled_files import load_labelled
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput
+from medx_core.evaluation.calibrated_arms import unseen_scores
 from medx_core.evaluation.data_split import PartSizes, parts_of
+from medx_core.evaluation.fit import fit_arms
 from medx_core.evaluation.items import read_items, write_items
 from medx_core.evaluation.prompt_selection import INSTRUCTIONS, candidate_scores, instructed_candidates
 from medx_core.evaluation.request import EvaluationRequest
@@ -25,9 +29,19 @@ from medx_core.lab import arms
 from medx_core.settings import settings
 from medx_core.traces.statement_runner import StatementRunner
 from tests.language_models import saved_tiny_model, tiny_model
-from tests.small_evaluation import PROMPT, quiet, small_evaluation, write_statements
+from tests.small_evaluation import PARTS, PROMPT, quiet, small_evaluation, write_statements
 
-ARMS = {"unsteered", "prompt_only", "prior", "paper", "paper_statement", "gated", "random", "shuffled"}
+ARMS = {
+    "unsteered",
+    "prompt_only",
+    "prior",
+    "paper",
+    "paper_statement",
+    "gated",
+    "random",
+    "shuffled",
+    "recipe",
+}
 ARMS |= {"gated_random", "gated_shuffled", "probe", "lexical"}
 KEYS = {
     "accuracy", "balanced_accuracy", "auroc", "predicted_true_rate", "false_acceptance_rate", "safety_error_rate",
@@ -282,6 +296,26 @@ def test_all_figures_can_be_made_again_from_the_items_alone(tmp_path: Path) -> N
             assert again[part] == written[part], (name, part)
     assert written["matched"]["kind"] == "twins"
     assert written["arms"]["gated"]["matched"]["association"]["n"] == 100
+
+
+def test_what_no_state_can_tell_is_not_told_of_statements_that_were_not_fitted_on() -> None:
+    # Answers at random: a gate finds some of them in the statements that it was fitted on, and in no others.
+    gold = np.random.default_rng(7).random(120) < 0.5
+    parts = np.random.default_rng(3).choice(PARTS, (120, 2))
+    train = tuple(
+        LabelledStatement(f"The {one} raises the {other} number {row}.", bool(gold[row]), f"g{row}", row=row)
+        for row, (one, other) in enumerate(parts)
+    )
+    request = EvaluationRequest("statements.csv", prompt=PROMPT, fit_on="statements")
+    model = tiny_model()
+    fitted = fit_arms(cache(lambda prompt: StatementRunner(model, prompt)), train, request, quiet)
+    unseen, refused = unseen_scores(fitted, quiet)
+    assert refused == {}
+    assert set(unseen) == {"unsteered", "prior", "gated", "paper", "probe"}
+    texts = [statement.text for statement in train]
+    (seen,) = fitted.runner.steered(texts, [fitted.gated.chosen.condition])
+    assert roc_auc_score(gold, seen.scores) > 0.6
+    assert max(roc_auc_score(gold, unseen[name].scores) for name in ("gated", "probe")) < 0.5
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,8 @@ def test_without_a_worker_the_command_evaluates_in_its_own_process_and_keeps_the
     assert (summary.data, summary.seed, summary.n_train, summary.n_test) == ("mine.csv", 7, 110, 40)
     stored = runs.get(kept.public_id).result
     assert stored["settings"]["preset"] is None
-    assert runs.latest_for_model(stored["model_sha256"]).public_id == kept.public_id
+    (recipe,) = stored["recipes"]
+    assert runs.latest_of_recipe(recipe, stored["model_sha256"]).public_id == kept.public_id
 
 
 def test_with_a_running_worker_the_command_submits_the_run_and_writes_the_stored_result(

@@ -1,6 +1,7 @@
 """Handing a job in, looking at it, cancelling it."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -9,8 +10,9 @@ from hypothesis import strategies as st
 from medx_core.categories import Category
 from medx_core.data.question_files import FileRow
 from medx_core.errors import BadInput, NotFound
+from medx_core.evaluation.bootstrap import all_changes
 from medx_core.jobs.messages import BATCH_QUEUE
-from medx_core.jobs.snapshots import ArmAccuracy
+from medx_core.jobs.snapshots import ArmAccuracy, ArmChanges
 from medx_core.jobs.status import ItemStatus, JobKind, JobStatus
 from medx_core.questions import Arm, Verdict
 from medx_core.storage.jobs import JobStore
@@ -186,6 +188,27 @@ def test_accuracy_counts_raw_verdicts_of_items_with_an_expected_answer(database)
         ArmAccuracy(Arm.STEERED, right=2, judged=3),
         ArmAccuracy(Arm.UNSTEERED, right=2, judged=3),
     )
+
+
+def test_what_steering_changes_is_counted_by_harm_over_items_that_both_arms_judged(database):
+    gold = [(True, "severe"), (False, "severe"), (True, ""), (False, "mild"), (None, "mild"), (True, "")]
+    items = tuple(FileRow(row, "", "S", answer=answer, harm=harm) for row, (answer, harm) in enumerate(gold))
+    jobs, leases = JobStore(database), LeaseStore(database)
+    job = jobs.submit(submission(items=items), chunk_rows=8)
+    steered = [Verdict.TRUE, Verdict.TRUE, Verdict.TRUE, Verdict.FALSE, Verdict.TRUE, Verdict.FALSE]
+    unsteered = [Verdict.FALSE, Verdict.FALSE, Verdict.TRUE, Verdict.TRUE, Verdict.FALSE, Verdict.TRUE]
+    for item, *verdicts in zip(lease_all(database), steered, unsteered, strict=True):
+        of_arm = [answered(item, verdict=verdict).answers for verdict in verdicts]
+        both = tuple(answers[place] for place, answers in enumerate(of_arm))
+        leases.finish([(item, replace(answered(item), answers=both))])
+    assert jobs.changes(job.public_id) == (
+        ArmChanges("", judged=2, helped=0, harmed=1),
+        ArmChanges("mild", judged=1, helped=1, harmed=0),
+        ArmChanges("severe", judged=2, helped=1, harmed=1),
+    )
+    total = all_changes(jobs.changes(job.public_id))
+    assert total is not None
+    assert (total.n, total.helped, total.harmed, total.mcnemar_p) == (5, 2, 2, 1.0)
 
 
 def test_the_submitters_category_stands_above_the_files(database):

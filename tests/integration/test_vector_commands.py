@@ -139,6 +139,37 @@ def test_a_vector_is_built_looked_at_put_to_use_and_taken_out_again(medx, recipe
     assert isinstance(medx("check").exception, NotFound)
 
 
+def test_a_recipe_is_put_together_from_parts_and_checked(medx, recipes, data, tmp_path):
+    said(medx("build", "--data", data, "--examples", 12))
+    prompt = "verdict-statement-true-false-2shot-v1"
+    parts = ("--without", "literature", "--prompt", prompt, "--threshold", 0.5)
+    made = json.loads(said(recipes("build", "mine", *parts, "--json")))
+    assert (made["status"], made["threshold"], list(made["steering"])) == ("candidate", 0.5, ["triage"])
+    assert (made["prompt"]["version"], made["question_prompt"]["version"]) == (
+        prompt,
+        "verdict-question-true-false-2shot-v1",
+    )
+    assert json.loads(said(recipes("show", "mine")))["id"] == made["id"]
+    for refused, why in (
+        (("build", "mine"), "the name is taken"),
+        (("build", "paper"), "the name is taken"),
+        (("build", "again", *parts), "This is the recipe mine"),
+        (("build", "other", "--prompt", "none"), "There is no prompt"),
+        (("build", "other", "--without", "patient-facing"), "does not steer"),
+    ):
+        assert why in str(recipes(*refused).exception)
+    assert "ok  vector for triage: triage v1" in said(recipes("check", "mine"))
+    vectors = json.loads(said(medx("list", "--json")))["vectors"]
+    (
+        tmp_path / "home" / "vectors" / next(each["file"] for each in vectors if each["name"] == "triage v1")
+    ).unlink()
+    checked = recipes("check", "mine", "--json")
+    assert (checked.exit_code, json.loads(checked.stdout)["ok"]) == (1, False)
+    assert isinstance(recipes("promote", "mine", "--yes").exception, VectorRefused)
+    listed = json.loads(said(recipes("list", "--json")))["recipes"]
+    assert {each["name"]: each["status"] for each in listed} == {"mine": "candidate", "paper": "built-in"}
+
+
 def test_a_vector_travels_to_gguf_and_back_and_no_way_leads_back_to_a_changed_file(medx, data, tmp_path):
     said(medx("build", "--data", data, "--category", "triage", "--examples", 12, "--alpha", 2))
     said(medx("build", "--data", data, "--category", "triage", "--examples", 12))
@@ -147,8 +178,12 @@ def test_a_vector_travels_to_gguf_and_back_and_no_way_leads_back_to_a_changed_fi
     )
     assert [first["status"], second["status"]] == ["candidate", "active"]
     said(medx("promote", first["id"], "--yes"))
-    assert "direction for layer 1" in said(medx("export", first["id"], "-o", tmp_path / "v.gguf"))
-    assert "triage v3: " in said(medx("import", tmp_path / "v.gguf", "--category", "triage"))
+    exported = said(medx("export", first["id"], "-o", tmp_path / "v.gguf"))
+    assert "direction for layer 1" in exported
+    assert "Verdicts: decode the prompt without its last token, then set the vector" in exported
+    imported = said(medx("import", tmp_path / "v.gguf", "--category", "triage"))
+    assert "triage v3: " in imported
+    assert "moves states by" in imported
     assert "made by another program" in said(medx("list"))
     with (tmp_path / "home" / "vectors" / second["file"]).open("ab") as file:
         file.write(b" ")

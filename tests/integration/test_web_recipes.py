@@ -13,7 +13,7 @@ from medx_core.job_execution.batching import MicroBatcher
 from medx_core.job_execution.interfaces import Lane
 from medx_core.job_execution.scheduling import BatchLimits
 from medx_core.questions import Arm, Question
-from medx_core.recipes import ModelIdentity, Recipe
+from medx_core.recipes import Recipe
 from medx_core.settings import Settings
 from medx_core.steering.loaded_recipe import REFUSED
 from medx_core.steering.steering_vector import SteeringVector
@@ -76,8 +76,7 @@ def model():
 def recipes(services, registry, model):
     """The built-in recipe with a first vector, which answers, and a candidate with a second one."""
     _, second = (registry.publish(vector_for(model, seed=seed)) for seed in (1, 2))
-    identity = ModelIdentity(model.name, model.weight_sha256, "float32")
-    built_in = registry.answering(identity).recipe
+    built_in = registry.answering(model.identity).recipe
     other = Recipe.model_validate(built_in.model_dump() | {"steering": {"triage": second.steering}})
     candidate = services.recipes.keep(other, name="second", model=model.name)
     return services.recipes.get(built_in.id), candidate
@@ -182,9 +181,8 @@ def test_one_broken_file_leaves_the_other_categories_steered(services, model, re
     first = file_of(services, "triage v1")
     first.rename(first.with_name("away"))
     started_anew = VectorRegistry(services.database, services.settings)
-    identity = ModelIdentity(model.name, model.weight_sha256, "float32")
     for _ in range(2):
-        assert list(started_anew.answering(identity).vectors) == ["literature"]
+        assert list(started_anew.answering(model.identity).vectors) == ["literature"]
     assert caplog.text.count("triage questions are answered unsteered: The file") == 1
     engine = AnsweringEngine(model, ToTriage(), started_anew, Settings())
     asked = [replace(Question("Yes or no?", arms=(Arm.STEERED,)), category=kind) for kind in Category]
@@ -193,4 +191,4 @@ def test_one_broken_file_leaves_the_other_categories_steered(services, model, re
     assert used[Category.TRIAGE].vector is None
     assert used[Category.TRIAGE].note == REFUSED
     first.with_name("away").rename(first)
-    assert set(started_anew.answering(identity).vectors) == {"triage", "literature"}
+    assert set(started_anew.answering(model.identity).vectors) == {"triage", "literature"}

@@ -8,11 +8,12 @@ import torch
 
 from medx_core.answering import AnsweringEngine
 from medx_core.categories import Category, Route, RouteSource
+from medx_core.errors import VectorRefused
 from medx_core.prompts import STATEMENT_PROMPT
 from medx_core.questions import ARM_CHOICES, Arm, ArmRow, Mode, Question, Verdict
 from medx_core.settings import Settings
 from medx_core.steering.gate import Gate
-from medx_core.steering.hooks import steered
+from medx_core.steering.hooks import recorded, steered
 from medx_core.steering.loaded_recipe import NOT_FOR_TEXT, OTHER_PROMPT
 from medx_core.steering.positions import Positions
 from medx_core.steering.steering_vector import SteeringVector
@@ -48,9 +49,10 @@ def model():
     return tiny_model()
 
 
-def engine(model, *vectors, **changes):
-    recipes = FixedRecipe(*vectors, **changes)
-    return AnsweringEngine(model, RouterByQuestion(), recipes, Settings(max_new_tokens=6))
+def engine(model, *vectors, max_dose=math.inf, **changes):
+    # the states of a random model are short, so that every push is a large one
+    limits = Settings(max_new_tokens=6, max_dose=max_dose)
+    return AnsweringEngine(model, RouterByQuestion(), FixedRecipe(*vectors, **changes), limits)
 
 
 def asked(category, mode=Mode.VERDICT, text=TEXTS[5]):
@@ -152,6 +154,39 @@ def test_on_the_last_prompt_token_alone_only_the_first_written_token_is_steered(
     assert everywhere.text == model.tokenizer.decode([word] * 6)
     assert written.text.startswith(text)
     assert written.text != everywhere.text
+
+
+def test_every_steered_answer_says_its_dose_and_one_above_the_limit_is_refused(model):
+    rows = rows_of(engine(model, CONSTANT), [asked(Category.TRIAGE, text=text) for text in TEXTS[1:4]])
+    answers = engine(model, CONSTANT).verdicts(rows)
+    prompts = [
+        torch.tensor([model.tokenizer(STATEMENT_PROMPT.filled(row.question.text))["input_ids"]])
+        for row in rows
+    ]
+    for answer, prompt in zip(answers, prompts, strict=True):
+        with torch.inference_mode(), recorded(model.network, [1]) as states:
+            model.network(input_ids=prompt)
+        wanted = float(CONSTANT.direction.norm() / states[1].norm())
+        assert answer.dose == (pytest.approx(wanted, rel=1e-4) if answer.arm is Arm.STEERED else None)
+    with pytest.raises(VectorRefused, match=r"MEDX_MAX_DOSE allows 0\.01"):
+        engine(model, CONSTANT, max_dose=0.01).verdicts(rows)
+
+
+def test_the_dose_of_a_text_is_read_while_it_is_written_and_not_after_its_end(model):
+    later = replace(CONSTANT, positions=Positions.parse("1:3"))
+    answering = engine(model, later, replace(later, category=Category.LITERATURE))
+    rows = rows_of(
+        answering, [asked(category, Mode.TEXT) for category in (Category.TRIAGE, Category.LITERATURE)]
+    )
+    writing = answering.write(rows)
+    writing.step()
+    assert [answer.dose for answer in writing.answers()] == [0.0, None, 0.0, None]
+    writing.cancel(0)
+    while not writing.finished:
+        writing.step()
+    ended, written = (writing.answers()[row].dose for row in (0, 2))
+    assert ended == 0.0
+    assert written > 0.0
 
 
 def test_a_row_that_the_router_left_open_stays_unsteered(model):

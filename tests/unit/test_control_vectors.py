@@ -9,11 +9,16 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from medx_core.categories import Category
-from medx_core.errors import VectorRefused
+from medx_core.errors import BadInput, VectorRefused
 from medx_core.steering.control_vectors import export_control_vector, imported_vector, read_control_vector
+from medx_core.steering.conventions import Convention, unsaid
 from medx_core.steering.gate import Gate
+from medx_core.steering.hooks import outputs_read
+from medx_core.steering.layers import hidden_of
+from medx_core.steering.positions import Positions
 from medx_core.steering.steering_vector import SteeringVector
 from tests.language_models import WIDTH, tiny_network
 
@@ -50,6 +55,16 @@ def written(path, tensors, *, architecture="controlvector", hint="llama"):
     return path
 
 
+def imported(file, architecture="llama", alpha=1.0, **said):
+    """A file as it comes in, made by a tool of which nothing is known but what is `said`."""
+    known = {"made_by": "other", "layers": "output", "sign": "correct", "scale": "raw", **said}
+    convention = Convention.of(known)
+    network, names = tiny_network(architecture), ("tiny", "ab" * 32)
+    return imported_vector(
+        file, network, category=Category.TRIAGE, alpha=alpha, names=names, convention=convention
+    )
+
+
 def test_an_exported_vector_is_laid_out_as_llama_cpp_reads_it(tmp_path):
     export_control_vector(VECTOR, tmp_path / "v.gguf")
     reader = gguf.GGUFReader(tmp_path / "v.gguf")
@@ -66,7 +81,15 @@ def test_a_vector_goes_out_and_comes_back_steering_the_same(tmp_path):
     export_control_vector(VECTOR, tmp_path / "v.gguf")
     network = tiny_network("llama")
     names = ("tiny", "ab" * 32)
-    back = imported_vector(tmp_path / "v.gguf", network, category=Category.LITERATURE, alpha=1.0, names=names)
+    convention = Convention.of(read_control_vector(tmp_path / "v.gguf").said)
+    back = imported_vector(
+        tmp_path / "v.gguf",
+        network,
+        category=Category.LITERATURE,
+        alpha=1.0,
+        names=names,
+        convention=convention,
+    )
     assert (back.category, back.strategy, back.model, back.layer) == (
         Category.LITERATURE,
         "imported",
@@ -74,7 +97,7 @@ def test_a_vector_goes_out_and_comes_back_steering_the_same(tmp_path):
         2,
     )
     for ours, theirs in zip(VECTOR.plan.steps, back.plan.steps, strict=True):
-        assert ours.layer == theirs.layer
+        assert (ours.layer, ours.positions) == (theirs.layer, theirs.positions)
         states = torch.zeros((1, 1, WIDTH))
         assert torch.equal(ours.shift(states), theirs.shift(states))
 
@@ -86,7 +109,7 @@ def test_a_vector_of_another_program_is_read(tmp_path):
     }
     vectors = read_control_vector(written(tmp_path / "r.gguf", tensors, hint=""))
     assert list(vectors.directions) == [1, 2]
-    assert vectors.model_hint == ""
+    assert (vectors.model_hint, vectors.said) == ("", {})
     assert all(direction.dtype is torch.float32 for direction in vectors.directions.values())
 
 
@@ -129,9 +152,88 @@ ONE = np.ones(WIDTH, dtype=np.float32)
 def test_a_control_vector_that_does_not_fit_is_refused(tmp_path, tensors, words):
     file = written(tmp_path / "r.gguf", tensors)
     with pytest.raises(VectorRefused, match=words):
-        imported_vector(
-            file, tiny_network("llama"), category=Category.TRIAGE, alpha=1.0, names=("tiny", "ab" * 32)
+        imported(file)
+
+
+def test_a_vector_is_taken_as_its_makers_tool_would_use_it(tmp_path):
+    unit = np.full(WIDTH, WIDTH**-0.5, dtype=np.float32)
+    file = written(tmp_path / "u.gguf", {"direction.1": unit, "direction.2": unit})
+    vector = imported(file, made_by="repeng", layers="", scale="", alpha=1.5)
+    assert (list(vector.directions), vector.alpha) == ([1, 2], 1.5)
+    assert vector.positions == vector.verdict_positions == Positions.ALL, (
+        "repeng steers every token, verdicts too"
+    )
+    read_before = imported(file, layers="hidden-states", scale="unit", sign="incorrect", positions="-3:0")
+    assert (list(read_before.directions), read_before.alpha) == ([0, 1], -1.0)
+    assert str(read_before.verdict_positions) == "-3:0"
+    assert vector.diagnostics["convention"] == {
+        "made_by": "repeng", "layers": "output", "sign": "correct", "scale": "unit", "positions": "all",
+        "verdict_positions": "all",
+    }  # fmt: skip
+
+
+def test_a_length_that_is_not_as_said_is_refused(tmp_path):
+    unit = np.full(WIDTH, WIDTH**-0.5, dtype=np.float32)
+    with pytest.raises(VectorRefused, match=r"length 2 to 2, not 1; say --scale raw"):
+        imported(written(tmp_path / "long.gguf", {"direction.1": 2 * unit}), scale="unit")
+    with pytest.raises(VectorRefused, match=r"of length 1.*say --scale unit"):
+        imported(written(tmp_path / "unit.gguf", {"direction.1": unit}), scale="raw")
+
+
+def test_hidden_states_begin_with_the_first_layers_output_in_mamba_alone(tmp_path):
+    """transformers 5.23.0: entry N of `hidden_states` is layer N - 1's output, in Mamba networks layer N's."""
+    networks = {"llama": tiny_network("llama").eval(), "mamba": tiny_mamba()}
+    for name, network in networks.items():
+        with (
+            torch.inference_mode(),
+            outputs_read(network, [0, 1], lambda output: hidden_of(output).clone()) as outputs,
+        ):
+            seen = network(input_ids=torch.tensor([[5, 6, 7]]), output_hidden_states=True).hidden_states
+        file = written(tmp_path / f"{name}.gguf", {"direction.1": ONE})
+        convention = Convention.of(
+            {"made_by": "other", "layers": "hidden-states", "sign": "correct", "scale": "raw"}
         )
+        vector = imported_vector(
+            file, network, category=Category.TRIAGE, alpha=1.0, names=("m", "ab"), convention=convention
+        )
+        torch.testing.assert_close(seen[1], outputs[vector.layer])
+        assert not torch.allclose(seen[1], outputs[1 - vector.layer])
+
+
+def tiny_mamba():
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(
+        "mamba",
+        hidden_size=WIDTH,
+        num_hidden_layers=3,
+        state_size=8,
+        vocab_size=300,
+        expand=2,
+        time_step_rank=4,
+    )
+    return AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+
+
+@pytest.mark.parametrize(
+    ("said", "missing", "words"),
+    [
+        (
+            {},
+            ["made_by", "layers", "sign", "scale"],
+            r"add --made-by with one of repeng, llama\.cpp, medx, other",
+        ),
+        ({"made_by": "repeng"}, ["sign"], "add --sign with one of correct, incorrect"),
+        ({"made_by": "llama.cpp", "sign": "correct"}, ["scale"], "add --scale with one of unit, raw"),
+        ({"made_by": "other", "layers": "input"}, ["sign", "scale"], "--layers cannot be 'input'"),
+        ({"made_by": "gimp"}, None, "--made-by cannot be 'gimp'"),
+        ({"made_by": "medx", "positions": "first"}, [], "There are no positions 'first'"),
+    ],
+)
+def test_what_is_not_said_of_a_vector_is_asked_for(said, missing, words):
+    if missing is not None:
+        assert unsaid(said) == missing
+    with pytest.raises(BadInput, match=words):
+        Convention.of(said)
 
 
 def test_another_gguf_file_and_no_file_are_refused(tmp_path):

@@ -13,8 +13,9 @@ from medx_core.categories import Category
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput
 from medx_core.evaluation.arms import ArmScores, ControlDraws, TestItems
-from medx_core.evaluation.bootstrap import resamples
-from medx_core.evaluation.result_builder import arm_figures, calibration, mcnemar_p, reasons_for
+from medx_core.evaluation.bootstrap import mcnemar_p, resamples
+from medx_core.evaluation.calibration_figures import calibration
+from medx_core.evaluation.result_builder import arm_figures, reasons_for
 from tests.evaluation_scores import figures
 
 HARMS = ("moderate", "severe", "mild", "", "Severe", "none", "moderate", "")
@@ -99,6 +100,50 @@ def test_against_unsteered_counts_what_was_helped_and_harmed_and_names_it():
     assert gain["accuracy_difference"]["value"] == pytest.approx(1 / 8)
     assert gain["balanced_accuracy_difference"]["value"] == pytest.approx((3 + 2) / 8 - (1 + 3) / 8)
     assert gain["mcnemar_p"] == 1.0
+
+
+def test_what_is_mended_and_broken_is_counted_by_harm_and_for_every_draw():
+    controls = [ControlDraws("gated_random", "gated", np.stack([UNSTEERED, STEERED, -UNSTEERED]))]
+    arms = all_figures(controls=controls)["arms"]
+    by_harm = arms["gated"]["vs_unsteered"]["by_harm"]
+    # wrong unsteered: 1, 2, 3, 7; rows 1, 2 and 7 are mended, rows 4 and 6 broken
+    assert {harm: (each["n"], each["helped"], each["harmed"]) for harm, each in by_harm.items()} == {
+        "none": (1, 0, 0), "mild": (1, 1, 0), "moderate": (2, 0, 1), "severe": (2, 1, 1),
+    }  # fmt: skip
+    drawn = arms["gated_random"]["vs_unsteered"]
+    assert drawn["changes"] == {
+        "helped": {"value": 3.0, "draws": [0.0, 3.0, 4.0]},
+        "harmed": {"value": 2.0, "draws": [0.0, 2.0, 4.0]},
+    }
+    assert list(drawn["by_harm"]) == ["none", "mild", "moderate", "severe"]
+    assert drawn["by_harm"]["severe"]["harmed"]["draws"] == [0.0, 1.0, 1.0]
+
+
+def test_two_confidences_order_the_same_answers():
+    # Right answers of the arm: 0, 1, 2, 5, 7. The probe is surest of these, the arm's own map of the wrong ones.
+    right = np.array([1, 1, 1, 0, 0, 1, 0, 1], dtype=bool)
+    sure_if_wrong = np.where(right, 0.6, 0.9)
+    own = np.where(STEERED >= 0, sure_if_wrong, 1 - sure_if_wrong)
+    truth = np.where(np.arange(8) < 4, 0.9, 0.1)
+    arms = [
+        of("unsteered", UNSTEERED),
+        ArmScores("gated", STEERED, probabilities=own, trusted=sure_if_wrong > 0.7),
+        ArmScores("probe", truth - 0.5, probabilities=truth),
+    ]
+    gated = all_figures(arms=arms)["arms"]["gated"]
+    risks = {kind: [each["risk"] for each in curve["points"]] for kind, curve in gated["confidences"].items()}
+    assert risks["score"][0] == 1.0
+    assert risks["probe"][0] == 0.0
+    assert risks["score"][-1] == risks["probe"][-1] == 3 / 8
+    mean = {kind: curve["mean_risk"]["value"] for kind, curve in gated["confidences"].items()}
+    assert mean["probe"] == pytest.approx((1 / 6 + 2 / 7 + 3 / 8) / 8)
+    assert mean["score"] == pytest.approx((3 + 3 / 4 + 3 / 5 + 3 / 6 + 3 / 7 + 3 / 8) / 8)
+    assert gated["abstention"]["coverage"]["value"] == 3 / 8
+    assert (gated["abstention"]["error"]["value"], gated["abstention"]["error_of_rest"]["value"]) == (
+        1.0,
+        0.0,
+    )
+    assert gated["calibrated"]["is_probability"] is False
 
 
 @given(st.integers(0, 40), st.integers(0, 40))

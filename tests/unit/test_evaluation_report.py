@@ -19,6 +19,7 @@ from medx_core.evaluation.report.page import TEMPLATES, report_html, results_sec
 from medx_core.evaluation.result import read_result
 from tests.evaluation_results import STRANGE, TWINS, bare_result, synthetic_result
 from tests.evaluation_scores import figures
+from tests.small_evaluation import small_evaluation
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 LOADS = {"src", "href", "srcset", "action", "data", "poster", "xlink:href"}
@@ -180,6 +181,21 @@ def test_the_figures_of_the_evaluation_itself_are_read(tmp_path):
     assert points(gated["matched"]["vs_unsteered"]["accuracy_difference"]["value"]) in text
     draws = result["arms"]["gated_random"]["vs_unsteered"]["balanced_accuracy_difference"]["draws"]
     assert f"20 random draws: {points(min(draws))} to {points(max(draws))}" in text
+
+
+def test_confidences_promises_and_changes_of_a_real_evaluation_are_told():
+    result = small_evaluation().result
+    text = Reader(report_html(result)).text
+    gated, calibration = result.arm("gated"), result.choices.calibrations["gated"]
+    assert gated is not None
+    assert gated.vs_unsteered is not None
+    assert f"{gated.vs_unsteered.helped} / {gated.vs_unsteered.harmed}" in text
+    assert "Harm severe" in text
+    assert "Two confidences" in text
+    assert f"Gated: {calibration.kind} map, fitted on {calibration.n} training statements." in text
+    rule = result.choices.abstention_rules["gated"]
+    assert not rule.promised  # forty facts: too few to promise one error in ten at either start
+    assert f"cannot promise that at most 10.0 % of the answers it trusts are wrong: {rule.reason}." in text
 
 
 def test_the_folder_holds_the_page_and_the_json_it_was_made_from(tmp_path):

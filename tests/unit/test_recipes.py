@@ -84,12 +84,17 @@ def test_what_has_no_vector_of_its_own_is_steered_by_that_of_all():
 def test_the_abstention_rule_decides_whom_to_trust_and_without_one_the_margin():
     near, far = 0.1, 6.0
     margin = recipe(uncertain_margin=0.05)
-    assert [margin.trusts(each) for each in (near, -near, far, -far)] == [False, False, True, True]
+    assert [bool(margin.doubt(each)) for each in (near, -near, far, -far)] == [True, True, False, False]
     ruled = recipe(uncertain_margin=0.05, calibration=CALIBRATION, abstention=ABSTENTION)
-    assert [ruled.trusts(each) for each in (near, 4.0, far, -far)] == [False, False, True, True]
+    assert [bool(ruled.doubt(each)) for each in (near, 4.0, far, -far)] == [True, True, False, False]
+    assert "not sure enough of it for the recipe's promise that at most 10 % of the answers" in ruled.doubt(
+        near
+    )
     none = AbstentionRule(max_error=0.1, promised=False, reason="too few", n=3)
-    assert not recipe(calibration=CALIBRATION, abstention=none).trusts(far), (
-        "what cannot be promised is not trusted"
+    doubt = recipe(calibration=CALIBRATION, abstention=none).doubt(far)
+    assert doubt == (
+        "Do not trust this answer: this recipe cannot promise that at most 10 % of the answers it stands by are wrong; "
+        "too few."
     )
     with pytest.raises(ValidationError):
         recipe(abstention=ABSTENTION)

@@ -1,11 +1,14 @@
 """Steering shifts what it says by what it says, and nothing else, in every architecture."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from medx_core.errors import BadInput, VectorRefused
+from medx_core.steering.dose import DoseMeter
 from medx_core.steering.gate import Gate
 from medx_core.steering.hooks import (
     ConstantShift,
@@ -18,7 +21,7 @@ from medx_core.steering.hooks import (
 )
 from medx_core.steering.layers import decoder_layers, hidden_of, hidden_size, penultimate_layer
 from medx_core.steering.positions import Positions
-from medx_core.steering.strategies import AmplifyShift, GatedShift
+from medx_core.steering.strategies import AxisShift, GatedShift
 from tests.language_models import ARCHITECTURES, WIDTH, tiny_network
 
 GATED = GatedShift.along(
@@ -169,7 +172,7 @@ def test_positions_that_nobody_can_mean_are_refused(text):
 def test_a_second_step_at_a_layer_acts_on_what_the_first_one_made():
     network = tiny_network("llama").eval()
     vector = torch.linspace(-1, 1, WIDTH)
-    twice = AmplifyShift(torch.eye(WIDTH)[0], 0.0, 1.0)  # doubles the first value
+    twice = AxisShift(torch.eye(WIDTH)[0], 0.0, 1.0)  # doubles the first value
     order = (SteeringStep(1, ConstantShift(vector[None])), SteeringStep(1, twice))
     plain, _ = states_at(network, 1)
     for steps in (order, order[::-1]):
@@ -182,12 +185,58 @@ def test_a_second_step_at_a_layer_acts_on_what_the_first_one_made():
         assert torch.equal(batched[1], plain[1])
 
 
+def test_the_dose_is_the_largest_share_of_a_states_length_over_layers_and_tokens_without_padding():
+    network = tiny_network("llama").eval()
+    vector, positions = torch.linspace(-1, 1, WIDTH), Positions.ALL
+    steps = tuple(SteeringStep(layer, ConstantShift(vector[None]), positions) for layer in (0, 1))
+    meters = [DoseMeter(tokens) for tokens in (4, 2)]
+    rows = [SteeringPlan(steps, meters[0]), SteeringPlan(steps, meters[1]), SteeringPlan(meter=DoseMeter(4))]
+    ids = IDS[[0, 0, 1]]
+    with torch.inference_mode():
+        with (
+            steered(network, SteeringPlan(steps[:1])),
+            outputs_read(network, [1], lambda output: hidden_of(output).clone()) as second,
+        ):
+            network(input_ids=ids, use_cache=False)
+        with outputs_read(network, [0], lambda output: hidden_of(output).clone()) as first:
+            network(input_ids=ids, use_cache=False)
+        with steered(network, plan_for_rows(rows, width=WIDTH)):
+            network(input_ids=ids, use_cache=False)
+    doses = torch.stack([float(vector.norm()) / states.norm(dim=-1) for states in (first[0], second[1])])
+    assert meters[0].largest == pytest.approx(doses[:, 0].max().item(), rel=1e-5)
+    assert meters[1].largest == pytest.approx(doses[:, 1, 2:].max().item(), rel=1e-5)
+    assert rows[2].meter.largest == 0.0
+    assert doses[:, 1, :2].max() > doses[:, 1, 2:].max(), "the padding would have had the larger dose"
+
+
+def test_what_several_vectors_do_at_one_layer_has_one_dose_and_too_much_is_refused_by_layer_and_limit():
+    network = tiny_network("llama").eval()
+    vector = torch.ones(WIDTH)
+    back = (SteeringStep(1, ConstantShift(vector[None])), SteeringStep(1, ConstantShift(-vector[None])))
+    doubled = (back[0], SteeringStep(1, AxisShift(vector / WIDTH**0.5, 0.0, 1.0)))
+
+    def dose(steps, limit=math.inf):
+        plan = SteeringPlan(steps, DoseMeter(4, limit))
+        states_at(network, 1, plan_for_rows([plan, SteeringPlan()], width=WIDTH))
+        return plan.meter.largest
+
+    assert dose(back) == 0.0
+    plain, _ = states_at(network, 1)
+    moved = 2 * (plain[0] + vector) @ (vector / WIDTH**0.5) - plain[0] @ (vector / WIDTH**0.5)
+    assert dose(doubled) == pytest.approx(float(moved.abs() / plain[0].norm()), rel=1e-5)
+    with pytest.raises(VectorRefused, match=r"dose at layer 1 is .* MEDX_MAX_DOSE allows 0\.1; use a weaker"):
+        dose(back[:1], limit=0.1)
+    with pytest.raises(VectorRefused, match="dose at layer 1 is nan"):
+        dose((SteeringStep(1, ConstantShift(torch.full((1, WIDTH), math.nan))),))
+    assert hooks_left(network) == 0
+
+
 def test_rows_of_one_batch_may_be_steered_by_different_strategies():
     """A constant, an input-dependent and an unsteered row: each comes out as it does alone."""
     network = tiny_network("llama").eval()
     ids = torch.cat([IDS, IDS])
     plans = [
-        SteeringPlan((SteeringStep(1, AmplifyShift(torch.ones(WIDTH) / WIDTH**0.5, 0.3, 2.0)),)),
+        SteeringPlan((SteeringStep(1, AxisShift(torch.ones(WIDTH) / WIDTH**0.5, 0.3, 2.0)),)),
         SteeringPlan(),
         SteeringPlan(added(0, torch.ones(WIDTH), 0.5).steps + added(1, torch.linspace(-1, 1, WIDTH)).steps),
         SteeringPlan((SteeringStep(1, GATED),)),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from medx_core.errors import VectorRefused
 from medx_core.fitting.fitted import fitted_layer
 from medx_core.steering.contrast import ContrastTraces, mean_difference, pca, random_direction, shuffled
-from medx_core.steering.names import AMPLIFY, MEAN_DIFFERENCE
+from medx_core.steering.names import AMPLIFY, CLAMP, MEAN_DIFFERENCE, PROJECT
 from medx_core.steering.strategies import SteeredLayer
 
 WIDTH = 12
@@ -59,6 +59,35 @@ def test_amplifying_by_one_doubles_the_distance_from_the_middle_and_touches_noth
     torch.testing.assert_close(after, 2 * before, atol=1e-5, rtol=1e-5)
     rest = (moved - batch) - ((moved - batch) @ unit)[..., None] * unit
     assert rest.abs().max() < 1e-6
+
+
+def test_projecting_takes_a_share_of_the_coordinate_and_clamping_sets_it_whatever_it_was():
+    states = contrast()
+    groups = [str(row) for row in range(len(states.gold))]
+    correct, incorrect = states.sides
+    batch = torch.cat([correct[:4], 9 * incorrect[:4]])[:, None, :]
+    direction = mean_difference(states)
+    unit = direction / direction.norm()
+
+    def moved(strategy, alpha):
+        shift = fitted_layer(strategy, 0, states, groups, alpha).shift(batch)
+        assert ((shift @ unit)[..., None] * unit - shift).abs().max() < 1e-5, "nothing else is touched"
+        return (batch + shift) @ unit
+
+    for share in (1.0, 0.25, 0.0):
+        torch.testing.assert_close(moved(PROJECT, share), (1 - share) * (batch @ unit), atol=1e-5, rtol=1e-5)
+    for target, wanted in ((1.0, correct), (-1.0, incorrect)):
+        mean = float((wanted @ unit).mean())
+        torch.testing.assert_close(moved(CLAMP, target), torch.full((8, 1), mean), atol=1e-4, rtol=1e-4)
+
+
+def test_the_random_control_of_a_clamp_has_its_target_where_states_lie_along_its_own_axis():
+    states = contrast()
+    random = fitted_layer(CLAMP, 0, states, [str(row) for row in range(len(states.gold))], 0.0).random(1)
+    unit = random.direction / random.direction.norm()
+    middle = sum(side.mean(dim=0) for side in states.sides) / 2
+    after = middle[None] + random.shift(middle[None, None])[:, 0]
+    torch.testing.assert_close(after @ unit, middle[None] @ unit, atol=1e-5, rtol=1e-5)
 
 
 def test_a_random_direction_has_the_length_asked_for_and_depends_on_the_seed_alone():

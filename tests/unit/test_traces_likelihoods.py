@@ -9,7 +9,7 @@ import torch
 from medx_core.steering.hooks import ConstantShift, SteeringPlan, SteeringStep
 from medx_core.steering.positions import Positions
 from medx_core.traces.damage import damage, greedy_texts, mean_repetition, perplexity, repetition
-from medx_core.traces.likelihoods import TextLikelihoods, start_tokens
+from medx_core.traces.likelihoods import TextLikelihoods, perplexity_after, start_tokens
 from tests.language_models import ARCHITECTURES, WIDTH, tiny_model
 
 TEXTS = [
@@ -84,3 +84,12 @@ def test_damage_puts_before_and_after_side_by_side():
     ratio = measured.as_json()["perplexity_ratio"]
     assert ratio == measured.perplexity_after / measured.perplexity_before != 1
     assert not any(module._forward_hooks for module in model.network.modules())
+
+
+def test_the_perplexity_after_a_prompt_is_that_of_the_networks_own_loss():
+    model = tiny_model()
+    prompt, tokens = [5, 6, 7], [9, 10, 11, 12]
+    ids, labels = torch.tensor([prompt + tokens]), torch.tensor([[-100] * len(prompt) + tokens])
+    with torch.inference_mode():
+        loss = model.network(input_ids=ids, labels=labels).loss
+    assert perplexity_after(model, prompt, tokens) == pytest.approx(float(loss.exp()), rel=1e-5)

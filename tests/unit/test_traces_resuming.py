@@ -89,7 +89,7 @@ def test_a_batch_of_one_gives_what_a_batch_of_32_gives(runner):
 
 def test_arms_of_several_prompts_are_those_of_separate_passes_and_share_one(runner):
     """Rows with other vectors, layers and numbers of arms, unsteered ones and one steered at every token among them."""
-    low, high = shifted(0, constant(1.0)), shifted(1, gate)
+    low, high = shifted(0, constant(-2.0)), shifted(1, gate)
     both = SteeringPlan((SteeringStep(0, gate), SteeringStep(2, constant(-2.0))))
     every = SteeringPlan((SteeringStep(1, constant(1.0), Positions.ALL),))
     cells = [(0, UNSTEERED), (1, low), (0, high), (2, both), (1, UNSTEERED), (0, low), (0, UNSTEERED)]
@@ -105,7 +105,7 @@ def test_arms_of_several_prompts_are_those_of_separate_passes_and_share_one(runn
     counting.remove()
     expected = [whole_passes(runner, [DISTINCT[text]], *plan.steps)[0] for text, plan in cells]
     np.testing.assert_allclose(runner.head.logit_differences(finals), expected, atol=2e-4)
-    assert len(set(np.round(expected, 4))) == len({(text, id(plan)) for text, plan in cells}), "all differ"
+    assert np.ptp([score for score, (text, _) in zip(expected, cells, strict=True) if text == 0]) > 1e-2
     assert [seen[0] for seen in shared] == [3], "three prompts were run once"
     mixed = runs.of_rows(*of_texts(runner, [*cells, (1, every)]))
     [alone] = runs.of_plans([runner.prefix.encoded(DISTINCT[1])], [every])

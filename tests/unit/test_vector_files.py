@@ -98,7 +98,7 @@ def test_a_file_of_format_1_still_loads_as_the_constant_vector_it_is(tmp_path):
         ({"gate": GATED.gate}, "holds a gate"),
         ({"further": {3: torch.ones(8)}}, "do not belong to one model"),
         ({"further": {3: torch.zeros(16)}}, "zero vector"),
-        ({"strategy": "amplify", "further": {3: torch.ones(16)}}, "only constant strategies"),
+        ({"strategy": "amplify", "further": {3: torch.ones(16)}}, "steers one layer"),
         ({"alpha": math.inf}, "strength that is not finite"),
         ({"strategy": "gated", "gate": Gate(torch.ones(4), 0.0)}, "does not fit its direction"),
         ({"strategy": "gated", "gate": Gate(torch.full((16,), math.nan), 0.0)}, "not finite"),

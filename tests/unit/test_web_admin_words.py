@@ -26,6 +26,8 @@ READY = {
     "model_name": "smollm2-135m",
     "weight_sha256": "b179c952" * 8,
     "device": "cpu, float32",
+    "recipe": "0123456789ab",
+    "recipe_name": "paper",
 }
 VECTOR = VectorRecord("tiny", "ab" * 32, Category.TRIAGE, 2, 1.0, "v", "f")
 FIRST = RecipeRecord(recipe(threshold=1.0), "first", "tiny")
@@ -42,7 +44,7 @@ def process(kind: str = "worker", seconds: float = 1.0, **detail) -> ProcessHeal
     [
         (
             process(**READY),
-            "ready · smollm2-135m on cpu, float32 · 1,234 questions answered since it started · weights b179c952",
+            "ready · smollm2-135m on cpu, float32 · recipe paper (0123456789ab) · 1,234 questions answered since it started · weights b179c952",
         ),
         (
             process(ready=False, stage="loading", answered=0),

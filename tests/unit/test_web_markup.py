@@ -19,6 +19,7 @@ from medx_core.jobs.snapshots import ItemSnapshot, JobSnapshot, Progress, Stored
 from medx_core.jobs.status import ItemStatus, JobKind, JobStatus
 from medx_core.questions import Answer, Arm, Mode, Verdict
 from medx_core.review import BlindedAnswer
+from medx_core.storage.evidence import KnownEvidence
 from web import wording
 from web.following import QuestionView
 from web.rendering import note, render
@@ -29,11 +30,11 @@ BOTH = (Arm.STEERED, Arm.UNSTEERED)
 ANSWER = Answer(
     Arm.STEERED, "tiny", "ab" * 32, "p1", 0.2, Verdict.TRUE, Verdict.TRUE, 0.8, vector="triage v1"
 )
-EVIDENCE = "This vector has not been evaluated."
+EVIDENCE = "This recipe has not been evaluated."
 
 
 def question_html(shown: QuestionView) -> str:
-    return ask.question_html(shown, (EVIDENCE, ""))
+    return ask.question_html(shown, KnownEvidence(EVIDENCE))
 
 
 def item(*answers: Answer, route: Route | None = None, **given) -> ItemSnapshot:
@@ -124,9 +125,10 @@ def test_an_abstained_route_says_so_and_shows_why_steering_was_left_out():
     assert unsteered.note in html
 
 
-def test_what_a_vector_is_worth_is_said_only_where_one_was_used():
+def test_what_a_recipe_is_worth_is_said_below_its_answer_whether_it_steered_or_not():
     assert EVIDENCE in question_html(view(item(ANSWER)))
-    assert EVIDENCE not in question_html(view(item(replace(ANSWER, vector=None))))
+    assert EVIDENCE in question_html(view(item(replace(ANSWER, vector=None))))
+    assert EVIDENCE not in question_html(view(item(replace(ANSWER, arm=Arm.UNSTEERED, vector=None))))
     assert EVIDENCE not in question_html(view(item(status=ItemStatus.QUEUED)))
 
 

@@ -1,4 +1,4 @@
-"""Admin: health in plain words, people and roles, failed questions, recipes and vectors. Every act is audited."""
+"""Admin: health in plain words, people and roles, failed questions, recipes and vectors, exploring. Every act is audited."""
 
 import secrets
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from web.frame import QUIET, heading, on_load, page_frame
 from web.handler_guard import guarded
 from web.rendering import render
 from web.services import Services
+from web.tabs.explore import build_explore
 from web.tabs.recipes import build_recipes
 
 POLL_SECONDS = 5.0
@@ -30,6 +31,7 @@ def build(services: Services) -> None:
         _build_people(services)
         _build_failed_questions(services)
         build_recipes(services)
+        build_explore(services)
 
 
 def health_html(services: Services) -> Markup:

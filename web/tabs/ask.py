@@ -302,12 +302,12 @@ class _AskHandlers:
 
     def _shown(self, view: QuestionView) -> tuple[Any, ...]:
         """Return what the ask button, the cancel button, the row of categories and the answer show."""
-        steered = view.steered_answer
+        answer = view.recipe_answer
         return (
             gr.update(interactive=view.finished),
             gr.update(visible=not view.finished),
             gr.update(visible=view.finished and bool(view.item.answers)),
-            question_html(view, self._services.evidence.of_answer(steered) if steered else KnownEvidence()),
+            question_html(view, self._services.evidence.of_answer(answer) if answer else KnownEvidence()),
         )
 
 

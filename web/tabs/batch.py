@@ -13,8 +13,9 @@ from medx_core.clock import utc_now
 from medx_core.data.problems import FileLimits
 from medx_core.data.question_files import QuestionFile
 from medx_core.errors import MedxError
-from medx_core.evaluation.bootstrap import wilson
-from medx_core.jobs.snapshots import ArmAccuracy, ItemSnapshot, JobSnapshot
+from medx_core.evaluation.bootstrap import all_changes, wilson
+from medx_core.evaluation.sentences import changes_in_words
+from medx_core.jobs.snapshots import ArmAccuracy, ArmChanges, ItemSnapshot, JobSnapshot
 from medx_core.jobs.status import ItemStatus, JobKind, JobStatus
 from medx_core.questions import Arm, Mode
 from medx_core.storage.jobs import is_correct
@@ -166,7 +167,13 @@ class JobHandlers:
         running = still_running(job)
         worker = worker_stage(self.services) if running else "ready"
         return (
-            job_html(job, self.services.jobs.accuracy(public_id), utc_now(), worker=worker),
+            job_html(
+                job,
+                self.services.jobs.accuracy(public_id),
+                utc_now(),
+                worker=worker,
+                changes=self.services.jobs.changes(public_id),
+            ),
             render("batch_links.html", job=job),
             gr.update(visible=running),
             rows_html(items, job.arms),
@@ -246,13 +253,19 @@ def _build_job_page(services: Services, job_id: gr.Textbox) -> tuple[JobHandlers
 
 
 def job_html(
-    job: JobSnapshot, accuracies: Sequence[ArmAccuracy], now: datetime, *, worker: str = "ready"
+    job: JobSnapshot,
+    accuracies: Sequence[ArmAccuracy],
+    now: datetime,
+    *,
+    worker: str = "ready",
+    changes: Sequence[ArmChanges] = (),
 ) -> Markup:
     """Show how a job stands; while no worker is ready nobody can say how long it takes."""
     running = still_running(job)
     worker_notes = {"": wording.WORKER_AWAY_BATCH, "loading": wording.WORKER_LOADING_BATCH}
     worker_note = worker_notes.get(worker, "") if running else ""
     left = None if worker_note or job.status is JobStatus.CANCELLED else seconds_left(job, now)
+    changed = all_changes(changes)
     intervals = [(accuracy.arm, wilson(accuracy.right, accuracy.judged)) for accuracy in accuracies]
     return render(
         "batch_job.html",
@@ -261,6 +274,8 @@ def job_html(
         worker_note=worker_note,
         pace=rows_per_second(job, now),
         accuracies=[(arm, interval) for arm, interval in intervals if interval is not None],
+        changed=changed,
+        changed_in_words=changed and changes_in_words(changed),
     )
 
 

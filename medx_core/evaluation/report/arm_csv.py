@@ -10,6 +10,7 @@ from medx_core.evaluation.result import ControlResult, DrawnMetric, EvaluationRe
 
 DIFFERENCES = ("accuracy_difference", "balanced_accuracy_difference")
 COUNTS = ("helped", "harmed", "mcnemar_p")
+TRUSTED = ("coverage", "error")
 WORDING_FREE = ("accuracy", "auroc", "association", "excess")
 
 
@@ -36,6 +37,10 @@ def _cells(result: EvaluationResult, arm: str) -> Iterator[tuple[str, str]]:
     for name in COUNTS:
         value = getattr(figures.vs_unsteered, name, None)
         yield name, "" if value is None else repr(value)
+    calibrated, trusted = getattr(figures, "calibrated", None), getattr(figures, "abstention", None)
+    yield from _figure("calibrated_ece", getattr(calibrated, "ece", None))
+    for name in TRUSTED:
+        yield from _figure(f"trusted_{name}", getattr(trusted, name, None))
     yield "matched_kind", matched.kind or ""
     yield "matched_valid", str(matched.valid).lower()
     for name in WORDING_FREE:

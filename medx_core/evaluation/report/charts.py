@@ -12,6 +12,8 @@ from math import ceil, floor, log10, sqrt
 from medx_core.evaluation.number_format import count, percent, plain, points
 from medx_core.evaluation.report.words import arm_title, compared_arms
 from medx_core.evaluation.result import (
+    PROBE,
+    SCORE,
     UNSTEERED,
     ArmResult,
     CalibrationBin,
@@ -21,11 +23,14 @@ from medx_core.evaluation.result import (
     Grid,
     Metric,
     ModelResult,
+    RiskPoint,
 )
 
 FOREST_EDGES = (2.0, 98.0)
 PLOT_EDGES = (13.0, 97.0)
 PLOT_TOP, PLOT_BOTTOM = 10.0, 230.0
+CONFIDENCES = {SCORE: "declared", PROBE: "other"}
+"""The tone of the curve of each kind of confidence."""
 FAINT, STRONG = 0.05, 0.7  # opacity of map cells; above it their numbers would be hard to read
 
 
@@ -229,17 +234,32 @@ def _calibration_curve(name: str, bins: Sequence[CalibrationBin]) -> tuple[Point
 
 def risk_plot(arms: Mapping[str, ArmResult], tones: Mapping[str, str]) -> Plot | None:
     """Return the share of wrong answers when only the most certain items are answered; None without any points."""
-    risks = [point.risk for arm in arms.values() for point in arm.calibration.risk_coverage]
+    curves = [(tones[name], arm.calibration.risk_coverage) for name, arm in arms.items()]
+    return _risk_plot(curves, _titles(arms))
+
+
+def confidence_plots(arms: Mapping[str, ArmResult]) -> list[tuple[str, Plot]]:
+    """Return, by title of each arm that has both, its risk by its own mapped score and by the probe's confidence."""
+    plots = [
+        (arm_title(name), _risk_plot([(CONFIDENCES[kind], curve.points) for kind, curve in arm.confidences.items()], arm_title(name)))
+        for name, arm in arms.items()
+        if len(arm.confidences) > 1
+    ]  # fmt: skip
+    return [(title, plot) for title, plot in plots if plot]
+
+
+def _risk_plot(curves: Sequence[tuple[str, Sequence[RiskPoint]]], of: str) -> Plot | None:
+    """Return curves of risk, each with its tone, on a scale that begins at 0; None without any points."""
+    risks = [point.risk for _, points in curves for point in points]
     if not risks:
         return None
-    curves = tuple(
-        (tones[name], tuple(Point(point.coverage, point.risk) for point in arm.calibration.risk_coverage))
-        for name, arm in arms.items()
-    )
     across = Scale(0, 1, *PLOT_EDGES)
     down = Scale(0, min(1.0, max(0.1, max(risks) * 1.08)), PLOT_BOTTOM, PLOT_TOP)
-    label = f"Risk against coverage: share of wrong answers among the most certain items, for {_titles(arms)}"
-    return Plot(label, "share of items answered, most certain first", across, down, curves)
+    label = f"Risk against coverage: share of wrong answers among the most certain items, for {of}"
+    drawn = tuple(
+        (tone, tuple(Point(point.coverage, point.risk) for point in points)) for tone, points in curves
+    )
+    return Plot(label, "share of items answered, most certain first", across, down, drawn)
 
 
 def _titles(arms: Mapping[str, ArmResult]) -> str:

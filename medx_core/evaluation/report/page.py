@@ -73,6 +73,7 @@ def _values(result: EvaluationResult) -> dict[str, object]:
         "wording_free": words.wording_free_in_words(result.matched),
         "wording_free_table": tables.wording_free_table(result),
         "arm_table": tables.arm_table(result),
+        "changes": tables.changes_table(result),
         "judgement": tables.judgement_table(result),
         "exploratory": tables.exploratory_table(result),
         "comparisons": tables.comparison_table(result),
@@ -86,6 +87,8 @@ def _values(result: EvaluationResult) -> dict[str, object]:
         "curves_shown": {words.arm_title(name): tones[name] for name in curves},
         "calibration": charts.calibration_plot(curves, tones),
         "risk": charts.risk_plot(curves, tones),
+        "confidences": charts.confidence_plots(curves),
+        "trust_tables": tables.trust_tables(result),
         "calibration_tables": tables.calibration_tables(result),
         "with_examples": [
             (name, against)

@@ -11,8 +11,8 @@ from medx_core.evaluation.report.words import arm_title
 from medx_core.evaluation.result import EvaluationResult
 
 SHOWN_ELSEWHERE = {
-    "arms", "comparisons", "conclusion", "exploratory", "failed_controls", "helps", "judged", "layers_tried", "matched",
-    "models", "sweep",
+    "abstention_rules", "arms", "comparisons", "conclusion", "exploratory", "failed_controls", "helps", "judged", "layers_tried", "matched",
+    "models", "sweep", "uncalibrated",
 }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from medx_core.evaluation.number_format import NOTHING, count, fraction, p_value, percent, points
@@ -13,16 +14,22 @@ from medx_core.evaluation.report.words import (
     writer,
 )
 from medx_core.evaluation.result import (
+    PROBE,
+    SCORE,
     UNSTEERED,
     ArmResult,
+    Changes,
     ControlResult,
+    DrawnChanges,
+    DrawnDifference,
     DrawnMetric,
     EvaluationResult,
     Figures,
     Metric,
+    ModelResult,
     PairedDifference,
 )
-from medx_core.evaluation.sentences import arm_in_text, capital, reason_in_text
+from medx_core.evaluation.sentences import arm_in_text, capital, promise_in_words, reason_in_text
 
 Writer = Callable[[float], str]
 
@@ -197,6 +204,91 @@ def calibration_tables(figures: Figures) -> list[Table]:
         if isinstance(arm, ArmResult)
     ]  # fmt: skip
     return [table for table in (_table_of_arms("Calibration", figures, columns), *bins) if table.rows]
+
+
+def changes_table(figures: Figures) -> Table:
+    """Return how many wrong unsteered answers each arm mends and how many right ones it breaks, by harm.
+
+    The row of a control has the median of its draws and, in small letters, their range: what chance does.
+    """
+    harms = dict.fromkeys(
+        harm
+        for arm in figures.arms.values()
+        for harm in (arm.vs_unsteered.by_harm if arm.vs_unsteered else ())
+    )
+    columns = [
+        Column("Mended / broken", lambda arm: _mended(_changes_of(arm)), "wrong unsteered and right here / the other way round"),
+        *(
+            Column(f"Harm {harm}", partial(_mended_by_harm, harm), "the same among statements of this harm")
+            for harm in harms
+        ),
+    ]  # fmt: skip
+    return _table_of_arms("Answers mended and broken", figures, columns)
+
+
+def _mended_by_harm(harm: str, arm: ArmResult | ControlResult) -> Cell:
+    return _mended(arm.vs_unsteered.by_harm.get(harm) if arm.vs_unsteered else None)
+
+
+def _changes_of(arm: ArmResult | ControlResult) -> PairedDifference | DrawnChanges | None:
+    return arm.vs_unsteered.changes if isinstance(arm.vs_unsteered, DrawnDifference) else arm.vs_unsteered
+
+
+def _mended(changes: PairedDifference | Changes | DrawnChanges | None) -> Cell:
+    if changes is None:
+        return EMPTY
+    if isinstance(changes, DrawnChanges):
+        both = (changes.helped, changes.harmed)
+        ranges = (_range(min(drawn.draws), max(drawn.draws), _whole) for drawn in both)
+        return Cell(" / ".join(_whole(drawn.value) for drawn in both), " / ".join(ranges))
+    n = changes.n if isinstance(changes, Changes) else None
+    return Cell(f"{count(changes.helped)} / {count(changes.harmed)}", f"p {p_value(changes.mcnemar_p)}", n=n)
+
+
+def _whole(value: float) -> str:
+    return count(round(value))
+
+
+def trust_tables(model: ModelResult) -> list[Table]:
+    """Return how far the mapped scores of each arm can be trusted, and what trusting only sure answers gives."""
+    choices = model.choices
+    mapped = [
+        Column("Number shown", _called, "a probability while the whole interval of its calibration error lies below 0.05"),
+        _column("Brier score", fraction, "calibrated", "brier"),
+        _column("Calibration error (ECE)", fraction, "calibrated", "ece"),
+        _column(
+            "Risk by its score", percent, "confidences", SCORE, "mean_risk",
+            meaning="mean share of wrong answers over all coverages, the surest first",
+        ),
+        _column(
+            "Risk by the probe", percent, "confidences", PROBE, "mean_risk",
+            meaning="the same where the probe's confidence in the same answers says which are surest",
+        ),
+    ]  # fmt: skip
+    trusting = [
+        _column("Trusted", percent, "abstention", "coverage", meaning="share of the test items"),
+        _column("Wrong among them", percent, "abstention", "error"),
+        _column("Wrong among the others", percent, "abstention", "error_of_rest"),
+    ]
+    maps = (
+        f"{arm_title(name)}: {calibration.kind} map, fitted on {count(calibration.n)} training statements."
+        for name, calibration in choices.calibrations.items()
+    )
+    missing = (f"{arm_title(name)} has no map: {reason}" for name, reason in choices.uncalibrated.items())
+    promises = (
+        f"{arm_title(name)}: {promise_in_words(rule)}" for name, rule in choices.abstention_rules.items()
+    )
+    tables = (
+        _table_of_arms("Scores mapped to probabilities", model, mapped, notes=(*maps, *missing)),
+        _table_of_arms("Trusting only sure answers", model, trusting, notes=promises),
+    )
+    return [table for table in tables if table.rows]
+
+
+def _called(arm: ArmResult | ControlResult) -> Cell:
+    if isinstance(arm, ControlResult) or arm.calibrated is None:
+        return EMPTY
+    return Cell("probability" if arm.calibrated.is_probability else "score")
 
 
 def judgement_table(figures: Figures) -> Table:

@@ -30,6 +30,7 @@ ARMS = {
     "gated_random": Words("Gated, random direction", "the same gate along random directions"),
     "gated_shuffled": Words("Gated, shuffled labels", "the same recipe fitted on permuted labels"),
     "prompt_only": Words("Best prompt alone", "best prompt by accuracy, not steered"),
+    "recipe": Words("Recipe in use", "as questions were answered when this was measured"),
     "prior": Words("Shifted threshold", "not steered; the threshold is chosen on the training part"),
     "paper": Words("Paper's vector", "one constant direction at the penultimate layer"),
     "paper_statement": Words("Paper, statement", "gold TRUE minus gold FALSE, at the last prompt token"),
