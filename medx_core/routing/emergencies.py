@@ -28,7 +28,7 @@ from medx_core.routing.heads import (
     stored_provenance,
     stored_terms,
 )
-from medx_core.routing.red_flags import red_flags
+from medx_core.routing.red_flags import red_flags, rules
 from medx_core.routing.router import Floats
 from medx_core.routing.tfidf import Vocabulary
 
@@ -87,11 +87,7 @@ class Detection:
             return f"{named} The rules decide alone: no learned part is available."
         side = "like" if self.probability >= self.threshold else "unlike"
         learned = f"Taken together, the text is {side} messages that tell of an emergency ({self.probability:.2f}; flagged from {self.threshold:.2f})."
-        by_rule = (
-            " It is longer than the encoder reads, so the rule decides."
-            if self.flag and side == "unlike"
-            else ""
-        )
+        by_rule = " Here a rule decides alone." if self.flag and side == "unlike" else ""
         return f"{named} {learned}{by_rule}"
 
 
@@ -103,9 +99,15 @@ def detect(
     if head is None or embeddings is None:
         return tuple(Detection(bool(names), names, None, None) for names in fired)
     shares = head.probabilities(texts, embeddings, np.array([bool(names) for names in fired]))
+    alone = {rule.name for rule in rules() if rule.decides_alone}
     return tuple(
         Detection(
-            share >= head.threshold or (bool(names) and len(text) > WHOLLY_READ), names, share, head.threshold
+            share >= head.threshold
+            or not alone.isdisjoint(names)
+            or (bool(names) and len(text) > WHOLLY_READ),
+            names,
+            share,
+            head.threshold,
         )
         for text, names, share in zip(texts, fired, shares.tolist(), strict=True)
     )

@@ -23,11 +23,15 @@ _SHARED = re.compile(r"\{([a-z_]+)\}")
 
 @dataclass(frozen=True)
 class RedFlag:
-    """One rule: it fires when every pattern of `all_of` occurs in the text where nothing denies it."""
+    """One rule: it fires when every pattern of `all_of` occurs in the text where nothing denies it.
+
+    One that `decides_alone` flags a text whatever the learned part says.
+    """
 
     name: str
     source: str
     all_of: tuple[re.Pattern[str], ...]
+    decides_alone: bool
 
 
 @lru_cache(maxsize=1)
@@ -42,6 +46,7 @@ def _content() -> tuple[tuple[RedFlag, ...], re.Pattern[str]]:
                 re.compile(_SHARED.sub(lambda name: str(shared[name[1]]), pattern))
                 for pattern in rule["all_of"]
             ),
+            rule.get("decides_alone", False),
         )
         for rule in content["rule"]
     )

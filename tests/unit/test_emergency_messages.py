@@ -41,7 +41,7 @@ def test_no_message_holds_an_identifier():
 
 def test_a_file_of_messages_may_leave_labels_and_kinds_out(tmp_path):
     file = tmp_path / "messages.csv"
-    file.write_text("Text;emergency;other\nHe is not breathing;1;x\n\"Hay fever; mild\";;y\n", encoding="utf-8")
+    file.write_text('Text;emergency;other\nHe is not breathing;1;x\n"Hay fever; mild";;y\n', encoding="utf-8")
     first, second = read_message_file(file, FileLimits())
     assert (first.text, first.emergency, first.kind) == ("He is not breathing", True, "")
     assert (second.text, second.emergency) == ("Hay fever; mild", None)
