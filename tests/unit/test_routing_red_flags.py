@@ -61,6 +61,7 @@ EMERGENCIES = {
     "mind in danger to oneself or others": "voices tell him to pick up the knife and kill us",
     "poisoned by gas, chemicals, plants or another's medicine": "my toddler swallowed grandma's tablets",
     "major injury told by its signs": "he fell off the roof and can't feel his legs",
+    "suicide with the means at hand": "the rope is in the shed, I can't go on any longer, tell my mum I'm sorry",
     "asks whether this is an emergency": "Her lips tingle after the new tablets, is this an emergency?",
     "bleeding or a head knock on blood thinners": "gran is on apixaban, fell, and has a headache and is confused",
 }
