@@ -25,7 +25,7 @@ from medx_core.settings import Settings
 from medx_core.steering.dose import DoseMeter
 from medx_core.steering.hooks import SteeringPlan, plan_for_rows, steered
 from medx_core.steering.layers import hidden_size
-from medx_core.steering.loaded_recipe import UNSTEERED_ROW, LoadedRecipe, RowVector
+from medx_core.steering.loaded_recipe import NOT_STEERABLE, UNSTEERED_ROW, LoadedRecipe, RowVector
 from medx_core.traces.damage import repetition
 from medx_core.traces.likelihoods import perplexity_after
 from medx_core.traces.resuming import SteeredRuns
@@ -90,8 +90,9 @@ class AnsweringEngine:
         """Score every row, TRUE or FALSE; rows with the same prompt share one forward pass.
 
         Raises:
-            ModelUnavailable: a pass does not fit into the device's memory.
+            ModelUnavailable: a pass does not fit into the device's memory, or the model gives no verdicts.
         """
+        self._model.require("verdict")
         answers: dict[int, Answer] = {}
         recipe = self._loaded.recipe
         prompts = [recipe.prompt_for(row.question.text, row.route.category) for row in rows]
@@ -102,7 +103,12 @@ class AnsweringEngine:
         return tuple(answers[i] for i in range(len(rows)))
 
     def write(self, rows: Sequence[ArmRow]) -> "Writing":
-        """Start a written answer for every row; nothing runs before the first step."""
+        """Start a written answer for every row; nothing runs before the first step.
+
+        Raises:
+            ModelUnavailable: the model writes no answers.
+        """
+        self._model.require("text")
         loaded = self._loaded
         row_vectors = [self._row_vector(row, loaded.for_text) for row in rows]
         return Writing(self._model, loaded.recipe.id, rows, row_vectors, self._settings)
@@ -139,6 +145,8 @@ class AnsweringEngine:
     def _row_vector(self, row: ArmRow, by_recipe: Callable[[Category | None], RowVector]) -> RowVector:
         if row.arm is Arm.UNSTEERED:
             return UNSTEERED_ROW
+        if not self._model.can.steer:
+            return RowVector(None, NOT_STEERABLE)
         if row.question.exploration is not None:
             return self._recipes.explored(self._model.identity, row.question.exploration)
         return by_recipe(row.route.category)
@@ -154,10 +162,13 @@ def _verdict(answer: Answer, recipe: Recipe, difference: float) -> Answer:
     """Return the answer with the verdict that the recipe gives on this logit difference."""
     margin = difference - recipe.threshold
     raw = Verdict.TRUE if margin >= 0 else Verdict.FALSE
-    doubt = recipe.doubt(margin)
+    # An exploration, the unsteered arm of a recipe that steers, and what had to stay unsteered is not what was measured.
+    as_measured = answer.recipe is not None and bool(answer.vector) is bool(recipe.steering)
+    doubt = recipe.doubt(margin, as_measured=as_measured)
     return replace(
         answer,
         score=score(margin),
+        probability=recipe.probability(margin, as_measured=as_measured),
         raw_verdict=raw,
         verdict=Verdict.UNCERTAIN if doubt else raw,
         note=" ".join(part for part in (answer.note, doubt) if part),
@@ -194,15 +205,23 @@ class Writing:
         self._prompts = [text_prompt_ids(model.tokenizer, row.question.text) for row in rows]
         plans = _metered(row_vectors, self._prompts, Mode.TEXT, limits.max_dose)
         self._meters = [plan.meter for plan in plans]
-        self._plan = plan_for_rows(plans, width=hidden_size(model.network))
+        self._plans = plans
+        self._plan_of: dict[tuple[int, ...], SteeringPlan] = {}
         self._greedy = GreedyWriting(
-            model, self._prompts, max_new_tokens=limits.max_new_tokens, around=self._steered
+            model,
+            self._prompts,
+            max_new_tokens=limits.max_new_tokens,
+            around=self._steered,
+            share_prompts=model.can.shared_arms and all(plan.last_token_only for plan in plans),
         )
 
-    def _steered(self) -> AbstractContextManager[None]:
+    def _steered(self, rows: tuple[int, ...]) -> AbstractContextManager[None]:
+        if rows not in self._plan_of:
+            plans = [self._plans[i] for i in rows]
+            self._plan_of[rows] = plan_for_rows(plans, width=hidden_size(self._model.network))
         # The first pass reads the prompt, the one after it the answer's token 0.
         begins_at = self._passes - 1 if self._passes else None
-        return steered(self._model.network, self._plan, begins_at=begins_at)
+        return steered(self._model.network, self._plan_of[rows], begins_at=begins_at)
 
     @property
     def finished(self) -> bool:

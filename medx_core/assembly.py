@@ -15,21 +15,35 @@ from medx_core.routing.router import Router
 from medx_core.settings import Settings
 from medx_core.steering.loaded_recipe import LoadedRecipe
 from medx_core.storage.engine import Database
+from medx_core.traces.checking import checked
 from medx_core.vector_registry import VectorRegistry
 
 if TYPE_CHECKING:
     from medx_core.evaluation.runner import ExtraArm
 
 
-def build_model(settings: Settings) -> LoadedModel:
-    """Load the language model of the settings onto its device.
+def build_model(settings: Settings, *, check_anew: bool = False) -> LoadedModel:
+    """Load the language model of the settings onto its device, checked: at its first load, or again when told to.
 
     Raises:
-        ModelUnavailable: the model or the device is not there.
+        ModelUnavailable: the model or the device is not there, or the model is not a whole one.
     """
     use_threads(settings.threads)
     placement = choose_placement(settings.device, settings.dtype)
-    return load_model(settings.model, models_folder=settings.models_folder, placement=placement)
+    model = load_model(settings.model, models_folder=settings.models_folder, placement=placement)
+    return checked(model, memory_folder=settings.models_folder, anew=check_anew)
+
+
+def build_answering_model(settings: Settings) -> LoadedModel:
+    """Load the language model that is to answer.
+
+    Raises:
+        ModelUnavailable: it cannot be loaded, or its check found that it gives neither verdicts nor written answers.
+    """
+    model = build_model(settings)
+    if not model.can.text:
+        model.require("verdict")
+    return model
 
 
 def build_router(settings: Settings) -> Router:
@@ -61,7 +75,9 @@ def build_engine(settings: Settings, database: Database) -> AnsweringEngine:
         StorageFault: the database cannot be used.
     """
     router = build_router(settings)  # first: a missing router is found before the larger model is loaded
-    return AnsweringEngine(build_model(settings), router, build_registry(settings, database), settings)
+    return AnsweringEngine(
+        build_answering_model(settings), router, build_registry(settings, database), settings
+    )
 
 
 def evaluate_request(

@@ -4,9 +4,13 @@ The check is made at the first load (`medx_core/traces/checking.py`) and kept by
 pages and commands show it.
 """
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict
 
 from medx_core.errors import ModelUnavailable
+
+Ability = Literal["verdict", "text", "steer"]
 
 
 class Check(BaseModel):
@@ -22,7 +26,8 @@ class Check(BaseModel):
 class Can(BaseModel):
     """What the model can do here, right, whatever way round it takes.
 
-    Without `batch`, only prompts of one length share a pass; without `shared_prefix`, every prompt is run whole.
+    Without `batch`, only prompts of one length share a pass; without `shared_prefix`, every prompt is run whole; without
+    `shared_arms`, steered and unsteered are separate passes over the whole prompt.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -32,6 +37,7 @@ class Can(BaseModel):
     steer: bool = True
     batch: bool = True
     shared_prefix: bool = True
+    shared_arms: bool = True
 
 
 class ModelCheck(BaseModel):
@@ -39,38 +45,44 @@ class ModelCheck(BaseModel):
 
     `model_sha256` names the weights, which steering vectors are bound to; `identity_sha256` all that changes an answer.
     `attention` is transformers' name of the implementation in use, `chat_template` whether written answers are asked
-    for with the model's own chat template, `cached` whether text goes on from kept keys and values.
+    for with the model's own chat template, else with a plain prompt.
     """
 
     model_config = ConfigDict(frozen=True)
 
     model: str
-    model_sha256: str
-    identity_sha256: str
-    placement: str
     checks: tuple[Check, ...]
     can: Can
+    model_sha256: str = ""
+    identity_sha256: str = ""
+    placement: str = ""
     attention: str = ""
     chat_template: bool = False
-    cached: bool = True
 
     @property
     def ok(self) -> bool:
         """Whether everything that was tried works, if need be by another way."""
         return all(check.ok for check in self.checks)
 
+    def as_json(self) -> dict[str, object]:
+        """Return what `medx models check --json` prints of the check itself."""
+        return {
+            "ok": self.ok,
+            "checks": [check.model_dump() for check in self.checks],
+            "can": self.can.model_dump(),
+        }
+
     @property
     def faults(self) -> str:
         """What does not work, in sentences; empty where everything does."""
         return " ".join(check.detail for check in self.checks if not check.ok)
 
-    def refuse_unless(self, able: bool, what: str) -> None:
-        """Refuse to do something with the model that the check found it unable to do.
+    def require(self, ability: Ability) -> None:
+        """Refuse to do something with the model that it cannot do right here.
 
         Raises:
-            ModelUnavailable: it is not `able`; the message names the model, `what` and why.
+            ModelUnavailable: the check failed there; the message names the model, what it gives not, and why.
         """
-        if not able:
-            raise ModelUnavailable(
-                f"The model {self.model} failed its check and gives no {what} here. {self.faults}"
-            )
+        if not getattr(self.can, ability):
+            what = {"verdict": "verdicts", "text": "written answers", "steer": "steered answers"}[ability]
+            raise ModelUnavailable(f"The model {self.model} gives no {what} here. {self.faults}")

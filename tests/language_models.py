@@ -4,11 +4,12 @@ import os
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from tokenizers.trainers import WordLevelTrainer
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers.trainers import BpeTrainer, WordLevelTrainer
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from medx_core.models.catalog import is_pulled
@@ -16,10 +17,12 @@ from medx_core.models.devices import Placement, choose_placement
 from medx_core.models.loading import LoadedModel, load_model, prepared
 from medx_core.prompts import QUESTION_PROMPT, STATEMENT_PROMPT
 from medx_core.settings import settings
+from medx_core.traces.checking import KEPT, checked
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 REAL = "smollm2-135m"
 WIDTH = 32
+VOCABULARY = 512  # of the byte tokenizer
 SMALL = {"hidden_size": WIDTH, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4,
          "num_key_value_heads": 2, "head_dim": 8, "vocab_size": 300, "max_position_embeddings": 512, "pad_token_id": 0,
          "bos_token_id": 1, "eos_token_id": 2}  # fmt: skip
@@ -41,10 +44,10 @@ ARCHITECTURES = {
 }  # fmt: skip
 
 
-def tiny_network(architecture: str, seed: int = 0) -> PreTrainedModel:
-    """A three-layer network of that architecture with random weights."""
+def tiny_network(architecture: str, seed: int = 0, **given: object) -> PreTrainedModel:
+    """A three-layer network of that architecture with random weights; `given` replaces parts of its configuration."""
     torch.manual_seed(seed)
-    config = AutoConfig.for_model(architecture, **ARCHITECTURES[architecture])
+    config = AutoConfig.for_model(architecture, **{**ARCHITECTURES[architecture], **given})
     return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
 
 
@@ -70,16 +73,52 @@ def tiny_model(architecture: str = "llama", placement: Placement | None = None) 
     return LoadedModel(f"tiny-{architecture}", network, tokenizer, chosen, "0" * 64, "1" * 64)
 
 
+@lru_cache(maxsize=1)
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """A tokenizer of bytes that has learned the prompts' words: any text comes back from it as it went in."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = BpeTrainer(
+        special_tokens=["<pad>", "<s>", "</s>"],
+        vocab_size=VOCABULARY,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    prompts = (STATEMENT_PROMPT, QUESTION_PROMPT)
+    words = [prompt.filled("x") + prompt.word(truth) for prompt in prompts for truth in (True, False)]
+    tokenizer.train_from_iterator(words * 3, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>"
+    )
+
+
 def saved_tiny_model(folder: Path) -> Path:
     """A folder that holds a tiny model, to be named as MEDX_MODEL or --model."""
-    tiny_network("llama").save_pretrained(folder / "tiny")
-    word_tokenizer().save_pretrained(folder / "tiny")
+    tiny_network("llama", vocab_size=VOCABULARY, max_position_embeddings=2048).save_pretrained(
+        folder / "tiny"
+    )
+    byte_tokenizer().save_pretrained(folder / "tiny")
     return folder / "tiny"
+
+
+@lru_cache(maxsize=1)
+def check_of_tiny_model() -> str:
+    """What is kept of the check of the saved tiny model, made once for all tests of a process."""
+    with TemporaryDirectory() as folder:
+        model = load_model(
+            str(saved_tiny_model(Path(folder))), models_folder=Path(folder), placement=choose_placement("cpu")
+        )
+        checked(model, memory_folder=Path(folder))
+        return (Path(folder) / KEPT).read_text("utf-8")
 
 
 @pytest.fixture
 def tiny_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A home of the test's own, whose model is a tiny one."""
+    """A home of the test's own, whose model is a tiny one that was checked."""
+    models_folder = tmp_path / "home" / "models"
+    models_folder.mkdir(parents=True)
+    (models_folder / KEPT).write_text(check_of_tiny_model(), encoding="utf-8")
     monkeypatch.setenv("MEDX_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("MEDX_MODEL", str(saved_tiny_model(tmp_path)))
     monkeypatch.setenv("DATABASE_URL", "")

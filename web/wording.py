@@ -9,13 +9,13 @@ from datetime import datetime
 from medx_core.categories import Category, Route, RouteSource
 from medx_core.jobs.snapshots import Progress
 from medx_core.jobs.status import ItemStatus, JobStatus
+from medx_core.model_check import ModelCheck
 from medx_core.questions import Answer, Arm, Exploration, Mode, Verdict
 from medx_core.storage.health import ProcessHealth
 from medx_core.storage.runs import Run, RunStatus
 
 RESEARCH_USE = "Research use only - not for patient care"
 NO_IDENTIFIERS = "Do not enter anything that identifies a patient."
-EMERGENCY = "If this may be an emergency, call your local emergency number now."
 STEERED_MEANS = (
     "Steered: a direction learned from correct and incorrect answers was added to the model's hidden states while it "
     "answered. Unsteered: the same model and prompt without it."
@@ -90,6 +90,7 @@ WORKER_STAGES = {
     "loading": "loading its model; questions wait until it is ready",
     "ready": "ready",
     "stopping": "stopping; its questions go to the next worker",
+    "refused": "its model cannot be used, so it ended",
 }
 
 
@@ -116,6 +117,11 @@ def verdict_word(verdict: Verdict | None) -> str:
     if verdict is None:
         return "No verdict"
     return "Uncertain" if verdict is Verdict.UNCERTAIN else verdict.value
+
+
+def score_label(answer: Answer) -> str:
+    """Return what to call the number beside a verdict: a probability only where a test allows it."""
+    return SCORE_LABEL if answer.probability is None else "probability of TRUE"
 
 
 def verdict_remark(answer: Answer) -> str:
@@ -250,6 +256,8 @@ def workers_sentence(workers: list[ProcessHealth], seen_limit: float) -> str:
 
 def process_state(process: ProcessHealth, seen_limit: float) -> str:
     """Say what a process does, as far as it reported."""
+    if process.detail.get("refused"):
+        return f"{WORKER_STAGES['refused']}: {process.detail['refused']}"
     if process.seconds_since_seen > seen_limit:
         return "not seen lately; it was ended, or cannot reach the database"
     detail = process.detail
@@ -266,6 +274,13 @@ def process_state(process: ProcessHealth, seen_limit: float) -> str:
     if detail.get("weight_sha256"):
         parts.append(f"weights {str(detail['weight_sha256'])[:8]}")
     return " · ".join(parts)
+
+
+def check_sentence(check: ModelCheck) -> str:
+    """Say what a model was found to do when it was checked."""
+    able = [name.replace("_", " ") for name, can in check.can.model_dump().items() if can]
+    begins = "was checked" if check.ok else "was checked, and not everything works"
+    return f"The model {check.model} on {check.placement} {begins}; it can: {', '.join(able) or 'nothing'}."
 
 
 def page_needs(title: str, *, needed: str, own: str) -> str:

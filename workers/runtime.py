@@ -7,7 +7,7 @@ from typing import Any
 
 from celery import Celery
 
-from medx_core.errors import SettingsFault
+from medx_core.errors import MedxError, SettingsFault
 from medx_core.job_execution.batching import MicroBatcher
 from medx_core.job_execution.executor import JobExecutor
 from medx_core.job_execution.interfaces import Engine, Interrupted, Lane
@@ -112,13 +112,16 @@ class Runtime:
     def detail(self) -> Mapping[str, Any]:
         """Return what the health page shows of this worker; `ready` means that its model is loaded."""
         answerer = self.answerer
-        ready = answerer.ready.done() and answerer.ready.exception() is None
-        stage = "stopping" if self._stopping else "ready" if ready else "loading"
+        fault = answerer.ready.exception() if answerer.ready.done() else None
+        ready = answerer.ready.done() and fault is None
+        stage = "refused" if fault else "stopping" if self._stopping else "ready" if ready else "loading"
         seen: dict[str, Any] = {
             "ready": ready and not self._stopping,
             "stage": stage,
             "answered": answerer.answered_questions,
         }
+        if isinstance(fault, MedxError):
+            seen["refused"] = str(fault)
         if ready:
             seen |= answerer.ready.result().description.report(self._settings)
         return seen

@@ -6,6 +6,8 @@ import typer
 
 from medx_core import __version__
 from medx_core.cli.outputs import AsJson, print_json
+from medx_core.errors import ModelUnavailable
+from medx_core.model_check import Can, Check, ModelCheck
 from medx_core.models.catalog import CATALOGUE, catalogued, is_pulled, pull
 from medx_core.settings import settings
 
@@ -30,23 +32,61 @@ def pull_model(name: Annotated[str, typer.Argument(help="A name from `medx model
 
 
 @app.command("check")
-def check(as_json: AsJson = False) -> None:
-    """Load the model in use and say where it runs and which weights it has."""
+def check(
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A name from `medx models list`, a folder or a hub id; without one, the model in use."
+        ),
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Load a model and try all that MedX relies on, as its first load does; status 1 where something does not work."""
     from medx_core.assembly import build_model
     from medx_core.steering.layers import decoder_layers, hidden_size, penultimate_layer
 
-    model = build_model(settings())
+    chosen = settings().model_copy(update={"model": name or settings().model})
+    try:
+        model = build_model(chosen, check_anew=True)
+    except ModelUnavailable as fault:
+        _show_refusal(chosen.model, str(fault), as_json=as_json)
+        raise typer.Exit(1) from None
+    found = model.check
+    if found is None:
+        raise ModelUnavailable(f"The model {model.name} was not checked.")
     facts = {
         "model": model.name,
         "model_sha256": model.weight_sha256,
+        "identity_sha256": model.identity_sha256,
         "placement": str(model.placement),
+        "attention": found.attention,
         "layers": len(decoder_layers(model.network)),
         "penultimate_layer": penultimate_layer(model.network),
         "hidden_size": hidden_size(model.network),
         "medx_version": __version__,
     }
     if as_json:
-        print_json(facts)
-        return
-    for key, value in facts.items():
-        print(f"{key:<18} {value}")
+        print_json({**found.as_json(), **facts})
+    else:
+        for key, value in facts.items():
+            print(f"{key:<18} {value}")
+        _show_checks(found)
+    raise typer.Exit(0 if found.ok else 1)
+
+
+def _show_refusal(name: str, sentence: str, *, as_json: bool) -> None:
+    """Show the check of a model that could not even be loaded."""
+    nothing = Can(verdict=False, text=False, steer=False, batch=False, shared_prefix=False, shared_arms=False)
+    refused = ModelCheck(model=name, checks=(Check(name="weights", ok=False, detail=sentence),), can=nothing)
+    if as_json:
+        print_json({**refused.as_json(), "model": name, "medx_version": __version__})
+    else:
+        _show_checks(refused)
+
+
+def _show_checks(found: ModelCheck) -> None:
+    print()
+    for each in found.checks:
+        print(f"{'ok' if each.ok else 'NOT OK':<7} {each.name:<16} {each.detail}")
+    able = [ability.replace("_", " ") for ability, can in found.can.model_dump().items() if can]
+    print(f"{'':<7} {'can':<16} {', '.join(able) or 'nothing'}")

@@ -207,9 +207,11 @@ def without_key(recipe: Recipe, key: str) -> Recipe:
 
 def _asked_with(name: str) -> Mapping[str, Any]:
     """Return the fields of a recipe that asks with a prompt, and with its like for questions."""
-    from medx_core.evaluation.prompt_selection import plain_candidates
+    from medx_core.evaluation.prompt_selection import chat_candidates, plain_candidates
 
-    statements, questions = (plain_candidates(questions=asked) for asked in (False, True))
+    statements, questions = (
+        plain_candidates(questions=asked) + chat_candidates(questions=asked) for asked in (False, True)
+    )
     for statement, question in zip(statements, questions, strict=True):
         if name in (statement.prompt.version, question.prompt.version):
             return {

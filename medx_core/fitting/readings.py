@@ -17,7 +17,7 @@ from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput
 from medx_core.models.padding import PaddedBatch, common_length, forward
 from medx_core.models.prefix_cache import KeptPass
-from medx_core.models.scoring import answer_word_tokens
+from medx_core.models.prompting import verdict_ids
 from medx_core.prompts import VerdictPrompt
 from medx_core.steering.contrast import ContrastTraces
 from medx_core.steering.hooks import outputs_read
@@ -75,7 +75,7 @@ def _answered_states(
 ) -> dict[int, Tensor]:
     """Return, by layer, the states inside both answers to every text: (2, texts, hidden_size), the TRUE answer first."""
     word_only = reading == ANSWER_WORD
-    words = answer_word_tokens(runner.prefix)
+    words = runner.prefix.answer_words
     answers = [words if word_only else _written_answers(runner, text) for text in texts]
 
     def run(prompts: list[list[int]], rows: list[int]) -> Arrays:
@@ -89,14 +89,12 @@ def _answered_states(
 
 
 def _written_answers(runner: StatementRunner, text: str) -> BothAnswers:
-    prompt, filled = runner.prefix.encoded(text), runner.prompt.filled(text)
+    prompt, tokenizer = runner.prefix.encoded(text), runner.model.tokenizer
     written = (
-        runner.model.tokenizer(filled + written_answer(runner.prompt, text, truth))["input_ids"]
+        verdict_ids(tokenizer, runner.prompt, text, written_answer(runner.prompt, text, truth))
         for truth in (True, False)
     )
-    in_true, in_false = (
-        [int(token) for token in whole[common_length([prompt, whole]) :]] for whole in written
-    )
+    in_true, in_false = (whole[common_length([prompt, whole]) :] for whole in written)
     return in_true, in_false
 
 
@@ -118,7 +116,7 @@ def _states_of_batch(
             with outputs_read(network, layers, partial(_mean_of_ends, lengths=lengths)) as means:
                 if kept is None:
                     whole = [[*prompt, *answer] for prompt, answer in zip(prompts, side, strict=True)]
-                    runner.prefix.last_states(whole)
+                    runner.prefix.kept_pass(whole)
                 else:
                     _go_on(runner, kept, side)
             states.append(means)

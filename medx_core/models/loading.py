@@ -15,7 +15,7 @@ from transformers.quantizers.auto import AutoHfQuantizer
 from transformers.utils.logging import disable_progress_bar
 
 from medx_core.errors import ModelUnavailable
-from medx_core.model_check import Can, ModelCheck
+from medx_core.model_check import Ability, Can, ModelCheck
 from medx_core.models.catalog import ModelSource, model_source, refuse_missing
 from medx_core.models.devices import Placement, memory_faults_in_words
 from medx_core.models.model_files import (
@@ -57,13 +57,30 @@ class LoadedModel:
         """What the model can do here."""
         return self.check.can if self.check else Can()
 
+    def require(self, ability: Ability) -> None:
+        """Refuse what the model was found unable to do.
+
+        Raises:
+            ModelUnavailable: the message names the model and what is wrong with it.
+        """
+        if self.check:
+            self.check.require(ability)
+
     @property
     def device(self) -> torch.device:
         """Where tensors handed to the network must lie."""
         return self.placement.device
 
     def padded(self, rows: Sequence[Sequence[int]], prefix_length: int = 0) -> PaddedBatch:
-        """Make one batch of rows of token ids, on the device; `prefix_length` tokens are in the cache already."""
+        """Make one batch of rows of token ids, on the device; `prefix_length` tokens are in the cache already.
+
+        Raises:
+            ModelUnavailable: the rows are of unequal length, and the check found that this model gets padded rows wrong.
+        """
+        if not self.can.batch and len({len(row) for row in rows}) > 1:
+            raise ModelUnavailable(
+                f"The model {self.name} answers rows of unequal length only apart, which this work cannot do."
+            )
         pad_id = int(self.tokenizer.pad_token_id or 0)
         return left_padded(rows, pad_id=pad_id, device=self.device, prefix_length=prefix_length)
 

@@ -10,6 +10,9 @@ import torch
 from torch import Tensor, nn
 from transformers import Cache
 
+STATE_SPACE_CACHE = "cache_params"  # what Mamba and Mamba 2 call what they keep
+CACHE_NAMES = ("past_key_values", STATE_SPACE_CACHE)
+
 
 @dataclass(frozen=True)
 class PaddedBatch:
@@ -45,7 +48,24 @@ def common_length(rows: Sequence[Sequence[int]]) -> int:
 def forward(network: nn.Module, batch: PaddedBatch, cache: Cache | None = None, **options: Any) -> Any:
     """Run a batch through a network, after what `cache` holds, and return the network's own kind of output."""
     options = {"use_cache": cache is not None, **position_arguments(network, batch.positions), **options}
-    return network(input_ids=batch.ids, attention_mask=batch.mask, past_key_values=cache, **options)
+    name = _cache_name(network)
+    # Mamba spreads one new token over a mask of all tokens so far (transformers 5.23); its own generate gives none there.
+    goes_on = cache is not None and name == STATE_SPACE_CACHE and batch.ids.shape[1] == 1
+    mask = None if goes_on else batch.mask
+    return network(input_ids=batch.ids, attention_mask=mask, **{name: cache}, **options)
+
+
+def kept_cache(outputs: Any) -> Cache | None:
+    """Return the cache that a forward pass kept, by whichever name the network calls it; None where it kept none."""
+    kept: Cache | None = next(
+        (getattr(outputs, name) for name in CACHE_NAMES if getattr(outputs, name, None) is not None), None
+    )
+    return kept
+
+
+def _cache_name(network: nn.Module) -> str:
+    taken = inspect.signature(network.forward).parameters
+    return next((name for name in CACHE_NAMES if name in taken), CACHE_NAMES[0])
 
 
 def position_arguments(network: nn.Module, positions: Tensor) -> dict[str, Tensor]:

@@ -3,10 +3,13 @@
 Few-shot verdict prompts share four fifths of their tokens; keeping the keys and values of that beginning makes a
 batch several times faster. The beginning is computed without steering, which is right because steering acts on the
 last prompt token and what follows it (see `steering.hooks`).
+
+Where an answer word is several tokens, the states along both words are read too, so that a whole word is scored: the
+prompt goes on with the word's own tokens, as the model would write it.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,11 +18,22 @@ from transformers import Cache, DynamicCache
 
 from medx_core.models.devices import memory_faults_in_words
 from medx_core.models.loading import LoadedModel
-from medx_core.models.padding import PaddedBatch, common_length, forward
+from medx_core.models.padding import PaddedBatch, common_length, forward, kept_cache
+from medx_core.models.prompting import prompt_ids, verdict_ids
 from medx_core.prompts import VerdictPrompt
 
 PROBES = ("Water is wet.", "All 7 birds can swim under the sea ice?")
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 1e-2}
+# What caches that cannot be shared or gone on from raise: each architecture something else.
+CACHE_FAULTS = (
+    RuntimeError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    IndexError,
+    KeyError,
+    NotImplementedError,
+)
 
 
 @dataclass(frozen=True)
@@ -38,8 +52,9 @@ class KeptPass:
 class SharedPrefix:
     """One verdict prompt on one model.
 
-    If the network's cache cannot be resumed exactly (a sliding window, a state-space layer), that is noticed at
-    the start and every prompt is run whole.
+    `answer_words` are the tokens of the TRUE and the FALSE word behind the prompt; tokens that both words begin with
+    belong to the prompt. If the network's cache cannot be resumed exactly for rows of unequal length (a state-space
+    layer), that is noticed at the start and every prompt is run whole; so are prompts beyond a sliding window.
     """
 
     def __init__(self, model: LoadedModel, prompt: VerdictPrompt) -> None:
@@ -47,19 +62,34 @@ class SharedPrefix:
         self.prompt = prompt
         self._prefix_ids: list[int] = []
         self._cache: DynamicCache | None = None
-        self._build()
+        self._longest: int | None = None
+        words = [self._word_behind_prompt(prompt.word(truth)) for truth in (True, False)]
+        alike = common_length(words)
+        self._both_begin_with = words[0][:alike] if alike < min(map(len, words)) else []
+        true_word, false_word = (word[len(self._both_begin_with) :] for word in words)
+        self.answer_words = true_word, false_word
+        if model.can.shared_prefix:
+            self._build()
 
     @property
     def prefix_length(self) -> int:
         """How many tokens are computed once; 0 where the cache cannot be shared."""
         return len(self._prefix_ids)
 
+    @property
+    def reads_along_words(self) -> bool:
+        """Whether an answer word is several tokens, so that one state per row does not decide a verdict."""
+        return any(len(word) > 1 for word in self.answer_words)
+
     def encoded(self, text: str) -> list[int]:
-        """Return the token ids of the whole prompt for `text`, up to right before the answer word."""
-        return [int(token) for token in self.model.tokenizer(self.prompt.filled(text))["input_ids"]]
+        """Return the token ids of the whole prompt for `text`, up to right before the answer words part."""
+        return [*verdict_ids(self.model.tokenizer, self.prompt, text), *self._both_begin_with]
 
     def last_states(self, prompts: Sequence[Sequence[int]], *, whole: bool = False) -> Tensor:
         """Run whole prompts in one batch; return the final hidden state of each last token, (rows, hidden_size).
+
+        Where an answer word is several tokens: (rows, states, hidden_size), the last prompt token's first, then those of
+        the TRUE word's tokens but its last, then the FALSE word's.
 
         Steering and recording hooks that are entered around this call see these rows in this order. `whole` runs the
         common beginning with every row too: for steering that acts on it.
@@ -67,8 +97,14 @@ class SharedPrefix:
         Raises:
             ModelUnavailable: the batch does not fit into the device's memory.
         """
+        along = self.reads_along_words
         with torch.inference_mode(), memory_faults_in_words("This batch of questions"):
-            return self._run(prompts, keep_cache=False, whole=whole).states[:, -1]
+            done = self._run(prompts, keep_cache=along, whole=whole)
+            last = done.states[:, -1]
+            if not along:
+                return last
+            along_words = (state for word in self.answer_words for state in self._states_along(done, word))
+            return torch.stack([last, *along_words], dim=1)
 
     def kept_pass(self, prompts: Sequence[Sequence[int]], *, whole: bool = False) -> KeptPass:
         """Run whole prompts in one batch and keep the cache; whether gradients are recorded is the caller's choice.
@@ -95,9 +131,30 @@ class SharedPrefix:
             cache.activate_past_recording()  # type: ignore[no-untyped-call]
         batch = self.model.padded([row[shared:] for row in prompts], shared)
         outputs = forward(self.model.network.base_model, batch, cache)
-        return KeptPass(outputs.last_hidden_state, batch, outputs.past_key_values)
+        return KeptPass(outputs.last_hidden_state, batch, kept_cache(outputs))
+
+    def _states_along(self, done: KeptPass, word: Sequence[int]) -> Iterator[Tensor]:
+        """Yield the final states (rows, hidden_size) of a word's tokens but the last, each after those before it."""
+        batch, cache = done.batch, copy.deepcopy(done.cache)
+        for token in word[:-1]:
+            ids = torch.full_like(batch.ids[:, -1:], token)
+            mask = torch.cat([batch.mask, torch.ones_like(ids)], dim=1)
+            batch = PaddedBatch(ids, mask, batch.positions[:, -1:] + 1)
+            outputs = forward(self.model.network.base_model, batch, cache)
+            cache = kept_cache(outputs)
+            yield outputs.last_hidden_state[:, -1]
+
+    def _word_behind_prompt(self, word: str) -> list[int]:
+        tokenizer = self.model.tokenizer
+        before, whole = (verdict_ids(tokenizer, self.prompt, PROBES[0], behind) for behind in ("", word))
+        if whole[: len(before)] == before:
+            return whole[len(before) :]
+        # Prompt and word would share a token that the model, going on from the prompt, cannot write.
+        return prompt_ids(tokenizer, word, add_special_tokens=False)
 
     def _shares(self, row: Sequence[int]) -> bool:
+        if self._longest is not None and len(row) > self._longest:
+            return False
         return len(row) > self.prefix_length and list(row[: self.prefix_length]) == self._prefix_ids
 
     def _build(self) -> None:
@@ -105,15 +162,35 @@ class SharedPrefix:
         shared = common_length(whole)
         if shared < 2:
             return
-        plain = self.last_states([whole[0]])
+        rows = whole if self.model.can.batch else whole[:1] * 2
+        plain = torch.cat([self.last_states([row]) for row in rows])
         network = self.model.network.base_model
-        with torch.inference_mode():
-            ids = torch.tensor([whole[0][:shared]], device=self.model.device)
-            cache = network(input_ids=ids, use_cache=True).past_key_values
-        if not isinstance(cache, DynamicCache):
-            return
-        self._prefix_ids, self._cache = whole[0][:shared], cache
-        resumed = self.last_states([whole[0]])
-        scale = plain.float().abs().max().clamp(min=1e-6)
-        if ((resumed - plain).float().abs().max() / scale).item() > TOLERANCE[self.model.placement.dtype]:
+        try:
+            with torch.inference_mode():
+                ids = torch.tensor([whole[0][:shared]], device=self.model.device)
+                cache = network(input_ids=ids, use_cache=True).past_key_values
+            if not isinstance(cache, DynamicCache):
+                return
+            self._prefix_ids, self._cache = whole[0][:shared], cache
+            self._longest = _narrowest_window(cache)
+            resumed = self.last_states(rows)
+            scale = plain.float().abs().max().clamp(min=1e-6)
+            exact = ((resumed - plain).float().abs().max() / scale).item() <= self._tolerance
+        except CACHE_FAULTS:
+            exact = False
+        if not exact:
             self._prefix_ids, self._cache = [], None
+
+    @property
+    def _tolerance(self) -> float:
+        return TOLERANCE[self.model.placement.dtype]
+
+
+def _narrowest_window(cache: DynamicCache) -> int | None:
+    """Return how many tokens a row may have so that no layer forgets any: the narrowest sliding window; None without one.
+
+    Between a shared beginning and a short row lies the padding, which a window counts: the beginning drops out of it, and
+    a short question beside a long one got another score (Gemma 3, Cohere 2, Starcoder 2; transformers 5.23).
+    """
+    windows = [int(layer.sliding_window) for layer in cache.layers if getattr(layer, "is_sliding", False)]
+    return min(windows) - 1 if windows else None

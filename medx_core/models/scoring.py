@@ -1,5 +1,6 @@
-"""From the last hidden state to a score: the two answer words' logits, in float32.
+"""From the last hidden state to a score: how much likelier the TRUE word is than the FALSE word, in float32.
 
+For words of one token that is the difference of their logits; for longer ones, of their tokens' summed log-probabilities.
 bfloat16 logits near 17 step by an eighth, so their difference ties. Where the head is a plain matrix, its two rows
 are therefore applied in float32; where it is not (soft caps, scales), the network's own logits are used.
 """
@@ -10,28 +11,31 @@ from torch.nn import functional
 
 from medx_core.errors import ModelUnavailable
 from medx_core.models.loading import LoadedModel
-from medx_core.models.padding import common_length
 from medx_core.models.prefix_cache import PROBES, SharedPrefix
 
 LOGITS_AT_ONCE = 1 << 24  # 64 MB in float32
 
 
 class AnswerHead:
-    """Logits of the answer words TRUE and FALSE of one prompt."""
+    """How likely the answer words TRUE and FALSE of one prompt are; `true_id` and `false_id` are their first tokens."""
 
     def __init__(self, prefix: SharedPrefix) -> None:
         self._model = prefix.model
+        self._words = prefix.answer_words
         self.true_id, self.false_id = answer_word_ids(prefix)
         self._rows = output_rows(self._model, [self.true_id, self.false_id])
         self._plain = self._head_is_plain(prefix)
 
     def logit_differences(self, states: Tensor) -> Tensor:
-        """Return logit(TRUE word) - logit(FALSE word) for final states (rows, hidden_size): (rows,), float32, CPU."""
+        """Return log P(TRUE word) - log P(FALSE word) for final states: (rows,), float32, CPU.
+
+        The states are those of `SharedPrefix.last_states`: (rows, hidden_size), or with those along the words in between.
+        """
         with torch.inference_mode():
-            return self.differences(states).cpu()
+            return (self.differences(states) if states.dim() == 2 else self._of_words(states)).cpu()
 
     def differences(self, states: Tensor) -> Tensor:
-        """Return the same on the states' device, and so that a gradient may be taken through it."""
+        """Return the same for the words' first tokens, on the states' device, so that a gradient may be taken through it."""
         if self._plain:
             logits = self._rows_in_float32(states)
         else:
@@ -39,13 +43,31 @@ class AnswerHead:
         return logits[:, 0] - logits[:, 1]
 
     def answer_words(self, states: Tensor) -> Tensor:
-        """Return where the likeliest of all tokens is one of the two answer words: (rows,), bool, CPU."""
-        rows = max(1, LOGITS_AT_ONCE // self._model.network.config.get_text_config().vocab_size)
+        """Return where the likeliest of all tokens begins one of the two answer words: (rows,), bool, CPU."""
+        last = _last_prompt_states(states)
         with torch.inference_mode():
             likeliest = torch.cat(
-                [network_logits(self._model, part).argmax(dim=-1) for part in torch.split(states, rows)]
+                [network_logits(self._model, part).argmax(dim=-1) for part in self._parts(last)]
             )
             return ((likeliest == self.true_id) | (likeliest == self.false_id)).cpu()
+
+    def _of_words(self, states: Tensor) -> Tensor:
+        """Sum each word's log-probabilities over its tokens; `states` is (rows, states, hidden_size)."""
+        return torch.cat([self._of_words_at_once(part) for part in self._parts(states)])
+
+    def _of_words_at_once(self, states: Tensor) -> Tensor:
+        logs = network_logits(self._model, states).float().log_softmax(dim=-1)
+        sums, at = [], 1
+        for word in self._words:
+            read_from = [0, *range(at, at + len(word) - 1)]  # the last prompt token, then the word's own
+            at += len(word) - 1
+            sums.append(logs[:, read_from, list(word)].sum(dim=1))
+        return sums[0] - sums[1]
+
+    def _parts(self, states: Tensor) -> tuple[Tensor, ...]:
+        """Split states by rows, so that the logits of a part take little memory."""
+        per_row = states[0, ..., 0].numel() * self._model.network.config.get_text_config().vocab_size
+        return torch.split(states, max(1, LOGITS_AT_ONCE // per_row))
 
     def _rows_in_float32(self, states: Tensor) -> Tensor:
         weight, bias = self._rows
@@ -60,7 +82,7 @@ class AnswerHead:
                 .logits[:, -1, [self.true_id, self.false_id]]
                 .float()
             )
-            ours = self._rows_in_float32(prefix.last_states([prompt]))
+            ours = self._rows_in_float32(_last_prompt_states(prefix.last_states([prompt])))
         return bool((own - ours).abs().max() <= 0.02 * own.abs().max().clamp(min=1.0))
 
 
@@ -90,31 +112,23 @@ def network_logits(model: LoadedModel, states: Tensor) -> Tensor:
     return logits * (scale or 1.0) / (divisor or 1.0) if scale or divisor else logits
 
 
-def answer_word_tokens(prefix: SharedPrefix) -> tuple[list[int], list[int]]:
-    """Return the tokens of the TRUE and of the FALSE answer word as they follow the prompt."""
-    tokenizer, prompt = prefix.model.tokenizer, prefix.prompt
-    start = prompt.filled(PROBES[0])
-    before = tokenizer(start)["input_ids"]
-    words = [
-        [int(token) for token in tokenizer(start + prompt.word(truth))["input_ids"]]
-        for truth in (True, False)
-    ]
-    shared = common_length([before, *words])
-    return words[0][shared:], words[1][shared:]
-
-
 def answer_word_ids(prefix: SharedPrefix) -> tuple[int, int]:
-    """Return the first token of the TRUE and of the FALSE answer word.
+    """Return the first token of the TRUE and of the FALSE answer word, behind what both begin with.
 
     Raises:
         ModelUnavailable: the tokenizer gives both words the same first token.
     """
-    true_word, false_word = answer_word_tokens(prefix)
-    if true_word[0] == false_word[0]:
+    true_word, false_word = prefix.answer_words
+    if not true_word or not false_word or true_word[0] == false_word[0]:
         raise ModelUnavailable(
             f"This model's tokenizer cannot tell the answer words {prefix.prompt.true_word!r} and {prefix.prompt.false_word!r} apart."
         )
     return true_word[0], false_word[0]
+
+
+def _last_prompt_states(states: Tensor) -> Tensor:
+    """Return the states of the last prompt tokens (rows, hidden_size), without those along the answer words."""
+    return states if states.dim() == 2 else states[:, 0]
 
 
 def score(logit_difference: float) -> float:

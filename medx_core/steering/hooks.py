@@ -209,9 +209,11 @@ def _hook(
 
 @contextmanager
 def outputs_read(
-    network: PreTrainedModel, layers: Sequence[int], read: Callable[[object], T]
+    network: PreTrainedModel, layers: Sequence[int], read: Callable[[object], T], *, first_pass: bool = False
 ) -> Iterator[dict[int, T]]:
     """Keep, by layer, what `read` makes of each layer's output in the latest forward pass inside the block.
+
+    `first_pass` keeps what the first pass gave instead, whatever is run after it.
 
     Raises:
         VectorRefused: a layer does not exist.
@@ -223,15 +225,26 @@ def outputs_read(
             def keep(
                 _module: nn.Module, _inputs: tuple[object, ...], output: object, at: int = layer
             ) -> None:
-                kept[at] = read(output)
+                if not (first_pass and at in kept):
+                    kept[at] = read(output)
 
             hooks.callback(layer_at(network, layer).register_forward_hook(keep).remove)
         yield kept
 
 
-def recorded(network: PreTrainedModel, layers: Sequence[int]) -> AbstractContextManager[dict[int, Tensor]]:
-    """Keep each row's last-token state after each of `layers`: (rows, hidden_size) in float32 on the CPU."""
-    return outputs_read(network, layers, lambda output: hidden_of(output)[:, -1].detach().float().cpu())
+def recorded(
+    network: PreTrainedModel, layers: Sequence[int], *, first_pass: bool = False
+) -> AbstractContextManager[dict[int, Tensor]]:
+    """Keep each row's last-token state after each of `layers`: (rows, hidden_size) in float32 on the CPU.
+
+    The pass is the latest inside the block, or with `first_pass` the one that reads the prompt.
+    """
+    return outputs_read(
+        network,
+        layers,
+        lambda output: hidden_of(output)[:, -1].detach().float().cpu(),
+        first_pass=first_pass,
+    )
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from medx_core.errors import ModelUnavailable, VectorRefused
 
+STATES_DIMENSIONS = 3
 CONVENTION = "decoder layer index, 0-based, hook on the layer's output"
 
 # Looking for them takes about as long as running one layer on one token, and each run asks several times.
@@ -80,6 +81,12 @@ def hidden_of(output: object) -> Tensor:
     if not isinstance(hidden, Tensor):
         raise ModelUnavailable(
             f"A decoder layer returned {type(hidden).__name__} instead of hidden states; MedX cannot steer it."
+        )
+    if hidden.dim() != STATES_DIMENSIONS:
+        # Gemma 3n carries four versions of the stream side by side, so that the last token is nowhere at [:, -1].
+        raise ModelUnavailable(
+            f"A decoder layer of this model returns states of {hidden.dim()} dimensions instead of {STATES_DIMENSIONS} "
+            "(rows, tokens, width); MedX cannot steer it."
         )
     return hidden
 

@@ -21,6 +21,7 @@ NOT_FOR_TEXT = (
 OTHER_PROMPT = (
     "The recipe's vector was fitted on another prompt than this question needs; answered unsteered."
 )
+NOT_STEERABLE = "This model cannot be steered here, see `medx models check`; answered unsteered."
 NOT_ROUTED = "No category was decided, so no steering vector was used; choose a category to steer."
 
 

@@ -77,7 +77,7 @@ def greedy_texts(
     """Write an answer to each question, greedily, under steering; in the order of the questions."""
     prompts = [text_prompt_ids(model.tokenizer, question) for question in questions]
     texts = [""] * len(prompts)
-    for batch in by_length(prompts, WRITING_ROWS):
+    for batch in by_length(prompts, WRITING_ROWS if model.can.batch else 1):
         writing = GreedyWriting(model, [prompts[i] for i in batch], max_new_tokens=new_tokens)
         next_token = None
         while not writing.finished:

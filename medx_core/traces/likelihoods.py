@@ -16,9 +16,10 @@ from medx_core.models.devices import memory_faults_in_words
 from medx_core.models.loading import LoadedModel
 from medx_core.models.padding import common_length
 from medx_core.models.prefix_cache import PROBES, SharedPrefix
+from medx_core.models.prompting import prompt_ids
 from medx_core.models.scoring import LOGITS_AT_ONCE, network_logits
 from medx_core.prompts import VerdictPrompt
-from medx_core.traces.running import OnProgress, by_length, silent
+from medx_core.traces.running import BATCH_ROWS, OnProgress, by_length, silent
 
 DOCUMENT_MARK = "<|endoftext|>"
 
@@ -36,7 +37,7 @@ class TextLikelihoods:
         frame = f"{escaped} {{}}" if escaped else "{}"
         self._prefix = SharedPrefix(model, VerdictPrompt("likelihood", frame, "", ""))
         self._start = [] if escaped else start_tokens(model)
-        alone = list(model.tokenizer(" ".join(prefix.split()))["input_ids"]) or self._start
+        alone = prompt_ids(model.tokenizer, " ".join(prefix.split())) or self._start
         self._uncounted = max(1, common_length([alone, *(self._encoded(probe) for probe in PROBES)]))
 
     def totals(self, texts: Sequence[str], on_progress: OnProgress = silent) -> NDArray[np.float64]:
@@ -48,7 +49,7 @@ class TextLikelihoods:
         rows = [self._encoded(text) for text in texts]
         totals = np.zeros(len(texts))
         done = 0
-        for batch in by_length(rows):
+        for batch in by_length(rows, BATCH_ROWS if self._model.can.batch else 1):
             with torch.inference_mode(), memory_faults_in_words("This batch of texts"):
                 totals[batch] = self._batch_totals([rows[i] for i in batch]).numpy()
             done += len(batch)
@@ -107,8 +108,8 @@ def perplexity_after(model: LoadedModel, prompt: Sequence[int], tokens: Sequence
     """
     ids = torch.tensor([[*prompt, *tokens]], device=model.device)
     with torch.inference_mode(), memory_faults_in_words("This text"):
-        logits = model.network(input_ids=ids, use_cache=False, logits_to_keep=len(tokens) + 1).logits
-    read_from = logits[0, :-1][-len(tokens) :].float().log_softmax(dim=-1)
+        logits = model.network(input_ids=ids, use_cache=False).logits[0, -len(tokens) - 1 : -1]
+    read_from = logits.float().log_softmax(dim=-1)
     likelihoods = read_from.gather(1, ids[0, -len(tokens) :, None])
     return float((-likelihoods.double().mean()).exp())
 

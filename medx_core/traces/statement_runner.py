@@ -58,7 +58,7 @@ class StatementRunner:
     runs are kept only where the caller names the conditions (`name`), since a shift may be any function.
 
     Raises:
-        ModelUnavailable: the model's tokenizer cannot tell the prompt's answer words apart.
+        ModelUnavailable: the model's tokenizer cannot tell the prompt's answer words apart, or its check failed there.
     """
 
     def __init__(
@@ -69,9 +69,10 @@ class StatementRunner:
         *,
         finished: FinishedBatches | None = None,
     ) -> None:
+        model.require("verdict")
         self.model = model
         self.prompt = prompt
-        self.batch_rows = batch_rows
+        self.batch_rows = batch_rows if model.can.batch else 1
         self.prefix = SharedPrefix(model, prompt)
         self.head = AnswerHead(self.prefix)
         self._runs = SteeredRuns(self.prefix)
@@ -117,7 +118,7 @@ class StatementRunner:
         """
 
         def run(prompts: list[list[int]], _rows: list[int]) -> Arrays:
-            with recorded(self.model.network, layers) as states:
+            with recorded(self.model.network, layers, first_pass=True) as states:
                 read = self._read(self.prefix.last_states(prompts), with_answer_words)
             return read | {f"layer {layer}": states[layer].numpy() for layer in layers}
 

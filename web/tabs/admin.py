@@ -8,6 +8,8 @@ import gradio as gr
 from markupsafe import Markup
 
 from medx_core.errors import BadInput, NotAllowed
+from medx_core.model_check import ModelCheck
+from medx_core.storage.health import ProcessHealth
 from medx_core.storage.people import Person, Role
 from web.frame import QUIET, heading, on_load, page_frame
 from web.handler_guard import guarded
@@ -46,7 +48,15 @@ def health_html(services: Services) -> Markup:
         good=any(worker.seconds_since_seen <= seen_limit for worker in workers),
         backlog=services.health.backlog(),
         limits_shared=services.counts.is_shared(),
+        checks=_model_checks(workers),
     )
+
+
+def _model_checks(workers: list[ProcessHealth]) -> list[ModelCheck]:
+    """Return how the models of the workers were checked, each model and placement once."""
+    reported = (worker.detail.get("check") for worker in workers)
+    checks = [ModelCheck.model_validate(check) for check in reported if check]
+    return list({(check.identity_sha256, check.placement): check for check in checks}.values())
 
 
 def _build_health(services: Services) -> None:

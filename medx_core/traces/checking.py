@@ -1,0 +1,465 @@
+"""The check of a model before it answers: does what MedX relies on hold for this architecture, tokenizer and template?
+
+Everything is held against the network itself, run on one row at a time without padding, cache or hooks. What differs is
+done in another way where there is one (rows apart, prompts whole), and told; what has no other way is refused by name.
+The outcome is kept beside the models, by the model's identity, the placement and the versions of the libraries.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import takewhile
+from pathlib import Path
+
+import torch
+import transformers
+from torch import Tensor
+from transformers import GenerationConfig, RepetitionPenaltyLogitsProcessor
+
+from medx_core import __version__
+from medx_core.errors import MedxError
+from medx_core.model_check import Can, Check, ModelCheck
+from medx_core.models.generation import GreedyWriting, repetition_penalty, stop_token_ids
+from medx_core.models.loading import LoadedModel
+from medx_core.models.padding import forward
+from medx_core.models.prefix_cache import CACHE_FAULTS, PROBES, TOLERANCE, SharedPrefix
+from medx_core.models.prompting import SYSTEM, chat_text, prompt_ids, text_prompt_ids
+from medx_core.models.scoring import AnswerHead
+from medx_core.prompts import QUESTION_PROMPT, STATEMENT_PROMPT, VerdictPrompt
+from medx_core.steering.hooks import (
+    ConstantShift,
+    SteeringPlan,
+    SteeringStep,
+    outputs_read,
+    plan_for_rows,
+    steered,
+)
+from medx_core.steering.layers import hidden_of, hidden_size, penultimate_layer
+from medx_core.traces.resuming import can_resume
+
+log = logging.getLogger(__name__)
+
+KEPT = ".model-checks.json"
+KEPT_AT_MOST = 100
+VERSION = 2
+"""Raised when the check looks at something else: what an older one found counts no more."""
+EAGER = "eager"
+NEW_TOKENS = 40
+ARMS_TOKENS = 3
+LONGEST_TRIED = 1100
+"""Tokens: a sliding window wider than this is not tried out at the first load."""
+QUESTION = "Can 5 mg of warfarin be given together with aspirin?"
+LONG_TEXT = (
+    "In a randomised trial of adults with chronic heart failure, beta blockers reduced mortality compared with placebo "
+    "over three years of follow-up, and fewer people were admitted to hospital. "
+)
+TEXTS = ("Insulin lowers glucose.", LONG_TEXT, "Aspirin is safe in all patients with active bleeding.")
+PROMPTS = (STATEMENT_PROMPT, QUESTION_PROMPT)
+FAULTS = (*CACHE_FAULTS, MedxError, AssertionError)
+
+
+def checked(model: LoadedModel, *, memory_folder: Path, anew: bool = False) -> LoadedModel:
+    """Return the model with the outcome of its check: the one kept in `memory_folder`, else (or `anew`) a new one."""
+    memory, known = memory_folder / KEPT, _read(memory_folder / KEPT)
+    versions = (__version__, str(VERSION), str(torch.__version__), transformers.__version__)
+    key = " ".join((model.identity_sha256, str(model.placement), *versions))
+    if key in known and not anew:
+        kept = ModelCheck.model_validate(known[key])
+        if kept.attention != _attention_of(model):
+            model.network.set_attn_implementation(kept.attention)
+        return replace(model, check=kept)
+    made = checked_anew(model)
+    known = dict([*known.items(), (key, made.model_dump(mode="json"))][-KEPT_AT_MOST:])
+    try:
+        memory_folder.mkdir(parents=True, exist_ok=True)
+        fresh = memory.with_suffix(".new")
+        fresh.write_text(json.dumps(known, indent=1), encoding="utf-8")
+        fresh.replace(memory)
+    except OSError as error:
+        log.warning(
+            "The check of %s cannot be kept in %s and will be made again: %s", model.name, memory, error
+        )
+    return replace(model, check=made)
+
+
+def _read(memory: Path) -> dict[str, object]:
+    try:
+        known: dict[str, object] = json.loads(memory.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return known
+
+
+def checked_anew(model: LoadedModel) -> ModelCheck:
+    """Check a loaded model. A way round that one part finds is what the next parts go by."""
+    asked = (
+        _tried("prompt", model, _prompts),
+        _chat_template(model),
+        _tried("answer words", model, _answer_words),
+    )
+    attention = _tried("attention", model, _attention)
+    batch = _tried("batch", model, _batch)
+    can = Can(batch=batch.ok)
+    written = _tried("written answers", _able(model, can), _written)
+    if can.batch and not written.ok:
+        can = Can(batch=False)
+        written = _tried("written answers", _able(model, can), _written)
+    if not can.batch:
+        batch = Check(name="batch", ok=True, detail=ROWS_APART)
+    prefix = _tried("shared prefix", _able(model, can), _shared_prefix)
+    if not prefix.ok:
+        can = can.model_copy(update={"shared_prefix": False})
+        prefix = _tried("shared prefix", _able(model, can), _shared_prefix)
+    can = can.model_copy(update={"shared_prefix": prefix.detail == SHARED})
+    arms = _tried("shared arms", _able(model, can), _arms)
+    if not arms.ok:
+        arms = Check(name="shared arms", ok=True, detail=ARMS_APART)
+    steering = _tried("steering", model, _steering)
+    weights = Check(
+        name="weights", ok=True, detail="Every weight came from the files, and none was left over."
+    )
+    can = Can(
+        verdict=asked[0].ok and asked[2].ok and prefix.ok,
+        text=asked[0].ok and written.ok,
+        steer=steering.ok,
+        batch=can.batch,
+        shared_prefix=can.shared_prefix,
+        shared_arms=arms.detail == ARMS_TOGETHER,
+    )
+    return _outcome(model, (weights, *asked, attention, batch, prefix, arms, steering, written), can)
+
+
+ROWS_APART = (
+    "A padded row differs from the same row alone, so that rows of unequal length are answered apart."
+)
+SHARED = "The beginning that prompts share is computed once, and gives what whole prompts give."
+ARMS_TOGETHER = "Steered and unsteered share all layers below the steered one, and the cache of a written answer's prompt."
+ARMS_APART = "Steered and unsteered are separate passes over the whole prompt."
+RUN_WHOLE = "The network's cache cannot be shared, so that every prompt is run whole."
+
+
+def _outcome(model: LoadedModel, checks: tuple[Check, ...], can: Can) -> ModelCheck:
+    return ModelCheck(
+        model=model.name,
+        model_sha256=model.weight_sha256,
+        identity_sha256=model.identity_sha256,
+        placement=str(model.placement),
+        checks=checks,
+        can=can,
+        attention=_attention_of(model),
+        chat_template=chat_text(model.tokenizer, SYSTEM, QUESTION) is not None,
+    )
+
+
+def _able(model: LoadedModel, can: Can) -> LoadedModel:
+    """Return the model as one that can do no more than this."""
+    return replace(model, check=_outcome(model, (), can))
+
+
+def _tried(name: str, model: LoadedModel, attempt: Callable[[LoadedModel], str]) -> Check:
+    """Make a check of what an attempt on the model says; one that ends in a fault has failed."""
+    try:
+        return Check(name=name, ok=True, detail=attempt(model))
+    except FAULTS as fault:
+        reason = (str(fault).strip().splitlines() or ["no reason given"])[0]
+        sentence = (
+            reason
+            if isinstance(fault, AssertionError | MedxError)
+            else f"It ended in {type(fault).__name__}: {reason}"
+        )
+        return Check(name=name, ok=False, detail=f"{sentence.rstrip('.')}.")
+
+
+def _prompts(model: LoadedModel) -> str:
+    for prompt in PROMPTS:
+        ids = prompt_ids(model.tokenizer, prompt.filled(QUESTION))
+        _hold_question(model, ids, f"The prompt {prompt.version}")
+    _hold_question(model, text_prompt_ids(model.tokenizer, QUESTION), "The prompt for written answers")
+    return "All prompts hold the question and end in no end token."
+
+
+def _hold_question(model: LoadedModel, ids: Sequence[int], which: str) -> None:
+    """Refuse a prompt whose tokens lost the question or end the text."""
+    text = str(model.tokenizer.decode(ids))
+    if _bare(QUESTION) not in _bare(text):
+        raise AssertionError(f"{which} does not hold the question once it is tokens")
+    ends = model.network.generation_config.eos_token_id if model.network.generation_config else None
+    listed = {*([ends] if isinstance(ends, int) else ends or []), model.tokenizer.eos_token_id}
+    if ids[-1] in listed:
+        raise AssertionError(
+            f"{which} ends in the end token {model.tokenizer.convert_ids_to_tokens(ids[-1])!r}"
+        )
+
+
+def _bare(text: str) -> str:
+    """Return letters and digits alone, since tokenizers may change case and spaces."""
+    return "".join(letter for letter in text.lower() if letter.isalnum())
+
+
+def _chat_template(model: LoadedModel) -> Check:
+    if not model.tokenizer.chat_template:
+        detail = "There is no chat template; written answers are asked for with a plain prompt."
+        return Check(name="chat template", ok=True, detail=detail)
+    shown = chat_text(model.tokenizer, SYSTEM, QUESTION)
+    if shown is None:
+        detail = "The chat template shows the question in no form; written answers are asked for with a plain prompt."
+    elif f"{SYSTEM}\n\n{QUESTION}" in shown:
+        detail = "The chat template takes no system text; it stands in front of the question."
+    else:
+        detail = "The chat template takes system text and question."
+    return Check(name="chat template", ok=True, detail=detail)
+
+
+def _answer_words(model: LoadedModel) -> str:
+    counts = set()
+    for prompt in PROMPTS:
+        prefix = SharedPrefix(_able(model, Can(shared_prefix=False)), prompt)
+        ids = prefix.encoded(TEXTS[0])
+        ours = AnswerHead(prefix).logit_differences(prefix.last_states([ids])).item()
+        expected, scale = _word_difference(model, ids, prefix.answer_words)
+        if not abs(ours - expected) <= _tolerance(model) * scale:
+            raise AssertionError(
+                f"The answer words of {prompt.version} score {ours:.3f} here, and {expected:.3f} as the network writes them"
+            )
+        counts |= {len(word) for word in prefix.answer_words}
+    tokens = "one token" if counts == {1} else f"up to {max(counts)} tokens, all of which count"
+    return f"The answer words are {tokens}, and score as the network writes them."
+
+
+def _word_difference(
+    model: LoadedModel, ids: list[int], words: tuple[list[int], list[int]]
+) -> tuple[float, float]:
+    """Return log P(TRUE word) - log P(FALSE word) by plain passes over the whole text, and the largest logit met."""
+    sums, scale = [], 1.0
+    for word in words:
+        logits = _plain_logits(model, [*ids, *word])[len(ids) - 1 : -1]
+        logs = logits.log_softmax(dim=-1)
+        sums.append(float(sum(logs[at, token] for at, token in enumerate(word))))
+        scale = max(scale, float(logits.abs().max()))
+    return sums[0] - sums[1], scale
+
+
+def _plain_logits(model: LoadedModel, ids: Sequence[int]) -> Tensor:
+    """Return the logits (tokens, vocabulary) of one row, as the network gives them without mask, positions or cache."""
+    with torch.inference_mode():
+        logits: Tensor = model.network(
+            input_ids=torch.tensor([list(ids)], device=model.device), use_cache=False
+        ).logits
+    return logits[0].float()
+
+
+def _plain_states(model: LoadedModel, rows: Sequence[Sequence[int]]) -> Tensor:
+    """Return the final state of each row's last token, each row run alone: (rows, hidden_size)."""
+    network = model.network.base_model
+    with torch.inference_mode():
+        states = [
+            network(
+                input_ids=torch.tensor([list(row)], device=model.device), use_cache=False
+            ).last_hidden_state[:, -1]
+            for row in rows
+        ]
+    return torch.cat(states).float()
+
+
+def _tolerance(model: LoadedModel) -> float:
+    return TOLERANCE[model.placement.dtype]
+
+
+def _off(model: LoadedModel, ours: Tensor, expected: Tensor) -> bool:
+    """Tell whether states differ by more than this number type's rounding, relative to the largest."""
+    scale = expected.abs().max().clamp(min=1e-6)
+    worst = (ours.float() - expected).abs().max() / scale
+    return not bool(worst <= _tolerance(model))  # also where it is not a number
+
+
+def _rows(model: LoadedModel, prompt: VerdictPrompt = STATEMENT_PROMPT) -> list[list[int]]:
+    """Return prompts of unequal length, one of them beyond the narrowest sliding window where that can be tried."""
+    texts = list(TEXTS)
+    window = _window(model)
+    if window is not None and window <= LONGEST_TRIED:
+        tokens = max(1, len(prompt_ids(model.tokenizer, LONG_TEXT)))
+        texts[1] = LONG_TEXT * (window // tokens + 2)
+    longest = int(getattr(model.network.config.get_text_config(), "max_position_embeddings", 0) or 1 << 30)
+    return [prompt_ids(model.tokenizer, prompt.filled(text))[-longest:] for text in texts]
+
+
+def _window(model: LoadedModel) -> int | None:
+    """Return the sliding window of the model's attention; None where it has none."""
+    config = model.network.config.get_text_config()
+    for name in ("sliding_window", "attention_window_size", "window_size"):
+        if width := getattr(config, name, None):
+            return int(width)
+    return None
+
+
+def _attention(model: LoadedModel) -> str:
+    """Hold the attention in use against the one that the architecture's makers wrote out, on one plain row.
+
+    RecurrentGemma's two differ at real tokens (transformers 5.23); the one written out stays in use then.
+    """
+    used = _attention_of(model)
+    row = _rows(model)[1]
+    if used in {"", EAGER}:
+        return "Attention is computed as its makers wrote it out."
+    before = _plain_states(model, [row])
+    model.network.set_attn_implementation(EAGER)
+    if _off(model, _plain_states(model, [row]), before):
+        return (
+            f"The attention called {used} differs from the one its makers wrote out, which is used instead."
+        )
+    model.network.set_attn_implementation(used)
+    return f"The attention called {used} gives what the one its makers wrote out gives."
+
+
+def _attention_of(model: LoadedModel) -> str:
+    return str(getattr(model.network.config.get_text_config(), "_attn_implementation", "") or "")
+
+
+def _batch(model: LoadedModel) -> str:
+    rows = _rows(model)
+    with torch.inference_mode():
+        together = forward(model.network.base_model, model.padded(rows)).last_hidden_state[:, -1]
+    if _off(model, together, _plain_states(model, rows)):
+        raise AssertionError("A padded row differs from the same row alone")
+    window = _window(model)
+    if window is None:
+        return "A row scores the same alone and beside longer ones."
+    if window > LONGEST_TRIED:
+        return f"A row scores the same alone and beside longer ones; beyond its window of {window:,} tokens nothing was tried."
+    return f"A row scores the same alone and beside longer ones, also beyond its window of {window:,} tokens."
+
+
+def _shared_prefix(model: LoadedModel) -> str:
+    prefix = SharedPrefix(model, STATEMENT_PROMPT)
+    groups = [[prefix.encoded(text) for text in (TEXTS[0], TEXTS[2], *PROBES)], _rows(model)]
+    if not model.can.batch:
+        groups = [[row] for group in groups for row in group]
+    for rows in groups:
+        states = prefix.last_states(rows)
+        last = states[:, 0] if prefix.reads_along_words else states
+        if _off(model, last, _plain_states(model, rows)):
+            raise AssertionError("A prompt gives another state than the same prompt alone")
+    return SHARED if prefix.prefix_length else RUN_WHOLE
+
+
+def _arms(model: LoadedModel) -> str:
+    """Go on from the states and the cache of one pass, and hold that against separate passes."""
+    prefix = SharedPrefix(model, STATEMENT_PROMPT)
+    rows = _rows(model) if model.can.batch else _rows(model)[:1] * 2
+    if not can_resume(prefix, rows, _tolerance(model)):
+        return ARMS_APART
+    prompts = [
+        text_prompt_ids(model.tokenizer, question) for question in (QUESTION, "What is asthma?", QUESTION)
+    ]
+    together, apart = (
+        GreedyWriting(model, prompts, max_new_tokens=ARMS_TOKENS, share_prompts=share)
+        for share in (True, False)
+    )
+    for writing in (together, apart):
+        while not writing.finished:
+            writing.step()
+    for prompt, ours, own in zip(prompts, together.rows, apart.rows, strict=True):
+        if not _same_writing(model, prompt, ours.tokens, own.tokens):
+            return ARMS_APART
+    return ARMS_TOGETHER
+
+
+def _steering(model: LoadedModel) -> str:
+    """Steer one of two rows and read both at the steered layer, at every token, and at the end."""
+    network, width = model.network, hidden_size(model.network)
+    ids = torch.tensor(
+        [prompt_ids(model.tokenizer, STATEMENT_PROMPT.filled(TEXTS[0]))] * 2, device=model.device
+    )
+    for layer in sorted({0, penultimate_layer(network)}):
+        before, plain = _layer_and_final(model, ids, layer, SteeringPlan())
+        size = float(before[0, -1].float().norm()) / width**0.5
+        vector = torch.linspace(-1, 1, width).roll(width // 3) * max(size, 1e-3)
+        plan = plan_for_rows(
+            [SteeringPlan((SteeringStep(layer, ConstantShift(vector[None])),)), SteeringPlan()], width=width
+        )
+        after, moved = _layer_and_final(model, ids, layer, plan)
+        expected = before.clone()
+        expected[0, -1] = expected[0, -1] + vector.to(device=before.device, dtype=before.dtype)
+        exact = 1e-6 if model.placement.dtype is torch.float32 else _tolerance(model)
+        if not torch.allclose(after.float(), expected.float(), atol=exact * max(size, 1.0), rtol=exact):
+            raise AssertionError(
+                f"Steering at layer {layer} does not change the last token's state by the vector alone"
+            )
+        if torch.equal(moved[0], plain[0]) or _off(model, moved[1:], plain[1:].float()):
+            raise AssertionError(
+                f"What steering at layer {layer} changes does not reach that row's answer alone"
+            )
+    return "Steering changes the last token's state by exactly the vector, and no other row."
+
+
+def _layer_and_final(
+    model: LoadedModel, ids: Tensor, layer: int, plan: SteeringPlan
+) -> tuple[Tensor, Tensor]:
+    """Return a layer's output at all tokens (rows, tokens, hidden_size), and the last token's final states."""
+    network = model.network
+    with (
+        torch.inference_mode(),
+        steered(network, plan),
+        outputs_read(network, [layer], lambda output: hidden_of(output).clone()) as states,
+    ):
+        final = network.base_model(input_ids=ids, use_cache=False).last_hidden_state[:, -1]
+    return states[layer], final
+
+
+def _written(model: LoadedModel) -> str:
+    """Write three answers at once and hold them against the library's own greedy search, one at a time."""
+    questions = (QUESTION, LONG_TEXT, "What is asthma?")
+    prompts = [text_prompt_ids(model.tokenizer, question) for question in questions]
+    writing = GreedyWriting(model, prompts, max_new_tokens=NEW_TOKENS)
+    while not writing.finished:
+        writing.step()
+    ends = stop_token_ids(model)
+    for prompt, row in zip(prompts, writing.rows, strict=True):
+        own = list(takewhile(lambda token: token not in ends, _library_writes(model, prompt)))
+        if not _same_writing(model, prompt, row.tokens, own):
+            raise AssertionError("A written answer differs from the one that transformers.generate writes")
+    return f"Written answers equal those of transformers.generate for {NEW_TOKENS} tokens."
+
+
+def _library_writes(model: LoadedModel, prompt: list[int]) -> list[int]:
+    ids = torch.tensor([prompt], device=model.device)
+    with torch.inference_mode(), _plainly_greedy(model):
+        own: Tensor = model.network.generate(ids, attention_mask=torch.ones_like(ids))  # type: ignore[operator]  # of a mixin
+    return [int(token) for token in own[0, len(prompt) :]]
+
+
+@contextmanager
+def _plainly_greedy(model: LoadedModel) -> Iterator[None]:
+    """Let the library search as MedX does: greedily, with the makers' repetition penalty and none of their other settings.
+
+    What is left open when `generate` is called is filled from the model's own configuration, so that is replaced.
+    """
+    own = model.network.generation_config
+    model.network.generation_config = GenerationConfig(
+        do_sample=False,
+        max_new_tokens=NEW_TOKENS,
+        pad_token_id=int(model.tokenizer.pad_token_id or 0),
+        eos_token_id=sorted(stop_token_ids(model)),
+        repetition_penalty=repetition_penalty(model),
+    )
+    try:
+        yield
+    finally:
+        model.network.generation_config = own
+
+
+def _same_writing(model: LoadedModel, prompt: list[int], ours: list[int], own: list[int]) -> bool:
+    """Tell whether two texts are the same up to the first near-tie, where rounding alone decides which token is written."""
+    if ours == own:
+        return True
+    alike = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(ours, own, strict=False))))
+    so_far = [*prompt, *ours[:alike]]
+    logits = _plain_logits(model, so_far)[-1]
+    if (penalty := repetition_penalty(model)) != 1.0:
+        logits = RepetitionPenaltyLogitsProcessor(penalty)(
+            torch.tensor([so_far], device=logits.device), logits[None]
+        )[0]
+    first, second = logits.topk(2).values
+    return bool(first - second <= _tolerance(model) * logits.abs().max())

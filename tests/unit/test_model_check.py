@@ -1,0 +1,142 @@
+"""The check of a model: made at the first load and kept by identity; what it finds decides how the model is asked."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from medx_core.cli.app import app
+from medx_core.errors import ModelUnavailable
+from medx_core.model_check import Can, Check, ModelCheck
+from medx_core.models.devices import choose_placement
+from medx_core.models.generation import GreedyWriting
+from medx_core.models.loading import load_model
+from medx_core.traces.checking import KEPT, checked, checked_anew
+from tests.architectures import saved_model
+from tests.language_models import saved_tiny_model, tiny_model, word_tokenizer
+
+
+def loaded(folder, memory):
+    return load_model(str(folder), models_folder=memory, placement=choose_placement("cpu", "float32"))
+
+
+def test_a_model_that_does_all_is_found_to_do_all(tmp_path):
+    found = checked_anew(loaded(saved_tiny_model(tmp_path), tmp_path))
+    assert found.ok, found.faults
+    assert found.can == Can()
+    assert [check.name for check in found.checks] == [
+        "weights", "prompt", "chat template", "answer words", "attention", "batch", "shared prefix", "shared arms",
+        "steering", "written answers",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("architecture", "cannot"),
+    [
+        ("gemma3n_text", {"shared_arms", "steer"}),
+        ("granitemoehybrid", {"shared_prefix", "shared_arms"}),
+        ("recurrent_gemma", {"batch", "shared_prefix", "shared_arms"}),
+    ],
+)
+def test_what_an_architecture_cannot_do_is_found(tmp_path, architecture, cannot):
+    found = checked_anew(loaded(saved_model(architecture, tmp_path / architecture), tmp_path))
+    assert {name for name, can in found.can.model_dump().items() if not can} == cannot
+    assert found.ok == ("steer" not in cannot), found.faults
+
+
+def test_the_outcome_is_kept_by_identity_and_made_again_when_the_model_changes(tmp_path):
+    folder, memory = saved_tiny_model(tmp_path), tmp_path / "models"
+    first = checked(loaded(folder, memory), memory_folder=memory).check
+    kept = json.loads((memory / KEPT).read_text("utf-8"))
+    (key,) = kept
+    assert key.startswith(first.identity_sha256)
+    kept[key]["can"]["batch"] = False  # what is kept is what counts
+    (memory / KEPT).write_text(json.dumps(kept), encoding="utf-8")
+    assert checked(loaded(folder, memory), memory_folder=memory).check.can == Can(batch=False)
+    assert checked(loaded(folder, memory), memory_folder=memory, anew=True).check == first
+    (folder / "chat_template.jinja").write_text("{{ messages[-1].content }}", encoding="utf-8")
+    again = checked(loaded(folder, memory), memory_folder=memory).check
+    assert again.identity_sha256 != first.identity_sha256
+    assert again.model_sha256 == first.model_sha256
+    assert len(json.loads((memory / KEPT).read_text("utf-8"))) == 2
+
+
+def test_a_tokenizer_that_loses_the_question_is_found_and_the_model_gives_no_verdict(tmp_path):
+    folder = saved_tiny_model(tmp_path)
+    for file in folder.glob("token*"):
+        file.unlink()
+    word_tokenizer().save_pretrained(folder)  # it knows none of the question's words
+    model = checked(loaded(folder, tmp_path), memory_folder=tmp_path)
+    assert not model.check.ok
+    assert not model.can.verdict
+    with pytest.raises(
+        ModelUnavailable, match=r"gives no verdicts here\. The prompt .* does not hold the question"
+    ):
+        model.require("verdict")
+
+
+def test_a_network_in_which_padding_reaches_the_tokens_is_answered_apart(tmp_path):
+    model = loaded(saved_tiny_model(tmp_path), tmp_path)
+    model.network.model.layers[1].register_forward_hook(lambda _l, _i, output: output + output.roll(1, 1))
+    found = checked_anew(model)
+    assert found.ok, found.faults
+    assert not found.can.batch
+
+
+def test_rows_of_unequal_length_are_written_apart_where_padding_is_wrong():
+    model = tiny_model("qwen2")
+    cannot = ModelCheck(model="m", checks=(Check(name="batch", ok=True, detail=""),), can=Can(batch=False))
+    apart = replace(model, check=cannot)
+    prompts = [[5, 6, 7, 8, 9], [10, 11], [12, 13]]
+    with pytest.raises(ModelUnavailable, match="rows of unequal length only apart"):
+        apart.padded(prompts)
+    seen = []
+    handle = model.network.register_forward_pre_hook(
+        lambda _n, _a, given: seen.append(given["input_ids"].shape[0]), with_kwargs=True
+    )
+    writings = []
+    for asked in (model, apart):
+        writing = GreedyWriting(asked, prompts, max_new_tokens=3)
+        while not writing.finished:
+            writing.step()
+        writings.append([row.tokens for row in writing.rows])
+    handle.remove()
+    assert writings[0] == writings[1]
+    assert seen == [3, 3, 3, 1, 2, 1, 2, 1, 2]
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_the_command_prints_the_check_and_its_status_says_whether_all_works(tiny_home, tmp_path, broken):
+    folder = tmp_path / "tiny"
+    if broken:
+        (folder / "model.safetensors").write_text(
+            "version https://git-lfs.github.com/spec/v1\n", encoding="utf-8"
+        )
+    ran = CliRunner().invoke(app, ["models", "check", str(folder), "--json"])
+    found = json.loads(ran.stdout)
+    assert ran.exit_code == int(broken)
+    assert found["ok"] is not broken
+    assert set(found["can"]) == {"verdict", "text", "steer", "batch", "shared_prefix", "shared_arms"}
+    assert set(found["can"].values()) == {not broken}
+    assert all(set(check) == {"name", "ok", "detail"} for check in found["checks"])
+    if broken:
+        assert "git-lfs pointers" in found["checks"][0]["detail"]
+
+
+def test_the_makers_repetition_penalty_is_kept():
+    model = tiny_model("llama")
+    model.network.generation_config.repetition_penalty = 1.7
+    prompt = [5, 6, 7, 8, 9]
+    ids = torch.tensor([prompt])
+    own = model.network.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=12)
+    writing = GreedyWriting(model, [prompt, [10, 11]], max_new_tokens=12)
+    while not writing.finished:
+        writing.step()
+    ours = writing.rows[0].tokens
+    assert ours == own[0, 5 : 5 + len(ours)].tolist()
+    plain = GreedyWriting(tiny_model("llama"), [prompt], max_new_tokens=12)
+    while not plain.finished:
+        plain.step()
+    assert plain.rows[0].tokens != ours

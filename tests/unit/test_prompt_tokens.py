@@ -1,0 +1,173 @@
+"""The tokens a model is asked with: they hold the question, end in no end token, and the answer word is whole."""
+
+import pytest
+import torch
+from tokenizers.processors import TemplateProcessing
+
+from medx_core.errors import ModelUnavailable
+from medx_core.evaluation.prompt_selection import chat_candidates
+from medx_core.models.loading import LoadedModel
+from medx_core.models.prefix_cache import SharedPrefix
+from medx_core.models.prompting import SYSTEM, chat_text, prompt_ids, text_prompt_ids
+from medx_core.models.scoring import AnswerHead
+from medx_core.prompts import STATEMENT_PROMPT, VerdictPrompt
+from medx_core.steering.hooks import ConstantShift, SteeringPlan, SteeringStep, steered
+from medx_core.traces.statement_runner import StatementRunner
+from tests.language_models import WIDTH, tiny_model, tiny_network, word_tokenizer
+
+QUESTION = "Can 5 mg of warfarin be given together with aspirin?"
+TURNS = "{% for m in messages %}[{{m['role']}}] {{m['content']}}\n{% endfor %}[assistant] "
+NO_SYSTEM = (
+    "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    "[{{m['role']}}] {{m['content']}}\n{% endfor %}[assistant] "
+)
+ALTERNATING = (
+    "{% for m in messages %}{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles must alternate') }}"
+    "{% endif %}[{{m['role']}}] {{m['content']}}\n{% endfor %}[assistant] "
+)
+SILENT_ON_SYSTEM = "{% for m in messages if m['role'] != 'system' %}[{{m['role']}}] {{m['content']}}\n{% endfor %}[assistant] "
+PARTS = "{% for m in messages %}[{{m['role']}}] {% for part in m['content'] %}{{ part['text'] }}{% endfor %}\n{% endfor %}[assistant] "
+PARTS_WITHOUT_SYSTEM = (
+    "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no') }}{% endif %}"
+    "{% for part in m['content'] %}{{ part['text'] }}{% endfor %}\n{% endfor %}[assistant] "
+)
+THINKING = (
+    "{% for m in messages %}<|{{m['role']}}|>{{m['content']}}\n{% endfor %}<|assistant|>"
+    "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}"
+)
+LOSES_THE_QUESTION = "{% for m in messages %}[{{m['role']}}]{% endfor %}"
+BROKEN = "{% for m in messages %}{{ m.content.nothing.at_all }}"
+
+
+def with_template(template):
+    tokenizer = word_tokenizer.__wrapped__()
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+@pytest.mark.parametrize(
+    "template", [NO_SYSTEM, ALTERNATING, SILENT_ON_SYSTEM, PARTS, PARTS_WITHOUT_SYSTEM, THINKING]
+)
+def test_a_template_is_used_in_the_form_that_shows_both_texts(template):
+    shown = chat_text(with_template(template), SYSTEM, QUESTION)
+    assert shown is not None
+    assert shown.count(SYSTEM) == shown.count(QUESTION) == 1
+    assert shown.index(SYSTEM) < shown.index(QUESTION)
+
+
+def test_a_model_that_would_think_first_is_told_not_to():
+    assert chat_text(with_template(THINKING), SYSTEM, QUESTION).endswith("<think>\n\n</think>\n\n")
+
+
+@pytest.mark.parametrize("template", [LOSES_THE_QUESTION, BROKEN, None])
+def test_without_a_template_that_works_the_question_is_asked_plainly(template):
+    tokenizer = with_template(template)
+    assert chat_text(tokenizer, SYSTEM, QUESTION) is None
+    plain = prompt_ids(tokenizer, f"{SYSTEM}\n\nQuestion: {QUESTION}\nAnswer:")
+    assert text_prompt_ids(tokenizer, QUESTION) == plain
+
+
+def test_an_end_token_that_the_tokenizer_appends_is_no_part_of_a_prompt():
+    tokenizer = word_tokenizer.__wrapped__()
+    plain = tokenizer("The heart pumps")["input_ids"]
+    tokenizer._tokenizer.post_processor = TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
+    )
+    assert tokenizer("The heart pumps")["input_ids"] == [1, *plain, 2]
+    assert prompt_ids(tokenizer, "The heart pumps") == [1, *plain]
+    model = LoadedModel("ends", tiny_model().network, tokenizer, tiny_model().placement, "0" * 64)
+    prefix = SharedPrefix(model, STATEMENT_PROMPT)
+    assert prefix.encoded("It is.")[-1] == tokenizer.convert_tokens_to_ids(" Answer:")
+    assert [len(word) for word in prefix.answer_words] == [1, 1]
+
+
+def log_probability(network, prompt, word, plan):
+    """Sum the log-probabilities of a word's tokens, with one plain pass over prompt and word for each of them."""
+    total = 0.0
+    for at, token in enumerate(word):
+        ids = torch.tensor([[*prompt, *word[:at]]])
+        with torch.inference_mode(), steered(network, plan, begins_at=-len(prompt)):
+            logits = network(input_ids=ids, use_cache=False).logits[0, -1]
+        total += float(logits.log_softmax(dim=-1)[token])
+    return total
+
+
+LONG = VerdictPrompt("long", STATEMENT_PROMPT.frame, " correct? Answer: The body.", " correct? No kidneys")
+
+
+@pytest.mark.parametrize("prompt", [LONG, STATEMENT_PROMPT])
+@pytest.mark.parametrize("strength", [0.0, 3.0])
+def test_a_word_of_several_tokens_is_scored_whole_as_the_model_would_write_it(prompt, strength):
+    model = tiny_model("qwen3")
+    runner = StatementRunner(model, prompt)
+    texts = ["The heart pumps blood.", "Insulin raises glucose in the blood and the kidneys make urine."]
+    plan = SteeringPlan((SteeringStep(1, ConstantShift(torch.linspace(-1, 1, WIDTH)[None] * strength)),))
+    scores = runner.steered(texts, [plan])[0].scores
+    whole = model.tokenizer(prompt.filled(texts[0]))["input_ids"]
+    words = [
+        model.tokenizer(prompt.filled(texts[0]) + prompt.word(truth))["input_ids"] for truth in (True, False)
+    ]
+    words = [word[len(whole) :] for word in words]
+    assert len(words[0]) == (4 if prompt is LONG else 1)
+    # What both words begin with is the end of the prompt: steering acts from its last token on.
+    alike = 1 if prompt is LONG else 0
+    for text, ours in zip(texts, scores, strict=True):
+        ids = [*model.tokenizer(prompt.filled(text))["input_ids"], *words[0][:alike]]
+        expected = [log_probability(model.network, ids, word[alike:], plan) for word in words]
+        assert ours == pytest.approx(expected[0] - expected[1], abs=1e-4)
+
+
+def test_tokens_that_both_words_begin_with_belong_to_the_prompt():
+    prefix = SharedPrefix(tiny_model(), LONG)
+    begun = prefix.model.tokenizer(" correct?")["input_ids"]
+    assert prefix.encoded("It is.")[-len(begun) :] == begun
+    assert prefix.answer_words[0][0] != prefix.answer_words[1][0]
+    head = AnswerHead(prefix)
+    state = prefix.last_states([prefix.encoded("It is.")])
+    assert state.shape == (1, 1 + sum(len(word) - 1 for word in prefix.answer_words), WIDTH)
+    assert head.answer_words(state).shape == (1,)
+
+
+@pytest.mark.parametrize("architecture", ["mistral", "gemma3_text"])
+def test_a_short_question_beside_one_beyond_the_sliding_window_keeps_its_score(architecture):
+    like = tiny_model(architecture)
+    network = tiny_network(architecture, sliding_window=150)
+    model = LoadedModel("windowed", network.eval(), like.tokenizer, like.placement, "0" * 64)
+    prefix = SharedPrefix(model, STATEMENT_PROMPT)
+    assert prefix.prefix_length > 0
+    prompts = [prefix.encoded(text) for text in ("It is.", "The heart pumps blood. " * 30)]
+    assert len(prompts[0]) < 150 < len(prompts[1])
+    with torch.inference_mode():
+        alone = [
+            network.base_model(input_ids=torch.tensor([row])).last_hidden_state[0, -1] for row in prompts
+        ]
+    torch.testing.assert_close(prefix.last_states(prompts), torch.stack(alone), atol=1e-4, rtol=1e-4)
+
+
+IN_CHAT = next(
+    candidate.prompt
+    for candidate in chat_candidates(questions=False)
+    if "yes-no-4shot" in candidate.prompt.version
+)
+
+
+@pytest.mark.weights
+def test_a_verdict_is_asked_in_the_chat_template_and_its_word_begins_the_models_turn(real_model):
+    prefix, tokenizer = SharedPrefix(real_model, IN_CHAT), real_model.tokenizer
+    shown = tokenizer.decode(prefix.encoded(QUESTION))
+    assert shown == chat_text(tokenizer, "Answer with one word: Yes or No.", IN_CHAT.asked(QUESTION))
+    assert shown.endswith("<|im_start|>assistant\n")
+    assert shown.count("Answer: Yes") == shown.count("Answer: No") == 2, "the shots stand in the user's turn"
+    assert [tokenizer.decode(word) for word in prefix.answer_words] == ["Yes", "No"]
+    assert prefix.prefix_length > 50, "the shared beginning is computed once"
+    ids = torch.tensor([prefix.encoded(QUESTION)])
+    with torch.inference_mode():
+        logits = real_model.network(input_ids=ids, use_cache=False).logits[0, -1]
+    expected = logits[prefix.answer_words[0][0]] - logits[prefix.answer_words[1][0]]
+    difference = AnswerHead(prefix).logit_differences(prefix.last_states([prefix.encoded(QUESTION)]))
+    assert difference.item() == pytest.approx(expected.item(), abs=1e-3)
+
+
+def test_a_model_without_a_chat_template_is_not_asked_in_one():
+    with pytest.raises(ModelUnavailable, match="no chat template"):
+        SharedPrefix(tiny_model(), IN_CHAT)
