@@ -120,6 +120,11 @@ def verdict_word(verdict: Verdict | None) -> str:
     return "Uncertain" if verdict is Verdict.UNCERTAIN else verdict.value
 
 
+def score_label(answer: Answer) -> str:
+    """Return what to call the number beside a verdict: a probability only where a test allows it."""
+    return SCORE_LABEL if answer.probability is None else "probability of TRUE"
+
+
 def verdict_remark(answer: Answer) -> str:
     """Return what must be said with an uncertain verdict, empty otherwise."""
     if answer.verdict is Verdict.UNCERTAIN and answer.raw_verdict is not None:

@@ -151,4 +151,6 @@ def verdict_in_words(answer: Answer) -> str:
     shown = answer.verdict.value if answer.verdict else ""
     if answer.verdict is Verdict.UNCERTAIN and answer.raw_verdict:
         shown += f", leaning {answer.raw_verdict.value}"
+    if answer.probability is not None:
+        return f"{shown}   probability of TRUE {answer.probability:.2f}"
     return f"{shown}   score (uncalibrated) of TRUE {answer.score:.2f}"

@@ -87,8 +87,11 @@ def test_other_answers_carry_no_emergency_line():
     assert wording.EMERGENCY not in question_html(view(item(ANSWER, route=Route(Category.LITERATURE))))
 
 
-def test_a_score_is_not_called_a_probability():
+def test_a_score_is_called_a_probability_only_where_the_calibration_of_its_recipe_makes_it_one():
     assert "score for TRUE (uncalibrated)" in question_html(view(item(ANSWER)))
+    calibrated = question_html(view(item(replace(ANSWER, probability=0.625))))
+    assert "probability of TRUE" in calibrated
+    assert "uncalibrated" not in calibrated
 
 
 def test_an_uncertain_verdict_names_the_side_it_leans_to():
