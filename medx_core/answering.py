@@ -208,7 +208,11 @@ class Writing:
         self._plans = plans
         self._plan_of: dict[tuple[int, ...], SteeringPlan] = {}
         self._greedy = GreedyWriting(
-            model, self._prompts, max_new_tokens=limits.max_new_tokens, around=self._steered
+            model,
+            self._prompts,
+            max_new_tokens=limits.max_new_tokens,
+            around=self._steered,
+            share_prompts=model.can.shared_arms and all(plan.last_token_only for plan in plans),
         )
 
     def _steered(self, rows: tuple[int, ...]) -> AbstractContextManager[None]:

@@ -26,7 +26,8 @@ class Check(BaseModel):
 class Can(BaseModel):
     """What the model can do here, right, whatever way round it takes.
 
-    Without `batch`, only prompts of one length share a pass; without `shared_prefix`, every prompt is run whole.
+    Without `batch`, only prompts of one length share a pass; without `shared_prefix`, every prompt is run whole; without
+    `shared_arms`, steered and unsteered are separate passes over the whole prompt.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -36,6 +37,7 @@ class Can(BaseModel):
     steer: bool = True
     batch: bool = True
     shared_prefix: bool = True
+    shared_arms: bool = True
 
 
 class ModelCheck(BaseModel):

@@ -27,17 +27,17 @@ def test_a_model_that_does_all_is_found_to_do_all(tmp_path):
     assert found.ok, found.faults
     assert found.can == Can()
     assert [check.name for check in found.checks] == [
-        "weights", "prompt", "chat template", "answer words", "attention", "batch", "shared prefix", "steering",
-        "written answers",
+        "weights", "prompt", "chat template", "answer words", "attention", "batch", "shared prefix", "shared arms",
+        "steering", "written answers",
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("architecture", "cannot"),
     [
-        ("gemma3n_text", {"steer"}),
-        ("granitemoehybrid", {"shared_prefix"}),
-        ("recurrent_gemma", {"batch", "shared_prefix"}),
+        ("gemma3n_text", {"shared_arms", "steer"}),
+        ("granitemoehybrid", {"shared_prefix", "shared_arms"}),
+        ("recurrent_gemma", {"batch", "shared_prefix", "shared_arms"}),
     ],
 )
 def test_what_an_architecture_cannot_do_is_found(tmp_path, architecture, cannot):
@@ -118,7 +118,7 @@ def test_the_command_prints_the_check_and_its_status_says_whether_all_works(tiny
     found = json.loads(ran.stdout)
     assert ran.exit_code == int(broken)
     assert found["ok"] is not broken
-    assert set(found["can"]) == {"verdict", "text", "steer", "batch", "shared_prefix"}
+    assert set(found["can"]) == {"verdict", "text", "steer", "batch", "shared_prefix", "shared_arms"}
     assert set(found["can"].values()) == {not broken}
     assert all(set(check) == {"name", "ok", "detail"} for check in found["checks"])
     if broken:
