@@ -132,9 +132,10 @@ def answer_lines(answer: Answer) -> list[str]:
     )
     if answer.dose is not None:
         steering += f", dose {answer.dose:.2g}"
+    recipe = f"recipe {answer.recipe}" if answer.recipe else "by no recipe"
     lines = [
         f"{answer.arm.value.capitalize()}: {verdict_in_words(answer) if answer.verdict else answer.text}",
-        f"  {answer.model} · recipe {answer.recipe} · {steering} · {answer.seconds:.2f} s",
+        f"  {answer.model} · {recipe} · {steering} · {answer.seconds:.2f} s",
     ]
     if answer.finish == "length":
         lines.append("  The answer was cut at its longest allowed length.")
