@@ -16,7 +16,6 @@ from medx_core.storage.runs import Run, RunStatus
 
 RESEARCH_USE = "Research use only - not for patient care"
 NO_IDENTIFIERS = "Do not enter anything that identifies a patient."
-EMERGENCY = "If this may be an emergency, call your local emergency number now."
 STEERED_MEANS = (
     "Steered: a direction learned from correct and incorrect answers was added to the model's hidden states while it "
     "answered. Unsteered: the same model and prompt without it."
