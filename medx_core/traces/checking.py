@@ -7,6 +7,7 @@ The outcome is kept beside the models, by the model's identity, the placement an
 
 import json
 import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,6 +22,7 @@ from transformers import GenerationConfig, RepetitionPenaltyLogitsProcessor
 from medx_core import __version__
 from medx_core.errors import MedxError
 from medx_core.model_check import Can, Check, ModelCheck
+from medx_core.models.devices import memory_faults_in_words
 from medx_core.models.generation import GreedyWriting, repetition_penalty, stop_token_ids
 from medx_core.models.loading import LoadedModel
 from medx_core.models.padding import forward
@@ -59,7 +61,11 @@ FAULTS = (*CACHE_FAULTS, MedxError, AssertionError)
 
 
 def checked(model: LoadedModel, *, memory_folder: Path, anew: bool = False) -> LoadedModel:
-    """Return the model with the outcome of its check: the one kept in `memory_folder`, else (or `anew`) a new one."""
+    """Return the model with the outcome of its check: the one kept in `memory_folder`, else (or `anew`) a new one.
+
+    Raises:
+        ModelUnavailable: the check does not fit into the device's memory.
+    """
     memory, known = memory_folder / KEPT, _read(memory_folder / KEPT)
     versions = (__version__, str(VERSION), str(torch.__version__), transformers.__version__)
     key = " ".join((model.identity_sha256, str(model.placement), *versions))
@@ -68,11 +74,12 @@ def checked(model: LoadedModel, *, memory_folder: Path, anew: bool = False) -> L
         if kept.attention != _attention_of(model):
             model.network.set_attn_implementation(kept.attention)
         return replace(model, check=kept)
-    made = checked_anew(model)
+    with memory_faults_in_words(f"The check of the model {model.name}"):
+        made = checked_anew(model)
     known = dict([*known.items(), (key, made.model_dump(mode="json"))][-KEPT_AT_MOST:])
     try:
         memory_folder.mkdir(parents=True, exist_ok=True)
-        fresh = memory.with_suffix(".new")
+        fresh = memory.with_suffix(f".{os.getpid()}.new")
         fresh.write_text(json.dumps(known, indent=1), encoding="utf-8")
         fresh.replace(memory)
     except OSError as error:
@@ -154,6 +161,9 @@ def _tried(name: str, model: LoadedModel, attempt: Callable[[LoadedModel], str])
     try:
         return Check(name=name, ok=True, detail=attempt(model))
     except FAULTS as fault:
+        # A device that is full says nothing of the model, and must not be kept as if it did.
+        if torch.OutOfMemoryError in (type(fault), type(fault.__cause__)):
+            raise
         reason = (str(fault).strip().splitlines() or ["no reason given"])[0]
         sentence = (
             reason
@@ -296,6 +306,8 @@ def _attention(model: LoadedModel) -> str:
         return "Attention is computed as its makers wrote it out."
     before = _plain_states(model, [row])
     model.network.set_attn_implementation(EAGER)
+    if _attention_of(model) != EAGER:
+        return f"The attention called {used} is the only one that this architecture lets choose."
     if _off(model, _plain_states(model, [row]), before):
         return (
             f"The attention called {used} differs from the one its makers wrote out, which is used instead."
@@ -378,8 +390,8 @@ def _layer_and_final(
 
 
 def _written(model: LoadedModel) -> str:
-    """Write three answers at once and hold them against the library's own greedy search, one at a time."""
-    questions = (QUESTION, LONG_TEXT, "What is asthma?")
+    """Write two answers at once and hold them against the library's own greedy search, one at a time."""
+    questions = (QUESTION, "What is asthma?")
     prompts = [text_prompt_ids(model.tokenizer, question) for question in questions]
     writing = GreedyWriting(model, prompts, max_new_tokens=NEW_TOKENS)
     while not writing.finished:

@@ -123,6 +123,12 @@ def test_a_worker_without_its_model_ends_and_costs_no_question_an_attempt(tmp_pa
             lambda: "the model cannot be loaded: The model is not on" in running.worker_log(),
             "the worker says why it ends",
         )
+        until(
+            lambda: any(
+                "is not on this machine" in str(p.detail.get("refused")) for p in running.processes()
+            ),
+            "the page of Admin can say so too",
+        )
         (tmp_path / NO_MODEL).unlink()
         running.wait_finished(job_id)
         assert_each_row_answered_once(running, job_id)

@@ -36,7 +36,7 @@ def test_a_model_that_does_all_is_found_to_do_all(tmp_path):
     ("architecture", "cannot"),
     [
         ("gemma3n_text", {"steer"}),
-        ("granitemoehybrid", {"shared_prefix"}),
+        ("mamba", {"shared_prefix"}),
         ("recurrent_gemma", {"batch", "shared_prefix"}),
     ],
 )
