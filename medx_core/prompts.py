@@ -25,7 +25,8 @@ class VerdictPrompt:
     """A few-shot prompt whose next token is one of two answer words.
 
     `frame` holds one `{}` for the statement or question; `shots` pairs of text and truth come first, filled into the
-    same frame and followed by their answer word. An `instruction` comes before all of it.
+    same frame and followed by their answer word. An `instruction` comes before all of it. With `chat` the rest is a user's
+    turn in the model's chat template, the instruction its system text, and the answer word begins the model's own turn.
     """
 
     version: str
@@ -34,16 +35,22 @@ class VerdictPrompt:
     false_word: str
     shots: tuple[tuple[str, bool], ...] = ()
     instruction: str = ""
+    chat: bool = False
 
     def word(self, truth: bool) -> str:
-        """Return the answer word for a truth value, with its leading space."""
-        return self.true_word if truth else self.false_word
+        """Return the answer word for a truth value as it follows the prompt: with its leading space, or as a turn begins."""
+        word = self.true_word if truth else self.false_word
+        return word.lstrip() if self.chat else word
 
     def filled(self, text: str) -> str:
-        """Return the whole prompt for `text`, ending right before the answer word."""
-        shown = "\n\n".join(self.frame.format(shot) + self.word(truth) for shot, truth in self.shots)
-        before = "".join(part + "\n\n" for part in (self.instruction, shown) if part)
-        return before + self.frame.format(" ".join(text.split()))
+        """Return the whole prompt for `text`, ending right before the answer word; what a chat template adds is left out."""
+        return "\n\n".join(part for part in (self.instruction, self.asked(text)) if part)
+
+    def asked(self, text: str) -> str:
+        """Return the prompt for `text` without its instruction: the shots, then the frame around the text."""
+        words = {True: self.true_word, False: self.false_word}
+        shown = [self.frame.format(shot) + words[truth] for shot, truth in self.shots]
+        return "\n\n".join([*shown, self.frame.format(" ".join(text.split()))])
 
 
 STATEMENT_PROMPT = VerdictPrompt(

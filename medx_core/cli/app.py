@@ -35,7 +35,7 @@ COMMANDS = {
     "models": ("models:app", "Language models: list, fetch, check."),
     "recipes": (
         "recipes:app",
-        "Recipes: what answers, with the evidence beside it; check, promote, roll back.",
+        "Recipes: what answers, with the evidence beside it.",
     ),
     "router": ("router:app", "Train, show, measure and explain the router."),
     "vectors": ("vectors:app", "Steering vectors: build, inspect, choose, exchange."),

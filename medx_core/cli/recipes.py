@@ -23,7 +23,10 @@ from medx_core.storage.vectors import VectorRecord, VectorStatus, VectorStore, c
 Named = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's name or id in `medx recipes list`.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Promote without asking.")]
 
-app = typer.Typer(no_args_is_help=True, help="Recipes: what answers, with the evidence beside it.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Recipes: what answers, with the evidence beside it; check, promote, roll back.",
+)
 
 
 def model_in_use(sha256: str = "") -> ModelIdentity:
@@ -207,9 +210,11 @@ def without_key(recipe: Recipe, key: str) -> Recipe:
 
 def _asked_with(name: str) -> Mapping[str, Any]:
     """Return the fields of a recipe that asks with a prompt, and with its like for questions."""
-    from medx_core.evaluation.prompt_selection import plain_candidates
+    from medx_core.evaluation.prompt_selection import chat_candidates, plain_candidates
 
-    statements, questions = (plain_candidates(questions=asked) for asked in (False, True))
+    statements, questions = (
+        plain_candidates(questions=asked) + chat_candidates(questions=asked) for asked in (False, True)
+    )
     for statement, question in zip(statements, questions, strict=True):
         if name in (statement.prompt.version, question.prompt.version):
             return {

@@ -58,15 +58,20 @@ Examples = Annotated[
 FitOn = Annotated[str, typer.Option(help="gated: auto, twins or statements.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Keep finished batches on disk and go on from them.")]
 At = Annotated[
-    Positions,
+    str,
     typer.Option(
         "--positions",
-        parser=lambda given: (
-            given if isinstance(given, Positions) else Positions.parse(given)
-        ),  # typer parses the default too
         metavar="WINDOW",
         help="Which tokens of a written answer are steered: last, last-prompt, prompt, answer, all, or FROM:TO "
         "counted from the answer's first token (-12:0 is the prompt's last twelve).",
+    ),
+]
+InVerdicts = Annotated[
+    str,
+    typer.Option(
+        "--verdict-positions",
+        metavar="WINDOW",
+        help="Which tokens are steered where a verdict is read, which is at -1, the prompt's last token.",
     ),
 ]
 ALL_POSITIONS_OF_A_GATE = (
@@ -91,7 +96,8 @@ def build(  # noqa: PLR0913 - one parameter per option
     reading: Reading = "answer_word",
     examples: Examples = None,
     fit_on: FitOn = "auto",
-    positions: At = Positions.LAST,
+    positions: At = "last",
+    verdict_positions: InVerdicts = "last",
     choose: Annotated[
         bool,
         typer.Option("--choose", help="Choose layer and strength by cross-fitting on the training part."),
@@ -112,7 +118,8 @@ def build(  # noqa: PLR0913 - one parameter per option
         strategy=strategy,
         fit_on=fit_on,
         choose=choose,
-        positions=positions,
+        positions=Positions.parse(positions),
+        verdict_positions=Positions.parse(verdict_positions),
         seed=seed,
     )
     if recipe.is_gated and recipe.positions == Positions.ALL and not settings().gated_text:

@@ -1,4 +1,4 @@
-"""`medx vectors`: build, list, show, check, damage, sweep, promote, retire, export, import."""
+"""`medx vectors`: build, list, show, check, damage, sweep, explore, promote, retire, export, import."""
 
 import sys
 from collections import defaultdict
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medx_core.categories import Category
+from medx_core.cli.ask import ModeOption, answer_lines, load_engine
 from medx_core.cli.database import opened_database
 from medx_core.cli.outputs import AsJson, print_json, refuse_unwritable
 from medx_core.cli.recipes import Yes, model_in_use, put_to_use, with_vector, without_key
@@ -17,6 +18,8 @@ from medx_core.cli.vector_building import build, note_vector, statements_by_cate
 from medx_core.data.bundled_texts import bundled_statements
 from medx_core.data.routing_texts import training_texts
 from medx_core.errors import NotFound, VectorRefused
+from medx_core.jobs.submission import read_question
+from medx_core.questions import Exploration, Mode
 from medx_core.recipes import ModelIdentity
 from medx_core.settings import settings
 from medx_core.steering.conventions import ASKED, Convention, Maker, unsaid
@@ -315,6 +318,33 @@ def _questions(category: Category | None, most: int) -> list[str]:
     """Take questions from all over the bundled ones: neighbours in the file are alike."""
     texts = [labelled.text for labelled in training_texts() if category in (None, labelled.category)]
     return texts[:: max(1, len(texts) // most)][:most]
+
+
+@app.command()
+def explore(
+    text: Annotated[str, typer.Argument(help="The question, or a statement to be judged TRUE or FALSE.")],
+    vector: Annotated[
+        list[int], typer.Option(help="A vector's number in `medx vectors list`; may be repeated.")
+    ],
+    strength: Annotated[float, typer.Option(help="Each vector is so many times as strong as it is.")] = 1.0,
+    mode: ModeOption = Mode.VERDICT,
+    as_json: AsJson = False,
+) -> None:
+    """Try vectors, together, on one question in this process; nothing is stored, and it is no measured answer."""
+    limit = settings().max_question_characters
+    asked = read_question(text, mode=mode, category="auto", arm="both", max_characters=limit)
+    with opened_database() as database:
+        store = VectorStore(database)
+        files = tuple(store.get(number).file_sha256 for number in vector)
+        engine = load_engine(database)
+        answered = engine.answer(replace(asked, exploration=Exploration(files, strength)))
+    if as_json:
+        print_json(answered.as_json())
+        return
+    for answer in answered.answers:
+        print(*answer_lines(answer), sep="\n")
+        if answer.perplexity is not None and answer.repetition is not None:
+            print(f"  perplexity {answer.perplexity:.3g}, repetition {100 * answer.repetition:.0f} %")
 
 
 @app.command("export")

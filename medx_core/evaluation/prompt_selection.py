@@ -5,7 +5,7 @@ so that nothing can be said to help, and an evaluation costs about half.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -44,6 +44,7 @@ _WORDS = {
 }
 _SHOTS = {"yes-no": (0, 2, 4, 8), "true-false": (0, 2, 4, 8), "correct-incorrect": (4,)}
 _INSTRUCTED = (("yes-no", 4), ("true-false", 4))
+_IN_CHAT = (("yes-no", 0), ("yes-no", 4), ("true-false", 0), ("true-false", 4))
 
 
 RunnerFor = Callable[[VerdictPrompt], StatementRunner]
@@ -78,7 +79,7 @@ class PromptTrial:
 
 @dataclass(frozen=True)
 class PromptChoice:
-    """`unsteered` has the best AUROC of the plain candidates, `prompt_only` the best accuracy of all.
+    """`unsteered` has the best AUROC of the candidates without a category's instruction, `prompt_only` the best accuracy.
 
     `prompt_only` is None where the prompt was given.
     """
@@ -125,6 +126,24 @@ def instructed_candidates(
     )
 
 
+def chat_candidates(*, questions: bool) -> tuple[PromptCandidate, ...]:
+    """Return the candidates in the model's own chat template; a model without one cannot use them."""
+    prompts = (_prompt(words, shots, questions=questions) for words, shots in _IN_CHAT)
+    return tuple(
+        PromptCandidate(
+            {
+                None: replace(
+                    prompt,
+                    version=f"{prompt.version}-chat",
+                    instruction=f"Answer with one word:{prompt.true_word} or{prompt.false_word}.",
+                    chat=True,
+                )
+            }
+        )
+        for prompt in prompts
+    )
+
+
 def _prompt(
     words: str, shots: int, *, questions: bool, kind: str = "", category: Category | None = None
 ) -> VerdictPrompt:
@@ -154,7 +173,7 @@ def choose_prompts(
     if len({statement.answer for statement in train}) < 2:
         raise BadInput("The training part holds TRUE or FALSE statements only; an evaluation needs both.")
     questions = sum(statement.text.rstrip().endswith("?") for statement in train) * 2 > len(train)
-    plain = plain_candidates(questions=questions)
+    plain = plain_candidates(questions=questions) + chat_candidates(questions=questions)
     more = instructed_candidates({statement.category for statement in train}, questions=questions)
     candidates = (_named(given, plain),) if given else plain + more
     tried, refused = [], {}

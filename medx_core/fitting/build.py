@@ -55,7 +55,12 @@ def build_vector(
     )
     vector = vector_of(runner, fitted, category, strategy=recipe.strategy)
     diagnostics = {**vector.diagnostics, "choices": dict(fitted.choices), **stable}
-    return replace(vector, positions=recipe.positions, diagnostics=diagnostics)
+    return replace(
+        vector,
+        positions=recipe.positions,
+        verdict_positions=recipe.verdict_positions,
+        diagnostics=diagnostics,
+    )
 
 
 def vector_of(

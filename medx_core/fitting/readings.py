@@ -17,6 +17,7 @@ from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput
 from medx_core.models.padding import PaddedBatch, common_length, forward
 from medx_core.models.prefix_cache import KeptPass
+from medx_core.models.prompting import verdict_ids
 from medx_core.prompts import VerdictPrompt
 from medx_core.steering.contrast import ContrastTraces
 from medx_core.steering.hooks import outputs_read
@@ -88,14 +89,12 @@ def _answered_states(
 
 
 def _written_answers(runner: StatementRunner, text: str) -> BothAnswers:
-    prompt, filled = runner.prefix.encoded(text), runner.prompt.filled(text)
+    prompt, tokenizer = runner.prefix.encoded(text), runner.model.tokenizer
     written = (
-        runner.model.tokenizer(filled + written_answer(runner.prompt, text, truth))["input_ids"]
+        verdict_ids(tokenizer, runner.prompt, text, written_answer(runner.prompt, text, truth))
         for truth in (True, False)
     )
-    in_true, in_false = (
-        [int(token) for token in whole[common_length([prompt, whole]) :]] for whole in written
-    )
+    in_true, in_false = (whole[common_length([prompt, whole]) :] for whole in written)
     return in_true, in_false
 
 

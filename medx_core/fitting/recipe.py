@@ -35,7 +35,8 @@ class VectorRecipe:
     `examples` None means the paper's 200, and for `gated` all there are. `layers` empty means the penultimate one and
     `alpha` None means 1.0; for `gated`, and with `choose`, they are chosen by cross-fitting on the training part.
     `gated` has no reading of its own: it reads the last prompt token. `seed` decides the draw of examples and the
-    random and shuffled versions.
+    random and shuffled versions. Whatever tokens of written answers (`positions`) and of verdicts (`verdict_positions`)
+    the vector steers, it is fitted, and a setting chosen, at the token that a verdict is read from.
     """
 
     examples: int | None = None
@@ -47,6 +48,7 @@ class VectorRecipe:
     choose: bool = False
     prompt: VerdictPrompt = STATEMENT_PROMPT
     positions: Positions = Positions.LAST
+    verdict_positions: Positions = Positions.LAST
     seed: int = 1
 
     def __post_init__(self) -> None:

@@ -19,7 +19,7 @@ from transformers import Cache, DynamicCache
 from medx_core.models.devices import memory_faults_in_words
 from medx_core.models.loading import LoadedModel
 from medx_core.models.padding import PaddedBatch, common_length, forward, kept_cache
-from medx_core.models.prompting import prompt_ids
+from medx_core.models.prompting import prompt_ids, verdict_ids
 from medx_core.prompts import VerdictPrompt
 
 PROBES = ("Water is wet.", "All 7 birds can swim under the sea ice?")
@@ -66,7 +66,8 @@ class SharedPrefix:
         words = [self._word_behind_prompt(prompt.word(truth)) for truth in (True, False)]
         alike = common_length(words)
         self._both_begin_with = words[0][:alike] if alike < min(map(len, words)) else []
-        self.answer_words = tuple(word[len(self._both_begin_with) :] for word in words)
+        true_word, false_word = (word[len(self._both_begin_with) :] for word in words)
+        self.answer_words = true_word, false_word
         if model.can.shared_prefix:
             self._build()
 
@@ -82,7 +83,7 @@ class SharedPrefix:
 
     def encoded(self, text: str) -> list[int]:
         """Return the token ids of the whole prompt for `text`, up to right before the answer words part."""
-        return [*prompt_ids(self.model.tokenizer, self.prompt.filled(text)), *self._both_begin_with]
+        return [*verdict_ids(self.model.tokenizer, self.prompt, text), *self._both_begin_with]
 
     def last_states(self, prompts: Sequence[Sequence[int]], *, whole: bool = False) -> Tensor:
         """Run whole prompts in one batch; return the final hidden state of each last token, (rows, hidden_size).
@@ -144,8 +145,8 @@ class SharedPrefix:
             yield outputs.last_hidden_state[:, -1]
 
     def _word_behind_prompt(self, word: str) -> list[int]:
-        tokenizer, start = self.model.tokenizer, self.prompt.filled(PROBES[0])
-        before, whole = (prompt_ids(tokenizer, text) for text in (start, start + word))
+        tokenizer = self.model.tokenizer
+        before, whole = (verdict_ids(tokenizer, self.prompt, PROBES[0], behind) for behind in ("", word))
         if whole[: len(before)] == before:
             return whole[len(before) :]
         # Prompt and word would share a token that the model, going on from the prompt, cannot write.

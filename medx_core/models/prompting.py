@@ -7,6 +7,9 @@ a prompt never end in an end token, and of a template's forms the first is used 
 
 from typing import TYPE_CHECKING, Any
 
+from medx_core.errors import ModelUnavailable
+from medx_core.prompts import VerdictPrompt
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
@@ -26,6 +29,22 @@ def prompt_ids(
     while len(ids) > 1 and ids[-1] in ends:
         ids.pop()
     return ids
+
+
+def verdict_ids(
+    tokenizer: "PreTrainedTokenizerBase", prompt: VerdictPrompt, text: str, behind: str = ""
+) -> list[int]:
+    """Return the token ids of a verdict prompt for `text`, with whatever is written `behind` it.
+
+    Raises:
+        ModelUnavailable: the prompt is for a chat template, and the tokenizer has none that shows it.
+    """
+    if not prompt.chat:
+        return prompt_ids(tokenizer, prompt.filled(text) + behind)
+    shown = chat_text(tokenizer, prompt.instruction, prompt.asked(text))
+    if shown is None:
+        raise ModelUnavailable("This model has no chat template that shows instruction and question.")
+    return prompt_ids(tokenizer, shown + behind, add_special_tokens=False)
 
 
 def chat_text(tokenizer: "PreTrainedTokenizerBase", system: str, question: str) -> str | None:

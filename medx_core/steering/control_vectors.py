@@ -153,7 +153,7 @@ def imported_vector(
         model=names[0],
         model_sha256=names[1],
         strategy=IMPORTED,
-        alpha=alpha if convention.sign is Sign.CORRECT else -alpha,
+        alpha=-alpha if convention.sign is Sign.INCORRECT else alpha,
         reading="",
         pairs=0,
         data_sha256="",

@@ -108,8 +108,8 @@ def perplexity_after(model: LoadedModel, prompt: Sequence[int], tokens: Sequence
     """
     ids = torch.tensor([[*prompt, *tokens]], device=model.device)
     with torch.inference_mode(), memory_faults_in_words("This text"):
-        logits = model.network(input_ids=ids, use_cache=False, logits_to_keep=len(tokens) + 1).logits
-    read_from = logits[0, :-1][-len(tokens) :].float().log_softmax(dim=-1)
+        logits = model.network(input_ids=ids, use_cache=False).logits[0, -len(tokens) - 1 : -1]
+    read_from = logits.float().log_softmax(dim=-1)
     likelihoods = read_from.gather(1, ids[0, -len(tokens) :, None])
     return float((-likelihoods.double().mean()).exp())
 

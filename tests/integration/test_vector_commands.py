@@ -178,6 +178,12 @@ def test_a_vector_travels_to_gguf_and_back_and_no_way_leads_back_to_a_changed_fi
     )
     assert [first["status"], second["status"]] == ["candidate", "active"]
     said(medx("promote", first["id"], "--yes"))
+    both = [argument for vector in (first, second) for argument in ("--vector", vector["id"])]
+    tried = json.loads(said(medx("explore", "The heart pumps blood.", *both, "--strength", "-0.5", "--json")))
+    steered, unsteered = tried["answers"]
+    assert (steered["vector"], steered["alpha"], steered["recipe"]) == ("triage v1 + triage v2", -1.0, None)
+    assert steered["dose"] > 0
+    assert steered["score"] != unsteered["score"]
     exported = said(medx("export", first["id"], "-o", tmp_path / "v.gguf"))
     assert "direction for layer 1" in exported
     assert "Verdicts: decode the prompt without its last token, then set the vector" in exported

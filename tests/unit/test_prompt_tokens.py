@@ -4,6 +4,8 @@ import pytest
 import torch
 from tokenizers.processors import TemplateProcessing
 
+from medx_core.errors import ModelUnavailable
+from medx_core.evaluation.prompt_selection import chat_candidates
 from medx_core.models.loading import LoadedModel
 from medx_core.models.prefix_cache import SharedPrefix
 from medx_core.models.prompting import SYSTEM, chat_text, prompt_ids, text_prompt_ids
@@ -140,3 +142,32 @@ def test_a_short_question_beside_one_beyond_the_sliding_window_keeps_its_score(a
             network.base_model(input_ids=torch.tensor([row])).last_hidden_state[0, -1] for row in prompts
         ]
     torch.testing.assert_close(prefix.last_states(prompts), torch.stack(alone), atol=1e-4, rtol=1e-4)
+
+
+IN_CHAT = next(
+    candidate.prompt
+    for candidate in chat_candidates(questions=False)
+    if "yes-no-4shot" in candidate.prompt.version
+)
+
+
+@pytest.mark.weights
+def test_a_verdict_is_asked_in_the_chat_template_and_its_word_begins_the_models_turn(real_model):
+    prefix, tokenizer = SharedPrefix(real_model, IN_CHAT), real_model.tokenizer
+    shown = tokenizer.decode(prefix.encoded(QUESTION))
+    assert shown == chat_text(tokenizer, "Answer with one word: Yes or No.", IN_CHAT.asked(QUESTION))
+    assert shown.endswith("<|im_start|>assistant\n")
+    assert shown.count("Answer: Yes") == shown.count("Answer: No") == 2, "the shots stand in the user's turn"
+    assert [tokenizer.decode(word) for word in prefix.answer_words] == ["Yes", "No"]
+    assert prefix.prefix_length > 50, "the shared beginning is computed once"
+    ids = torch.tensor([prefix.encoded(QUESTION)])
+    with torch.inference_mode():
+        logits = real_model.network(input_ids=ids, use_cache=False).logits[0, -1]
+    expected = logits[prefix.answer_words[0][0]] - logits[prefix.answer_words[1][0]]
+    difference = AnswerHead(prefix).logit_differences(prefix.last_states([prefix.encoded(QUESTION)]))
+    assert difference.item() == pytest.approx(expected.item(), abs=1e-3)
+
+
+def test_a_model_without_a_chat_template_is_not_asked_in_one():
+    with pytest.raises(ModelUnavailable, match="no chat template"):
+        SharedPrefix(tiny_model(), IN_CHAT)

@@ -77,6 +77,8 @@ class ExploreHandlers:
         jobs = submit_exploration(self._services, person, text, exploration)
         for public_id in before:
             self._services.jobs.cancel(public_id)
+        detail = {"vectors": list(exploration.vectors), "strength": exploration.strength}
+        self._services.audit.append(person.name, "explore", f"job {jobs[Mode.VERDICT].public_id}", detail)
         return [jobs[mode].public_id for mode in (Mode.VERDICT, Mode.TEXT)]
 
     async def watch(self, person: Person, jobs: list[str]) -> AsyncIterator[Markup]:
