@@ -11,6 +11,7 @@ prompt goes on with the word's own tokens, as the model would write it.
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -192,5 +193,6 @@ def _narrowest_window(cache: DynamicCache) -> int | None:
     Between a shared beginning and a short row lies the padding, which a window counts: the beginning drops out of it, and
     a short question beside a long one got another score (Gemma 3, Cohere 2, Starcoder 2; transformers 5.23).
     """
-    windows = [int(layer.sliding_window) for layer in cache.layers if getattr(layer, "is_sliding", False)]
+    layers: list[Any] = list(cache.layers)
+    windows = [int(layer.sliding_window) for layer in layers if getattr(layer, "is_sliding", False)]
     return min(windows) - 1 if windows else None

@@ -183,7 +183,7 @@ def _prompts(model: LoadedModel) -> str:
 
 def _hold_question(model: LoadedModel, ids: Sequence[int], which: str) -> None:
     """Refuse a prompt whose tokens lost the question or end the text."""
-    text = str(model.tokenizer.decode(ids))
+    text = str(model.tokenizer.decode(list(ids)))
     if _bare(QUESTION) not in _bare(text):
         raise AssertionError(f"{which} does not hold the question once it is tokens")
     ends = model.network.generation_config.eos_token_id if model.network.generation_config else None
@@ -418,7 +418,7 @@ def _plainly_greedy(model: LoadedModel) -> Iterator[None]:
     What is left open when `generate` is called is filled from the model's own configuration, so that is replaced.
     """
     own = model.network.generation_config
-    model.network.generation_config = GenerationConfig(
+    model.network.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]  # left untyped there
         do_sample=False,
         max_new_tokens=NEW_TOKENS,
         pad_token_id=int(model.tokenizer.pad_token_id or 0),
