@@ -26,7 +26,7 @@ from medx_core.models.devices import memory_faults_in_words
 from medx_core.models.generation import GreedyWriting, repetition_penalty, stop_token_ids
 from medx_core.models.loading import LoadedModel
 from medx_core.models.padding import forward
-from medx_core.models.prefix_cache import CACHE_FAULTS, PROBES, TOLERANCE, SharedPrefix
+from medx_core.models.prefix_cache import CACHE_FAULTS, PROBES, TOLERANCE, SharedPrefix, narrowest_window
 from medx_core.models.prompting import SYSTEM, chat_text, prompt_ids, text_prompt_ids
 from medx_core.models.scoring import AnswerHead
 from medx_core.prompts import QUESTION_PROMPT, STATEMENT_PROMPT, VerdictPrompt
@@ -278,21 +278,12 @@ def _off(model: LoadedModel, ours: Tensor, expected: Tensor) -> bool:
 def _rows(model: LoadedModel, prompt: VerdictPrompt = STATEMENT_PROMPT) -> list[list[int]]:
     """Return prompts of unequal length, one of them beyond the narrowest sliding window where that can be tried."""
     texts = list(TEXTS)
-    window = _window(model)
+    window = narrowest_window(model.network)
     if window is not None and window <= LONGEST_TRIED:
         tokens = max(1, len(prompt_ids(model.tokenizer, LONG_TEXT)))
         texts[1] = LONG_TEXT * (window // tokens + 2)
     longest = int(getattr(model.network.config.get_text_config(), "max_position_embeddings", 0) or 1 << 30)
     return [prompt_ids(model.tokenizer, prompt.filled(text))[-longest:] for text in texts]
-
-
-def _window(model: LoadedModel) -> int | None:
-    """Return the sliding window of the model's attention; None where it has none."""
-    config = model.network.config.get_text_config()
-    for name in ("sliding_window", "attention_window_size", "window_size"):
-        if width := getattr(config, name, None):
-            return int(width)
-    return None
 
 
 def _attention(model: LoadedModel) -> str:
@@ -326,7 +317,7 @@ def _batch(model: LoadedModel) -> str:
         together = forward(model.network.base_model, model.padded(rows)).last_hidden_state[:, -1]
     if _off(model, together, _plain_states(model, rows)):
         raise AssertionError("A padded row differs from the same row alone")
-    window = _window(model)
+    window = narrowest_window(model.network)
     if window is None:
         return "A row scores the same alone and beside longer ones."
     if window > LONGEST_TRIED:
