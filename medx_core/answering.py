@@ -162,10 +162,13 @@ def _verdict(answer: Answer, recipe: Recipe, difference: float) -> Answer:
     """Return the answer with the verdict that the recipe gives on this logit difference."""
     margin = difference - recipe.threshold
     raw = Verdict.TRUE if margin >= 0 else Verdict.FALSE
-    doubt = recipe.doubt(margin)
+    # An exploration, the unsteered arm of a recipe that steers, and what had to stay unsteered is not what was measured.
+    as_measured = answer.recipe is not None and bool(answer.vector) is bool(recipe.steering)
+    doubt = recipe.doubt(margin, as_measured=as_measured)
     return replace(
         answer,
         score=score(margin),
+        probability=recipe.probability(margin, as_measured=as_measured),
         raw_verdict=raw,
         verdict=Verdict.UNCERTAIN if doubt else raw,
         note=" ".join(part for part in (answer.note, doubt) if part),
@@ -205,7 +208,11 @@ class Writing:
         self._plans = plans
         self._plan_of: dict[tuple[int, ...], SteeringPlan] = {}
         self._greedy = GreedyWriting(
-            model, self._prompts, max_new_tokens=limits.max_new_tokens, around=self._steered
+            model,
+            self._prompts,
+            max_new_tokens=limits.max_new_tokens,
+            around=self._steered,
+            share_prompts=model.can.shared_arms and all(plan.last_token_only for plan in plans),
         )
 
     def _steered(self, rows: tuple[int, ...]) -> AbstractContextManager[None]:

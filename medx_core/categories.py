@@ -28,7 +28,8 @@ class Route:
     """The decision for one question.
 
     `category` is None when the router abstained: the question is then answered unsteered.
-    `probabilities` holds one value per category (they sum to 1), also when a user overrode the router.
+    `probabilities` holds one value per category (they sum to 1), also when a user overrode the router. `red_flag` says
+    whether the question tells of an emergency, whatever its category.
     """
 
     category: Category | None
@@ -46,11 +47,6 @@ class Route:
     def probability(self) -> float | None:
         """The router's probability of the decided category, None where there is none."""
         return None if self.category is None else self.probabilities.get(self.category)
-
-    @property
-    def needs_emergency_line(self) -> bool:
-        """Whether the answer must carry the emergency line: triage, or red-flag wording."""
-        return self.red_flag or self.category is Category.TRIAGE
 
     def as_json(self) -> dict[str, Any]:
         """Return the route as `medx ask --json` shows it."""

@@ -26,7 +26,8 @@ class Check(BaseModel):
 class Can(BaseModel):
     """What the model can do here, right, whatever way round it takes.
 
-    Without `batch`, only prompts of one length share a pass; without `shared_prefix`, every prompt is run whole.
+    Without `batch`, only prompts of one length share a pass; without `shared_prefix`, every prompt is run whole; without
+    `shared_arms`, steered and unsteered are separate passes over the whole prompt.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -36,6 +37,7 @@ class Can(BaseModel):
     steer: bool = True
     batch: bool = True
     shared_prefix: bool = True
+    shared_arms: bool = True
 
 
 class ModelCheck(BaseModel):
@@ -63,11 +65,14 @@ class ModelCheck(BaseModel):
         return all(check.ok for check in self.checks)
 
     def as_json(self) -> dict[str, object]:
-        """Return what `medx models check --json` prints of the check itself."""
+        """Return what `medx models check --json` prints of the check itself.
+
+        `can` has the five keys that programs rely on; what only saves time stands among the checks.
+        """
         return {
             "ok": self.ok,
             "checks": [check.model_dump() for check in self.checks],
-            "can": self.can.model_dump(),
+            "can": self.can.model_dump(exclude={"shared_arms"}),
         }
 
     @property

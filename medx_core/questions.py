@@ -81,7 +81,8 @@ class Answer:
 
     `score` is the model's share for TRUE between its two answer words, `sigmoid(logit_true - logit_false - threshold)`
     in float32 with the threshold of the recipe; it is not a calibrated probability. `raw_verdict` is the side of one half
-    that the score lies on, `verdict` is what is shown. `recipe` is the id of the recipe that answered, None in
+    that the score lies on, `verdict` is what is shown. `probability` is the probability of TRUE by the recipe's
+    calibration, None where a test does not allow to call it so. `recipe` is the id of the recipe that answered, None in
     explorations, and in answers that are older than recipes. `vector` names the steering vector version that was added; None when there was none.
     `dose` is the largest |shift| / |h| that any of its layers gave any token (see `steering.dose`). `note` says why a
     steered arm was answered unsteered. Written explorations have two signs of damage: `perplexity` is that of the text
@@ -97,6 +98,7 @@ class Answer:
     verdict: Verdict | None = None
     raw_verdict: Verdict | None = None
     score: float | None = None
+    probability: float | None = None
     text: str | None = None
     recipe: str | None = None
     vector: str | None = None

@@ -121,14 +121,23 @@ class Recipe(Value):
         same = (self.model_sha256, self.number_type) == (model.sha256, model.number_type)
         return same and self.identity_sha256 in ("", model.identity_sha256)
 
-    def doubt(self, margin: float) -> str:
+    def probability(self, margin: float, *, as_measured: bool = True) -> float | None:
+        """Return the probability of TRUE at a logit difference less the threshold; None where no test allows to call it so.
+
+        `as_measured` is whether the answer was made as the recipe's calibration was fitted: steered where it steers.
+        """
+        if self.calibration is None or not self.calibration.is_probability or not as_measured:
+            return None
+        return self.calibration.probability(margin)
+
+    def doubt(self, margin: float, *, as_measured: bool = True) -> str:
         """Return why an answer is not to be trusted, by its logit difference less the threshold; empty where it is.
 
-        The abstention rule decides where there is one: without a promise it trusts no answer. Without a rule an answer is
-        trusted outside of `uncertain_margin`.
+        The abstention rule decides where there is one, of answers made as it was measured: without a promise it trusts none.
+        Else an answer is trusted outside of `uncertain_margin`.
         """
         rule = self.abstention
-        if rule is None or self.calibration is None:
+        if rule is None or self.calibration is None or not as_measured:
             near = abs(1 / (1 + math.exp(-abs(margin))) - 0.5) < self.uncertain_margin
             return f"{DO_NOT_TRUST}: its score is too close to the threshold to decide." if near else ""
         if rule.trusts(self.calibration.confidence(margin, said_true=margin >= 0)):

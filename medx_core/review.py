@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from medx_core.categories import Category
+from medx_core.categories import Category, Route
 from medx_core.errors import BadInput
 from medx_core.questions import Mode, Verdict
 
@@ -184,6 +184,11 @@ class BlindedAnswer:
     def is_triage(self) -> bool:
         """Whether the form asks about urgency."""
         return self.category is Category.TRIAGE
+
+    @property
+    def route(self) -> Route:
+        """The question's route as far as a rater sees it."""
+        return Route(self.category, red_flag=self.red_flag)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any, cast
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from medx_core.data.emergency_lines import emergency_lines
 from web import wording
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -50,6 +51,7 @@ def _environment() -> Environment:
         finalize=_escaped,
     )
     environment.globals["wording"] = wording
+    environment.globals["emergency_lines"] = emergency_lines
     return environment
 
 

@@ -16,7 +16,6 @@ from medx_core.storage.runs import Run, RunStatus
 
 RESEARCH_USE = "Research use only - not for patient care"
 NO_IDENTIFIERS = "Do not enter anything that identifies a patient."
-EMERGENCY = "If this may be an emergency, call your local emergency number now."
 STEERED_MEANS = (
     "Steered: a direction learned from correct and incorrect answers was added to the model's hidden states while it "
     "answered. Unsteered: the same model and prompt without it."
@@ -118,6 +117,11 @@ def verdict_word(verdict: Verdict | None) -> str:
     if verdict is None:
         return "No verdict"
     return "Uncertain" if verdict is Verdict.UNCERTAIN else verdict.value
+
+
+def score_label(answer: Answer) -> str:
+    """Return what to call the number beside a verdict: a probability only where a test allows it."""
+    return SCORE_LABEL if answer.probability is None else "probability of TRUE"
 
 
 def verdict_remark(answer: Answer) -> str:

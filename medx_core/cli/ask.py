@@ -8,6 +8,7 @@ import typer
 from medx_core.categories import Route, RouteSource
 from medx_core.cli.database import opened_database
 from medx_core.cli.outputs import EXIT_INTERRUPTED, AsJson, print_json, tell
+from medx_core.data.emergency_lines import emergency_lines
 from medx_core.errors import MedxError
 from medx_core.job_execution.dispatch import End, choose, follow
 from medx_core.jobs.snapshots import ItemSnapshot, JobSnapshot
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from medx_core.answering import AnsweringEngine
 
 RESEARCH_ONLY = "Research use only - not for patient care."
-EMERGENCY_LINE = "If this may be an emergency, call your local emergency number now."
 WORKER_GONE = "The worker is gone: loading the model in this process."
 # How the plain prompt, for models without a chat template, begins a question.
 NEXT_QUESTION = "\nQuestion:"
@@ -74,7 +74,7 @@ def ask(
     if as_json:
         print_json(shown)
     else:
-        _print_answers(route, answers)
+        _print_answers(question.text, route, answers)
 
 
 def _by_worker(question: Question, database: Database) -> tuple[JobSnapshot, ItemSnapshot] | None:
@@ -107,13 +107,13 @@ def load_engine(database: Database) -> "AnsweringEngine":
     return build_engine(settings(), database)
 
 
-def _print_answers(route: Route | None, answers: Sequence[Answer]) -> None:
+def _print_answers(text: str, route: Route | None, answers: Sequence[Answer]) -> None:
+    for line in emergency_lines(text, route):
+        print(line)
     if route is not None:
         print(route_line(route))
     for answer in answers:
         print("", *answer_lines(answer), sep="\n")
-    if route is not None and route.needs_emergency_line:
-        print(f"\n{EMERGENCY_LINE}")
     print(f"\n{RESEARCH_ONLY}")
 
 
@@ -132,9 +132,10 @@ def answer_lines(answer: Answer) -> list[str]:
     )
     if answer.dose is not None:
         steering += f", dose {answer.dose:.2g}"
+    recipe = f"recipe {answer.recipe}" if answer.recipe else "by no recipe"
     lines = [
         f"{answer.arm.value.capitalize()}: {verdict_in_words(answer) if answer.verdict else answer.text}",
-        f"  {answer.model} · recipe {answer.recipe} · {steering} · {answer.seconds:.2f} s",
+        f"  {answer.model} · {recipe} · {steering} · {answer.seconds:.2f} s",
     ]
     if answer.finish == "length":
         lines.append("  The answer was cut at its longest allowed length.")
@@ -150,4 +151,6 @@ def verdict_in_words(answer: Answer) -> str:
     shown = answer.verdict.value if answer.verdict else ""
     if answer.verdict is Verdict.UNCERTAIN and answer.raw_verdict:
         shown += f", leaning {answer.raw_verdict.value}"
+    if answer.probability is not None:
+        return f"{shown}   probability of TRUE {answer.probability:.2f}"
     return f"{shown}   score (uncalibrated) of TRUE {answer.score:.2f}"

@@ -76,7 +76,7 @@ def check(
 
 def _show_refusal(name: str, sentence: str, *, as_json: bool) -> None:
     """Show the check of a model that could not even be loaded."""
-    nothing = Can(verdict=False, text=False, steer=False, batch=False, shared_prefix=False)
+    nothing = Can(verdict=False, text=False, steer=False, batch=False, shared_prefix=False, shared_arms=False)
     refused = ModelCheck(model=name, checks=(Check(name="weights", ok=False, detail=sentence),), can=nothing)
     if as_json:
         print_json({**refused.as_json(), "model": name, "medx_version": __version__})

@@ -23,10 +23,7 @@ from medx_core.storage.vectors import VectorRecord, VectorStatus, VectorStore, c
 Named = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's name or id in `medx recipes list`.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Promote without asking.")]
 
-app = typer.Typer(
-    no_args_is_help=True,
-    help="Recipes: what answers, with the evidence beside it; check, promote, roll back.",
-)
+app = typer.Typer(no_args_is_help=True, help="Recipes: what answers, with the evidence beside it.")
 
 
 def model_in_use(sha256: str = "") -> ModelIdentity:

@@ -1,7 +1,8 @@
 """`medx router`: train, show, measure and explain the router."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +11,8 @@ import typer
 
 from medx_core import __version__
 from medx_core.cli.outputs import AsJson, JsonOut, print_json, refuse_input_as_output, text_file, write_json
+from medx_core.cli.router_flags import flags
+from medx_core.data.emergency_messages import bundled_messages
 from medx_core.data.routing_texts import (
     RoutingFile,
     RoutingText,
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from medx_core.routing.heads import RouterHead
 
 app = typer.Typer(no_args_is_help=True, help="Train, show, measure and explain the router.")
+app.command()(flags)
 
 RouterName = Annotated[
     str,
@@ -73,16 +77,58 @@ def train(  # noqa: PLR0913 - one parameter per option of the command
     device: Device = "cpu",
     max_epochs: MaxEpochs = 8,
 ) -> None:
-    """Train the router on the bundled texts, and on those of --with, and store it."""
+    """Train the router on the bundled texts and those of --with, and the recognition of emergencies; store both."""
     added = read_routing_file(with_file).questions if with_file else ()
     if encoder:
         from medx_core.routing.classifier import FineTuning
 
         folder = output or settings().routers_folder / f"encoder-{Path(encoder).name}"
         _fine_tune(encoder, folder, added, FineTuning(seed=seed, device=device, max_epochs=max_epochs))
-    elif not (missing and _is_trained(added)):
+        return
+    if not (missing and _is_trained(added)):
         questions = read_routing_file(validate) if validate else None
         _store(_trained_head(added, seed, questions), output)
+    if not (missing and _knows_emergencies()):
+        _train_emergencies(seed, output)
+
+
+def _knows_emergencies() -> bool:
+    from medx_core.routing.loading import knows_emergencies
+
+    return knows_emergencies(settings().router_encoder, settings().routers_folder, bundled_messages())
+
+
+def _train_emergencies(seed: int, output: Path | None) -> None:
+    """Train the head that recognises emergencies and store it beside the router's."""
+    print("Training the recognition of emergencies: loading the encoder ...", flush=True)
+    from medx_core.routing.emergencies import emergency_head_path, save_emergency_head
+    from medx_core.routing.emergency_training import train_emergency_head
+    from medx_core.routing.encoders import load_encoder
+
+    head = train_emergency_head(
+        bundled_messages(),
+        load_encoder(settings().router_encoder),
+        seed=seed,
+        progress=lambda step: print(f"  {step}", flush=True),
+    )
+    for writer, counts in head.provenance.figures["unseen_writers"].items():
+        print(
+            f"Without writer {writer}, on that writer's messages: {counts['recognised']} of {counts['emergencies']} "
+            f"emergencies recognised, {counts['false_alarms']} of {counts['look_alikes']} look-alikes flagged."
+        )
+    beside = output.with_suffix(".emergency.safetensors") if output else None
+    path = beside or emergency_head_path(settings().routers_folder, head.provenance.encoder_sha256)
+    with _said_when_it_cannot_be_written(path):
+        save_emergency_head(head, path)
+    print(f"Trained on {head.provenance.texts} messages; stored at {path}.")
+
+
+@contextmanager
+def _said_when_it_cannot_be_written(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise BadInput(f"The router cannot be written to {path}: {error.strerror}.") from error
 
 
 def _is_trained(added: Sequence[RoutingText]) -> bool:
@@ -133,10 +179,8 @@ def _store(head: "RouterHead", output: Path | None) -> None:
     from medx_core.routing.heads import head_path, save_head
 
     path = output or head_path(settings().routers_folder, head.provenance.encoder_sha256)
-    try:
+    with _said_when_it_cannot_be_written(path):
         save_head(head, path)
-    except OSError as error:
-        raise BadInput(f"The router cannot be written to {path}: {error.strerror}.") from error
     print(f"Trained on {head.provenance.texts} texts; stored at {path}.")
 
 
@@ -254,13 +298,12 @@ def explain(
             "`explain` needs a sentence encoder in MEDX_ROUTER_ENCODER."
         )
     from medx_core.routing import embedding_router
-    from medx_core.routing.red_flags import red_flags
 
     router = embedding_router.load_embedding_router(
         options.router_encoder, options.routers_folder, threshold=options.route_threshold, few_texts=True
     )
     explanation = embedding_router.explain(router, text, training_texts())
-    answer = _as_json(text, explanation) | {"threshold": router.threshold, "red_flags": list(red_flags(text))}
+    answer = _as_json(text, explanation) | {"threshold": router.threshold}
     if as_json:
         print_json(answer)
     else:
@@ -275,6 +318,9 @@ def _as_json(text: str, explanation: "Explanation") -> dict[str, Any]:
         "abstained": route.abstained,
         "probabilities": {category.value: share for category, share in route.probabilities.items()},
         "in_scope": explanation.in_scope,
+        "emergency": explanation.emergency.flag,
+        "emergency_because": explanation.emergency.why,
+        "red_flags": list(explanation.emergency.rules),
         "nearest": [
             {
                 "question": near.text,
@@ -292,8 +338,7 @@ def _show(answer: dict[str, Any]) -> None:
     for name, share in answer["probabilities"].items():
         print(f"  {name}: {share:.3f}")
     print(f"In scope: {answer['in_scope']:.3f} (abstains below {answer['threshold']:.3f})")
-    if answer["red_flags"]:
-        print(f"Red flags: {', '.join(answer['red_flags'])}")
+    print(f"Emergency: {'yes' if answer['emergency'] else 'no'}. {answer['emergency_because']}")
     print("Nearest training texts:")
     for near in answer["nearest"]:
         print(f"  {near['likeness']:.2f} {near['category']}: {near['question'][:120]}")

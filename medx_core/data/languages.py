@@ -28,18 +28,43 @@ _SURE_BY = 25.0
 """How much greater the log-likelihood of another language must be than that of English."""
 
 
+UNKNOWN = "und"
+_SCRIPTS = {
+    "ja": re.compile(r"[\u3040-\u30ff]"),
+    "ko": re.compile(r"[\uac00-\ud7af]"),
+    "zh": re.compile(r"[\u4e00-\u9fff]"),
+    "hi": re.compile(r"[\u0900-\u097f]"),
+    "bn": re.compile(r"[\u0980-\u09ff]"),
+    "uk": re.compile(r"[\u0404\u0406\u0407\u0454\u0456\u0457\u0490\u0491]"),
+    "ru": re.compile(r"[\u0400-\u04ff]"),
+    "ur": re.compile(r"[\u0679\u0688\u0691\u06ba\u06d2\u06be\u06c1]"),
+    "fa": re.compile(r"[\u067e\u0686\u0698\u06af\u06cc\u06a9]"),
+    "ar": re.compile(r"[\u0600-\u06ff]"),
+}
+"""By language, letters that its script has; where two share a script, the one with letters of its own comes first."""
+
+
 def is_not_english(text: str) -> bool:
     """Whether `text` is long enough to tell and is not English."""
+    return other_language(text) is not None
+
+
+def other_language(text: str) -> str | None:
+    """Return the ISO 639-1 code of the language other than English that `text` is surely in; None if there is none.
+
+    `UNKNOWN` is a text that is surely not English, in a script that no language here is told by.
+    """
     if len(text) < _LETTERS_NEEDED and text.isascii():
-        return False
+        return None
     if not text.isascii() and _in_another_script(text):
-        return True
+        return next((code for code, letters in _SCRIPTS.items() if letters.search(text)), UNKNOWN)
     start = text[:2_000]
     english = _ENGLISH_WORDS.intersection(_WORD.findall(start.casefold()))
     if len(start) < _LETTERS_NEEDED or len(english) >= _ENGLISH_ENOUGH:
-        return False
+        return None
     scores: dict[str, float] = dict(_identifier().rank(start))
-    return bool(max(scores.values()) - scores["en"] > _SURE_BY)
+    best = max(scores, key=scores.__getitem__)
+    return best if scores[best] - scores["en"] > _SURE_BY else None
 
 
 def _in_another_script(text: str) -> bool:

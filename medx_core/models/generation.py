@@ -47,7 +47,9 @@ class GreedyWriting:
     """A batch of prompts being continued greedily.
 
     `around` gives the context entered at every forward pass (steering) for the rows in it. Prompts of unequal length
-    share their passes where the model gets padded rows right, else each length has passes of its own.
+    share their passes where the model gets padded rows right, else each length has passes of its own. With
+    `share_prompts`, rows that have one prompt (the arms of a question) read it once: all but its last token, outside
+    `around`, so that is only right where steering leaves those tokens as they are.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class GreedyWriting:
         *,
         max_new_tokens: int,
         around: Callable[[tuple[int, ...]], AbstractContextManager[None]] = lambda _rows: nullcontext(),
+        share_prompts: bool = False,
     ) -> None:
         self.rows = tuple(WrittenRow() for _ in prompts)
         self._model = model
@@ -64,6 +67,7 @@ class GreedyWriting:
         penalty = repetition_penalty(model)
         self._penalise = None if penalty == 1.0 else RepetitionPenaltyLogitsProcessor(penalty)
         self._around = around
+        self._share_prompts = share_prompts
         self._max_new_tokens = max_new_tokens
         self._stop_ids = stop_token_ids(model)
         taken = inspect.signature(model.network.forward).parameters
@@ -95,6 +99,8 @@ class GreedyWriting:
         for group in self._groups:
             if all(self.rows[i].finished for i in group.rows):
                 continue
+            if self._share_prompts and group.cache is None:
+                self._read_once(group)
             chosen = self._next_tokens(group)
             for i, token in zip(group.rows, chosen.tolist(), strict=True):
                 pieces[i] = self._extend(self.rows[i], int(token))
@@ -102,6 +108,22 @@ class GreedyWriting:
             mask = torch.cat([group.batch.mask, torch.ones_like(ids)], dim=1)
             group.batch = PaddedBatch(ids, mask, group.batch.positions[:, -1:] + 1)
         return tuple(pieces)
+
+    def _read_once(self, group: _Together) -> None:
+        """Read each prompt of the group but for its last token, and give every row the cache of its own prompt."""
+        prompts = [tuple(self._prompts[i]) for i in group.rows]
+        places = {prompt: place for place, prompt in enumerate(dict.fromkeys(prompts))}
+        if len(places) == len(prompts) or min(map(len, prompts)) < 2:
+            return
+        before = self._model.padded([prompt[:-1] for prompt in places])
+        with torch.inference_mode(), memory_faults_in_words("This question"):
+            cache: Any = kept_cache(forward(self._model.network.base_model, before, use_cache=True))
+            cache.batch_select_indices(
+                torch.tensor([places[prompt] for prompt in prompts], device=self._model.device)
+            )
+        whole = group.batch
+        group.cache = cache
+        group.batch = PaddedBatch(whole.ids[:, -1:], whole.mask, whole.positions[:, -1:])
 
     def _next_tokens(self, group: _Together) -> Tensor:
         outputs = self._pass(group)

@@ -10,6 +10,7 @@ import numpy as np
 from medx_core.categories import Category, Route
 from medx_core.data.routing_texts import RoutingText
 from medx_core.errors import RouterUnavailable
+from medx_core.routing.emergencies import Detection, EmergencyHead, detect, find_emergency_head
 from medx_core.routing.encoder_files import encoder_folder, folder_sha256
 from medx_core.routing.heads import TRAIN_IT, RouterHead, find_head
 from medx_core.routing.router import LABELS, Floats, ScoringRouter, category_probabilities, in_scope_scores
@@ -42,11 +43,15 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True)
 class EmbeddingRouter(ScoringRouter):
-    """An encoder and the head that was trained on it. `own_threshold` None uses the head's."""
+    """An encoder and the heads that were trained on it. `own_threshold` None uses the head's.
+
+    Without an `emergency` head the rules for red flags decide alone.
+    """
 
     encoder: Encoder
     head: RouterHead
     own_threshold: float | None = None
+    emergency: EmergencyHead | None = None
 
     @property
     def name(self) -> str:
@@ -57,6 +62,12 @@ class EmbeddingRouter(ScoringRouter):
     def threshold(self) -> float:
         """The in-scope score below which the router abstains."""
         return self.head.threshold if self.own_threshold is None else self.own_threshold
+
+    def route(self, texts: Sequence[str]) -> tuple[Route, ...]:
+        """Route every text and look for emergencies, by one pass of the encoder."""
+        embeddings = self.encoder.encode(texts)
+        flags = [detection.flag for detection in detect(texts, embeddings, self.emergency)]
+        return self.routes_from(*self.scores_of(texts, embeddings), flags)
 
     def scores(self, texts: Sequence[str]) -> tuple[Floats, Floats]:
         """Return probabilities (n, 3) in the order of CATEGORIES, and in-scope scores (n,) from 0 to 1."""
@@ -96,7 +107,7 @@ def load_embedding_router(
     width = head.meaning.weights.shape[1]
     if width != encoder.width:
         raise RouterUnavailable(f"The router head is {width} wide, not {encoder.width}; {TRAIN_IT}.")
-    return EmbeddingRouter(encoder, head, threshold or None)
+    return EmbeddingRouter(encoder, head, threshold or None, find_emergency_head(routers_folder, sha256))
 
 
 def _load_encoder(name: str, folder: Path, sha256: str, *, device: str, few_texts: bool) -> Encoder:
@@ -129,6 +140,7 @@ class Explanation:
 
     route: Route
     in_scope: float
+    emergency: Detection
     nearest: tuple[NearText, ...]
     terms: dict[str, tuple[str, ...]]
 
@@ -138,13 +150,14 @@ def explain(router: EmbeddingRouter, text: str, training: Sequence[RoutingText])
     candidates = _sharing_terms(router.head.vocabulary, text, training)
     rows = router.encoder.encode([text, *(candidate.text for candidate in candidates)])
     probabilities, in_scope = router.scores_of([text], rows[:1])
-    (route,) = router.routes_from([text], probabilities, in_scope)
+    (emergency,) = detect([text], rows[:1], router.emergency)
+    (route,) = router.routes_from(probabilities, in_scope, [emergency.flag])
     likeness = rows[1:] @ rows[0]
     nearest = tuple(
         NearText(candidates[place].text, candidates[place].category, float(likeness[place]))
         for place in np.argsort(-likeness, kind="stable")[:NEAREST].tolist()
     )
-    return Explanation(route, float(in_scope[0]), nearest, _strongest_terms(router.head, text))
+    return Explanation(route, float(in_scope[0]), emergency, nearest, _strongest_terms(router.head, text))
 
 
 def _sharing_terms(vocabulary: Vocabulary, text: str, training: Sequence[RoutingText]) -> list[RoutingText]:

@@ -30,13 +30,16 @@ TRAIN_IT = "run `medx router train`"
 
 @dataclass(frozen=True)
 class LinearPart:
-    """Logits for one kind of feature: `weights` is (4, features), `bias` (4,), rows in the order of LABELS."""
+    """Logits for one kind of feature: `weights` is (rows, features), `bias` (rows,).
+
+    A router has a row for each of LABELS in their order, the recognition of emergencies a single one.
+    """
 
     weights: Floats
     bias: Floats
 
     def logits(self, features: "Floats | csr_matrix") -> Floats:
-        """Return the logits (n, 4) of features (n, width), dense or sparse."""
+        """Return the logits (n, rows) of features (n, width), dense or sparse."""
         scored: Floats = (features @ self.weights.T + self.bias).astype(np.float32)
         return scored
 
@@ -122,8 +125,6 @@ def save_head(head: RouterHead, path: Path) -> None:
         "temperature": repr(head.temperature),
         "threshold": repr(head.threshold),
     }
-    for name, value in asdict(head.provenance).items():
-        metadata[name] = value if isinstance(value, str) else json.dumps(value)
     tensors = {
         "meaning.weights": head.meaning.weights,
         "meaning.bias": head.meaning.bias,
@@ -131,10 +132,20 @@ def save_head(head: RouterHead, path: Path) -> None:
         "wording.bias": head.terms.bias,
         "wording.idf": head.vocabulary.idf,
     }
+    save_with_provenance(path, tensors, metadata, head.provenance)
+
+
+def save_with_provenance(
+    path: Path, tensors: Mapping[str, Floats], metadata: Mapping[str, str], provenance: Provenance
+) -> None:
+    """Write tensors with what they are and where they come from; the file appears whole or not at all."""
+    about = dict(metadata)
+    for name, value in asdict(provenance).items():
+        about[name] = value if isinstance(value, str) else json.dumps(value)
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(path.name + ".new")
     rows = {name: np.ascontiguousarray(tensor, dtype=np.float32) for name, tensor in tensors.items()}
-    save_file(rows, fresh, metadata=metadata)
+    save_file(rows, fresh, metadata=about)
     fresh.replace(path)
 
 
@@ -144,31 +155,52 @@ def load_head(path: Path, *, encoder_sha256: str | None = None) -> RouterHead:
     Raises:
         RouterUnavailable: it is missing, is not a router head, does not fit, or has numbers that cannot be used.
     """
-    try:
-        with safe_open(path, framework="np") as stored:
-            metadata = dict(stored.metadata() or {})
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - safe_open is not a mapping
-    except (SafetensorError, OSError) as error:
-        raise RouterUnavailable(f"{path.name} is not a readable safetensors file; {TRAIN_IT}.") from error
+    metadata, tensors = load_with_provenance(path, encoder_sha256=encoder_sha256)
     if metadata.get("format") != FORMAT or json.loads(metadata.get("labels", "[]")) != list(LABELS):
         raise RouterUnavailable(f"{path.name} is not a router head of this version of MedX; {TRAIN_IT}.")
-    if encoder_sha256 and metadata.get("encoder_sha256") != encoder_sha256:
-        raise RouterUnavailable(
-            f"{path.name} was trained on another encoder ({metadata.get('encoder')}); {TRAIN_IT}."
-        )
-    if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
-        raise RouterUnavailable(f"{path.name} contains values that are not finite; {TRAIN_IT}.")
     try:
         return _head(metadata, tensors)
     except (KeyError, TypeError, ValueError) as error:
         raise RouterUnavailable(f"{path.name} lacks part of its provenance ({error}); {TRAIN_IT}.") from error
 
 
+def load_with_provenance(
+    path: Path, *, encoder_sha256: str | None = None
+) -> tuple[dict[str, str], dict[str, Floats]]:
+    """Return the metadata and the tensors of a file, refusing another encoder and values that are not finite.
+
+    Raises:
+        RouterUnavailable: it is missing, is not safetensors, or cannot be used.
+    """
+    try:
+        with safe_open(path, framework="np") as stored:
+            metadata = dict(stored.metadata() or {})
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - safe_open is not a mapping
+    except (SafetensorError, OSError) as error:
+        raise RouterUnavailable(f"{path.name} is not a readable safetensors file; {TRAIN_IT}.") from error
+    if encoder_sha256 and metadata.get("encoder_sha256", encoder_sha256) != encoder_sha256:
+        raise RouterUnavailable(
+            f"{path.name} was trained on another encoder ({metadata.get('encoder')}); {TRAIN_IT}."
+        )
+    if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
+        raise RouterUnavailable(f"{path.name} contains values that are not finite; {TRAIN_IT}.")
+    return metadata, tensors
+
+
 def _head(metadata: Mapping[str, str], tensors: Mapping[str, Floats]) -> RouterHead:
-    vocabulary = Vocabulary(tuple(json.loads(metadata["terms"])), tensors["wording.idf"])
-    terms = _part(tensors, "wording")
-    if vocabulary.idf.shape != (len(vocabulary.terms),) or terms.weights.shape[1] != len(vocabulary.terms):
-        raise ValueError(f"{len(vocabulary.terms)} terms, idf {vocabulary.idf.shape}")
+    terms, vocabulary = stored_terms(metadata, tensors, rows=len(LABELS))
+    return RouterHead(
+        stored_part(tensors, "meaning", rows=len(LABELS)),
+        terms,
+        vocabulary,
+        temperature=float(metadata["temperature"]),
+        threshold=float(metadata["threshold"]),
+        provenance=stored_provenance(metadata),
+    )
+
+
+def stored_provenance(metadata: Mapping[str, str]) -> Provenance:
+    """Read where a head comes from; a KeyError names what is missing."""
     # Every head has figures; that of an earlier version has no hash of the bundled texts, its only ones.
     about: dict[str, Any] = {"figures": metadata["figures"], "bundled_sha256": metadata["data_sha256"]}
     about |= {
@@ -176,18 +208,23 @@ def _head(metadata: Mapping[str, str], tensors: Mapping[str, Floats]) -> RouterH
         for known in fields(Provenance)
         if known.name in metadata
     }
-    return RouterHead(
-        _part(tensors, "meaning"),
-        terms,
-        vocabulary,
-        temperature=float(metadata["temperature"]),
-        threshold=float(metadata["threshold"]),
-        provenance=Provenance(**about),
-    )
+    return Provenance(**about)
 
 
-def _part(tensors: Mapping[str, Floats], name: str) -> LinearPart:
+def stored_part(tensors: Mapping[str, Floats], name: str, *, rows: int) -> LinearPart:
+    """Read a linear part of `rows` rows; a ValueError or KeyError says what does not fit."""
     weights, bias = tensors[f"{name}.weights"], tensors[f"{name}.bias"]
-    if weights.ndim != 2 or bias.shape != (len(LABELS),) or weights.shape[0] != len(LABELS):
+    if weights.ndim != 2 or bias.shape != (rows,) or weights.shape[0] != rows:
         raise ValueError(f"{name}: weights {weights.shape}, bias {bias.shape}")
     return LinearPart(weights, bias)
+
+
+def stored_terms(
+    metadata: Mapping[str, str], tensors: Mapping[str, Floats], *, rows: int
+) -> tuple[LinearPart, Vocabulary]:
+    """Read the linear part on terms and its vocabulary; a ValueError or KeyError says what does not fit."""
+    vocabulary = Vocabulary(tuple(json.loads(metadata["terms"])), tensors["wording.idf"])
+    terms = stored_part(tensors, "wording", rows=rows)
+    if vocabulary.idf.shape != (len(vocabulary.terms),) or terms.weights.shape[1] != len(vocabulary.terms):
+        raise ValueError(f"{len(vocabulary.terms)} terms, idf {vocabulary.idf.shape}")
+    return terms, vocabulary

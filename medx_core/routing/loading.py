@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from medx_core.data.emergency_messages import EmergencyMessage, messages_sha256
 from medx_core.data.routing_texts import RoutingText
 from medx_core.errors import RouterUnavailable
+from medx_core.routing.emergencies import find_emergency_head
 from medx_core.routing.encoder_files import encoder_folder, folder_sha256, is_classifier
 from medx_core.routing.heads import RouterHead, find_head
 from medx_core.routing.router import ScoringRouter, texts_sha256, with_added
@@ -47,6 +49,21 @@ def head_in_use(encoder_name: str, routers_folder: Path) -> tuple[RouterHead, Pa
         RouterUnavailable: the encoder is not available, or its head is missing or damaged.
     """
     return find_head(routers_folder, folder_sha256(encoder_folder(encoder_name)))
+
+
+def knows_emergencies(encoder_name: str, routers_folder: Path, messages: Sequence[EmergencyMessage]) -> bool:
+    """Whether there is nothing to learn from these messages: a head knows them, or the router in use takes none.
+
+    Raises:
+        RouterUnavailable: the encoder is not available.
+    """
+    if not uses_head(encoder_name):
+        return True
+    try:
+        head = find_emergency_head(routers_folder, folder_sha256(encoder_folder(encoder_name)))
+    except RouterUnavailable:
+        return False
+    return head is not None and head.provenance.data_sha256 == messages_sha256(messages)
 
 
 def needs_training(

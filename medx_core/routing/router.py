@@ -57,10 +57,12 @@ class ScoringRouter(Router, ABC):
 
     def route(self, texts: Sequence[str]) -> tuple[Route, ...]:
         """Route every text; the category is None where the router abstains."""
-        return self.routes_from(texts, *self.scores(texts))
+        return self.routes_from(*self.scores(texts), [has_red_flag(text) for text in texts])
 
-    def routes_from(self, texts: Sequence[str], probabilities: Floats, in_scope: Floats) -> tuple[Route, ...]:
-        """Turn the scores of texts into their routes."""
+    def routes_from(
+        self, probabilities: Floats, in_scope: Floats, red_flags: Sequence[bool]
+    ) -> tuple[Route, ...]:
+        """Turn the scores of texts, and whether each tells of an emergency, into their routes."""
         return tuple(
             Route(
                 category=CATEGORIES[int(row.argmax())] if scope >= self.threshold else None,
@@ -68,10 +70,10 @@ class ScoringRouter(Router, ABC):
                     {category: float(value) for category, value in zip(CATEGORIES, row, strict=True)}
                 ),
                 source=RouteSource.ROUTER,
-                red_flag=has_red_flag(text),
+                red_flag=red_flag,
                 router=self.name,
             )
-            for text, row, scope in zip(texts, probabilities, in_scope, strict=True)
+            for row, scope, red_flag in zip(probabilities, in_scope, red_flags, strict=True)
         )
 
 

@@ -57,7 +57,7 @@ def train_embedding_router(
     texts = with_added(bundled, added)
     labels = label_indices(texts)
     words = [text.text for text in texts]
-    embeddings = _read(encoder, words, say)
+    embeddings = read_texts(encoder, words, say)
     calibration = calibrated(*_cross_fitted(words, embeddings, labels, seed, say), labels)
     vocabulary = learn_vocabulary(words)
     return RouterHead(
@@ -96,7 +96,7 @@ def train_embedding_router(
     )
 
 
-def _read(encoder: Encoder, words: Sequence[str], say: Progress) -> Floats:
+def read_texts(encoder: Encoder, words: Sequence[str], say: Progress) -> Floats:
     """Return the embeddings (n, width), saying every few seconds how many texts were read."""
     parts = []
     for start in range(0, len(words), READ_AT_A_TIME):

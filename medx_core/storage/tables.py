@@ -214,6 +214,7 @@ class AnswerTable(Table, table=True):
     verdict: Verdict | None = Field(default=None, sa_type=Word(Verdict))
     raw_verdict: Verdict | None = Field(default=None, sa_type=Word(Verdict))
     score: float | None = None
+    probability: float | None = None
     text: str | None = None
     model: str
     model_sha256: str

@@ -39,15 +39,17 @@ from medx_core.steering.hooks import (
     steered,
 )
 from medx_core.steering.layers import hidden_of, hidden_size, penultimate_layer
+from medx_core.traces.resuming import can_resume
 
 log = logging.getLogger(__name__)
 
 KEPT = ".model-checks.json"
 KEPT_AT_MOST = 100
-VERSION = 1
+VERSION = 2
 """Raised when the check looks at something else: what an older one found counts no more."""
 EAGER = "eager"
 NEW_TOKENS = 40
+ARMS_TOKENS = 3
 LONGEST_TRIED = 1100
 """Tokens: a sliding window wider than this is not tried out at the first load."""
 QUESTION = "Can 5 mg of warfarin be given together with aspirin?"
@@ -117,6 +119,10 @@ def checked_anew(model: LoadedModel) -> ModelCheck:
     if not prefix.ok:
         can = can.model_copy(update={"shared_prefix": False})
         prefix = _tried("shared prefix", _able(model, can), _shared_prefix)
+    can = can.model_copy(update={"shared_prefix": prefix.detail == SHARED})
+    arms = _tried("shared arms", _able(model, can), _arms)
+    if not arms.ok:
+        arms = Check(name="shared arms", ok=True, detail=ARMS_APART)
     steering = _tried("steering", model, _steering)
     weights = Check(
         name="weights", ok=True, detail="Every weight came from the files, and none was left over."
@@ -126,15 +132,18 @@ def checked_anew(model: LoadedModel) -> ModelCheck:
         text=asked[0].ok and written.ok,
         steer=steering.ok,
         batch=can.batch,
-        shared_prefix=prefix.detail == SHARED,
+        shared_prefix=can.shared_prefix,
+        shared_arms=arms.detail == ARMS_TOGETHER,
     )
-    return _outcome(model, (weights, *asked, attention, batch, prefix, steering, written), can)
+    return _outcome(model, (weights, *asked, attention, batch, prefix, arms, steering, written), can)
 
 
 ROWS_APART = (
     "A padded row differs from the same row alone, so that rows of unequal length are answered apart."
 )
 SHARED = "The beginning that prompts share is computed once, and gives what whole prompts give."
+ARMS_TOGETHER = "Steered and unsteered share all layers below the steered one, and the cache of a written answer's prompt."
+ARMS_APART = "Steered and unsteered are separate passes over the whole prompt."
 RUN_WHOLE = "The network's cache cannot be shared, so that every prompt is run whole."
 
 
@@ -336,6 +345,28 @@ def _shared_prefix(model: LoadedModel) -> str:
         if _off(model, last, _plain_states(model, rows)):
             raise AssertionError("A prompt gives another state than the same prompt alone")
     return SHARED if prefix.prefix_length else RUN_WHOLE
+
+
+def _arms(model: LoadedModel) -> str:
+    """Go on from the states and the cache of one pass, and hold that against separate passes."""
+    prefix = SharedPrefix(model, STATEMENT_PROMPT)
+    rows = _rows(model) if model.can.batch else _rows(model)[:1] * 2
+    if not can_resume(prefix, rows, _tolerance(model)):
+        return ARMS_APART
+    prompts = [
+        text_prompt_ids(model.tokenizer, question) for question in (QUESTION, "What is asthma?", QUESTION)
+    ]
+    together, apart = (
+        GreedyWriting(model, prompts, max_new_tokens=ARMS_TOKENS, share_prompts=share)
+        for share in (True, False)
+    )
+    for writing in (together, apart):
+        while not writing.finished:
+            writing.step()
+    for prompt, ours, own in zip(prompts, together.rows, apart.rows, strict=True):
+        if not _same_writing(model, prompt, ours.tokens, own.tokens):
+            return ARMS_APART
+    return ARMS_TOGETHER
 
 
 def _steering(model: LoadedModel) -> str:

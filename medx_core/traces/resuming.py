@@ -22,7 +22,7 @@ from transformers import Cache, PreTrainedModel
 
 from medx_core.models.devices import memory_faults_in_words
 from medx_core.models.padding import PaddedBatch, forward
-from medx_core.models.prefix_cache import PROBES, TOLERANCE, SharedPrefix
+from medx_core.models.prefix_cache import CACHE_FAULTS, PROBES, TOLERANCE, SharedPrefix
 from medx_core.steering.hooks import (
     SteeringPlan,
     SteeringStep,
@@ -49,11 +49,14 @@ class SteeredRuns:
 
     @cached_property
     def resumes(self) -> bool:
-        """Whether this network may go on from cached states; found out once, on two probes of unequal length."""
-        probes = [self._prefix.encoded(probe) for probe in PROBES]
-        if not self._prefix.model.can.batch:
-            probes = probes[:1] * 2
-        return can_resume(self._prefix, probes, TOLERANCE[self._prefix.model.placement.dtype])
+        """Whether this network may go on from cached states: what its check found, else tried on two probes."""
+        model = self._prefix.model
+        if model.check and not model.can.shared_arms:
+            return False
+        if model.check:
+            return not self._prefix.reads_along_words
+        probes = [self._prefix.encoded(probe) for probe in (PROBES if model.can.batch else PROBES[:1] * 2)]
+        return can_resume(self._prefix, probes, TOLERANCE[model.placement.dtype])
 
     def of_plans(
         self, prompts: Sequence[Sequence[int]], plans: Sequence[SteeringPlan], *, shared: bool = True
@@ -68,7 +71,7 @@ class SteeredRuns:
         """
         acting = [plan.on_the_prompt for plan in plans]
         layers = {plan.steps[0].layer for plan in acting if plan.steps and plan.last_token_only}
-        with torch.no_grad(), memory_faults_in_words("This batch of questions"):
+        with torch.inference_mode(), memory_faults_in_words("This batch of questions"):
             sharing = shared and layers and self.resumes
             batch = prompt_batch(self._prefix, prompts, sorted(layers)) if sharing else None
             return [
@@ -224,7 +227,7 @@ def can_resume(prefix: SharedPrefix, prompts: Sequence[Sequence[int]], tolerance
             # Twice from the middle: the cache must be as before after every run.
             runs = [batch.steered(plan), *(batch.resumed(middle, from_middle) for _ in range(2))]
     # What a network makes of a state that it did not compute itself differs from architecture to architecture.
-    except (RuntimeError, TypeError, ValueError, AttributeError, IndexError, KeyError, NotImplementedError):
+    except CACHE_FAULTS:
         return False
     worst = max(float((run.float() - expected).abs().max()) for run in runs)
     return worst <= tolerance * float(expected.abs().max().clamp(min=1e-6))

@@ -115,7 +115,7 @@ def routed(text: str) -> Route:
     if "unclear" in words:
         return Route(None, dict.fromkeys(Category, 1 / 3))
     if any(word in words for word in ("pain", "bleeding", "emergency")):
-        return Route(Category.TRIAGE, _probabilities(Category.TRIAGE))
+        return Route(Category.TRIAGE, _probabilities(Category.TRIAGE), red_flag="pain" in words)
     if any(word in words for word in ("trial", "mortality", "lowers")):
         return Route(Category.LITERATURE, _probabilities(Category.LITERATURE))
     return Route(Category.PATIENT_FACING, _probabilities(Category.PATIENT_FACING))

@@ -3,9 +3,12 @@ from dataclasses import replace
 import pytest
 from playwright.sync_api import Page, expect
 
+from medx_core.categories import Category
 from medx_core.data.question_files import FileRow
+from medx_core.jobs.status import JobKind
+from medx_core.storage.vectors import VectorRecord
 from tests.browser.conftest import NARROW
-from tests.browser.pretend_worker import TOO_LONG
+from tests.browser.pretend_worker import TOO_LONG, WRITTEN
 from tests.recipes import recipe
 from tests.samples import submission
 from tests.waiting import until
@@ -27,6 +30,9 @@ def site(tmp_path_factory):
             for name, threshold in (("first", 1.0), ("second", 2.0))
         )
         recipes.promote(first.id)
+        running.services.vectors.register(
+            VectorRecord("tiny", "ab" * 32, Category.TRIAGE, 2, 1.0, "t.safetensors", file_sha256="cd" * 32)
+        )
         yield running
 
 
@@ -100,3 +106,26 @@ def test_somebody_is_disabled_and_enabled_again(page):
     choose(page, "Change a person", "ada")
     page.locator("#medx-switch").click()
     expect(page.get_by_text("You cannot disable your own account")).to_be_visible()
+
+
+def test_a_strength_is_tried_by_the_slider_and_the_newest_try_is_the_one_that_is_shown(site, open_page):
+    page = open_page(site, "ada", "/app/admin", size=NARROW)
+    page.locator("#medx-explored textarea").fill("Is chest pain that spreads to the left arm an emergency?")
+    choose(page, "Vectors, together", "triage v1 for tiny")
+    page.keyboard.press("Escape")
+    shown = page.locator("#medx-exploration")
+    page.locator("#medx-explore").click()
+    expect(shown).to_contain_text("Exploration, not a measured answer: 1 vector, 1 times as strong as made.")
+    expect(shown.locator("tr[data-arm=steered]")).to_contain_text("TRUE")
+    expect(shown.locator("section.steered")).to_contain_text(WRITTEN)
+    slider = page.locator("#medx-strength input[type=range]")
+    slider.focus()
+    slider.press("ArrowLeft")
+    box = slider.bounding_box()
+    page.mouse.click(box["x"] + 1, box["y"] + box["height"] / 2)
+    expect(shown).to_contain_text("-4 times as strong as made.")
+    expect(shown.locator("section.unsteered")).to_contain_text(WRITTEN)
+    assert page.evaluate("document.documentElement.scrollWidth") <= NARROW[0]
+    tried = [job for job in site.services.jobs.recent() if job.kind is JobKind.EXPLORATION]
+    assert {job.exploration.strength for job in tried} == {1.0, -4.0}
+    assert site.services.audit.entries()[0].action == "explore"

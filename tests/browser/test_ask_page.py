@@ -2,6 +2,7 @@ import threading
 
 from playwright.sync_api import Page, expect
 
+from medx_core.data.emergency_lines import EMERGENCY_LINE
 from medx_core.questions import Mode
 from tests.browser.conftest import NARROW
 from tests.browser.pretend_worker import RECIPE, UNLIMITED, WRITTEN
@@ -29,7 +30,7 @@ def test_a_question_is_answered_in_both_arms_and_its_address_shows_it_again(site
     expect(page.locator(".medx-card.steered .medx-provenance")).to_have_text(
         f"smollm2-135m · recipe {RECIPE} · vector triage v3 · 0.21 s"
     )
-    assert page.locator(".medx-card .medx-emergency").all_text_contents() == [wording.EMERGENCY] * 2
+    assert page.locator(".medx-answer .medx-emergency").all_text_contents() == [EMERGENCY_LINE]
     expect(page.locator(".medx-evidence").first).to_contain_text("not evaluated")
     page.wait_for_url("**/app/?question=*")
     page.reload()

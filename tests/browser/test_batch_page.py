@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from medx_core.data.emergency_lines import EMERGENCY_LINE
 from tests.browser.conftest import NARROW
 from tests.browser.pretend_worker import TOO_LONG, UNLIMITED
 from tests.result_files import read_results
@@ -76,7 +77,7 @@ def test_rows_are_found_page_by_page_and_by_search(site, open_page, questions):
     page.get_by_label("Search").fill("number 37")
     expect(rows).to_have_count(1)
     expect(rows).to_contain_text("Pain number 37.")
-    expect(rows).to_contain_text(wording.EMERGENCY)
+    expect(rows).to_contain_text(EMERGENCY_LINE)
 
 
 def test_a_refused_file_is_explained_and_cannot_be_run(site, open_page, tmp_path):

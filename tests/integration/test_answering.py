@@ -39,7 +39,7 @@ class FixedRouter:
         return tuple(Route(category=self.category, probabilities=shares, router=self.name) for _ in texts)
 
 
-def vector_for(model, strength=40.0, category=Category.TRIAGE) -> SteeringVector:
+def vector_for(model, strength=20.0, category=Category.TRIAGE) -> SteeringVector:
     direction = torch.randn(576, generator=torch.Generator().manual_seed(5)) * strength
     return SteeringVector(
         category=category, direction=direction, layer=28, model=model.name, model_sha256=model.weight_sha256,

@@ -189,6 +189,26 @@ def test_the_dose_of_a_text_is_read_while_it_is_written_and_not_after_its_end(mo
     assert written > 0.0
 
 
+@pytest.mark.parametrize(
+    "positions", [Positions.LAST, Positions.LAST_PROMPT, Positions.ANSWER, Positions.ALL]
+)
+def test_both_arms_of_a_text_are_written_as_each_alone(model, positions):
+    answering = engine(model, replace(CONSTANT, positions=positions, alpha=3.0), max_dose=1000.0)
+    questions = [asked(Category.TRIAGE, Mode.TEXT, text) for text in TEXTS[2:4]]
+    together = answering.write(rows_of(answering, questions))
+    while not together.finished:
+        together.step()
+    alone = [
+        answering.answer(replace(question, arms=(arm,))).answers[0]
+        for question in questions
+        for arm in question.arms
+    ]
+    for ours, own in zip(together.answers(), alone, strict=True):
+        assert (ours.text, ours.tokens, ours.vector) == (own.text, own.tokens, own.vector)
+        assert (ours.dose or 0) == pytest.approx(own.dose or 0, rel=1e-3)
+    assert together.answers()[0].text != together.answers()[1].text
+
+
 def test_a_row_that_the_router_left_open_stays_unsteered(model):
     answering = engine(model, CONSTANT)
     route = Route(category=None, probabilities={}, router="none", source=RouteSource.ROUTER)

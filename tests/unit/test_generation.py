@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from medx_core.models.generation import GreedyWriting
+from medx_core.steering.layers import decoder_layers, hidden_of
 from tests.language_models import tiny_model
 
 PROMPTS = [[5, 6, 7, 8, 9], [10, 11], [12, 13, 14]]
@@ -37,6 +38,23 @@ def test_a_batch_writes_what_each_prompt_gets_alone():
     for row, prompt in zip(together.rows, PROMPTS, strict=True):
         alone, _ = written(model, [prompt])
         assert row.tokens == alone.rows[0].tokens
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2", "gemma3_text", "opt", "mixtral"])
+def test_rows_of_one_prompt_read_it_once_and_write_what_they_write_alone(architecture):
+    model = tiny_model(architecture)
+    arms = [PROMPTS[0], PROMPTS[1], PROMPTS[0], PROMPTS[0], PROMPTS[1]]
+    apart, _ = written(model, arms)
+    passes = []
+    counting = decoder_layers(model.network)[0].register_forward_hook(
+        lambda _layer, _inputs, output: passes.append(tuple(hidden_of(output).shape[:2]))
+    )
+    together, _ = written(model, arms, share_prompts=True)
+    counting.remove()
+    assert [row.tokens for row in together.rows] == [row.tokens for row in apart.rows]
+    assert passes[:2] == [(2, 4), (5, 1)], (
+        "two prompts but for their last token, then the last token of every row"
+    )
 
 
 def test_the_pieces_add_up_to_the_text():

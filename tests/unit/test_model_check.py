@@ -27,17 +27,17 @@ def test_a_model_that_does_all_is_found_to_do_all(tmp_path):
     assert found.ok, found.faults
     assert found.can == Can()
     assert [check.name for check in found.checks] == [
-        "weights", "prompt", "chat template", "answer words", "attention", "batch", "shared prefix", "steering",
-        "written answers",
+        "weights", "prompt", "chat template", "answer words", "attention", "batch", "shared prefix", "shared arms",
+        "steering", "written answers",
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("architecture", "cannot"),
     [
-        ("gemma3n_text", {"steer"}),
-        ("mamba", {"shared_prefix"}),
-        ("recurrent_gemma", {"batch", "shared_prefix"}),
+        ("gemma3n_text", {"shared_arms", "steer"}),
+        ("mamba", {"shared_prefix", "shared_arms"}),
+        ("recurrent_gemma", {"batch", "shared_prefix", "shared_arms"}),
     ],
 )
 def test_what_an_architecture_cannot_do_is_found(tmp_path, architecture, cannot):

@@ -1,6 +1,7 @@
 """A recipe as a value: its name is the hash of everything that decides an answer, and of nothing else."""
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -8,6 +9,7 @@ from pydantic import ValidationError
 
 from medx_core.calibration import AbstentionRule, Calibration, CalibrationKind
 from medx_core.categories import Category
+from medx_core.metric import Metric
 from medx_core.prompts import QUESTION_PROMPT, STATEMENT_PROMPT
 from medx_core.recipes import Recipe
 from tests.recipes import IDENTITY, recipe
@@ -98,6 +100,17 @@ def test_the_abstention_rule_decides_whom_to_trust_and_without_one_the_margin():
     )
     with pytest.raises(ValidationError):
         recipe(abstention=ABSTENTION)
+
+
+def test_the_number_is_a_probability_only_while_a_test_says_so_and_of_answers_made_as_it_was_measured():
+    sure = Metric(value=0.02, low=0.01, high=0.04, n=500)
+    tested = recipe(calibration=CALIBRATION.tested(sure))
+    assert tested.probability(2.0) == pytest.approx(1 / (1 + math.exp(-1.0)))
+    assert tested.probability(2.0, as_measured=False) is None
+    assert recipe(calibration=CALIBRATION).probability(2.0) is None
+    ruled = recipe(uncertain_margin=0.0, calibration=CALIBRATION, abstention=ABSTENTION)
+    assert ruled.doubt(0.1)
+    assert ruled.doubt(0.1, as_measured=False) == "", "the rule says nothing of the unsteered arm beside it"
 
 
 def test_a_recipe_fits_the_model_it_was_made_for_its_tokenizer_and_template_included():

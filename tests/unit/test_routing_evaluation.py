@@ -87,7 +87,7 @@ def test_below_the_threshold_a_route_has_no_category_and_keeps_its_probabilities
 def test_a_red_flag_is_kept_when_the_router_abstains():
     (route,) = KnownScores(0.5, **{"he is not breathing": (SURE_TRIAGE, 0.0)}).route(["he is not breathing"])
     assert route.abstained
-    assert route.needs_emergency_line
+    assert route.red_flag
 
 
 def test_rules_know_the_plainest_question_of_each_kind():

@@ -36,6 +36,34 @@ EMERGENCIES = {
     "head injury with danger signs": "she hit her head and has been vomiting since",
     "diabetic emergency": "my diabetic wife won't wake up properly",
     "major injury": "my friend was stabbed",
+    "vital signs of danger": "82M RR 34, SpO2 81% on air, BP 78/40",
+    "clot in the lung": "sharp pain in my chest when breathing in, puffed, and one calf is swollen since the flight",
+    "tearing pain or a ruptured aorta": "a tearing pain between my shoulder blades came on suddenly, I am sweating",
+    "asthma that the inhaler does not ease": "her blue inhaler is doing nothing",
+    "something stuck in the throat": "a bone is stuck in her throat and she can't swallow",
+    "fever during chemotherapy": "on chemo and my temperature is 38.4",
+    "infection with shock or confusion": "mum has a urine infection and is muddled and clammy",
+    "skin infection that spreads fast or turns black": "the wound on my leg is turning black within hours, unbearable pain and fever",
+    "cold white limb or a limb under pressure": "my foot went white and cold suddenly and it is in agony",
+    "eye in danger": "bleach splashed into my eye",
+    "burn that is large, deep or in a danger place": "my toddler pulled boiling tea over his face just now",
+    "overheated or very cold with changed behaviour": "he collapsed in the heat, his skin is hot and dry, he is confused",
+    "cord, or birth under way": "waters broke and the cord is hanging out",
+    "blood pressure of pregnancy": "36 weeks pregnant with flashing lights and a headache",
+    "bleeding after birth or in pregnancy": "gave birth on Tuesday and soak a pad every hour",
+    "low or high blood sugar of danger": "her blood sugar reads 1.9 and she is drowsy",
+    "steroids missed or adrenal crisis": "I have Addison's and can't keep my hydrocortisone down, vomiting and dizzy",
+    "belly rigid, or bowel blocked": "his belly is rigid as a board, severe pain since this morning",
+    "potassium or kidneys in danger": "missed dialysis twice and my legs are weak",
+    "fainting with a racing or slow heart": "I blacked out twice with my heart racing, chest tight",
+    "withdrawal, or breathing slowed by drugs": "he took heroin, pinpoint pupils, can't wake him",
+    "plans or means for suicide": "I have written the letters and the pills are lined up, I can't go on",
+    "mind in danger to oneself or others": "voices tell him to pick up the knife and kill us",
+    "poisoned by gas, chemicals, plants or another's medicine": "my toddler swallowed grandma's tablets",
+    "major injury told by its signs": "he fell off the roof and can't feel his legs",
+    "suicide with the means at hand": "the rope is in the shed, I can't go on any longer, tell my mum I'm sorry",
+    "asks whether this is an emergency": "Her lips tingle after the new tablets, is this an emergency?",
+    "bleeding or a head knock on blood thinners": "gran is on apixaban, fell, and has a headache and is confused",
 }
 
 HARMLESS = [
@@ -85,4 +113,4 @@ def test_a_sign_of_an_emergency_is_seen_at_the_end_of_a_story_longer_than_any_ro
 def test_nobody_who_chooses_another_kind_loses_the_emergency_line():
     route = RulesRouter().route(["my husband is having a heart attack, what do studies say"])[0]
     chosen = replace(route, category=Category.LITERATURE, source=RouteSource.USER)
-    assert chosen.needs_emergency_line
+    assert chosen.red_flag

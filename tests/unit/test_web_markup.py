@@ -14,6 +14,7 @@ import medx_core.evaluation.report
 import web
 from medx_core.categories import Category, Route, RouteSource
 from medx_core.clock import utc_now
+from medx_core.data.emergency_lines import EMERGENCY_LINE, ENGLISH_ONLY, TRANSLATIONS
 from medx_core.jobs.snapshots import ItemSnapshot, JobSnapshot, Progress, StoredAnswer
 from medx_core.jobs.status import ItemStatus, JobKind, JobStatus
 from medx_core.questions import Answer, Arm, Mode, Verdict
@@ -57,17 +58,21 @@ def view(shown: ItemSnapshot, **given) -> QuestionView:
 
 
 @pytest.mark.parametrize("route", [Route(Category.TRIAGE), Route(Category.LITERATURE, red_flag=True)])
-def test_triage_and_red_flag_answers_carry_the_emergency_line_in_both_arms(route):
-    html = question_html(view(item(ANSWER, replace(ANSWER, arm=Arm.UNSTEERED), route=route)))
-    assert html.count(wording.EMERGENCY) == 2
-    assert wording.EMERGENCY in rows_html([item(ANSWER, route=route)], BOTH)
+def test_the_emergency_line_stands_once_above_the_answers_of_both_arms(route):
+    html = question_html(
+        view(item(ANSWER, replace(ANSWER, arm=Arm.UNSTEERED), route=route, text="May I wait?"))
+    )
+    assert html.index(EMERGENCY_LINE) < html.index("medx-card")
+    assert html.count(EMERGENCY_LINE) == 1
+    assert EMERGENCY_LINE in rows_html([item(ANSWER, route=route, text="May I wait?")], BOTH)
 
 
 def test_the_emergency_line_stands_beside_text_that_is_still_written_and_stays_when_it_is_cancelled():
     partial = {"steered": "Call ", "unsteered": "Sit "}
     for status in (ItemStatus.RUNNING, ItemStatus.CANCELLED):
-        html = question_html(view(item(route=Route(Category.TRIAGE), status=status), partial=partial))
-        assert html.count(wording.EMERGENCY) == 2
+        asked = item(route=Route(Category.TRIAGE), status=status, text="May I wait?")
+        html = question_html(view(asked, partial=partial))
+        assert html.count(EMERGENCY_LINE) == 1
         assert "Category: triage" in html
 
 
@@ -83,12 +88,29 @@ def test_text_that_was_cancelled_is_written_no_more_and_says_so():
     assert "Cancelled here; the text so far is kept." in kept
 
 
-def test_other_answers_carry_no_emergency_line():
-    assert wording.EMERGENCY not in question_html(view(item(ANSWER, route=Route(Category.LITERATURE))))
+@pytest.mark.parametrize("category", [Category.LITERATURE, Category.TRIAGE])
+def test_a_calm_general_statement_carries_no_emergency_line(category):
+    statement = item(ANSWER, route=Route(category), text="A sprained ankle needs no radiograph.")
+    assert EMERGENCY_LINE not in question_html(view(statement))
 
 
-def test_a_score_is_not_called_a_probability():
+def test_a_text_that_no_category_was_decided_for_carries_the_line_when_it_is_flagged():
+    html = question_html(view(item(ANSWER, route=Route(None, red_flag=True))))
+    assert html.count(EMERGENCY_LINE) == 1
+    assert wording.NO_CATEGORY in html
+
+
+def test_a_text_in_another_language_says_what_is_read_and_carries_the_line_in_that_language():
+    text = "Mi padre tiene la boca torcida y no puede levantar el brazo desde hace una hora"
+    html = question_html(view(item(text=text, status=ItemStatus.RUNNING)))
+    assert html.count(ENGLISH_ONLY) == html.count(TRANSLATIONS["es"]) == html.count(EMERGENCY_LINE) == 1
+
+
+def test_a_score_is_called_a_probability_only_where_the_calibration_of_its_recipe_makes_it_one():
     assert "score for TRUE (uncalibrated)" in question_html(view(item(ANSWER)))
+    calibrated = question_html(view(item(replace(ANSWER, probability=0.625))))
+    assert "probability of TRUE" in calibrated
+    assert "uncalibrated" not in calibrated
 
 
 def test_an_uncertain_verdict_names_the_side_it_leans_to():

@@ -94,4 +94,5 @@ class ExploreHandlers:
 
 def exploration_html(views: list[QuestionView]) -> Markup:
     """Show what is there of an exploration: its views are of the same question and vectors, one in each mode."""
-    return render("exploration.html", views=views)
+    remarks = dict.fromkeys(stored.answer.note for view in views for stored in view.item.answers)
+    return render("exploration.html", views=views, remarks=[remark for remark in remarks if remark])

@@ -1,0 +1,63 @@
+"""The bundled messages that emergencies are recognised by, and files of messages to measure with."""
+
+from collections import Counter
+from statistics import median
+
+import pytest
+
+from medx_core.data.emergency_messages import bundled_messages, kind_sources, read_message_file
+from medx_core.data.identifiers import identifier_kinds
+from medx_core.data.problems import FileLimits, FileRefused
+
+
+def test_every_message_is_labelled_and_its_kind_has_a_source():
+    messages = bundled_messages()
+    assert len(messages) == 1_908
+    assert Counter(message.emergency for message in messages) == {True: 948, False: 960}
+    assert all(message.style and message.writer for message in messages)
+    assert {message.kind for message in messages} == set(kind_sources())
+    assert all(len(source) > 10 for source in kind_sources().values())
+
+
+def test_every_kind_has_emergencies_and_look_alikes_by_every_writer():
+    counts = Counter((message.kind, message.writer, message.emergency) for message in bundled_messages())
+    assert len(counts) == len(kind_sources()) * 2 * 2
+    assert min(counts.values()) >= 8
+
+
+def test_no_message_comes_twice_and_length_does_not_tell_the_label():
+    messages = bundled_messages()
+    assert len({" ".join(message.text.casefold().split()) for message in messages}) == len(messages)
+    lengths = [
+        median(len(message.text) for message in messages if message.emergency is label)
+        for label in (True, False)
+    ]
+    assert max(lengths) < 1.2 * min(lengths)
+
+
+def test_no_message_holds_an_identifier():
+    assert [message.text for message in bundled_messages() if identifier_kinds(message.text)] == []
+
+
+def test_a_file_of_messages_may_leave_labels_and_kinds_out(tmp_path):
+    file = tmp_path / "messages.csv"
+    file.write_text('Text;emergency;other\nHe is not breathing;1;x\n"Hay fever; mild";;y\n', encoding="utf-8")
+    first, second = read_message_file(file, FileLimits())
+    assert (first.text, first.emergency, first.kind) == ("He is not breathing", True, "")
+    assert (second.text, second.emergency) == ("Hay fever; mild", None)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("message,emergency\nx,1\n", "no 'text' column"),
+        ("text,emergency\nx,yes\n", "Row 1: 'yes' is no label"),
+        ("text,emergency\n,1\n", "Row 1: the text is empty"),
+        ("text,emergency\n", "no rows"),
+    ],
+)
+def test_a_file_that_cannot_be_measured_with_says_why(tmp_path, content, said):
+    file = tmp_path / "messages.csv"
+    file.write_text(content, encoding="utf-8")
+    with pytest.raises(FileRefused, match=said):
+        read_message_file(file, FileLimits())
