@@ -36,7 +36,7 @@ def test_a_model_that_does_all_is_found_to_do_all(tmp_path):
     ("architecture", "cannot"),
     [
         ("gemma3n_text", {"shared_arms", "steer"}),
-        ("mamba", {"shared_prefix", "shared_arms"}),
+        pytest.param("mamba", {"shared_prefix", "shared_arms"}, marks=pytest.mark.slow),
         ("recurrent_gemma", {"batch", "shared_prefix", "shared_arms"}),
     ],
 )
