@@ -31,9 +31,10 @@ class EmergencyMessage:
 @lru_cache(maxsize=1)
 def bundled_messages() -> tuple[EmergencyMessage, ...]:
     """Return every bundled message; all are labelled and name kind, style and writer."""
+    content = (files("medx_core.data") / "bundled" / "emergencies" / "messages.csv").read_text("utf-8")
     return tuple(
         EmergencyMessage(row["text"], _LABELS[row["emergency"]], row["kind"], row["style"], row["writer"])
-        for row in csv.DictReader(io.StringIO(_bundled("messages.csv"), newline=""))
+        for row in csv.DictReader(io.StringIO(content, newline=""))
     )
 
 
@@ -41,17 +42,6 @@ def messages_sha256(messages: Sequence[EmergencyMessage]) -> str:
     """Return the hash of texts and labels, whatever their order."""
     rows = sorted((message.text, message.emergency) for message in messages)
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
-
-
-def kind_sources() -> dict[str, str]:
-    """Return, for every kind of emergency, whose published warning signs its messages follow."""
-    return {
-        row["kind"]: row["source"] for row in csv.DictReader(io.StringIO(_bundled("kinds.csv"), newline=""))
-    }
-
-
-def _bundled(name: str) -> str:
-    return (files("medx_core.data") / "bundled" / "emergencies" / name).read_text("utf-8")
 
 
 def read_message_file(path: Path, limits: FileLimits) -> tuple[EmergencyMessage, ...]:

@@ -33,7 +33,7 @@ _SCRIPTS = {
     "ja": re.compile(r"[\u3040-\u30ff]"),
     "ko": re.compile(r"[\uac00-\ud7af]"),
     "zh": re.compile(r"[\u4e00-\u9fff]"),
-    "hi": re.compile(r"[\u0900-\u097f]"),
+    "hi": re.compile(r"[\u0904-\u094d]"),
     "bn": re.compile(r"[\u0980-\u09ff]"),
     "uk": re.compile(r"[\u0404\u0406\u0407\u0454\u0456\u0457\u0490\u0491]"),
     "ru": re.compile(r"[\u0400-\u04ff]"),

@@ -100,9 +100,11 @@ def fitted_trust(unseen: UnseenScores, *, max_error: float, seed: int) -> tuple[
     return fitted.calibration, rule
 
 
-def with_trust(arm: ArmScores, calibration: Calibration, rule: AbstentionRule) -> ArmScores:
-    """Return the arm with its mapped scores, and where its answers are trusted."""
+def with_trust(arm: ArmScores, calibration: Calibration, rule: AbstentionRule | None) -> ArmScores:
+    """Return the arm with its mapped scores, and where a rule trusts its answers."""
     chances = probabilities(calibration, arm.scores)
+    if rule is None:
+        return replace(arm, probabilities=chances)
     confidence = np.where(arm.scores >= 0, chances, 1 - chances)
     trusted = np.array([rule.trusts(float(each)) for each in confidence], dtype=bool)
     return replace(arm, probabilities=chances, trusted=trusted)

@@ -13,6 +13,7 @@ from medx_core.categories import Category
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput
 from medx_core.evaluation.arms import ArmScores
+from medx_core.evaluation.calibrated_arms import with_trust
 from medx_core.evaluation.fit import FittedArms
 from medx_core.evaluation.prompt_selection import PromptCandidate, RunnerFor
 from medx_core.evaluation.request import RECIPE
@@ -46,6 +47,8 @@ def recipe_scores(
 ) -> ArmScores:
     """Run statements as they would be answered now, those that are asked and steered alike together.
 
+    Scores are less the recipe's threshold, mapped and trusted as the recipe says.
+
     Raises:
         ModelUnavailable: the tokenizer cannot tell a prompt's answer words apart, or a batch does not fit.
     """
@@ -68,7 +71,8 @@ def recipe_scores(
         words[places] = False if run.answer_words is None else run.answer_words
         done += len(places)
         on_progress(done, len(statements))
-    return ArmScores(RECIPE, scores, words)
+    arm = ArmScores(RECIPE, scores, words)
+    return arm if recipe.calibration is None else with_trust(arm, recipe.calibration, recipe.abstention)
 
 
 @dataclass(frozen=True)

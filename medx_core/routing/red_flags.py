@@ -128,14 +128,6 @@ def has_red_flag(text: str) -> bool:
     return bool(red_flags(text))
 
 
-def denies_signs(text: str) -> bool:
-    """Whether words of signs are there and all are denied, past or meant otherwise, so that no rule fires."""
-    plain = _plain(text)
-    return not red_flags(text) and any(
-        all(pattern.search(plain) for pattern in rule.all_of) for rule in rules()
-    )
-
-
 def _plain(text: str) -> str:
     lower = "\n".join(
         " ".join(line.split()) for line in text[:MAX_CHARACTERS].lower().translate(_APOSTROPHES).splitlines()

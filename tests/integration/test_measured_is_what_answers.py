@@ -104,6 +104,7 @@ def test_a_saved_arm_answers_a_file_with_the_verdicts_it_was_measured_with(
     assert {answer.recipe for answer in rows} == {saved.id}
     trusted = np.array([answer.verdict is not Verdict.UNCERTAIN for answer in rows])
     assert np.array_equal(trusted[sure], arms[arm].trusted[sure]), "whom to trust is part of the recipe"
+    assert np.array_equal(measured_again.trusted[sure], arms[arm].trusted[sure])
 
 
 def answered_file(settings, database, engine, test, folder: Path):

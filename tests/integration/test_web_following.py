@@ -108,7 +108,7 @@ def test_text_is_shown_only_together_with_the_emergency_line(services, routed):
 
     def store_route() -> None:
         if routed:
-            assert leases.store_route(leased, Route(Category.TRIAGE))
+            assert leases.store_route(leased, Route(Category.TRIAGE, red_flag=True))
 
     shown: list[str] = []
 

@@ -1,13 +1,22 @@
 """The bundled messages that emergencies are recognised by, and files of messages to measure with."""
 
+import csv
 from collections import Counter
+from importlib.resources import files
 from statistics import median
 
 import pytest
 
-from medx_core.data.emergency_messages import bundled_messages, kind_sources, read_message_file
+from medx_core.data.emergency_messages import bundled_messages, read_message_file
 from medx_core.data.identifiers import identifier_kinds
 from medx_core.data.problems import FileLimits, FileRefused
+
+BUNDLED = files("medx_core.data") / "bundled" / "emergencies"
+
+
+def kind_sources() -> dict[str, str]:
+    rows = csv.DictReader((BUNDLED / "kinds.csv").read_text("utf-8").splitlines())
+    return {row["kind"]: row["source"] for row in rows}
 
 
 def test_every_message_is_labelled_and_its_kind_has_a_source():

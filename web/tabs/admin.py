@@ -39,7 +39,7 @@ def build(services: Services) -> None:
 def health_html(services: Services) -> Markup:
     """Say whether work is being done, and what each process does."""
     processes, seen_limit = services.health.processes(), services.settings.worker_seen_seconds
-    workers = [process for process in processes if process.kind == "worker"]
+    workers = [each for each in processes if each.kind == "worker" and not each.detail.get("refused")]
     return render(
         "health.html",
         processes=processes,
