@@ -19,7 +19,12 @@ from medx_core.cli.outputs import (
     refuse_input_as_output,
     text_file,
 )
-from medx_core.data.bundled_texts import bundled_statements, write_statements
+from medx_core.data.bundled_texts import (
+    CONTROL_COLUMNS,
+    bundled_controls,
+    bundled_statements,
+    write_statements,
+)
 from medx_core.data.problems import FileLimits, Problem
 from medx_core.data.question_files import QuestionFile, read_question_file
 from medx_core.data.result_files import template_csv
@@ -128,9 +133,27 @@ def template(output: Output, force: Force = False) -> None:
 
 
 @app.command()
-def bundled(output: Output, force: Force = False) -> None:
+def bundled(
+    output: Output,
+    force: Force = False,
+    controls: Annotated[
+        bool,
+        typer.Option(
+            "--controls", help="In their place the association control: exchanged FALSE statements."
+        ),
+    ] = False,
+) -> None:
     """Write the statements that come with MedX: sourced twins, not clinically validated."""
     refuse_existing(output, force=force)
+    if controls:
+        exchanged = bundled_controls()
+        with text_file(output) as out:
+            write_statements(exchanged, out, CONTROL_COLUMNS)
+        print(
+            f"Wrote {len(exchanged) // 2:,} pairs to {output}: FALSE statements that exchanged their wrong words (both "
+            "versions false: the association control). `medx evaluate --data bundled` takes them along by itself."
+        )
+        return
     statements = bundled_statements()
     with text_file(output) as out:
         write_statements(statements, out)

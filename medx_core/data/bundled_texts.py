@@ -1,8 +1,9 @@
-"""What is bundled with MedX: statement twins, and questions for written answers."""
+"""What is bundled with MedX: statement twins with their association control, and questions for written answers."""
 
 import csv
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from importlib.resources import files
@@ -15,11 +16,16 @@ from medx_core.errors import BadInput
 
 TRAIN_SHARE = 0.7
 _MOST_ROWS = 100_000
+_CONTROL_ROW = ("quad", "source", "statement")
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One statement. `source` names the guideline it is taken from, `review` who has checked it so far."""
+    """One statement. `source` names the guideline it is taken from, `review` how far it has been checked.
+
+    `fact` is shared by all pairs, of any category, that state one fact; a fact of one pair only has the pair's name.
+    `split` is `train` or `test`: quads go whole, and quads that a fact joins go together.
+    """
 
     id: str
     pair: str
@@ -32,11 +38,26 @@ class Statement:
     source: str
     review: str
     quad: str
+    split: str
+    fact: str
 
-    @property
-    def split(self) -> str:
-        """`train` or `test`; a whole quad goes together, and keeps its side when other quads are added."""
-        return split_of(self.quad)
+
+@dataclass(frozen=True, slots=True)
+class ControlStatement:
+    """One version of a FALSE statement, of which a pair has two: the `original`, and one with a word exchanged.
+
+    Both are false. A quad consists of the two pairs that exchanged their words with each other.
+    """
+
+    id: str
+    pair: str
+    statement: str
+    answer: bool
+    category: Category
+    quad: str
+    split: str
+    original: bool
+    source_answer: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +78,9 @@ class FreeTextQuestion:
     review: str
 
 
-_STATEMENT_COLUMNS = tuple(field.name for field in fields(Statement))
-EXPORT_COLUMNS = (*_STATEMENT_COLUMNS, "split")
+EXPORT_COLUMNS = tuple(field.name for field in fields(Statement))
+CONTROL_COLUMNS = tuple(field.name for field in fields(ControlStatement))
+_STATEMENT_COLUMNS = tuple(name for name in EXPORT_COLUMNS if name not in ("split", "fact"))
 COLUMNS = tuple(field.name for field in fields(FreeTextQuestion))
 
 
@@ -75,23 +97,87 @@ def bundled_statements() -> tuple[Statement, ...]:
     Raises:
         BadInput: a file is missing from this installation or has a row that cannot be read; the message names it.
     """
-    statements = []
+    rows: list[dict[str, Any]] = []
     for category in Category:
         name = f"{category.value}.csv"
         for where, values in _rows(_text(f"statements/{name}"), name, _STATEMENT_COLUMNS):
             if values["answer"] is None or values["category"] is not category:
                 raise BadInput(f"{where}: no answer, or a category that is not the file's.")
-            statements.append(Statement(**values))
-    return tuple(statements)
+            rows.append(values)
+    shared = {pair: fact for fact, pairs in shared_facts().items() for pair in pairs}
+    facts = {row["pair"]: shared.get(row["pair"], row["pair"]) for row in rows}
+    leaders = _leaders((row["quad"], facts[row["pair"]]) for row in rows)
+    return tuple(
+        Statement(**row, split=split_of(leaders[row["quad"]]), fact=facts[row["pair"]]) for row in rows
+    )
 
 
-def write_statements(statements: Sequence[Statement], out: TextIO) -> None:
-    """Write `statements` as CSV with `EXPORT_COLUMNS`; `out` must be opened with `newline=""`."""
+@lru_cache(maxsize=1)
+def shared_facts() -> Mapping[str, tuple[str, ...]]:
+    """Return the pairs that state each fact which more than one pair states.
+
+    Raises:
+        BadInput: the file is missing from this installation or cannot be read; the message names it.
+    """
+    rows = _rows(_text("statements/facts.csv"), "facts.csv", ("fact", "pairs"))
+    return {values["fact"]: tuple(values["pairs"].split()) for _, values in rows}
+
+
+@lru_cache(maxsize=1)
+def bundled_controls() -> tuple[ControlStatement, ...]:
+    """Return the association control: FALSE statements of one category that exchanged their wrong words in couples.
+
+    What was chosen here is false in either wording, so that preferring the original can only mean "this word belongs
+    here". Originals are bundled statements, word for word, and keep their split.
+
+    Raises:
+        BadInput: the file is missing from this installation or cannot be read; the message names it.
+    """
+    sources = {statement.id: statement for statement in bundled_statements()}
+    controls: list[ControlStatement] = []
+    for where, values in _rows(_text("statements/controls.csv"), "controls.csv", _CONTROL_ROW):
+        source = sources.get(values["source"])
+        if source is None or source.answer:
+            raise BadInput(f"{where}: the source is no FALSE statement.")
+        for mark, text, original in (("o", source.statement, True), ("x", values["statement"], False)):
+            pair = f"{source.pair}-c"
+            controls.append(
+                ControlStatement(
+                    pair + mark, pair, text, False, source.category, values["quad"], source.split, original
+                )
+            )
+    return tuple(controls)
+
+
+def write_statements(
+    statements: Iterable[Statement | ControlStatement], out: TextIO, columns: Sequence[str] = EXPORT_COLUMNS
+) -> None:
+    """Write `columns` as CSV, empty where a statement has none; `out` must be opened with `newline=""`."""
     writer = csv.writer(out, lineterminator="\r\n")
-    writer.writerow(EXPORT_COLUMNS)
+    writer.writerow(columns)
     for statement in statements:
-        cells = {name: getattr(statement, name) for name in EXPORT_COLUMNS}
-        writer.writerow({**cells, "answer": "TRUE" if statement.answer else "FALSE"}.values())
+        cells = (getattr(statement, name, "") for name in columns)
+        writer.writerow(str(cell).upper() if isinstance(cell, bool) else cell for cell in cells)
+
+
+def _leaders(stated: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return for each quad, of (quad, fact), the first by number among all quads that facts join to it.
+
+    Quads that are added have higher numbers, so that they join those that were there and move none of them.
+    """
+    quads = defaultdict(set)
+    for quad, fact in stated:
+        quads[fact].add(quad)
+    leaders = {quad: quad for joined in quads.values() for quad in joined}
+    moved = True
+    while moved:
+        moved = False
+        for joined in quads.values():
+            first = min((leaders[quad] for quad in joined), key=lambda name: (name[-3:], name))
+            for quad in joined:
+                moved = moved or leaders[quad] != first
+                leaders[quad] = first
+    return leaders
 
 
 @lru_cache(maxsize=1)

@@ -1,8 +1,9 @@
 """Labelled statements from a file or a data set, cleaned by stated rules; nothing is dropped or changed in silence.
 
 Exact duplicates (the same words in the same order, after repair and without case and punctuation) are taken once;
-those that come with both answers are all dropped. Near copies stay and form groups, as do quads and pairs, so that no
-split, fold or resample has parts of a group on both sides.
+those that come with both answers are all dropped. The association control is apart: its originals may be statements of
+the file. Near copies stay and form groups, as do quads, pairs and facts, so that no split, fold or resample has parts of
+a group on both sides.
 """
 
 import hashlib
@@ -12,7 +13,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from medx_core.data.bundled_texts import bundled_statements, write_statements
+from medx_core.data.bundled_texts import (
+    CONTROL_COLUMNS,
+    EXPORT_COLUMNS,
+    bundled_controls,
+    bundled_statements,
+    write_statements,
+)
 from medx_core.data.decoding import Decoded, file_content
 from medx_core.data.hub_data_sets import as_hub_data_set, fetch, read_parquet
 from medx_core.data.labelled_statements import LabelledStatement
@@ -79,9 +86,10 @@ def load_labelled(source: str | Path, *, limits: FileLimits | None = None) -> La
 
 
 def load_bundled() -> LabelledData:
-    """Read the bundled statements the way a user's file is read, so that both are cleaned and grouped alike."""
+    """Read the bundled statements and their association control as a user's file is read: cleaned and grouped alike."""
     out = io.StringIO(newline="")
-    write_statements(bundled_statements(), out)
+    columns = tuple(dict.fromkeys((*EXPORT_COLUMNS, *CONTROL_COLUMNS)))
+    write_statements((*bundled_statements(), *bundled_controls()), out, columns)
     return _cleaned(questions_of_content(out.getvalue().encode(), "bundled.csv", FileLimits()))
 
 
@@ -104,9 +112,10 @@ def _cleaned(file: QuestionFile, *said: str) -> LabelledData:
         raise BadInput(
             f"{file.name} has no row with an answer; an 'answer' column with TRUE or FALSE is needed."
         )
-    copies: dict[tuple[str, ...], list[FileRow]] = defaultdict(list)
+    copies: dict[tuple[tuple[str, ...], bool], list[FileRow]] = defaultdict(list)
     for row in labelled:
-        copies[words_in_order(row.text) or (row.text,)].append(row)
+        is_control = _flag(row, "source_answer") is False
+        copies[words_in_order(row.text) or (row.text,), is_control].append(row)
     agreeing = [rows for rows in copies.values() if len({row.answer for row in rows}) == 1]
     if not agreeing:
         raise BadInput(f"Every statement of {file.name} appears with both answers; correct its answers.")
@@ -120,7 +129,8 @@ def _cleaned(file: QuestionFile, *said: str) -> LabelledData:
         "duplicates": agreeing_rows - len(agreeing),
         "contradictions": len(labelled) - agreeing_rows,
     }
-    statements = _grouped([_statement(row) for row in kept], [_cell(row, "quad") for row in kept], notes)
+    named = [[_cell(row, column) for row in kept] for column in ("quad", "fact")]
+    statements = _grouped([_statement(row) for row in kept], named, notes)
     has_split = any(statement.split for statement in statements)
     if has_split:
         sides: dict[str, set[str]] = defaultdict(set)
@@ -165,9 +175,12 @@ def _flag(row: FileRow, column: str) -> bool | None:
 
 
 def _grouped(
-    statements: Sequence[LabelledStatement], quads: Iterable[str], notes: dict[str, int]
+    statements: Sequence[LabelledStatement], named: Iterable[Sequence[str]], notes: dict[str, int]
 ) -> tuple[LabelledStatement, ...]:
-    """Return the statements with their groups, and pairs named only where they are complete; count into `notes`."""
+    """Return the statements with their groups, and pairs named only where they are complete; count into `notes`.
+
+    Statements that have a name in common, in one of the columns `named`, are of one group.
+    """
     count = len(statements)
     near = list(near_copy_pairs([statement.text for statement in statements]))
     copies: dict[int, list[LabelledStatement]] = defaultdict(list)
@@ -175,8 +188,8 @@ def _grouped(
         copies[component].append(statement)
     notes["near_copies"] = sum(len(group) for group in copies.values() if len(group) > 1)
     notes["contradicting_near_copies"] = sum(map(_contradicts, copies.values()))
-    named = (*equal_pairs(statement.pair for statement in statements), *equal_pairs(quads))
-    groups = components(count, (*near, *named))
+    columns = ([statement.pair for statement in statements], *named)
+    groups = components(count, (*near, *(pair for column in columns for pair in equal_pairs(column))))
     complete = _complete_pairs(statements)
     notes["incomplete_pairs"] = len({statement.pair for statement in statements} - complete - {""})
     return tuple(

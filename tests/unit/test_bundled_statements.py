@@ -1,5 +1,6 @@
 """The statements that come with MedX keep the promises that steering and evaluation are built on."""
 
+import csv
 import io
 import re
 from collections import Counter, defaultdict
@@ -12,10 +13,21 @@ import pytest
 from sklearn.feature_extraction.text import CountVectorizer
 
 from medx_core.categories import Category
-from medx_core.data.bundled_texts import EXPORT_COLUMNS, bundled_statements, split_of, write_statements
+from medx_core.data.bundled_texts import (
+    CONTROL_COLUMNS,
+    EXPORT_COLUMNS,
+    bundled_controls,
+    bundled_statements,
+    shared_facts,
+    split_of,
+    write_statements,
+)
+from medx_core.data.labelled_files import load_bundled, load_labelled
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.data.leakage import leakage
 from medx_core.data.spellings import HARMS, URGENCIES
+from medx_core.evaluation.data_split import PartSizes, parts_of
+from medx_core.evaluation.wording_free import LEAST_PAIRS, swapped_pairs
 
 NEGATIONS = (
     "no",
@@ -32,6 +44,14 @@ NEGATIONS = (
 )
 HEDGES = ("may", "might", "can", "could", "often", "usually", "sometimes", "generally", "mostly", "likely")
 ABSOLUTES = ("always", "all", "every", "only", "must", "any")
+# How soon, where or by whom: every true triage statement says one of them.
+DECISION = re.compile(
+    r"at once|immediate|that day|same.day|today|tomorrow|urgent|emergency|without|with(?:in|out) |straight|prompt|\b999\b|"
+    r"ambulance|hospital|appointment|clinic|\bGP\b|referr|review|admission|at home|\bno \w+|dentist|pharmacist|sight test|"
+    r"staff|unit\b|nurse|midwife|hours?|days?\b|weeks?\b|months?\b|year|assess|specialist|surgeon|surgery|callers?|handlers|"
+    r"tag|level|sorted|category|scale|self-treatment|follow-up|left to fade|washing|tablets|first|needle|vein|against reimplanting|planned|home",
+    re.IGNORECASE,
+)
 
 
 def in_groups(name):
@@ -84,7 +104,7 @@ def test_each_category_has_its_pairs_with_a_source_and_an_honest_review_status()
     for each in bundled_statements():
         assert all((each.statement, each.source, each.topic)), each.id
         assert each.harm in HARMS, each.id
-        assert each.review in {"agreed", "corrected"}, each.id
+        assert each.review in {"agreed", "corrected", "unreviewed"}, each.id
 
 
 def test_triage_has_every_urgency_and_nothing_else_has_any():
@@ -165,12 +185,87 @@ def test_the_data_card_gives_the_counts_that_there_are():
     assert all(f"`{column}`" in card for column in EXPORT_COLUMNS)
 
 
-def test_the_split_keeps_quads_whole_and_holds_about_seventy_to_thirty():
-    for quad, statements in in_groups("quad").items():
-        assert {each.split for each in statements} == {split_of(quad)}
+def test_every_true_triage_statement_says_how_soon_where_or_by_whom():
+    vague = [
+        each.statement
+        for each in bundled_statements()
+        if each.category is Category.TRIAGE and each.answer and not DECISION.search(each.statement)
+    ]
+    assert not vague
+
+
+def test_no_fact_and_no_quad_is_on_both_sides_of_the_split():
+    for name in ("fact", "quad"):
+        for value, statements in in_groups(name).items():
+            assert len({each.split for each in statements}) == 1, value
     for category in Category:
         splits = Counter(each.split for each in bundled_statements() if each.category is category)
         assert 0.6 <= splits["train"] / splits.total() <= 0.8, category
+
+
+def test_the_table_of_facts_names_pairs_that_are_there_and_each_of_them_once():
+    known = set(in_groups("pair"))
+    named = [pair for pairs in shared_facts().values() for pair in pairs]
+    assert len(named) == len(set(named))
+    assert set(named) <= known
+    assert all(len(pairs) > 1 for pairs in shared_facts().values())
+    facts = {each.pair: each.fact for each in bundled_statements()}
+    assert all(facts[pair] == fact for fact, pairs in shared_facts().items() for pair in pairs)
+    across = {
+        fact
+        for fact, statements in in_groups("fact").items()
+        if len({each.category for each in statements}) > 1
+    }
+    assert len(across) >= 40
+
+
+def test_nearly_all_quads_keep_the_side_of_their_own_name():
+    sides = {each.quad: each.split for each in bundled_statements()}
+    moved = [quad for quad, side in sides.items() if side != split_of(quad)]
+    assert len(moved) < 0.08 * len(sides)
+
+
+def test_the_controls_exchange_words_between_false_statements_of_one_category_and_side():
+    statements = {each.statement: each for each in bundled_statements()}
+    quads = defaultdict(list)
+    for each in bundled_controls():
+        quads[each.quad].append(each)
+    for quad, versions in quads.items():
+        originals = [each for each in versions if each.original]
+        exchanged = [each for each in versions if not each.original]
+        assert [len(originals), len(exchanged), len({each.pair for each in versions})] == [2, 2, 2], quad
+        assert {(each.answer, each.source_answer) for each in versions} == {(False, False)}, quad
+        assert len({(each.category, each.split) for each in versions}) == 1, quad
+        assert words(originals) == words(exchanged), quad
+        assert not any(statements[each.statement].answer for each in originals), quad
+        assert not any(each.statement in statements for each in exchanged), quad
+
+
+def test_an_evaluation_finds_enough_controls_beside_the_bundled_statements():
+    data = load_bundled()
+    parts = parts_of(data.statements, PartSizes(), seed=1)
+    assert len(swapped_pairs(parts.association)) >= LEAST_PAIRS
+    assert len(parts.train) + len(parts.test) == len(bundled_statements())
+    assert not any(data.notes[name] for name in ("duplicates", "incomplete_pairs", "divided_groups"))
+
+
+def test_controls_and_statements_are_read_from_one_joined_file_as_they_are_read_here(tmp_path):
+    columns = tuple(dict.fromkeys((*EXPORT_COLUMNS, *CONTROL_COLUMNS)))
+    with (tmp_path / "joined.csv").open("w", encoding="utf-8", newline="") as out:
+        joined = csv.DictWriter(out, columns)
+        joined.writeheader()
+        for statements, of in ((bundled_controls(), CONTROL_COLUMNS), (bundled_statements(), EXPORT_COLUMNS)):
+            part = io.StringIO(newline="")
+            write_statements(statements, part, of)
+            part.seek(0)
+            joined.writerows(csv.DictReader(part))
+    parts = [
+        parts_of(data.statements, PartSizes(), seed=1)
+        for data in (load_labelled(tmp_path / "joined.csv"), load_bundled())
+    ]
+    for name in ("train", "test", "association"):
+        ours, theirs = ({each.text for each in getattr(part, name)} for part in parts)
+        assert ours == theirs
 
 
 def test_the_split_of_a_quad_never_moves():
@@ -184,4 +279,5 @@ def test_the_export_has_the_columns_of_the_contract():
     header, line = out.getvalue().splitlines()
     assert header == ",".join(EXPORT_COLUMNS)
     assert header.startswith("id,pair,statement,answer,category,topic,harm,urgency,source,review")
-    assert line.endswith((",train", ",test"))
+    assert header.endswith("quad,split,fact")
+    assert line.endswith((",train,triage-001", ",test,triage-001"))

@@ -63,9 +63,9 @@ def test_check_tells_people_what_to_look_at(file):
 
 
 def test_template_and_bundled_statements_can_be_read(tmp_path):
-    for command in ("template", "bundled"):
-        path = tmp_path / f"{command}.csv"
-        assert run(command, "-o", path).exit_code == 0
+    for command in (("template",), ("bundled",), ("bundled", "--controls")):
+        path = tmp_path / f"{'-'.join(command)}.csv"
+        assert run(*command, "-o", path).exit_code == 0
         content = read_question_file(path, limits=FileLimits())
         assert content.rows
         assert not content.problems + content.notices

@@ -262,3 +262,19 @@ def test_in_bfloat16_resumed_runs_are_whole_runs_within_its_precision():
         for dtype in ("bfloat16", "float32")
     )
     assert torch.nn.functional.cosine_similarity(ours, expected, dim=0) > 0.99
+
+
+def test_forty_drawn_controls_cost_one_pass_over_the_prompts():
+    runner = StatementRunner(tiny_model(), STATEMENT_PROMPT, batch_rows=8)
+    assert runner.resumes
+    directions = torch.randn(40, WIDTH, generator=torch.Generator().manual_seed(0))
+    drawn = [shifted(1, ConstantShift(direction[None])) for direction in directions]
+    whole_prompts = []
+    counting = decoder_layers(runner.model.network)[0].register_forward_hook(
+        lambda _layer, _inputs, output: whole_prompts.append(hidden_of(output).shape[1] > 1)
+    )
+    runs = runner.steered(TEXTS[:16], [UNSTEERED, *drawn])
+    counting.remove()
+    assert sum(whole_prompts) == 2, "one pass for each of the two batches"
+    np.testing.assert_allclose(runs[0].scores, runner.scores(TEXTS[:16]).scores, atol=1e-6)
+    assert len({round(float(run.scores[0]), 6) for run in runs}) == 41

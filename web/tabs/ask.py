@@ -28,9 +28,9 @@ from web.submission import submit_question
 RECENT = 12
 FOLLOWING = QUIET | {"concurrency_limit": None}
 MASKED, AS_IT_IS = "Ask masked", "Ask as it is"
-EXAMPLES = ("triage-044f", "free-literature-18", "patient-facing-039f")
-"""Bundled statements and questions to try, one per category; the statements are from the test split, so that no
-vector was fitted on them."""
+EXAMPLES = ("triage-053t", "free-literature-18", "patient-facing-039t")
+"""Bundled statements and questions to try, one per category; the statements are true, and from the test split, so that
+no vector was fitted on them."""
 # Whoever asks by keyboard goes on by keyboard, at the safer choice. Two frames later, when it can be seen.
 FOCUS = (
     "() => { requestAnimationFrame(() => requestAnimationFrame(() => { "
