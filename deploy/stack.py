@@ -48,6 +48,8 @@ class Commands:
 
 
 SAY_EVERY_SECONDS = 4.0
+# The evaluation worker starts once the parts that people wait for are ready, which it would slow down, or after this long.
+EVALUATOR_WAITS_SECONDS = 30.0
 READY = {
     WEB: "The page answers at {address} ({seconds:.0f} s).",
     WORKER: "The worker has loaded its model ({seconds:.0f} s).",
@@ -76,6 +78,7 @@ class Stack:
         self._commands = commands or Commands()
         self._parts: dict[str, WatchedPart] = {}
         self._stop = threading.Event()
+        self._ready = threading.Event()
         # Children end with the thread that started them, so one thread starts, watches and stops them all.
         self._thread = threading.Thread(target=self._run, name="stack")
         self.redis_url = chosen.redis_url
@@ -130,6 +133,7 @@ class Stack:
             self._wait_for(checks, monotonic() + timeout_seconds)
         finally:
             database.close()
+        self._ready.set()
 
     def _wait_for(self, checks: Mapping[str, Callable[[], bool]], deadline: float) -> None:
         waiting = [name for name in checks if name in self._parts]
@@ -169,15 +173,24 @@ class Stack:
 
     def _run(self) -> None:
         try:
-            for part in self._parts.values():
-                part.start()
+            began = monotonic()
+            for name, part in self._parts.items():
+                if name != EVALUATOR:
+                    part.start()
             while not self._stop.wait(LOOK_SECONDS) and not self.fault:
+                if self._ready.is_set() or monotonic() - began > EVALUATOR_WAITS_SECONDS:
+                    self._start_evaluator()
                 for part in self._parts.values():
                     self._look_after(part)
         except OSError as error:
             self.fault = f"A part of MedX cannot be started ({error})."
         finally:
             self._stop_parts()
+
+    def _start_evaluator(self) -> None:
+        part = self._parts.get(EVALUATOR)
+        if part is not None and part.process is None:
+            part.start()
 
     def _look_after(self, part: WatchedPart) -> None:
         if not part.died:

@@ -1,11 +1,25 @@
-"""Tiny random models of many architectures of transformers, saved as folders that are loaded like any other model."""
+"""Tiny random models of many architectures of transformers, and the table of docs/models.md that is measured on them.
 
+`python -m tests.architectures` measures every row and writes the table; a test marked slow holds it against new measurements.
+"""
+
+import re
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from medx_core.model_check import ModelCheck
+from medx_core.models.devices import choose_placement
+from medx_core.models.gguf_conversion import LAYER_NAMES
+from medx_core.models.loading import load_model
+from medx_core.models.prefix_cache import SharedPrefix
+from medx_core.prompts import STATEMENT_PROMPT
+from medx_core.traces.checking import checked_anew
+from medx_core.traces.resuming import SteeredRuns
 from tests.language_models import VOCABULARY, WIDTH, byte_tokenizer
 
 LAYERS = 4
@@ -108,3 +122,55 @@ def saved_model(architecture: str, folder: Path) -> Path:
     network.save_pretrained(folder)
     byte_tokenizer().save_pretrained(folder)
     return folder
+
+
+DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "models.md"
+COLUMNS = ("verdict", "text", "batch", "shared prefix", "steering", "sweep", "GGUF")
+HEAD = f"| architecture | {' | '.join(COLUMNS)} |\n|---|{'---|' * len(COLUMNS)}\n"
+GGUF_NAMES = {"llama": "llama", "gemma3_text": "gemma3"}
+"""What GGUF files call the architectures that are named otherwise in transformers, or alike."""
+
+
+def row(architecture: str, folder: Path) -> str:
+    """Measure one row of the table."""
+    placement = choose_placement("cpu", "float32")
+    saved = saved_model(architecture, folder / architecture)
+    model = load_model(str(saved), models_folder=folder, placement=placement)
+    check = checked_anew(model)
+    cells = {**_of_check(check), "sweep": "no", "GGUF": "no"}
+    if check.can.steer:
+        model = replace(model, check=check)
+        cells["sweep"] = "shared" if SteeredRuns(SharedPrefix(model, STATEMENT_PROMPT)).resumes else "whole"
+    if GGUF_NAMES.get(architecture) in LAYER_NAMES:
+        cells["GGUF"] = "yes"
+    return f"| `{architecture}` | {' | '.join(cells[column] for column in COLUMNS)} |"
+
+
+def _of_check(check: ModelCheck) -> dict[str, str]:
+    can = check.can
+    return {
+        "verdict": "yes" if can.verdict else "no",
+        "text": "yes" if can.text else "no",
+        "batch": "yes" if can.batch else "apart",
+        "shared prefix": "yes" if can.shared_prefix else "whole",
+        "steering": "yes" if can.steer else "no",
+    }
+
+
+def written_rows() -> dict[str, str]:
+    """Return the rows of the table as the document has them, by architecture."""
+    lines = DOCUMENT.read_text(encoding="utf-8").splitlines()
+    return {named[1]: line for line in lines if (named := re.match(r"\| `(\w+)` \|", line))}
+
+
+def main() -> None:
+    """Measure all rows and write them into the document."""
+    with TemporaryDirectory() as folder:
+        rows = "\n".join(row(architecture, Path(folder)) for architecture in ARCHITECTURES)
+    before, _, rest = DOCUMENT.read_text(encoding="utf-8").partition(HEAD)
+    after = re.sub(r"\A(\|.*\n)*", "", rest)
+    DOCUMENT.write_text(f"{before}{HEAD}{rows}\n{after}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

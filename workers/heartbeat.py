@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -78,15 +79,25 @@ class Heartbeat:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop beating and sign off."""
+        """Stop beating and sign off; why a model was refused stays to be read, once per host."""
         self._stopped = True
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join(timeout=10)
+        detail = self._detail()
         try:
             self._health.leave(self._name)
+            if detail.get("refused"):
+                self._health.beat(_ended_name(), self._kind, detail)
         except MedxError as error:
             log.warning("could not sign off: %s", error)
+
+    def forget_refusal(self) -> None:
+        """Take back that a model was refused on this host: the one of this process can be used."""
+        try:
+            self._health.leave(_ended_name())
+        except MedxError as error:
+            log.warning("could not take back that a model was refused: %s", error)
 
     def polled(self) -> None:
         """Note that the consumer looked for work just now."""
@@ -123,3 +134,7 @@ class Heartbeat:
                 "the engine has hung for %.0f seconds; this process ends, its work is leased again", seconds
             )
             os._exit(EXIT_STALLED)
+
+
+def _ended_name() -> str:
+    return f"{socket.gethostname()} (ended)"

@@ -65,6 +65,8 @@ class Runtime:
             error = ready.exception()
             if error is not None:
                 on_load_failure(error)
+            else:
+                self.heartbeat.forget_refusal()
             self.heartbeat.beat_soon()
 
         self.answerer.ready.add_done_callback(loaded)

@@ -16,7 +16,7 @@ from medx_core.errors import BadInput
 from medx_core.settings import settings
 from medx_core.storage.audit import AuditStore
 from medx_core.storage.engine import Database
-from medx_core.storage.people import Person, PersonStore, Role
+from medx_core.storage.people import Person, PersonStore, read_role
 
 users_app = typer.Typer(help="People who may sign in, their roles and passwords.", no_args_is_help=True)
 
@@ -30,16 +30,19 @@ Generate = Annotated[bool, typer.Option("--generate", help="Make a password and 
 @users_app.command()
 def add(
     name: Name,
-    role: Annotated[Role, typer.Option(help="How far this person reaches.")] = Role.ASKER,
+    role: Annotated[
+        str, typer.Option(help="asker, clinician or admin: how far this person reaches.")
+    ] = "asker",
     password_stdin: FromInput = False,
     generate: Generate = False,
 ) -> None:
     """Add a person; asks for the password unless told otherwise."""
+    chosen_role = read_role(role)
     with opened_database() as database:
         people = PersonStore(database)
         people.refuse_name(name)  # before the password is asked for
         password = _password(from_input=password_stdin, generate=generate)
-        person = people.add(name, role, password)
+        person = people.add(name, chosen_role, password)
         note(database, "person added", person.name, role=person.role.value)
     print(f"{person.name} may sign in as {person.role.value}.")
     _show_made(password, made=generate)
@@ -68,9 +71,10 @@ def enable(name: Name) -> None:
 
 
 @users_app.command("set-role")
-def set_role(name: Name, role: Annotated[Role, typer.Argument(help="asker, clinician or admin")]) -> None:
+def set_role(name: Name, role: Annotated[str, typer.Argument(help="asker, clinician or admin")]) -> None:
     """Give a person another role."""
-    person = _changed("role changed", lambda people: people.set_role(name, role), role=role.value)
+    chosen = read_role(role)
+    person = _changed("role changed", lambda people: people.set_role(name, chosen), role=chosen.value)
     print(f"{person.name} is {person.role.value} now.")
 
 

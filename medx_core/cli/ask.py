@@ -13,9 +13,9 @@ from medx_core.errors import MedxError
 from medx_core.job_execution.dispatch import End, choose, follow
 from medx_core.jobs.snapshots import ItemSnapshot, JobSnapshot
 from medx_core.jobs.status import ItemStatus
-from medx_core.jobs.submission import question_submission, read_question
+from medx_core.jobs.submission import AUTO, question_submission, read_question
 from medx_core.models.catalog import refuse_missing
-from medx_core.questions import Answer, Mode, Question, Verdict
+from medx_core.questions import Answer, Question, Verdict
 from medx_core.settings import settings
 from medx_core.storage.engine import Database
 from medx_core.storage.jobs import JobStore
@@ -38,7 +38,6 @@ _CHOSEN_BY = {
     RouteSource.FILE: " (from the file)",
 }
 
-ModeOption = Annotated[Mode, typer.Option("--mode", help="The form of the answers.")]
 ArmOption = Annotated[str, typer.Option("--arm", help="steered, unsteered or both.")]
 CategoryOption = Annotated[str, typer.Option("--category", help="auto, or the category itself.")]
 Local = Annotated[
@@ -49,7 +48,12 @@ Local = Annotated[
 
 def ask(
     text: Annotated[str, typer.Argument(help="The question, or a statement to be judged TRUE or FALSE.")],
-    mode: ModeOption = Mode.VERDICT,
+    mode: Annotated[
+        str,
+        typer.Option(
+            "--mode", help="verdict, text, or auto: text for a question that is not of yes/no form."
+        ),
+    ] = AUTO,
     category: CategoryOption = "auto",
     arm: ArmOption = "steered",
     local: Local = False,

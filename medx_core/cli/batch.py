@@ -19,7 +19,6 @@ from medx_core.cli.ask import (
     ArmOption,
     CategoryOption,
     Local,
-    ModeOption,
     load_engine,
 )
 from medx_core.cli.database import opened_database
@@ -40,8 +39,7 @@ from medx_core.evaluation.result import ChangesByHarm
 from medx_core.evaluation.sentences import changes_in_words
 from medx_core.job_execution.dispatch import End, OnProgress, answer_here, choose, follow
 from medx_core.jobs.snapshots import Progress
-from medx_core.jobs.submission import Submission, file_submission, read_arms, read_category
-from medx_core.questions import Mode
+from medx_core.jobs.submission import Submission, file_submission, read_arms, read_category, read_mode
 from medx_core.settings import settings
 from medx_core.storage.engine import Database
 from medx_core.storage.jobs import JobStore, result_rows
@@ -53,7 +51,9 @@ IN_PROCESS = "in this process"
 def batch(  # noqa: PLR0913 - one parameter per option
     file: Annotated[Path, typer.Argument(help="A CSV, TSV or JSONL file with a question column.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the answers (CSV).")],
-    mode: ModeOption = Mode.VERDICT,
+    mode: Annotated[
+        str, typer.Option("--mode", help="verdict or text: the form of all answers.")
+    ] = "verdict",
     arm: ArmOption = "both",
     arms: Annotated[str, typer.Option("--arms", hidden=True)] = "",
     category: CategoryOption = "auto",
@@ -64,11 +64,11 @@ def batch(  # noqa: PLR0913 - one parameter per option
     began = monotonic()
     refuse_input_as_output(file, output)
     refuse_unwritable(output)
-    chosen_arms, chosen_category = read_arms(arms or arm), read_category(category)
+    form, chosen_arms, chosen_category = read_mode(mode), read_arms(arms or arm), read_category(category)
     content = _read(file)
     with opened_database() as database:
         jobs = JobStore(database)
-        submission = file_submission(content, mode=mode, arms=chosen_arms, category=chosen_category)
+        submission = file_submission(content, mode=form, arms=chosen_arms, category=chosen_category)
         job_id, end, through = _answered(submission, database, local=local, show_progress=not as_json)
         _write(jobs, job_id, output)
         summary = _summary(jobs, job_id, content)

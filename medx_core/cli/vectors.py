@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medx_core.categories import Category
-from medx_core.cli.ask import ModeOption, answer_lines, load_engine
+from medx_core.cli.ask import answer_lines, load_engine
 from medx_core.cli.database import opened_database
 from medx_core.cli.outputs import AsJson, print_json, refuse_unwritable
 from medx_core.cli.recipes import Yes, model_in_use, put_to_use, with_vector, without_key
@@ -327,7 +327,7 @@ def explore(
         list[int], typer.Option(help="A vector's number in `medx vectors list`; may be repeated.")
     ],
     strength: Annotated[float, typer.Option(help="Each vector is so many times as strong as it is.")] = 1.0,
-    mode: ModeOption = Mode.VERDICT,
+    mode: Annotated[Mode, typer.Option(help="The form of the answers.")] = Mode.VERDICT,
     as_json: AsJson = False,
 ) -> None:
     """Try vectors, together, on one question in this process; nothing is stored, and it is no measured answer."""

@@ -28,6 +28,11 @@ def points(difference: float) -> str:
     return signed(100 * difference)
 
 
+def ascii_points(difference: float) -> str:
+    """Return the same with a hyphen for a minus, for sentences that programs and terminals read too."""
+    return points(difference).replace(MINUS, "-")
+
+
 def fraction(value: float) -> str:
     """Return an AUROC, a Brier score or the like as "0.674"."""
     return plain(value, 3)

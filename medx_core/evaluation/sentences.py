@@ -6,7 +6,7 @@ All of them are made from typed results; verdicts and reasons have their own sen
 from collections.abc import Sequence
 
 from medx_core.calibration import AbstentionRule
-from medx_core.evaluation.number_format import count, p_value, percent, plain, points
+from medx_core.evaluation.number_format import ascii_points, count, p_value, percent, plain, points
 from medx_core.evaluation.result import (
     UNSTEERED,
     ArmResult,
@@ -163,15 +163,11 @@ def _beyond(arm: ArmResult) -> bool:
 
 def _interval(metric: Metric, *, n: bool = False) -> str:
     size = f", n {count(metric.n)}" if n else ""
-    return f"{_points(metric.value)} points ({_points(metric.low)} to {_points(metric.high)}{size})"
+    return f"{ascii_points(metric.value)} points ({ascii_points(metric.low)} to {ascii_points(metric.high)}{size})"
 
 
 def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"  # plain ASCII: the conclusion is read by programs and terminals too
-
-
-def _points(share: float) -> str:
-    return f"{100 * share:+.1f}"
 
 
 def evidence_line(result: EvaluationResult, arm: str) -> str:

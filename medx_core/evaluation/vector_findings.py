@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from medx_core.evaluation.number_format import ascii_points
+
 CLASS_PRIOR_COSINE = 0.5
 SAME_AXIS = 0.8
 """A mean absolute cosine above which shuffled labels are said to give the same axis.
@@ -27,7 +29,8 @@ def gain_sentence(diagnostics: Mapping[str, Any]) -> str:
     gain = diagnostics.get("validation_gain")
     if not gain:
         return "Not evaluated on held-out statements."
-    size = f"{_points(gain['value'])} points of balanced accuracy [{_points(gain['low'])}, {_points(gain['high'])}] on {gain['n']} held-out statements"
+    value, low, high = (ascii_points(gain[end]) for end in ("value", "low", "high"))
+    size = f"{value} points of balanced accuracy [{low}, {high}] on {gain['n']} held-out statements"
     if gain["value"] <= 0:
         return f"No gain: {size}. This is the failure signature of poor contrast pairs or a wrong layer."
     if gain["low"] <= 0:
@@ -79,10 +82,6 @@ def _of_the_labels(diagnostics: Mapping[str, Any]) -> list[str]:
         f"Shuffled labels give nearly the same axis (cosine {size:.2f} whatever its sign) and separate as well along "
         "it: it is what the states vary by most, whatever is true."
     ]
-
-
-def _points(value: float) -> str:
-    return f"{100 * value:+.1f}"
 
 
 def _share(value: float) -> str:

@@ -1,5 +1,6 @@
 """What a person submits: reading the choices, checking the question, and the submission as a value."""
 
+import re
 from dataclasses import dataclass
 
 from medx_core.categories import Category, as_category
@@ -9,6 +10,15 @@ from medx_core.jobs.status import JobKind
 from medx_core.questions import ARM_CHOICES, Arm, Exploration, Mode, Question
 
 TITLE_CHARACTERS = 120
+AUTO = "auto"
+OPEN_QUESTION = re.compile(
+    r"(what|which|who|whom|whose|when|where|why|how)(['’]s)?\b(?!ever)[^.!]*$", re.IGNORECASE
+)
+# One sentence that begins with an auxiliary verb: "Is chest pain an emergency?", but not "Is it? What should I do?".
+YES_NO_QUESTION = re.compile(
+    r"(is|are|was|were|am|do|does|did|has|have|had|can|could|may|might|must|should|will|would|shall)(n['’]t)?\b[^.?!]*\?",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -35,9 +45,10 @@ def read_question(text: str, *, mode: str, category: str, arm: str, max_characte
     Raises:
         BadInput: the text is empty or too long, or a choice is not known.
     """
+    question = read_question_text(text, max_characters=max_characters)
     return Question(
-        text=read_question_text(text, max_characters=max_characters),
-        mode=read_mode(mode),
+        text=question,
+        mode=read_mode(mode, question=question),
         category=read_category(category),
         arms=read_arms(arm),
     )
@@ -55,12 +66,23 @@ def read_question_text(text: str, *, max_characters: int) -> str:
     return question
 
 
-def read_mode(text: str) -> Mode:
-    """Read the form of the answer; BadInput is raised where there is no such form."""
+def read_mode(text: str, *, question: str | None = None) -> Mode:
+    """Read the form of the answer; `auto` lets the question decide. BadInput is raised where there is no such form."""
+    if text == AUTO and question is not None:
+        return mode_of(question)
     try:
         return Mode(text)
     except ValueError:
-        raise BadInput(f"There is no mode {text!r}; choose verdict or text.") from None
+        choices = "verdict or text" if question is None else "auto, verdict or text"
+        raise BadInput(f"There is no mode {text!r}; choose {choices}.") from None
+
+
+def mode_of(question: str) -> Mode:
+    """Return the form of answer that a text asks for: a verdict on a statement or yes/no question, text on any other."""
+    if OPEN_QUESTION.match(question):
+        return Mode.TEXT
+    sentence = question.rstrip("\"'”’) ")
+    return Mode.TEXT if sentence.endswith("?") and not YES_NO_QUESTION.fullmatch(sentence) else Mode.VERDICT
 
 
 def read_arms(text: str) -> tuple[Arm, ...]:

@@ -127,7 +127,7 @@ def _read(
                 folder, trust_remote_code=False, clean_up_tokenization_spaces=False
             )
             # Left to the library, attention is torch's own where the architecture has it, else written out ("eager").
-            network, info = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 folder,
                 dtype=placement.dtype,
                 trust_remote_code=False,
@@ -135,6 +135,8 @@ def _read(
                 device_map={"": placement.device},
                 output_loading_info=True,
             )
+            network: PreTrainedModel = loaded[0]
+            info: dict[str, Any] = loaded[1]
             _refuse_unread_weights(source, info)
             prepared(network, tokenizer)
     except ModelUnavailable:
@@ -185,8 +187,13 @@ def _why_not_loaded(source: ModelSource, folder: Path, error: Exception) -> str:
 def _refuse_unknown_quantisation(source: ModelSource, folder: Path) -> None:
     """Refuse quantised weights of a kind that transformers does not know: 5.23 logs it and reads them as plain ones."""
     stated = _quantisation(folder)
-    if stated.get("quant_method") and not AutoHfQuantizer.supports_quant_method(stated):
+    if stated.get("quant_method") and not _is_known_quantisation(stated):
         raise ModelUnavailable(_quantised_sentence(source, stated, "transformers does not know it"))
+
+
+def _is_known_quantisation(stated: dict[str, Any]) -> bool:
+    known: bool = AutoHfQuantizer.supports_quant_method(stated)  # type: ignore[no-untyped-call]  # left untyped there
+    return known
 
 
 def _quantisation(folder: Path) -> dict[str, Any]:

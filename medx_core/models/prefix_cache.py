@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import Cache, DynamicCache
+from transformers import Cache, DynamicCache, PreTrainedModel
 
 from medx_core.models.devices import memory_faults_in_words
 from medx_core.models.loading import LoadedModel
@@ -153,7 +153,9 @@ class SharedPrefix:
         return prompt_ids(tokenizer, word, add_special_tokens=False)
 
     def _shares(self, row: Sequence[int]) -> bool:
-        if self._longest is not None and len(row) > self._longest:
+        # Between a shared beginning and a short row lies the padding, which a window counts: the beginning drops out of it,
+        # and a short question beside a long one got another score (Gemma 3, Cohere 2, GPT-Neo; transformers 5.23).
+        if self._longest is not None and len(row) >= self._longest:
             return False
         return len(row) > self.prefix_length and list(row[: self.prefix_length]) == self._prefix_ids
 
@@ -172,7 +174,7 @@ class SharedPrefix:
             if not isinstance(cache, DynamicCache):
                 return
             self._prefix_ids, self._cache = whole[0][:shared], cache
-            self._longest = _narrowest_window(cache)
+            self._longest = narrowest_window(self.model.network)
             resumed = self.last_states(rows)
             scale = plain.float().abs().max().clamp(min=1e-6)
             exact = ((resumed - plain).float().abs().max() / scale).item() <= self._tolerance
@@ -186,11 +188,10 @@ class SharedPrefix:
         return TOLERANCE[self.model.placement.dtype]
 
 
-def _narrowest_window(cache: DynamicCache) -> int | None:
-    """Return how many tokens a row may have so that no layer forgets any: the narrowest sliding window; None without one.
-
-    Between a shared beginning and a short row lies the padding, which a window counts: the beginning drops out of it, and
-    a short question beside a long one got another score (Gemma 3, Cohere 2, Starcoder 2; transformers 5.23).
-    """
-    windows = [int(layer.sliding_window) for layer in cache.layers if getattr(layer, "is_sliding", False)]
-    return min(windows) - 1 if windows else None
+def narrowest_window(network: PreTrainedModel) -> int | None:
+    """Return the width in tokens of the narrowest sliding window of a network's attention; None where it has none."""
+    config = network.config.get_text_config()
+    widths = [
+        getattr(config, name, None) for name in ("sliding_window", "attention_window_size", "window_size")
+    ]
+    return min((int(width) for width in widths if width), default=None)

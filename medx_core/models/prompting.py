@@ -57,9 +57,11 @@ def chat_text(tokenizer: "PreTrainedTokenizerBase", system: str, question: str) 
     """
     if not tokenizer.chat_template:
         return None
-    in_front = [{"role": "user", "content": f"{system}\n\n{question}"}]
+    in_front = [{"role": "user", "content": f"{system}\n\n{question}" if system else question}]
     apart = [{"role": "system", "content": system}, {"role": "user", "content": question}]
-    for messages in (apart, in_front, _in_parts(apart), _in_parts(in_front)):
+    # An empty system text is not the same as none, for which some templates put in one of their own.
+    forms = [apart, in_front] if system else [in_front]
+    for messages in [*forms, *map(_in_parts, forms)]:
         shown = _shown(tokenizer, messages)
         if system.strip() in shown and question.strip() in shown:
             return shown

@@ -80,9 +80,15 @@ class HealthStore(Store):
             )
 
     def live_workers(self, *, seen_within_seconds: float, kind: str = "worker") -> tuple[ProcessHealth, ...]:
-        """Return the workers of a kind that made progress or polled within these seconds."""
-        workers = self.processes(kind=kind)
-        return tuple(worker for worker in workers if worker.seconds_since_seen <= seen_within_seconds)
+        """Return the workers of a kind that made progress or polled within these seconds.
+
+        One that ended because its model was refused is only remembered, so that its sentence can be read.
+        """
+        return tuple(
+            worker
+            for worker in self.processes(kind=kind)
+            if worker.seconds_since_seen <= seen_within_seconds and not worker.detail.get("refused")
+        )
 
     def backlog(self) -> dict[str, QueueBacklog]:
         """Return the backlog per queue."""

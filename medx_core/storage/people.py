@@ -27,6 +27,14 @@ class Role(StrEnum):
     ADMIN = "admin"
 
 
+def read_role(text: str) -> Role:
+    """Read a role as chosen on a page or a command line; BadInput is raised where there is no such role."""
+    try:
+        return Role(text)
+    except ValueError:
+        raise BadInput(f"There is no role {text!r}; choose {', '.join(Role)}.") from None
+
+
 @dataclass(frozen=True)
 class Person:
     """A person who may sign in. A session is valid only while `session_epoch` is unchanged since it was opened."""

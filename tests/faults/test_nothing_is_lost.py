@@ -116,6 +116,8 @@ def test_a_row_that_kills_its_worker_is_set_aside_and_takes_nobody_with_it(tmp_p
 
 def test_a_worker_without_its_model_ends_and_costs_no_question_an_attempt(tmp_path: Path) -> None:
     with installation(tmp_path, lease_seconds=60.0) as running:
+        database = Database(running.stack.settings.database)
+        health = HealthStore(database)
         (tmp_path / NO_MODEL).touch()
         running.kill("worker")
         job_id = running.submit(texts(8))
@@ -123,10 +125,16 @@ def test_a_worker_without_its_model_ends_and_costs_no_question_an_attempt(tmp_pa
             lambda: "the model cannot be loaded: The model is not on" in running.worker_log(),
             "the worker says why it ends",
         )
+        until(
+            lambda: any("is not on" in str(each.detail.get("refused")) for each in health.processes()),
+            "Admin can say so too",
+        )
         (tmp_path / NO_MODEL).unlink()
         running.wait_finished(job_id)
         assert_each_row_answered_once(running, job_id)
         assert {item.attempts for item in running.items(job_id)} == {1}
+        assert not any("refused" in each.detail for each in health.processes())
+    database.close()
 
 
 def test_the_health_row_says_when_a_worker_is_ready_and_goes_when_it_stops(tmp_path: Path) -> None:

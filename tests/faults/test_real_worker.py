@@ -9,12 +9,8 @@ from pathlib import Path
 import pytest
 
 from deploy.stack import Commands
-from medx_core.data.routing_texts import training_texts
 from medx_core.jobs.status import ItemStatus, JobKind
 from medx_core.questions import Mode
-from medx_core.routing.encoders import load_encoder
-from medx_core.routing.heads import head_path, save_head
-from medx_core.routing.training import train_embedding_router
 from tests.faults.harness import BOTH, installation
 from tests.language_models import saved_tiny_model
 from tests.result_files import read_results
@@ -24,18 +20,9 @@ MEDX = str(Path(sys.executable).with_name("medx"))
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home with a tiny model and a router."""
+    """A home with a tiny model; the router is the one that ships."""
     folder = tmp_path_factory.mktemp("home")
-    prepare(folder)
-    return folder
-
-
-def prepare(home: Path) -> Path:
-    """Store a tiny model and a router trained on a few texts under `home`; return the model's folder."""
-    folder = saved_tiny_model(home)
-    encoder = load_encoder()
-    head = train_embedding_router(training_texts()[::15], encoder)
-    save_head(head, head_path(home / "routers", encoder.sha256))
+    saved_tiny_model(folder)
     return folder
 
 

@@ -37,7 +37,7 @@ def gain_where_wording_is_matched(distance, seed):
     return gated - unsteered
 
 
-@pytest.mark.parametrize("effect", [0, 3, 6, 12])
+@pytest.mark.parametrize("effect", [0, *(pytest.param(size, marks=pytest.mark.slow) for size in (3, 6)), 12])
 def test_the_planted_effect_is_as_large_as_it_is_called(effect, monkeypatch):
     monkeypatch.setattr(
         wording_free, "MOST_BINS", MANY

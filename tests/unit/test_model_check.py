@@ -36,7 +36,7 @@ def test_a_model_that_does_all_is_found_to_do_all(tmp_path):
     ("architecture", "cannot"),
     [
         ("gemma3n_text", {"shared_arms", "steer"}),
-        ("granitemoehybrid", {"shared_prefix", "shared_arms"}),
+        pytest.param("mamba", {"shared_prefix", "shared_arms"}, marks=pytest.mark.slow),
         ("recurrent_gemma", {"batch", "shared_prefix", "shared_arms"}),
     ],
 )
@@ -118,7 +118,7 @@ def test_the_command_prints_the_check_and_its_status_says_whether_all_works(tiny
     found = json.loads(ran.stdout)
     assert ran.exit_code == int(broken)
     assert found["ok"] is not broken
-    assert set(found["can"]) == {"verdict", "text", "steer", "batch", "shared_prefix", "shared_arms"}
+    assert set(found["can"]) == {"verdict", "text", "steer", "batch", "shared_prefix"}
     assert set(found["can"].values()) == {not broken}
     assert all(set(check) == {"name", "ok", "detail"} for check in found["checks"])
     if broken:

@@ -55,6 +55,10 @@ def test_a_template_is_used_in_the_form_that_shows_both_texts(template):
     assert shown.index(SYSTEM) < shown.index(QUESTION)
 
 
+def test_without_a_system_text_there_is_no_system_turn():
+    assert chat_text(with_template(TURNS), "", QUESTION) == f"[user] {QUESTION}\n[assistant] "
+
+
 def test_a_model_that_would_think_first_is_told_not_to():
     assert chat_text(with_template(THINKING), SYSTEM, QUESTION).endswith("<think>\n\n</think>\n\n")
 

@@ -8,6 +8,7 @@ from medx_core.categories import Category
 from medx_core.clock import utc_now
 from medx_core.errors import BadInput
 from medx_core.evaluation.request import EvaluationRequest
+from medx_core.model_check import Can, Check, ModelCheck
 from medx_core.storage.health import ProcessHealth
 from medx_core.storage.recipes import RecipeRecord, RecipeStatus
 from medx_core.storage.vectors import VectorRecord
@@ -50,6 +51,10 @@ def process(kind: str = "worker", seconds: float = 1.0, **detail) -> ProcessHeal
             process(ready=False, stage="loading", answered=0),
             "loading its model; questions wait until it is ready · 0 questions answered since it started",
         ),
+        (
+            process(seconds=99.0, stage="refused", refused="The folder x holds an adapter."),
+            "its model cannot be used, so it ended: The folder x holds an adapter.",
+        ),
         (process("web", address="127.0.0.1:7860"), "serving on 127.0.0.1:7860"),
         (process(seconds=16.0, **READY), "not seen lately; it was ended, or cannot reach the database"),
     ],
@@ -66,6 +71,19 @@ def test_health_without_a_worker_says_how_to_start_one_and_that_limits_are_count
     assert "medx-health bad" in html
     assert "Nothing is waiting." in html
     assert wording.LIMITS_PER_PROCESS in html
+
+
+def test_health_shows_how_the_model_of_a_worker_was_checked_and_why_another_was_refused(tmp_path):
+    services = prepared_services(site_settings(tmp_path / "home"))
+    steering = Check(name="steering", ok=False, detail="It cannot be steered.")
+    check = ModelCheck(model="tiny", checks=(steering,), can=Can(steer=False), placement="cpu float32")
+    services.health.beat("w1", "worker", {**READY, "check": check.model_dump(mode="json")})
+    services.health.beat("host (ended)", "worker", {"stage": "refused", "refused": "It was cut off."})
+    html = health_html(services)
+    assert "The model tiny on cpu float32 was checked, and not everything works" in html
+    assert "It cannot be steered." in html
+    assert "its model cannot be used, so it ended: It was cut off." in html
+    assert [worker.name for worker in services.live_workers()] == ["w1"]
 
 
 def test_every_action_says_what_it_would_do():

@@ -15,7 +15,7 @@ import web
 from medx_core.categories import Category, Route, RouteSource
 from medx_core.clock import utc_now
 from medx_core.data.emergency_lines import EMERGENCY_LINE, ENGLISH_ONLY, TRANSLATIONS
-from medx_core.jobs.snapshots import ItemSnapshot, JobSnapshot, Progress, StoredAnswer
+from medx_core.jobs.snapshots import ArmChanges, ItemSnapshot, JobSnapshot, Progress, StoredAnswer
 from medx_core.jobs.status import ItemStatus, JobKind, JobStatus
 from medx_core.questions import Answer, Arm, Mode, Verdict
 from medx_core.review import BlindedAnswer
@@ -226,3 +226,14 @@ def test_a_cancelled_job_says_so_and_counts_what_became_of_its_rows():
     assert "10 of 10" in html
     assert "answered 6 · failed 1 · cancelled 3" in html
     assert "Accuracy" not in html
+
+
+def test_what_steering_mends_and_breaks_is_shown_in_all_and_by_harm():
+    job = JobSnapshot(
+        "j", JobKind.BATCH, JobStatus.DONE, Mode.VERDICT, BOTH, "f.csv", Progress(9, answered=9), utc_now()
+    )
+    assert "mended" not in job_html(job, (), utc_now())
+    changes = (ArmChanges("", 4, helped=0, harmed=1), ArmChanges("severe", 5, helped=3, harmed=1))
+    shown = " ".join(re.sub(r"<[^>]+>", " ", job_html(job, (), utc_now(), changes=changes)).split())
+    assert "3 wrong answers mended, 2 right answers broken (exact McNemar p 1.000) of 9" in shown
+    assert "harm severe 3 / 1 of 5" in shown

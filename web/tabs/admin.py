@@ -10,7 +10,7 @@ from markupsafe import Markup
 from medx_core.errors import BadInput, NotAllowed
 from medx_core.model_check import ModelCheck
 from medx_core.storage.health import ProcessHealth
-from medx_core.storage.people import Person, Role
+from medx_core.storage.people import Person, Role, read_role
 from web.frame import QUIET, heading, on_load, page_frame
 from web.handler_guard import guarded
 from web.rendering import render
@@ -39,7 +39,7 @@ def build(services: Services) -> None:
 def health_html(services: Services) -> Markup:
     """Say whether work is being done, and what each process does."""
     processes, seen_limit = services.health.processes(), services.settings.worker_seen_seconds
-    workers = [process for process in processes if process.kind == "worker"]
+    workers = [each for each in processes if each.kind == "worker" and not each.detail.get("refused")]
     return render(
         "health.html",
         processes=processes,
@@ -84,13 +84,13 @@ class _PeopleHandlers:
     def add(self, person: Person, name: str, role: str) -> tuple[Any, ...]:
         """Add a person with a first password that is shown once."""
         password = secrets.token_urlsafe(PASSWORD_BYTES)
-        added = self.services.people.add(name, Role(role), password)
+        added = self.services.people.add(name, read_role(role), password)
         self._audit(person, "add person", added)
         return *self._shown(f"Added {added.name}. First password, shown only now: {password}"), ""
 
     def set_role(self, person: Person, name: str | None, role: str) -> tuple[Any, ...]:
         """Give a person another role."""
-        changed = self.services.people.set_role(_chosen(name), Role(role))
+        changed = self.services.people.set_role(_chosen(name), read_role(role))
         self._audit(person, "set role", changed)
         return self._shown(f"{changed.name} is now {changed.role.value}.")
 
