@@ -81,6 +81,16 @@ def test_rates_have_intervals_and_every_item_says_why(home):
     assert figures["detector"].startswith("rules and a learned part")
 
 
+def test_messages_kept_aside_are_recognised_as_often_as_is_said(home):
+    rows = [
+        (message.text, int(bool(message.emergency)), message.kind)
+        for message in bundled_messages("kept_aside")[::2]
+    ]
+    figures = measured(home / "messages.csv", rows)
+    assert figures["sensitivity"]["value"] > 0.88
+    assert figures["false_alarm_rate"]["value"] < 0.12
+
+
 def test_a_rate_that_no_row_can_give_is_null_with_its_reason(home):
     figures = measured(home / "messages.csv", [["He is not breathing"]], columns=["text"])
     assert figures["sensitivity"] is None

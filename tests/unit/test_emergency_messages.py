@@ -19,10 +19,15 @@ def kind_sources() -> dict[str, str]:
     return {row["kind"]: row["source"] for row in rows}
 
 
-def test_every_message_is_labelled_and_its_kind_has_a_source():
-    messages = bundled_messages()
-    assert len(messages) == 1_908
-    assert Counter(message.emergency for message in messages) == {True: 948, False: 960}
+EACH = pytest.mark.parametrize(
+    ("name", "emergencies", "look_alikes"), [("messages", 948, 960), ("kept_aside", 433, 433)]
+)
+
+
+@EACH
+def test_every_message_is_labelled_and_its_kind_has_a_source(name, emergencies, look_alikes):
+    messages = bundled_messages(name)
+    assert Counter(message.emergency for message in messages) == {True: emergencies, False: look_alikes}
     assert all(message.style and message.writer for message in messages)
     assert {message.kind for message in messages} == set(kind_sources())
     assert all(len(source) > 10 for source in kind_sources().values())
@@ -34,8 +39,19 @@ def test_every_kind_has_emergencies_and_look_alikes_by_every_writer():
     assert min(counts.values()) >= 8
 
 
-def test_no_message_comes_twice_and_length_does_not_tell_the_label():
-    messages = bundled_messages()
+def test_no_message_kept_aside_is_learned_from():
+    learned, aside = (
+        [frozenset(message.text.casefold().split()) for message in bundled_messages(name)]
+        for name in ("messages", "kept_aside")
+    )
+    shared = max(len(text & other) / len(text | other) for text in aside for other in learned)
+    assert shared < 0.7
+    assert {message.writer for message in bundled_messages("kept_aside")} == {"c"}
+
+
+@pytest.mark.parametrize("name", ["messages", "kept_aside"])
+def test_no_message_comes_twice_and_length_does_not_tell_the_label(name):
+    messages = bundled_messages(name)
     assert len({" ".join(message.text.casefold().split()) for message in messages}) == len(messages)
     lengths = [
         median(len(message.text) for message in messages if message.emergency is label)
@@ -44,8 +60,9 @@ def test_no_message_comes_twice_and_length_does_not_tell_the_label():
     assert max(lengths) < 1.2 * min(lengths)
 
 
-def test_no_message_holds_an_identifier():
-    assert [message.text for message in bundled_messages() if identifier_kinds(message.text)] == []
+@pytest.mark.parametrize("name", ["messages", "kept_aside"])
+def test_no_message_holds_an_identifier(name):
+    assert [message.text for message in bundled_messages(name) if identifier_kinds(message.text)] == []
 
 
 def test_a_file_of_messages_may_leave_labels_and_kinds_out(tmp_path):
