@@ -11,19 +11,18 @@ settings.register_profile(
 )
 settings.load_profile("the same every time")
 
-WAITING = {"faults", "browser"}
-
 pytest_plugins = ["tests.broker", "tests.databases", "tests.language_models"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Spread the files that mostly wait, for processes or for pages, among those that compute.
+    """Spread the files of fault tests, which mostly wait for processes, among those that compute.
 
-    Two processes that run tests side by side then seldom wait both at once; the last files compute.
+    Two processes that run tests side by side then seldom wait both at once. Browser tests stay last: the browser keeps an
+    event loop running in its process, and no other may be started there.
     """
     files = list(dict.fromkeys(item.path for item in items))
-    waiting = [file for file in files if file.parent.name in WAITING]
-    computing = [file for file in files if file.parent.name not in WAITING]
+    waiting = [file for file in files if file.parent.name == "faults"]
+    computing = [file for file in files if file.parent.name != "faults"]
     stride = -(-len(computing) // max(1, len(waiting)))
     stretches = [computing[at : at + stride] for at in range(0, len(computing), stride or 1)]
     pairs = zip_longest(([file] for file in waiting), stretches, fillvalue=[])

@@ -48,7 +48,7 @@ def test_a_vector_that_floods_the_states_is_seen_and_one_of_no_size_is_not(vecto
     nothing, flood = measured(vector), measured(replace(vector, alpha=1e3))
     assert nothing["perplexity_ratio"] == pytest.approx(1, abs=1e-3)
     assert nothing["repetition_after"] == nothing["repetition_before"]
-    assert abs(flood["perplexity_ratio"] - 1) > 0.05  # a network of random weights may as well gain by it
+    assert abs(flood["perplexity_ratio"] - 1) > 0.01  # a network of random weights may as well gain by it
     assert flood["texts"] == nothing["texts"] > 20
 
 

@@ -99,6 +99,7 @@ def test_a_file_larger_than_the_settings_allow_is_refused(command, monkeypatch):
 
 
 @pytest.mark.weights
+@pytest.mark.slow
 def test_the_real_model_resumes_to_what_whole_passes_give(real_model):
     texts = [statement.statement for statement in bundled_statements()[:12]]
     runner = StatementRunner(real_model, STATEMENT_PROMPT, batch_rows=8)

@@ -242,7 +242,7 @@ GAIN = {"value": 0.031, "low": 0.012, "high": 0.05, "n": 120}
         (None, "Not evaluated"),
         (GAIN | {"value": 0.0, "low": -0.01}, "failure signature of poor contrast pairs or a wrong layer"),
         (GAIN | {"value": -0.02, "low": -0.04}, "No gain: -2.0 points"),
-        (GAIN | {"low": 0.0}, "Not shown to help: +3.1 points of balanced accuracy [+0.0, +5.0] on 120"),
+        (GAIN | {"low": 0.0}, "Not shown to help: +3.1 points of balanced accuracy [0.0, +5.0] on 120"),
         (GAIN, "Only an evaluation with controls"),
     ],
 )
