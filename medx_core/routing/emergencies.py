@@ -27,6 +27,7 @@ from medx_core.routing.heads import (
     stored_part,
     stored_provenance,
     stored_terms,
+    tensors_of,
 )
 from medx_core.routing.red_flags import red_flags, rules
 from medx_core.routing.router import Floats
@@ -135,14 +136,9 @@ def save_emergency_head(head: EmergencyHead, path: Path) -> None:
     """Write a head; the file appears whole or not at all."""
     numbers = {name: repr(getattr(head, name)) for name in ("scale", "rule", "bias", "threshold")}
     metadata = {"format": FORMAT, "terms": json.dumps(head.vocabulary.terms), **numbers}
-    tensors = {
-        "meaning.weights": head.meaning.weights,
-        "meaning.bias": head.meaning.bias,
-        "wording.weights": head.terms.weights,
-        "wording.bias": head.terms.bias,
-        "wording.idf": head.vocabulary.idf,
-    }
-    save_with_provenance(path, tensors, metadata, head.provenance)
+    save_with_provenance(
+        path, tensors_of(head.meaning, head.terms, head.vocabulary), metadata, head.provenance
+    )
 
 
 def load_emergency_head(path: Path, *, encoder_sha256: str | None = None) -> EmergencyHead:

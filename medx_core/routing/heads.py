@@ -125,14 +125,20 @@ def save_head(head: RouterHead, path: Path) -> None:
         "temperature": repr(head.temperature),
         "threshold": repr(head.threshold),
     }
-    tensors = {
-        "meaning.weights": head.meaning.weights,
-        "meaning.bias": head.meaning.bias,
-        "wording.weights": head.terms.weights,
-        "wording.bias": head.terms.bias,
-        "wording.idf": head.vocabulary.idf,
+    save_with_provenance(
+        path, tensors_of(head.meaning, head.terms, head.vocabulary), metadata, head.provenance
+    )
+
+
+def tensors_of(meaning: LinearPart, terms: LinearPart, vocabulary: Vocabulary) -> dict[str, Floats]:
+    """Return the two linear parts of a head and its vocabulary's weights under the names that they are stored by."""
+    return {
+        "meaning.weights": meaning.weights,
+        "meaning.bias": meaning.bias,
+        "wording.weights": terms.weights,
+        "wording.bias": terms.bias,
+        "wording.idf": vocabulary.idf,
     }
-    save_with_provenance(path, tensors, metadata, head.provenance)
 
 
 def save_with_provenance(
