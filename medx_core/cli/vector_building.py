@@ -18,7 +18,7 @@ from medx_core.cli.outputs import JsonOut, clear_stage, refuse_input_as_output, 
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput
 from medx_core.fitting.examples import refuse_what_cannot_be_fitted_on
-from medx_core.fitting.recipe import SweepRecipe, VectorRecipe
+from medx_core.fitting.spec import FitSpec, SweepSpec
 from medx_core.settings import settings
 from medx_core.steering.positions import Positions
 from medx_core.storage.engine import Database
@@ -110,7 +110,7 @@ def build(  # noqa: PLR0913 - one parameter per option
     What is built first by the paper's method is part of the built-in recipe `paper` at once; every other version waits to
     be promoted.
     """
-    recipe = VectorRecipe(
+    spec = FitSpec(
         examples=examples,
         alpha=alpha,
         layers=layers_from(layers),
@@ -122,11 +122,11 @@ def build(  # noqa: PLR0913 - one parameter per option
         verdict_positions=Positions.parse(verdict_positions),
         seed=seed,
     )
-    if recipe.is_gated and recipe.positions == Positions.ALL and not settings().gated_text:
+    if spec.is_gated and spec.positions == Positions.ALL and not settings().gated_text:
         tell(ALL_POSITIONS_OF_A_GATE)
     parts = statements_by_category(data, category, seed)
     for train, _ in () if missing else parts.values():
-        refuse_what_cannot_be_fitted_on(train, recipe)
+        refuse_what_cannot_be_fitted_on(train, spec)
     # torch takes seconds to import: what is said wrongly should be said at once.
     from medx_core.assembly import build_model
     from medx_core.fitting.build import ResumableBuild
@@ -135,11 +135,11 @@ def build(  # noqa: PLR0913 - one parameter per option
         model = build_model(settings())
         # a vector of another number type is another vector
         made_by = f"{model.identity_sha256} {model.placement}"
-        kept = ResumableBuild.of(settings().home, recipe, made_by, parts) if resume else None
+        kept = ResumableBuild.of(settings().home, spec, made_by, parts) if resume else None
         present = VectorStore(database).papers(model.weight_sha256) if missing else {}
         wanted = {category: part for category, part in parts.items() if category not in present}
         if wanted:
-            _build_each(wanted, model, recipe, database, kept)
+            _build_each(wanted, model, spec, database, kept)
         else:
             print(f"Every category has a vector for {model.name}.")
         if kept:
@@ -149,7 +149,7 @@ def build(  # noqa: PLR0913 - one parameter per option
 def _build_each(
     wanted: Mapping[Category, Parts],
     model: "LoadedModel",
-    recipe: VectorRecipe,
+    spec: FitSpec,
     database: Database,
     kept: "ResumableBuild | None",
 ) -> None:
@@ -160,17 +160,17 @@ def _build_each(
     from medx_core.traces.statement_runner import StatementRunner
 
     registry = build_registry(settings(), database)
-    runner = StatementRunner(model, recipe.prompt, settings().max_batch_rows, finished=kept)
+    runner = StatementRunner(model, spec.prompt, settings().max_batch_rows, finished=kept)
     known = {record.file_sha256: record for record in registry.store.list(model.weight_sha256)}
     for category, (train, held_out) in wanted.items():
         before = known.get(kept.built(category)) if kept else None
         if before:
             print(f"{before.name} was built before the interruption.")
             continue
-        vector = build_vector(runner, category, train, recipe, partial(show_stage, category.value))
-        vector = with_gain(runner, vector, train, held_out, seed=recipe.seed)
+        vector = build_vector(runner, category, train, spec, partial(show_stage, category.value))
+        vector = with_gain(runner, vector, train, held_out, seed=spec.seed)
         clear_stage()
-        record = registry.publish(vector, preset=PAPER_PRESET if recipe.is_the_papers else CUSTOM_PRESET)
+        record = registry.publish(vector, preset=PAPER_PRESET if spec.is_the_papers else CUSTOM_PRESET)
         note_vector(database, "vector built", record)
         if kept:
             kept.note_built(category, record.file_sha256)
@@ -285,7 +285,7 @@ def sweep(  # noqa: PLR0913 - one parameter per option
         raise BadInput(
             "--check-cells compares times, which batches from disk would spoil; leave out --resume."
         )
-    recipe = SweepRecipe(
+    spec = SweepSpec(
         layers=(),  # they depend on the model
         strengths=_numbers(strengths or STRENGTHS.get(strategy, CONSTANT_STRENGTHS)),
         strategy=strategy,
@@ -293,7 +293,7 @@ def sweep(  # noqa: PLR0913 - one parameter per option
         fit_on=fit_on,
         seed=seed,
     )
-    as_vector = recipe.vector
+    as_vector = spec.vector
     data_sha256, train, measured = _swept_parts(data, sample, split, seed)
     refuse_what_cannot_be_fitted_on(train, as_vector)
     # torch takes seconds to import: what is said wrongly should be said at once.
@@ -305,10 +305,10 @@ def sweep(  # noqa: PLR0913 - one parameter per option
     from medx_core.traces.statement_runner import StatementRunner
 
     model = build_model(settings())
-    recipe = replace(recipe, layers=swept_layers(layers, len(decoder_layers(model.network))))
-    finished = FinishedBatches(_folder(recipe, train, measured)) if resume else None
+    spec = replace(spec, layers=swept_layers(layers, len(decoder_layers(model.network))))
+    finished = FinishedBatches(_folder(spec, train, measured)) if resume else None
     runner = StatementRunner(model, STATEMENT_PROMPT, settings().max_batch_rows, finished=finished)
-    swept_map = sweeping.sweep(runner, train, measured, recipe, show_stage)
+    swept_map = sweeping.sweep(runner, train, measured, spec, show_stage)
     result = {
         "medx_version": __version__,
         "data_sha256": data_sha256,
@@ -379,10 +379,10 @@ def _swept_parts(
 
 
 def _folder(
-    recipe: SweepRecipe, train: Sequence[LabelledStatement], measured: Sequence[LabelledStatement]
+    spec: SweepSpec, train: Sequence[LabelledStatement], measured: Sequence[LabelledStatement]
 ) -> Path:
     texts = ([statement.text for statement in part] for part in (train, measured))
-    told = repr((recipe, *texts))
+    told = repr((spec, *texts))
     return settings().home / "traces" / hashlib.sha256(told.encode()).hexdigest()[:16]
 
 

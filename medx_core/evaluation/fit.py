@@ -18,7 +18,7 @@ from medx_core.evaluation.request import EvaluationRequest
 from medx_core.evaluation.result import Choices, FineTuning, PaperChoices, TriedStrength
 from medx_core.fitting.fit import CategoryVectors, fit_by_category
 from medx_core.fitting.gated import GatedFit, fit_gated
-from medx_core.fitting.recipe import VectorRecipe
+from medx_core.fitting.spec import FitSpec
 from medx_core.steering.names import ANSWER_WORD, GATED, READINGS
 from medx_core.traces.statement_runner import StatementRunner
 
@@ -99,15 +99,15 @@ def fit_arms(
     gated = fit_gated(
         runner,
         train,
-        VectorRecipe(strategy=GATED, fit_on=request.fit_on, prompt=runner.prompt, seed=request.seed),
+        FitSpec(strategy=GATED, fit_on=request.fit_on, prompt=runner.prompt, seed=request.seed),
         partial(on_stage, "recording states"),
     )
     on_stage("building the paper's vectors", 0, 1)
     paper, refused = {}, {}
     for reading in READINGS:
-        recipe = VectorRecipe(reading=reading, prompt=runner.prompt, seed=request.seed)
+        spec = FitSpec(reading=reading, prompt=runner.prompt, seed=request.seed)
         try:
-            paper[reading] = fit_by_category(runner, train, recipe)
+            paper[reading] = fit_by_category(runner, train, spec)
         except VectorRefused as error:
             if reading == ANSWER_WORD:
                 raise

@@ -1,4 +1,4 @@
-"""Building vectors for use: fitted by a recipe, with provenance and diagnostics, and going on after an interruption."""
+"""Building vectors for use: fitted by a specification, with provenance and diagnostics, and going on after an interruption."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +14,7 @@ from medx_core.errors import BadInput
 from medx_core.fitting.examples import sha256_of_statements
 from medx_core.fitting.fit import FittedVector, fit_vector
 from medx_core.fitting.fitted import FittedLayer
-from medx_core.fitting.recipe import VectorRecipe
+from medx_core.fitting.spec import FitSpec
 from medx_core.steering.contrast import separation
 from medx_core.steering.diagnostics import cosine
 from medx_core.steering.layers import model_type
@@ -32,10 +32,10 @@ def build_vector(
     runner: StatementRunner,
     category: Category,
     train: Sequence[LabelledStatement],
-    recipe: VectorRecipe,
+    spec: FitSpec,
     on_progress: OnProgress = silent,
 ) -> SteeringVector:
-    """Build one category's vector from `train`, by a runner of the recipe's prompt.
+    """Build one category's vector from `train`, by a runner of the specification's prompt.
 
     Its diagnostics are those of the fit; `evaluation.gain` adds what it changes on other statements.
 
@@ -45,20 +45,18 @@ def build_vector(
     """
     if not train:
         raise BadInput(f"There are no statements of the category {category} to build a vector from.")
-    fitted = fit_vector(runner, train, recipe, on_progress)
+    fitted = fit_vector(runner, train, spec, on_progress)
     groups = [statement.group for statement in fitted.statements]
     # A random direction is fitted to nothing, so nothing of it can be stable.
     stable = (
-        dict.fromkeys(STABILITY)
-        if recipe.strategy == RANDOM
-        else stability(fitted.top, groups, seed=recipe.seed)
+        dict.fromkeys(STABILITY) if spec.strategy == RANDOM else stability(fitted.top, groups, seed=spec.seed)
     )
-    vector = vector_of(runner, fitted, category, strategy=recipe.strategy)
+    vector = vector_of(runner, fitted, category, strategy=spec.strategy)
     diagnostics = {**vector.diagnostics, "choices": dict(fitted.choices), **stable}
     return replace(
         vector,
-        positions=recipe.positions,
-        verdict_positions=recipe.verdict_positions,
+        positions=spec.positions,
+        verdict_positions=spec.verdict_positions,
         diagnostics=diagnostics,
     )
 
@@ -129,11 +127,11 @@ class ResumableBuild(FinishedBatches):
 
     @classmethod
     def of(
-        cls, home: Path, recipe: VectorRecipe, weights_and_device: str, parts: Mapping[Category, Any]
+        cls, home: Path, spec: FitSpec, weights_and_device: str, parts: Mapping[Category, Any]
     ) -> "ResumableBuild":
-        """Return the build of these statements by this recipe on this device: the same whenever it is asked for again."""
+        """Return the build of these statements by this specification on this device: the same whenever it is asked for again."""
         statements = [(category.value, part) for category, part in parts.items()]
-        return cls(home / "traces" / batch_key(recipe, weights_and_device, statements)[:16])
+        return cls(home / "traces" / batch_key(spec, weights_and_device, statements)[:16])
 
     def built(self, category: Category) -> str:
         """Return the hash of the file that this build registered for a category before it was interrupted, else ''."""

@@ -7,7 +7,7 @@ import numpy as np
 
 from medx_core.data.labelled_statements import LabelledStatement, twins_of
 from medx_core.errors import BadInput
-from medx_core.fitting.recipe import PAPER_EXAMPLES, VectorRecipe
+from medx_core.fitting.spec import PAPER_EXAMPLES, FitSpec
 from medx_core.steering.names import ON_STATEMENTS, ON_TWINS
 
 FEWEST_TWINS = 40
@@ -43,10 +43,10 @@ def drawn_examples(
     return [statement for statement in statements if statement.group in taken]
 
 
-def examples_of(statements: Sequence[LabelledStatement], recipe: VectorRecipe) -> list[LabelledStatement]:
-    """Draw what a recipe is fitted on: the paper's 200 where it names no number, and for a gate all there are."""
-    default = None if recipe.is_gated else PAPER_EXAMPLES
-    return drawn_examples(statements, recipe.examples or default, seed=recipe.seed)
+def examples_of(statements: Sequence[LabelledStatement], spec: FitSpec) -> list[LabelledStatement]:
+    """Draw what a specification is fitted on: the paper's 200 where it names no number, and for a gate all there are."""
+    default = None if spec.is_gated else PAPER_EXAMPLES
+    return drawn_examples(statements, spec.examples or default, seed=spec.seed)
 
 
 def gate_statements(
@@ -76,14 +76,14 @@ def gate_statements(
     return [statements[i] for i in sorted(index for pair in pairs for index in pair)], ON_TWINS
 
 
-def refuse_what_cannot_be_fitted_on(statements: Sequence[LabelledStatement], recipe: VectorRecipe) -> None:
-    """Refuse, before a model is loaded, statements that the recipe's gate cannot be fitted on.
+def refuse_what_cannot_be_fitted_on(statements: Sequence[LabelledStatement], spec: FitSpec) -> None:
+    """Refuse, before a model is loaded, statements that the specification's gate cannot be fitted on.
 
     Raises:
         BadInput: there are too few statements, or too few twins where twins are asked for.
     """
-    if recipe.is_gated:
-        gate_statements(examples_of(statements, recipe), recipe.fit_on)
+    if spec.is_gated:
+        gate_statements(examples_of(statements, spec), spec.fit_on)
 
 
 def kept_together(statements: Sequence[LabelledStatement]) -> list[str]:

@@ -18,7 +18,6 @@ from medx_core.accuracy import Values
 from medx_core.data.labelled_statements import LabelledStatement, twins_of
 from medx_core.fitting.examples import gate_statements, kept_together
 from medx_core.fitting.fitted import FittedLayer, StatementModel, gate_on, part_of
-from medx_core.fitting.recipe import VectorRecipe
 from medx_core.fitting.search import (
     GATE_STRENGTHS,
     Fold,
@@ -30,6 +29,7 @@ from medx_core.fitting.search import (
     usable,
     weakest_good,
 )
+from medx_core.fitting.spec import FitSpec
 from medx_core.steering.contrast import ContrastTraces
 from medx_core.steering.gate import Gate
 from medx_core.steering.names import GATED, ON_TWINS, STATEMENT
@@ -150,23 +150,23 @@ def record_for_gates(
 def fit_gated(
     model: StatementModel,
     statements: Sequence[LabelledStatement],
-    recipe: VectorRecipe,
+    spec: FitSpec,
     on_progress: OnProgress = silent,
 ) -> GatedFit:
-    """Fit a gate; layer and strength are chosen where `recipe` leaves them open.
+    """Fit a gate; layer and strength are chosen where `spec` leaves them open.
 
     Raises:
         BadInput: there are too few statements, or too few twins where twins are asked for.
         VectorRefused: one kind of statement is missing, or a layer does not exist.
     """
-    layers = recipe.layers or candidate_layers(model.layer_count)
-    training = record_for_gates(model, statements, layers, recipe.fit_on, on_progress)
-    if len(layers) == 1 and recipe.alpha is not None:
-        return GatedFit(training, training.fits(model, layers, recipe.alpha)[layers[0]], {}, ())
-    return _chosen(model, training, recipe)
+    layers = spec.layers or candidate_layers(model.layer_count)
+    training = record_for_gates(model, statements, layers, spec.fit_on, on_progress)
+    if len(layers) == 1 and spec.alpha is not None:
+        return GatedFit(training, training.fits(model, layers, spec.alpha)[layers[0]], {}, ())
+    return _chosen(model, training, spec)
 
 
-def _chosen(model: StatementModel, training: GateTraining, recipe: VectorRecipe) -> GatedFit:
+def _chosen(model: StatementModel, training: GateTraining, spec: FitSpec) -> GatedFit:
     statements, on_twins, folds = training.statements, training.on_twins, folds_of(training.statements)
     unseen = {layer: training.cross_fitted(layer, folds) for layer in training.traces}
     tried = {
@@ -180,12 +180,12 @@ def _chosen(model: StatementModel, training: GateTraining, recipe: VectorRecipe)
         folds,
         [{layer: replace(fit, gate=gate)} for gate in unseen[layer][0]],
         GATE_STRENGTHS,
-        key=recipe,
+        key=spec,
         on_twins=on_twins,
     )
     quality = attrgetter("rank_quality" if on_twins else "accuracy")
     judged = len(twins_of(statements)) if on_twins else len(statements)
     candidates = usable(settings) or [max(settings, key=attrgetter("answer_word_rate"))]
     strength = weakest_good(candidates, quality, judged).strength
-    alpha = strength if recipe.alpha is None else recipe.alpha
+    alpha = strength if spec.alpha is None else spec.alpha
     return GatedFit(training, fit.at(alpha), tried, settings)

@@ -22,8 +22,8 @@ from medx_core.fitting.examples import examples_of
 from medx_core.fitting.fit import fit_at_layers
 from medx_core.fitting.fitted import FittedLayer
 from medx_core.fitting.gated import GatedFit
-from medx_core.fitting.recipe import SweepRecipe
 from medx_core.fitting.search import GATE_STRENGTHS, folds_of
+from medx_core.fitting.spec import SweepSpec
 from medx_core.steering.hooks import SteeringPlan
 from medx_core.steering.names import GATED
 from medx_core.traces.running import OnProgress, batch_key, silent
@@ -52,7 +52,7 @@ class SweepMap:
     `n_train` statements were fitted on; `seconds` were spent on fitting and on measuring.
     """
 
-    recipe: SweepRecipe
+    spec: SweepSpec
     fitted_on: str
     n_train: int
     conditions: Sequence[SteeringPlan]
@@ -66,15 +66,15 @@ class SweepMap:
     @property
     def places(self) -> list[tuple[int, float]]:
         """The layer and the strength of every cell."""
-        return list(product(self.recipe.layers, self.recipe.strengths))
+        return list(product(self.spec.layers, self.spec.strengths))
 
     def as_json(self) -> dict[str, Any]:
         """Return the map: each figure as one list of strengths per layer."""
         figures = [run_figures(run, self.gold) for run in self.runs]
-        width = len(self.recipe.strengths)
+        width = len(self.spec.strengths)
         rows = [figures[start : start + width] for start in range(0, len(figures), width)]
         return {
-            **self.recipe.as_json(),
+            **self.spec.as_json(),
             "fitted_on": self.fitted_on,
             "n_train": self.n_train,
             "n_measured": len(self.gold),
@@ -109,10 +109,10 @@ def sweep(
     runner: StatementRunner,
     train: Sequence[LabelledStatement],
     measured: Sequence[LabelledStatement],
-    recipe: SweepRecipe,
+    spec: SweepSpec,
     on_stage: OnStage,
 ) -> SweepMap:
-    """Fit the recipe's strategy on `train` at every layer, run every strength on `measured`.
+    """Fit the specification's strategy on `train` at every layer, run every strength on `measured`.
 
     Raises:
         BadInput: `measured` holds one kind of answer only.
@@ -122,20 +122,20 @@ def sweep(
     if len(np.unique(gold)) < 2:
         raise BadInput("The statements to measure on are all TRUE or all FALSE; a sweep needs both.")
     started = time.perf_counter()
-    examples = examples_of(train, recipe.vector)
+    examples = examples_of(train, spec.vector)
     fitted = fit_at_layers(
-        runner, examples, recipe.vector, recipe.layers, lambda done, of: on_stage("fitting", done, of)
+        runner, examples, spec.vector, spec.layers, lambda done, of: on_stage("fitting", done, of)
     )
-    conditions = _conditions(fitted.layers, recipe)
+    conditions = _conditions(fitted.layers, spec)
     texts = [statement.text for statement in measured]
     unsteered = runner.scores(texts, lambda done, of: on_stage("unsteered", done, of))
     resumes = runner.resumes  # found out before the clock starts
     begun = time.perf_counter()
-    name = batch_key(recipe, [(each.text, each.answer, each.group, each.pair) for each in train])
+    name = batch_key(spec, [(each.text, each.answer, each.group, each.pair) for each in train])
     runs = runner.steered(texts, conditions, lambda done, of: on_stage("measuring", done, of), name=name)
     seconds = {"fitting": begun - started, "measuring": time.perf_counter() - begun}
     n_train = len(fitted.statements)
-    return SweepMap(recipe, fitted.fitted_on, n_train, conditions, runs, unsteered, gold, resumes, seconds)
+    return SweepMap(spec, fitted.fitted_on, n_train, conditions, runs, unsteered, gold, resumes, seconds)
 
 
 def map_of_settings(runner: StatementRunner, gated: GatedFit, on_progress: OnProgress = silent) -> SweepMap:
@@ -149,18 +149,18 @@ def map_of_settings(runner: StatementRunner, gated: GatedFit, on_progress: OnPro
     known = sorted(training.traces)
     layers = tuple(sorted({gated.chosen.layer, *(known[place] for place in spread(len(known), MAP_LAYERS))}))
     fits = training.fits(runner, layers, 0.0, torch.as_tensor(fitted))
-    recipe = SweepRecipe(layers, MAP_STRENGTHS, strategy=GATED, fit_on=training.fitted_on)
-    conditions = _conditions(fits, recipe)
+    spec = SweepSpec(layers, MAP_STRENGTHS, strategy=GATED, fit_on=training.fitted_on)
+    conditions = _conditions(fits, spec)
     runs = runner.steered([statements[i].text for i in judged], conditions, on_progress)
     words = training.unsteered.answer_words
     unsteered = RunScores(training.unsteered.scores[judged], None if words is None else words[judged])
     gold = np.array([statements[i].answer for i in judged], dtype=bool)
     fitted_on, n_train, resumes = training.fitted_on, len(fitted), runner.resumes
-    return SweepMap(recipe, fitted_on, n_train, conditions, runs, unsteered, gold, resumes, note=MAP_NOTE)
+    return SweepMap(spec, fitted_on, n_train, conditions, runs, unsteered, gold, resumes, note=MAP_NOTE)
 
 
-def _conditions(fits: Mapping[int, FittedLayer], recipe: SweepRecipe) -> list[SteeringPlan]:
-    cells = product(recipe.layers, recipe.strengths)
+def _conditions(fits: Mapping[int, FittedLayer], spec: SweepSpec) -> list[SteeringPlan]:
+    cells = product(spec.layers, spec.strengths)
     return [fits[layer].at(strength).condition for layer, strength in cells]
 
 
@@ -168,7 +168,7 @@ def check_cells(
     runner: StatementRunner, swept: SweepMap, texts: Sequence[str], count: int, on_stage: OnStage
 ) -> CellCheck:
     """Run `count` cells, spread evenly over the map, as whole passes; compare scores and time."""
-    chosen = spread_cells(len(swept.recipe.layers), len(swept.recipe.strengths), count)
+    chosen = spread_cells(len(swept.spec.layers), len(swept.spec.strengths), count)
     started = time.perf_counter()
     again = []
     for done, place in enumerate(chosen):

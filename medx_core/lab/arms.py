@@ -29,7 +29,7 @@ from medx_core.evaluation.prompt_selection import OnStage
 from medx_core.evaluation.request import EvaluationRequest
 from medx_core.evaluation.runner import ExtraArm
 from medx_core.fitting.fitted import FittedLayer
-from medx_core.lab.fine_tuning import FineTuningRecipe, fine_tuned_scores
+from medx_core.lab.fine_tuning import FineTuningSpec, fine_tuned_scores
 from medx_core.models.loading import LoadedModel
 from medx_core.steering.hooks import ShiftsByText, SteeringPlan, SteeringStep
 from medx_core.traces.likelihoods import TextLikelihoods
@@ -143,7 +143,7 @@ def fine_tuned(
     on_stage("fine-tuning", 0, 1)
     runner, texts = fitted.runner, [statement.text for statement in statements]
     tuned = fine_tuned_scores(
-        runner.model, runner.prompt, fitted.train, texts, FineTuningRecipe(seed=request.seed)
+        runner.model, runner.prompt, fitted.train, texts, FineTuningSpec(seed=request.seed)
     )
     return ArmScores("fine_tuned", tuned.scores.double().numpy(), fine_tuning=tuned.training)
 

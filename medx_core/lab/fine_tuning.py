@@ -27,7 +27,7 @@ from medx_core.prompts import VerdictPrompt
 
 
 @dataclass(frozen=True)
-class FineTuningRecipe:
+class FineTuningSpec:
     """How the adapters are trained; the seed decides their first values and the order of statements."""
 
     rank: int = 8
@@ -50,14 +50,14 @@ def fine_tuned_scores(
     prompt: VerdictPrompt,
     train: Sequence[LabelledStatement],
     texts: Sequence[str],
-    recipe: FineTuningRecipe | None = None,
+    spec: FineTuningSpec | None = None,
 ) -> FineTuned:
     """Train adapters on `train`, score `texts` with them, take them off.
 
     Raises:
         ModelUnavailable: the device's memory does not suffice, or the answer words cannot be told apart.
     """
-    chosen = recipe or FineTuningRecipe()
+    chosen = spec or FineTuningSpec()
     short = replace(prompt, version=f"{prompt.version}-0shot-lora", shots=(), instruction="")
     reader = _AnswerReader(model, short)
     began = time.perf_counter()
@@ -71,13 +71,13 @@ def fine_tuned_scores(
 
 
 @contextmanager
-def _adapted(model: LoadedModel, recipe: FineTuningRecipe) -> Iterator[nn.Module]:
+def _adapted(model: LoadedModel, spec: FineTuningSpec) -> Iterator[nn.Module]:
     """Put adapters on the network; afterwards, also after an error, its own weights are alone again, frozen."""
     config = LoraConfig(
-        r=recipe.rank, lora_alpha=2 * recipe.rank, target_modules="all-linear", task_type="CAUSAL_LM"
+        r=spec.rank, lora_alpha=2 * spec.rank, target_modules="all-linear", task_type="CAUSAL_LM"
     )
     with torch.random.fork_rng():
-        torch.manual_seed(recipe.seed)
+        torch.manual_seed(spec.seed)
         adapted = get_peft_model(model.network, config)
         try:
             yield adapted
@@ -116,15 +116,15 @@ class _AnswerReader:
 
 
 def _train(
-    network: nn.Module, reader: _AnswerReader, train: Sequence[LabelledStatement], recipe: FineTuningRecipe
+    network: nn.Module, reader: _AnswerReader, train: Sequence[LabelledStatement], spec: FineTuningSpec
 ) -> None:
     trained = [weights for weights in network.parameters() if weights.requires_grad]
-    optimiser = torch.optim.AdamW(trained, lr=recipe.learning_rate)
+    optimiser = torch.optim.AdamW(trained, lr=spec.learning_rate)
     network.train()
-    for _ in range(recipe.epochs):
+    for _ in range(spec.epochs):
         order = torch.randperm(len(train)).tolist()
-        for start in range(0, len(order), recipe.batch_rows):
-            part = [train[i] for i in order[start : start + recipe.batch_rows]]
+        for start in range(0, len(order), spec.batch_rows):
+            part = [train[i] for i in order[start : start + spec.batch_rows]]
             differences = reader.differences(network, [statement.text for statement in part])
             gold = torch.tensor([float(statement.answer) for statement in part], device=differences.device)
             loss = functional.binary_cross_entropy_with_logits(differences, gold)

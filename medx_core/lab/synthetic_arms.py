@@ -21,7 +21,7 @@ from medx_core.evaluation.request import DRAWS
 from medx_core.evaluation.result import Judgement
 from medx_core.evaluation.wording_free import read_wording
 from medx_core.fitting.gated import GatedFit, fit_gated
-from medx_core.fitting.recipe import VectorRecipe
+from medx_core.fitting.spec import FitSpec
 from medx_core.lab.synthetic_world import (
     DISTANCES,
     TWIN_DISTANCES,
@@ -137,7 +137,7 @@ def fit_in(world: World, train: Statements, *others: Statements) -> WorldArms:
     model, prompt_only = (
         WorldModel(output, train, *others) for output in (world.unsteered, world.prompt_only)
     )
-    gated = fit_gated(model, train.labelled, VectorRecipe(strategy=GATED))
+    gated = fit_gated(model, train.labelled, FitSpec(strategy=GATED))
     gold = np.array([statement.answer for statement in train.labelled], dtype=bool)
     return WorldArms(model, prompt_only, gated, best_threshold(world.unsteered.scores(train.states), gold))
 

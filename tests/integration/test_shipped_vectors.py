@@ -7,7 +7,7 @@ from medx_core.categories import Category
 from medx_core.cli.vector_building import statements_by_category
 from medx_core.fitting.examples import examples_of, sha256_of_statements
 from medx_core.fitting.fit import fit_vector
-from medx_core.fitting.recipe import VectorRecipe
+from medx_core.fitting.spec import FitSpec
 from medx_core.recipes import ModelIdentity
 from medx_core.settings import Settings
 from medx_core.steering.vector_files import load_vector
@@ -59,22 +59,22 @@ def training_statements():
 
 
 def test_they_were_fitted_on_the_statements_that_are_drawn_today(training_statements):
-    recipe = VectorRecipe()
+    spec = FitSpec()
     for category in Category:
         shipped = load_vector(SHIPPED_VECTORS / f"{category.value}.safetensors", model_sha256=DEFAULT_WEIGHTS)
-        drawn = examples_of(training_statements[category], recipe)
+        drawn = examples_of(training_statements[category], spec)
         assert shipped.data_sha256 == sha256_of_statements(drawn)
-        assert shipped.prompt_version == recipe.prompt.version
+        assert shipped.prompt_version == spec.prompt.version
 
 
 @pytest.mark.weights
 @pytest.mark.slow
 def test_fitting_makes_the_shipped_vector_again(real_model, training_statements):
-    recipe = VectorRecipe()
-    runner = StatementRunner(real_model, recipe.prompt, batch_rows=32)
-    made = fit_vector(runner, training_statements[Category.TRIAGE], recipe).top
+    spec = FitSpec()
+    runner = StatementRunner(real_model, spec.prompt, batch_rows=32)
+    made = fit_vector(runner, training_statements[Category.TRIAGE], spec).top
     shipped = load_vector(SHIPPED_VECTORS / "triage.safetensors", model_sha256=real_model.weight_sha256)
-    assert (made.layer, made.alpha, recipe.reading) == (shipped.layer, shipped.alpha, shipped.reading)
+    assert (made.layer, made.alpha, spec.reading) == (shipped.layer, shipped.alpha, shipped.reading)
     # The order in which threads add up differs between machines; the vector is a small difference of large states.
     assert torch.cosine_similarity(made.direction, shipped.direction, dim=0) > 0.999
     assert made.direction.norm() == pytest.approx(shipped.norm, rel=0.01)

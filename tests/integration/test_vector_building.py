@@ -12,7 +12,7 @@ from medx_core.errors import BadInput, VectorRefused
 from medx_core.evaluation.gain import with_gain
 from medx_core.fitting.build import build_vector
 from medx_core.fitting.examples import drawn_examples
-from medx_core.fitting.recipe import VectorRecipe
+from medx_core.fitting.spec import FitSpec
 from medx_core.recipes import ModelIdentity, Recipe
 from medx_core.settings import Settings
 from medx_core.steering.layers import penultimate_layer
@@ -23,7 +23,7 @@ from medx_core.vector_registry import VectorRegistry
 
 pytestmark = pytest.mark.weights
 EXAMPLES = 12
-RECIPE = VectorRecipe(examples=EXAMPLES)
+SPEC = FitSpec(examples=EXAMPLES)
 
 
 def bundled_parts():
@@ -32,13 +32,13 @@ def bundled_parts():
 
 @pytest.fixture(scope="module")
 def runner(real_model):
-    return StatementRunner(real_model, RECIPE.prompt)
+    return StatementRunner(real_model, SPEC.prompt)
 
 
 @pytest.fixture(scope="module")
 def vector(runner):
     train, held_out = bundled_parts()
-    built = build_vector(runner, Category.TRIAGE, train, RECIPE)
+    built = build_vector(runner, Category.TRIAGE, train, SPEC)
     return with_gain(runner, built, train, held_out[:8], seed=1)
 
 
@@ -49,7 +49,7 @@ def test_a_vector_is_the_mean_of_correct_minus_incorrect_traces_read_one_by_one(
     for statement in chosen:
         states = {}
         for truth in (True, False):
-            text = RECIPE.prompt.filled(statement.text) + RECIPE.prompt.word(truth)
+            text = SPEC.prompt.filled(statement.text) + SPEC.prompt.word(truth)
             ids = torch.tensor([real_model.tokenizer(text)["input_ids"]])
             with torch.inference_mode():
                 hidden = real_model.network(ids, output_hidden_states=True, use_cache=False).hidden_states
@@ -71,7 +71,7 @@ def test_it_carries_its_provenance_and_diagnostics(vector, real_model):
 
 
 def test_building_twice_gives_the_same_vector(runner, vector):
-    again = build_vector(runner, Category.TRIAGE, bundled_parts()[0], RECIPE)
+    again = build_vector(runner, Category.TRIAGE, bundled_parts()[0], SPEC)
     assert torch.equal(again.direction, vector.direction)
     assert again.data_sha256 == vector.data_sha256
 
@@ -109,6 +109,6 @@ def test_a_file_that_was_changed_afterwards_is_refused(database, tmp_path, vecto
 
 def test_nothing_to_build_from_is_said(runner):
     with pytest.raises(BadInput, match="no statements of the category triage"):
-        build_vector(runner, Category.TRIAGE, [], RECIPE)
+        build_vector(runner, Category.TRIAGE, [], SPEC)
     with pytest.raises(VectorRefused, match="both TRUE and FALSE"):
-        build_vector(runner, Category.TRIAGE, [LabelledStatement("a b", answer=True, group="g")], RECIPE)
+        build_vector(runner, Category.TRIAGE, [LabelledStatement("a b", answer=True, group="g")], SPEC)

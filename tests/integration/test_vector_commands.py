@@ -14,7 +14,7 @@ from medx_core.cli.app import app
 from medx_core.cli.vectors import comparisons
 from medx_core.errors import BadInput, NotFound, VectorRefused
 from medx_core.fitting.build import ResumableBuild
-from medx_core.fitting.recipe import VectorRecipe
+from medx_core.fitting.spec import FitSpec
 from medx_core.settings import settings
 from medx_core.steering.gate import Gate
 from medx_core.steering.steering_vector import SteeringVector
@@ -229,14 +229,14 @@ def test_a_file_larger_than_the_settings_allow_is_refused(medx, data, monkeypatc
     assert "10 rows" in str(refused.exception)
 
 
-def test_a_build_is_another_one_for_other_weights_recipes_and_statements(tmp_path):
+def test_a_build_is_another_one_for_other_weights_specifications_and_statements(tmp_path):
     part = ((), ())
-    same = ResumableBuild.of(tmp_path, VectorRecipe(), "a", {Category.TRIAGE: part})
-    assert same == ResumableBuild.of(tmp_path, VectorRecipe(), "a", {Category.TRIAGE: part})
+    same = ResumableBuild.of(tmp_path, FitSpec(), "a", {Category.TRIAGE: part})
+    assert same == ResumableBuild.of(tmp_path, FitSpec(), "a", {Category.TRIAGE: part})
     others = [
-        ResumableBuild.of(tmp_path, VectorRecipe(seed=2), "a", {Category.TRIAGE: part}),
-        ResumableBuild.of(tmp_path, VectorRecipe(), "b", {Category.TRIAGE: part}),
-        ResumableBuild.of(tmp_path, VectorRecipe(), "a", {Category.LITERATURE: part}),
+        ResumableBuild.of(tmp_path, FitSpec(seed=2), "a", {Category.TRIAGE: part}),
+        ResumableBuild.of(tmp_path, FitSpec(), "b", {Category.TRIAGE: part}),
+        ResumableBuild.of(tmp_path, FitSpec(), "a", {Category.LITERATURE: part}),
     ]
     assert len({stored.folder for stored in [same, *others]}) == 4
 

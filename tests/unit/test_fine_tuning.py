@@ -1,7 +1,7 @@
 import torch
 
 from medx_core.data.labelled_statements import LabelledStatement
-from medx_core.lab.fine_tuning import FineTuningRecipe, fine_tuned_scores
+from medx_core.lab.fine_tuning import FineTuningSpec, fine_tuned_scores
 from medx_core.prompts import STATEMENT_PROMPT
 from tests.language_models import tiny_model
 
@@ -23,7 +23,7 @@ def test_adapters_learn_their_training_statements_and_leave_the_model_as_it_was(
     before = weights(model.network)
     texts = [statement.text for statement in TRUE + FALSE]
     tuned = fine_tuned_scores(
-        model, STATEMENT_PROMPT, TRUE + FALSE, texts, FineTuningRecipe(epochs=20, learning_rate=1e-2)
+        model, STATEMENT_PROMPT, TRUE + FALSE, texts, FineTuningSpec(epochs=20, learning_rate=1e-2)
     )
     assert bool((tuned.scores[: len(TRUE)] > 0).all())
     assert bool((tuned.scores[len(TRUE) :] < 0).all())
@@ -36,7 +36,7 @@ def test_adapters_learn_their_training_statements_and_leave_the_model_as_it_was(
 def test_the_same_seed_gives_the_same_scores() -> None:
     runs = [
         fine_tuned_scores(
-            tiny_model("llama"), STATEMENT_PROMPT, TRUE + FALSE, ["Water is wet."], FineTuningRecipe(epochs=1)
+            tiny_model("llama"), STATEMENT_PROMPT, TRUE + FALSE, ["Water is wet."], FineTuningSpec(epochs=1)
         )
         for _ in range(2)
     ]

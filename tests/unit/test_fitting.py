@@ -13,7 +13,7 @@ from medx_core.evaluation.fit import fit_arms
 from medx_core.evaluation.request import EvaluationRequest
 from medx_core.fitting.build import build_vector
 from medx_core.fitting.examples import drawn_examples, gate_statements
-from medx_core.fitting.recipe import SWEPT, SweepRecipe, VectorRecipe
+from medx_core.fitting.spec import SWEPT, FitSpec, SweepSpec
 from medx_core.fitting.sweep import sweep
 from medx_core.prompts import STATEMENT_PROMPT
 from medx_core.steering.names import BUILDABLE, GATED, RANDOM, READINGS, SHUFFLED
@@ -59,8 +59,8 @@ def measured(runner):
     return fit_arms(lambda _prompt: runner, TRAIN, EvaluationRequest("statements.csv", prompt=prompt), quiet)
 
 
-def built(runner, train, **recipe):
-    return build_vector(runner, Category.TRIAGE, train, VectorRecipe(**{"prompt": PROMPT, **recipe}))
+def built(runner, train, **spec):
+    return build_vector(runner, Category.TRIAGE, train, FitSpec(**{"prompt": PROMPT, **spec}))
 
 
 @pytest.mark.parametrize("reading", READINGS)
@@ -94,8 +94,8 @@ def test_the_controls_that_are_built_are_those_that_are_measured(runner, measure
 @pytest.mark.parametrize("reading", READINGS)
 @pytest.mark.parametrize("strategy", SWEPT)
 def test_a_swept_vector_is_the_one_that_is_built(runner, strategy, reading):
-    recipe = SweepRecipe((1,), (3.0,), strategy, reading)
-    swept = sweep(runner, LITERATURE, TRIAGE[:16], recipe, quiet).conditions[0].steps[0]
+    spec = SweepSpec((1,), (3.0,), strategy, reading)
+    swept = sweep(runner, LITERATURE, TRIAGE[:16], spec, quiet).conditions[0].steps[0]
     vector = built(
         runner,
         LITERATURE,

@@ -9,7 +9,7 @@ from medx_core.cli.vector_building import swept_layers
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput
 from medx_core.fitting.fit import fit_at_layers
-from medx_core.fitting.recipe import SWEPT, SweepRecipe
+from medx_core.fitting.spec import SWEPT, SweepSpec
 from medx_core.fitting.sweep import (
     check_cells,
     run_figures,
@@ -30,7 +30,7 @@ STATEMENTS = [
 ]
 TRAIN, MEASURED = STATEMENTS[:24], STATEMENTS[24:]
 TEXTS = [statement.text for statement in MEASURED]
-RECIPE = SweepRecipe(layers=(0, 2), strengths=(1.0, 8.0, 40.0))
+SPEC = SweepSpec(layers=(0, 2), strengths=(1.0, 8.0, 40.0))
 
 
 def silent(*_told):
@@ -44,13 +44,13 @@ def runner():
 
 @pytest.mark.parametrize("strategy", SWEPT)
 def test_every_cell_is_what_it_is_alone(runner, strategy):
-    recipe = SweepRecipe(RECIPE.layers, RECIPE.strengths, strategy, ANSWER_WORD)
-    swept = sweep(runner, TRAIN, MEASURED, recipe, silent)
+    spec = SweepSpec(SPEC.layers, SPEC.strengths, strategy, ANSWER_WORD)
+    swept = sweep(runner, TRAIN, MEASURED, spec, silent)
     shown = swept.as_json()
     gold = np.array([statement.answer for statement in MEASURED])
-    for row, layer in enumerate(recipe.layers):
-        fitted = fit_at_layers(runner, TRAIN, recipe.vector, [layer]).layers[layer]
-        for column, strength in enumerate(recipe.strengths):
+    for row, layer in enumerate(spec.layers):
+        fitted = fit_at_layers(runner, TRAIN, spec.vector, [layer]).layers[layer]
+        for column, strength in enumerate(spec.strengths):
             alone = runner.steered(TEXTS, [fitted.at(strength).condition], resumed=False)[0]
             np.testing.assert_allclose(swept.runs[3 * row + column].scores, alone.scores, atol=5e-4)
             assert (
@@ -61,7 +61,7 @@ def test_every_cell_is_what_it_is_alone(runner, strategy):
 
 
 def test_the_map_has_a_row_a_layer_and_says_what_it_was_fitted_and_measured_on(runner):
-    shown = sweep(runner, TRAIN, MEASURED, RECIPE, silent).as_json()
+    shown = sweep(runner, TRAIN, MEASURED, SPEC, silent).as_json()
     figures = shown["unsteered"].keys()
     assert len(figures) == 6
     for name in figures:
@@ -75,13 +75,13 @@ def test_the_labels_of_measured_statements_are_never_fitted_on(runner):
     turned = [
         LabelledStatement(statement.text, not statement.answer, statement.group) for statement in MEASURED
     ]
-    first, second = (sweep(runner, TRAIN, part, RECIPE, silent) for part in (MEASURED, turned))
+    first, second = (sweep(runner, TRAIN, part, SPEC, silent) for part in (MEASURED, turned))
     for run, other in zip(first.runs, second.runs, strict=True):
         np.testing.assert_array_equal(run.scores, other.scores)
 
 
 def test_checked_cells_are_spread_over_the_map_and_agree_with_whole_passes(runner):
-    swept = sweep(runner, TRAIN, MEASURED, RECIPE, silent)
+    swept = sweep(runner, TRAIN, MEASURED, SPEC, silent)
     check = check_cells(runner, swept, TEXTS, 4, silent)
     assert {layer for layer, _ in check.cells} == {0, 2}
     assert len(set(check.cells)) == 4
@@ -126,13 +126,13 @@ def test_a_sweep_that_was_broken_off_gives_the_same_figures_when_it_goes_on(runn
         runner.model, STATEMENT_PROMPT, batch_rows=8, finished=FinishedBatches(tmp_path / "sweep")
     )
     with pytest.raises(KeyboardInterrupt):
-        sweep(kept, TRAIN, MEASURED, RECIPE, break_off)
-    again, fresh = (sweep(reader, TRAIN, MEASURED, RECIPE, silent) for reader in (kept, runner))
+        sweep(kept, TRAIN, MEASURED, SPEC, break_off)
+    again, fresh = (sweep(reader, TRAIN, MEASURED, SPEC, silent) for reader in (kept, runner))
     for kept_run, fresh_run in zip(again.runs, fresh.runs, strict=True):
         np.testing.assert_array_equal(kept_run.scores, fresh_run.scores)
     # Other labels make other vectors: nothing kept may be taken for them.
     turned = [LabelledStatement(statement.text, not statement.answer, statement.group) for statement in TRAIN]
-    other = sweep(kept, turned, MEASURED, RECIPE, silent)
+    other = sweep(kept, turned, MEASURED, SPEC, silent)
     assert not np.array_equal(other.runs[0].scores, fresh.runs[0].scores)
 
 
@@ -144,9 +144,9 @@ def test_figures_that_need_both_kinds_of_answer_are_left_out_where_one_is_missin
 
 def test_one_kind_of_answer_and_an_unknown_strategy_are_refused(runner):
     with pytest.raises(BadInput, match="needs both"):
-        sweep(runner, TRAIN, [statement for statement in MEASURED if statement.answer], RECIPE, silent)
+        sweep(runner, TRAIN, [statement for statement in MEASURED if statement.answer], SPEC, silent)
     with pytest.raises(BadInput, match="cannot be swept"):
-        sweep(runner, TRAIN, MEASURED, SweepRecipe((0,), (1.0,), "random"), silent)
+        sweep(runner, TRAIN, MEASURED, SweepSpec((0,), (1.0,), "random"), silent)
 
 
 def test_layers_are_read_as_all_lists_and_ranges():

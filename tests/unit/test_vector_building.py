@@ -13,7 +13,7 @@ from medx_core.errors import BadInput, VectorRefused
 from medx_core.evaluation.gain import with_gain
 from medx_core.evaluation.vector_findings import gain_sentence, warnings_of
 from medx_core.fitting.build import build_vector
-from medx_core.fitting.recipe import VectorRecipe
+from medx_core.fitting.spec import FitSpec
 from medx_core.prompts import STATEMENT_PROMPT
 from medx_core.steering.names import BUILDABLE
 from medx_core.steering.positions import Positions
@@ -38,7 +38,7 @@ def twins(pairs, seed):
 
 
 TRAIN, HELD_OUT = twins(50, seed=1), twins(30, seed=2)
-PAPERS = VectorRecipe()
+PAPERS = FitSpec()
 
 
 @pytest.fixture(scope="module")
@@ -46,18 +46,18 @@ def model():
     return tiny_model()
 
 
-def built(model, recipe=PAPERS, train=TRAIN, held_out=HELD_OUT):
-    return with_its_gain(StatementRunner(model, recipe.prompt), recipe, train, held_out)
+def built(model, spec=PAPERS, train=TRAIN, held_out=HELD_OUT):
+    return with_its_gain(StatementRunner(model, spec.prompt), spec, train, held_out)
 
 
-def with_its_gain(runner, recipe, train=TRAIN, held_out=HELD_OUT, **told):
-    vector = build_vector(runner, Category.TRIAGE, train, recipe, **told)
-    return with_gain(runner, vector, train, held_out, seed=recipe.seed)
+def with_its_gain(runner, spec, train=TRAIN, held_out=HELD_OUT, **told):
+    vector = build_vector(runner, Category.TRIAGE, train, spec, **told)
+    return with_gain(runner, vector, train, held_out, seed=spec.seed)
 
 
 @pytest.mark.parametrize("strategy", BUILDABLE)
 def test_every_strategy_builds_a_sound_vector_that_survives_its_file(model, tmp_path, strategy):
-    vector = built(model, VectorRecipe(strategy=strategy, examples=60))
+    vector = built(model, FitSpec(strategy=strategy, examples=60))
     check_vector(vector, strategy)
     save_vector(vector, tmp_path / "v")
     loaded = load_vector(tmp_path / "v", model_sha256=model.weight_sha256)
@@ -70,16 +70,16 @@ def test_every_strategy_builds_a_sound_vector_that_survives_its_file(model, tmp_
 
 
 def test_a_principal_component_is_told_to_be_there_whatever_the_labels(model):
-    diagnostics = built(model, VectorRecipe(strategy="pca", examples=60)).diagnostics
+    diagnostics = built(model, FitSpec(strategy="pca", examples=60)).diagnostics
     assert diagnostics["shuffled_cosine_size"] > 0.99
     assert any("whatever is true" in warning for warning in warnings_of(diagnostics))
-    real = built(model, VectorRecipe(reading="statement")).diagnostics
+    real = built(model, FitSpec(reading="statement")).diagnostics
     assert real["separation"] > real["shuffled_separation"]
     assert not any("whatever is true" in warning for warning in warnings_of(real))
 
 
 def test_a_gate_fitted_on_twins_changes_the_real_output_where_a_constant_vector_does_not(model):
-    gated, paper = built(model, VectorRecipe(strategy="gated")), built(model)
+    gated, paper = built(model, FitSpec(strategy="gated")), built(model)
     assert gated.fitted_on == "twins"
     assert gated.diagnostics["validation_gain"]["low"] > 0.1
     assert paper.diagnostics["validation_gain"]["value"] < gated.diagnostics["validation_gain"]["value"]
@@ -88,17 +88,15 @@ def test_a_gate_fitted_on_twins_changes_the_real_output_where_a_constant_vector_
 
 
 def test_given_layer_and_strength_are_taken(model):
-    gated = built(model, VectorRecipe(strategy="gated", layers=(0,), alpha=3.0, fit_on="statements"))
+    gated = built(model, FitSpec(strategy="gated", layers=(0,), alpha=3.0, fit_on="statements"))
     assert (gated.layer, gated.alpha, gated.fitted_on) == (0, 3.0, "statements")
-    several = built(
-        model, VectorRecipe(layers=(0, 1), alpha=2.0, reading="statement", positions=Positions.ALL)
-    )
+    several = built(model, FitSpec(layers=(0, 1), alpha=2.0, reading="statement", positions=Positions.ALL))
     assert list(several.directions) == [0, 1]
     assert (several.layer, several.alpha, several.positions) == (1, 2.0, Positions.ALL)
 
 
 def test_layer_and_strength_can_be_chosen_on_the_training_part(model):
-    vector = built(model, VectorRecipe(choose=True, reading="statement"))
+    vector = built(model, FitSpec(choose=True, reading="statement"))
     tried = vector.diagnostics["choices"]["places_tried"]
     assert (vector.layer, vector.alpha) in {(cell["layer"], cell["strength"]) for cell in tried}
     chosen = next(cell for cell in tried if (cell["layer"], cell["strength"]) == (vector.layer, vector.alpha))
@@ -106,17 +104,17 @@ def test_layer_and_strength_can_be_chosen_on_the_training_part(model):
 
 
 def test_random_and_shuffled_vectors_are_controls_of_the_same_making(model):
-    real = built(model, VectorRecipe(reading="statement"))
-    random_one = built(model, VectorRecipe(reading="statement", strategy="random"))
-    mixed = built(model, VectorRecipe(reading="statement", strategy="shuffled"))
+    real = built(model, FitSpec(reading="statement"))
+    random_one = built(model, FitSpec(reading="statement", strategy="random"))
+    mixed = built(model, FitSpec(reading="statement", strategy="shuffled"))
     assert random_one.norm == pytest.approx(real.norm, rel=1e-5)
     assert mixed.norm < real.norm, "labels that mean nothing leave little of the difference"
-    other = built(model, VectorRecipe(reading="statement", strategy="shuffled", seed=2))
+    other = built(model, FitSpec(reading="statement", strategy="shuffled", seed=2))
     assert not torch.equal(mixed.direction, other.direction)
 
 
 def test_building_twice_gives_the_same_vector(model):
-    first, second = (built(model, VectorRecipe(strategy="gated", layers=(1,))) for _ in range(2))
+    first, second = (built(model, FitSpec(strategy="gated", layers=(1,))) for _ in range(2))
     assert torch.equal(first.gate.weight, second.gate.weight)
     assert first.diagnostics == second.diagnostics
 
@@ -138,15 +136,15 @@ def passes_of(model, build) -> int:
 
 
 @pytest.mark.parametrize(
-    "recipe",
+    "spec",
     [
-        VectorRecipe(examples=60),
-        VectorRecipe(strategy="gated", layers=(1,), alpha=2.0),
-        VectorRecipe(choose=True, reading="statement", alpha=2.0),
+        FitSpec(examples=60),
+        FitSpec(strategy="gated", layers=(1,), alpha=2.0),
+        FitSpec(choose=True, reading="statement", alpha=2.0),
     ],
     ids=["paper", "gated", "chosen"],
 )
-def test_a_build_that_was_interrupted_goes_on_from_its_finished_batches(model, tmp_path, recipe):
+def test_a_build_that_was_interrupted_goes_on_from_its_finished_batches(model, tmp_path, spec):
     def break_off(done, _total):
         if done >= 40:
             raise KeyboardInterrupt
@@ -154,38 +152,38 @@ def test_a_build_that_was_interrupted_goes_on_from_its_finished_batches(model, t
     finished, vectors = FinishedBatches(tmp_path / "build"), []
 
     def runner(**kept):
-        return StatementRunner(model, recipe.prompt, batch_rows=8, **kept)
+        return StatementRunner(model, spec.prompt, batch_rows=8, **kept)
 
     def build(**kept):
-        vectors.append(with_its_gain(runner(**kept), recipe))
+        vectors.append(with_its_gain(runner(**kept), spec))
 
     whole = passes_of(model, build)
     with pytest.raises(KeyboardInterrupt):
-        with_its_gain(runner(finished=finished), recipe, on_progress=break_off)
+        with_its_gain(runner(finished=finished), spec, on_progress=break_off)
     rest = passes_of(model, lambda: build(finished=finished))
     again = passes_of(model, lambda: build(finished=finished))
     assert again < rest <= whole - 5, "five batches were done"
     for vector in vectors[1:]:
         assert torch.equal(vector.direction, vectors[0].direction)
         assert vector.diagnostics == vectors[0].diagnostics
-        assert (vector.gate is None) == (recipe.strategy != "gated")
+        assert (vector.gate is None) == (spec.strategy != "gated")
         assert vector.gate is None or torch.equal(vector.gate.weight, vectors[0].gate.weight)
 
 
 def test_chosen_places_that_were_kept_are_not_taken_for_those_of_other_labels(model, tmp_path):
-    recipe = VectorRecipe(choose=True, reading="statement", alpha=2.0)
+    spec = FitSpec(choose=True, reading="statement", alpha=2.0)
     turned = [replace(statement, answer=not statement.answer) for statement in TRAIN]
     kept = {"finished": FinishedBatches(tmp_path / "build")}
-    build_vector(StatementRunner(model, recipe.prompt, **kept), Category.TRIAGE, TRAIN, recipe)
-    after = build_vector(StatementRunner(model, recipe.prompt, **kept), Category.TRIAGE, turned, recipe)
-    fresh = build_vector(StatementRunner(model, recipe.prompt), Category.TRIAGE, turned, recipe)
+    build_vector(StatementRunner(model, spec.prompt, **kept), Category.TRIAGE, TRAIN, spec)
+    after = build_vector(StatementRunner(model, spec.prompt, **kept), Category.TRIAGE, turned, spec)
+    fresh = build_vector(StatementRunner(model, spec.prompt), Category.TRIAGE, turned, spec)
     assert after.diagnostics["choices"] == fresh.diagnostics["choices"]
 
 
 def test_a_batch_has_as_many_rows_as_the_runner_is_told(model):
     told = []
-    runner, recipe = StatementRunner(model, PAPERS.prompt, batch_rows=7), VectorRecipe(examples=60)
-    build_vector(runner, Category.TRIAGE, TRAIN, recipe, lambda done, _total: told.append(done))
+    runner, spec = StatementRunner(model, PAPERS.prompt, batch_rows=7), FitSpec(examples=60)
+    build_vector(runner, Category.TRIAGE, TRAIN, spec, lambda done, _total: told.append(done))
     assert told == [*range(7, 60, 7), 60]
 
 
@@ -196,7 +194,7 @@ def test_the_gain_is_none_without_held_out_statements_of_both_kinds(model):
 
 
 @pytest.mark.parametrize(
-    ("recipe", "words"),
+    ("spec", "words"),
     [
         ({"strategy": "hypnosis"}, "no strategy 'hypnosis'"),
         ({"strategy": "imported"}, "no strategy 'imported'"),
@@ -206,23 +204,23 @@ def test_the_gain_is_none_without_held_out_statements_of_both_kinds(model):
         ({"strategy": "gated", "reading": "full_trace"}, "leave the reading out"),
     ],
 )
-def test_a_recipe_that_contradicts_itself_is_refused_before_a_model_runs(recipe, words):
+def test_a_specification_that_contradicts_itself_is_refused_before_a_model_runs(spec, words):
     with pytest.raises(BadInput, match=words):
-        VectorRecipe(**recipe)
+        FitSpec(**spec)
 
 
 def test_what_cannot_be_built_says_why(model):
     with pytest.raises(BadInput, match="at least 40 complete pairs to fit on; there are 10"):
-        built(model, VectorRecipe(strategy="gated", fit_on="twins"), train=twins(10, seed=3))
+        built(model, FitSpec(strategy="gated", fit_on="twins"), train=twins(10, seed=3))
     with pytest.raises(BadInput, match="at least 20 statements"):
-        built(model, VectorRecipe(strategy="gated"), train=twins(4, seed=3))
+        built(model, FitSpec(strategy="gated"), train=twins(4, seed=3))
     with pytest.raises(VectorRefused, match="Layer 9 does not exist"):
-        built(model, VectorRecipe(layers=(9,)))
+        built(model, FitSpec(layers=(9,)))
 
 
-def test_only_the_papers_own_recipe_counts_as_the_papers():
-    assert VectorRecipe().is_the_papers
-    assert VectorRecipe(examples=50, alpha=1.0).is_the_papers
+def test_only_the_papers_own_specification_counts_as_the_papers():
+    assert FitSpec().is_the_papers
+    assert FitSpec(examples=50, alpha=1.0).is_the_papers
     changes = [
         {"strategy": "gated"},
         {"alpha": 2.0},
@@ -230,7 +228,7 @@ def test_only_the_papers_own_recipe_counts_as_the_papers():
         {"reading": "statement"},
         {"choose": True},
     ]
-    assert not any(replace(VectorRecipe(), **change).is_the_papers for change in changes)
+    assert not any(replace(FitSpec(), **change).is_the_papers for change in changes)
 
 
 GAIN = {"value": 0.031, "low": 0.012, "high": 0.05, "n": 120}

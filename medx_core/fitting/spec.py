@@ -29,7 +29,7 @@ SWEPT = (MEAN_DIFFERENCE, PCA, AMPLIFY, PROJECT, CLAMP, GATED)
 
 
 @dataclass(frozen=True)
-class VectorRecipe:
+class FitSpec:
     """How a vector is made. The defaults are the paper's.
 
     `examples` None means the paper's 200, and for `gated` all there are. `layers` empty means the penultimate one and
@@ -75,7 +75,7 @@ class VectorRecipe:
 
 
 @dataclass(frozen=True)
-class SweepRecipe:
+class SweepSpec:
     """What is swept. `reading` says how contrast traces are read; `gated` always reads the last prompt token."""
 
     layers: tuple[int, ...]
@@ -86,7 +86,7 @@ class SweepRecipe:
     seed: int = 1
 
     def as_json(self) -> dict[str, Any]:
-        """Return the recipe by name."""
+        """Return the specification by name."""
         return {
             "strategy": self.strategy,
             "reading": STATEMENT if self.strategy == GATED else self.reading,
@@ -95,7 +95,7 @@ class SweepRecipe:
         }
 
     @property
-    def vector(self) -> VectorRecipe:
+    def vector(self) -> FitSpec:
         """How the vector of each layer is fitted.
 
         Raises:
@@ -103,7 +103,7 @@ class SweepRecipe:
         """
         if self.strategy not in SWEPT:
             raise BadInput(f"The strategy {self.strategy!r} cannot be swept; these can: {', '.join(SWEPT)}.")
-        return VectorRecipe(
+        return FitSpec(
             strategy=self.strategy,
             # a gate has no reading of its own
             reading=ANSWER_WORD if self.strategy == GATED else self.reading,
