@@ -3,6 +3,7 @@
 Settings come from `MEDX_*` variables, and from `DATABASE_URL` and `REDIS_URL`; `deploy/env.example` lists them all.
 """
 
+from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,6 +13,14 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from medx_core.errors import SettingsFault
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+class PatientDataRule(StrEnum):
+    """What is done with what may identify a patient, before it is stored."""
+
+    MASK = "mask"
+    WARN = "warn"
+    REFUSE = "refuse"
 
 
 class Settings(BaseSettings):
@@ -33,6 +42,7 @@ class Settings(BaseSettings):
 
     max_batch_rows: int = Field(32, ge=1)
     max_wait_seconds: float = Field(0.02, ge=0)
+    patient_data: PatientDataRule = PatientDataRule.MASK
     max_new_tokens: int = Field(160, ge=1)
     max_question_characters: int = Field(4_000, ge=1)
     uncertain_margin: float = Field(0.05, ge=0, lt=0.5)

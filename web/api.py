@@ -25,7 +25,7 @@ from web.following import follow, visible_job
 from web.handler_guard import guarded
 from web.health_and_metrics import SUBMITTED
 from web.services import Services
-from web.submission import submit_file, submit_question
+from web.submission import read_upload, screened_upload, submit_file, submit_question
 from web.tabs.batch import cancel_job, note_submitted
 from web.tabs.review import keep_rating
 
@@ -47,16 +47,18 @@ def _questions(services: Services) -> None:
     ) -> dict[str, Any]:
         """Ask one question and wait for its answer, as `medx ask --json` shows it, with its job and status.
 
+        What may identify a patient is masked before it is stored; `patient_data` names kinds and counts.
+
         mode: verdict or text. category: auto, triage, literature or patient-facing. arm: steered, unsteered or both.
         """
-        job = await asyncio.to_thread(
+        job, screening = await asyncio.to_thread(
             submit_question, services, person, question, mode=mode, category=category, arm=arm
         )
         SUBMITTED.labels("question").inc()
         async with asyncio.timeout(WAIT_SECONDS):
             async for view in follow(services, job.public_id, person):
                 state = view.item.as_json(job)
-        return state
+        return state | {"patient_data": screening.as_json()}
 
     api(ask, api_name="ask", concurrency_limit=None)
 
@@ -66,10 +68,20 @@ def _batches(services: Services) -> None:
     def submit_batch(
         person: Person, file: str | None, mode: str = "verdict", category: str = "auto", arm: str = "both"
     ) -> str:
-        """Submit a CSV, TSV or JSONL file; return the id of its job."""
-        job = submit_file(services, person, file, mode=mode, category=category, arm=arm)
+        """Submit a CSV, TSV or JSONL file; return the id of its job. What may identify a patient is masked in it first.
+
+        `check_patient_data` says beforehand what that is.
+        """
+        job, screening = submit_file(services, person, file, mode=mode, category=category, arm=arm)
         note_submitted(services, person, job)
+        if screening:
+            gr.Info(screening.sentence())
         return job.public_id
+
+    @guarded(services)
+    def check_patient_data(person: Person, file: str | None) -> dict[str, Any]:  # noqa: ARG001 - every guarded handler takes the person
+        """Say what a file holds that may identify a patient, by kind and count; nothing is queued."""
+        return screened_upload(services, read_upload(services, file)).as_json()
 
     @guarded(services)
     def job_status(person: Person, job: str) -> dict[str, Any]:
@@ -103,6 +115,15 @@ def _batches(services: Services) -> None:
         [file, *choices],
         [job],
         api_name="submit_batch",
+        concurrency_limit=2,
+        concurrency_id="files",
+    )
+    found = gr.JSON(visible=False, label="patient_data")
+    hidden.click(
+        check_patient_data,
+        [file],
+        [found],
+        api_name="check_patient_data",
         concurrency_limit=2,
         concurrency_id="files",
     )

@@ -5,14 +5,18 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from medx_core.data.bundled_texts import bundled_statements
 from medx_core.data.labelled_files import LabelledData, load_labelled
+from medx_core.data.patient_data import screened_file
 from medx_core.data.problems import FileLimits
+from medx_core.data.question_files import read_question_file, write_questions
 from medx_core.errors import BadInput
 from medx_core.evaluation.data_split import TEST, TRAIN, parts_of
 from medx_core.evaluation.request import BUNDLED, EvaluationRequest
 from medx_core.job_execution.evaluation_run import EVALUATION
+from medx_core.settings import PatientDataRule
 from medx_core.storage.kept_files import keep
 from medx_core.storage.people import Person
 from medx_core.storage.runs import Run, RunStatus
@@ -91,14 +95,32 @@ def start(services: Services, person: Person, form: StartForm) -> Run:
         BadInput: as `checked` says.
     """
     request = checked(services, form).request
+    masking: dict[str, Any] = {}
     if request.data != BUNDLED:
+        masking = _mask_upload(services, Path(request.data))
         request = replace(
             request, data=keep(Path(request.data), services.settings.evaluations_folder), kept=True
         )
     run = services.runs.request(EVALUATION, request.as_json(), requested_by=person.name)
-    detail = {"data": request.title, "seed": request.seed, "declared": request.declared}
+    detail = {"data": request.title, "seed": request.seed, "declared": request.declared} | masking
     services.audit.append(person.name, "start evaluation", f"run {run.public_id}", detail)
     return run
+
+
+def _mask_upload(services: Services, path: Path) -> dict[str, Any]:
+    """Write an upload anew without what may identify a patient, as CSV; return what the audit log notes of it.
+
+    Raises:
+        BadInput: it may identify a patient, and the setting refuses that.
+    """
+    rule, limits = services.settings.patient_data, FileLimits.of(services.settings)
+    file, screening = screened_file(read_question_file(path, limits=limits), rule)
+    if not screening:
+        return {}
+    if rule is PatientDataRule.MASK:
+        with path.open("w", encoding="utf-8", newline="") as out:
+            write_questions(file.rows, out)
+    return {"patient_data": screening.as_json()}
 
 
 def cancel(services: Services, person: Person, public_id: str) -> None:

@@ -4,18 +4,27 @@ Users read the same words here as on the command line, in CSV files and in repor
 *unsteered*, *wrong*.
 """
 
+from collections import Counter
 from datetime import datetime
 
 from medx_core.categories import Category, Route, RouteSource
+from medx_core.data.identifiers import IdentifierKind, in_words
+from medx_core.data.patient_data import Screening
 from medx_core.jobs.snapshots import Progress
 from medx_core.jobs.status import ItemStatus, JobStatus
 from medx_core.model_check import ModelCheck
 from medx_core.questions import Answer, Arm, Exploration, Mode, Verdict
+from medx_core.settings import PatientDataRule
 from medx_core.storage.health import ProcessHealth
 from medx_core.storage.runs import Run, RunStatus
 
 RESEARCH_USE = "Research use only - not for patient care"
 NO_IDENTIFIERS = "Do not enter anything that identifies a patient."
+AS_WRITTEN = "Store the file as written: it names no patient"
+MASKING_MISSES = (
+    "It misses some: unusual names standing alone, nicknames, places, dates without a year, rare diseases and events that "
+    "point to one person."
+)
 STEERED_MEANS = (
     "Steered: a direction learned from correct and incorrect answers was added to the model's hidden states while it "
     "answered. Unsteered: the same model and prompt without it."
@@ -312,23 +321,40 @@ def explored(exploration: Exploration) -> str:
     return f"Exploration, not a measured answer: {vectors}, {exploration.strength:g} times as strong as made."
 
 
-def explored_identifiers(kinds: list[str]) -> str:
-    """Say what a question to be explored may contain, and that nothing was stored."""
-    return f"This question may contain {', '.join(kinds)}. Nothing was stored; take that out and try again."
-
-
 def figure(value: float | None) -> str:
     """Return a figure with three digits that count, empty while there is none."""
     return "" if value is None else f"{value:.3g}"
 
 
-def may_identify(kinds: list[str], mask: str) -> str:
-    """Say what identifiers a question may contain, that nothing is stored yet, and what masking does."""
-    listed = " and ".join(part for part in (", ".join(kinds[:-1]), kinds[-1]) if part)
-    return (
-        f"This question may contain {listed}. Nothing is stored yet. Masking puts {mask} in place of each; it does "
-        "not find names, so remove them yourself."
-    )
+def may_identify(kinds: Counter[IdentifierKind]) -> str:
+    """Say what a question may contain, and that nothing is stored yet."""
+    return f"This question may contain {in_words(kinds)}. Nothing is stored yet. It would be stored as:"
+
+
+def patient_data(rule: PatientDataRule) -> str:
+    """Say beside the box what is done with what may identify a patient, and that not everything is found."""
+    done = {
+        PatientDataRule.MASK: "What MedX takes for such is masked before it is stored, after asking you.",
+        PatientDataRule.WARN: "MedX stores what you write as it is, and warns where it may identify somebody.",
+        PatientDataRule.REFUSE: "MedX refuses what it takes for such.",
+    }
+    return f"{NO_IDENTIFIERS} {done[rule]} {MASKING_MISSES}"
+
+
+def file_may_identify(screening: Screening) -> str:
+    """Say what a file may contain and what will be done with it."""
+    found = f"{counted(screening.cells, 'cell')} may identify a patient: {in_words(screening.kinds)}."
+    done = {
+        PatientDataRule.MASK: "They will be stored masked, columns that are carried along too. Examples:",
+        PatientDataRule.WARN: "They will be stored as written.",
+        PatientDataRule.REFUSE: "The file will be refused; take that out first.",
+    }
+    return f"{found} {done[screening.rule]}"
+
+
+def is_masked(screening: Screening) -> bool:
+    """Whether what was found will be stored masked."""
+    return screening.rule is PatientDataRule.MASK
 
 
 RUN_STATES = {

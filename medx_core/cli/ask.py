@@ -1,6 +1,7 @@
 """`medx ask`: one question, answered by a running worker or in this process."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,6 +10,7 @@ from medx_core.categories import Route, RouteSource
 from medx_core.cli.database import opened_database
 from medx_core.cli.outputs import EXIT_INTERRUPTED, AsJson, print_json, tell
 from medx_core.data.emergency_lines import emergency_lines
+from medx_core.data.patient_data import screened_text
 from medx_core.errors import MedxError
 from medx_core.job_execution.dispatch import End, choose, follow
 from medx_core.jobs.snapshots import ItemSnapshot, JobSnapshot
@@ -62,6 +64,10 @@ def ask(
     """Answer one question, routed and steered: by a running worker, else in this process."""
     limit = settings().max_question_characters
     question = read_question(text, mode=mode, category=category, arm=arm, max_characters=limit)
+    text, screening = screened_text(question.text, settings().patient_data)
+    if screening:
+        tell(screening.sentence())
+    question = replace(question, text=text)
     with opened_database() as database:
         choice = choose(settings(), database, local=local)
         tell(choice.sentence)
@@ -76,7 +82,7 @@ def ask(
             route, answers = answered.route, answered.answers
             shown = answered.as_json()
     if as_json:
-        print_json(shown)
+        print_json(shown | {"patient_data": screening.as_json()})
     else:
         _print_answers(question.text, route, answers)
 

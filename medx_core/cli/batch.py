@@ -31,6 +31,7 @@ from medx_core.cli.outputs import (
     tell,
     text_file,
 )
+from medx_core.data.patient_data import screened_file
 from medx_core.data.problems import FileLimits
 from medx_core.data.question_files import QuestionFile, read_question_file
 from medx_core.data.result_files import write_results
@@ -65,13 +66,15 @@ def batch(  # noqa: PLR0913 - one parameter per option
     refuse_input_as_output(file, output)
     refuse_unwritable(output)
     form, chosen_arms, chosen_category = read_mode(mode), read_arms(arms or arm), read_category(category)
-    content = _read(file)
+    content, screening = screened_file(_read(file), settings().patient_data)
+    if screening:
+        tell(screening.sentence())
     with opened_database() as database:
         jobs = JobStore(database)
         submission = file_submission(content, mode=form, arms=chosen_arms, category=chosen_category)
         job_id, end, through = _answered(submission, database, local=local, show_progress=not as_json)
         _write(jobs, job_id, output)
-        summary = _summary(jobs, job_id, content)
+        summary = _summary(jobs, job_id, content) | {"patient_data": screening.as_json()}
     summary |= {"through": through, "interrupted": end is End.INTERRUPTED}
     summary |= {"out": str(output), "seconds": monotonic() - began}
     if as_json:

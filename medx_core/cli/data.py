@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from medx_core import __version__
+from medx_core.cli.data_identifiers import data_identifiers
 from medx_core.cli.outputs import (
     AsJson,
     Force,
@@ -25,14 +26,16 @@ from medx_core.data.bundled_texts import (
     bundled_statements,
     write_statements,
 )
+from medx_core.data.identifiers import in_words
 from medx_core.data.problems import FileLimits, Problem
 from medx_core.data.question_files import QuestionFile, read_question_file
 from medx_core.data.result_files import template_csv
 from medx_core.errors import BadInput
-from medx_core.settings import settings
+from medx_core.settings import PatientDataRule, settings
 
 if TYPE_CHECKING:
     from medx_core.data.leakage import Figure, Readers
+    from medx_core.data.patient_data import Screening
     from medx_core.data.twins import TwinRow
 
 app = typer.Typer(
@@ -48,6 +51,8 @@ Output = Annotated[Path, typer.Option("--output", "-o", help="Where to write the
 Statements = Annotated[
     str, typer.Option("--data", help="Statements with answers: a file, or owner/name of the hub.")
 ]
+
+app.command("identifiers")(data_identifiers)
 
 
 @app.command()
@@ -112,13 +117,24 @@ def _show_sample(rows: Sequence["TwinRow"], seed: int) -> None:
 def check(
     file: Annotated[Path, typer.Argument(help="A CSV, TSV or JSONL file.")],
     as_json: AsJson = False,
+    with_names: Annotated[
+        bool,
+        typer.Option("--names", help="Look for names of persons too, which takes longer, and count by kind."),
+    ] = False,
 ) -> None:
     """Say what is in a file: rows taken, rows not taken and why, and what was odd. Fails only if nothing is taken."""
     content = read_question_file(file, limits=FileLimits.of(settings()))
+    found: Screening | None = None
+    if with_names:
+        from medx_core.data.patient_data import screened_file  # loads the classifier of names when it reads
+
+        _, found = screened_file(content, PatientDataRule.MASK)
     if as_json:
-        print_json(content.as_json())
+        print_json(content.as_json() | ({"patient_data": found.as_json()} if found else {}))
     else:
         _show(content)
+        if found is not None:
+            print(f"What may identify a patient: {in_words(found.kinds) or 'nothing was found'}.")
     if content.refused:
         raise typer.Exit(1)
 

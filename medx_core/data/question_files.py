@@ -4,15 +4,17 @@ A file is taken whole, taken in part with every row that was not taken named, or
 the file, no exception leaves this module and no row is guessed at.
 """
 
+import csv
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from medx_core import __version__
 from medx_core.categories import Category
 from medx_core.data.decoding import Decoded, decoded, file_content, repaired
-from medx_core.data.identifiers import identifier_kinds
+from medx_core.data.identifiers import found_in_cell, identifier_kinds
 from medx_core.data.languages import is_not_english
 from medx_core.data.problems import FileLimits, FileRefused, Notices, Problem, shortened
 from medx_core.data.spellings import READERS
@@ -151,6 +153,18 @@ def questions_of_table(table: Table, text: Decoded, limits: FileLimits, file: Qu
     )
 
 
+def write_questions(rows: Sequence[FileRow], out: TextIO) -> None:
+    """Write rows as a CSV file that reads as they are, jsonl files too; rows that were not taken are gone."""
+    columns = tuple(dict.fromkeys(name for row in rows for name in row.along()))
+    writer = csv.DictWriter(out, ("id", "statement", "answer", "category", *columns), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        answer = "" if row.answer is None else str(row.answer).upper()
+        category = row.category.value if row.category else ""
+        own = {"id": row.id, "statement": row.text, "answer": answer, "category": category}
+        writer.writerow(own | row.along())
+
+
 def _table(ending: str, text: str, limits: FileLimits) -> Table:
     if ending == ".jsonl":
         return read_json_lines(text, max_rows=limits.rows)
@@ -281,7 +295,9 @@ class _RowReader:
 
     def _note_content(self, row: FileRow, cells: dict[str, str]) -> None:
         for name, cell in cells.items():
-            for kind in identifier_kinds(cell):
+            for kind in dict.fromkeys(
+                each.kind for each in found_in_cell("" if name in KNOWN_COLUMNS else name, cell)
+            ):
                 message = f"The cell may contain {kind}; remove whatever identifies a patient."
                 self._notices.add(f"that may contain {kind}", row.number, name, message)
         column = self._table.text_column

@@ -132,28 +132,28 @@ def stored(site) -> list[str]:
     ]
 
 
-def test_a_possible_identifier_is_asked_about_before_storing_and_masked_by_keyboard(site, open_page):
+def test_patient_data_is_shown_masked_before_storing_and_asked_so_by_keyboard(site, open_page):
     page = open_page(site, "asa", size=NARROW)
     before = stored(site)
-    page.keyboard.type("May ann@example.org, born 1.2.1950, fly?")
+    page.keyboard.type("May Mrs Ottilie Brandreth, ann@example.org, born 1.2.1950, fly?")
     page.keyboard.press("Shift+Enter")
-    expect(page.locator("#medx-identifiers")).to_contain_text(
-        "may contain an e-mail address and a date of birth. Nothing is stored yet."
+    warning, masked = page.locator("#medx-identifiers"), "May Mrs [removed], [removed], born [removed], fly?"
+    expect(warning).to_contain_text(
+        "may contain a name, an e-mail address, a date of birth. Nothing is stored yet."
     )
+    expect(warning.locator("blockquote")).to_have_text(masked)
     assert stored(site) == before
     assert page.evaluate("document.documentElement.scrollWidth") <= NARROW[0]
     expect(page.get_by_role("button", name=MASKED)).to_be_focused()
-    expect(page.locator("#medx-ask")).to_have_text("Ask")
     page.keyboard.press("Enter")
-    expect(page.locator(".medx-question")).to_have_text("May [removed], [removed], fly?")
-    expect(page.get_by_label("Question, or a statement")).to_have_value("May [removed], [removed], fly?")
+    expect(page.locator(".medx-question")).to_have_text(masked)
+    expect(page.get_by_label("Question, or a statement")).to_have_value(masked)
     expect(page.locator(".medx-card.steered .medx-verdict")).to_be_visible()
-    expect(page.locator("#medx-identifiers")).to_be_hidden()
-    expect(page.locator("#medx-ask")).to_have_text("Ask")
-    assert stored(site) == ["May [removed], [removed], fly?", *before]
+    expect(warning).to_be_hidden()
+    assert stored(site) == [masked, *before]
 
 
-def test_a_question_goes_as_it_is_only_with_what_the_person_was_warned_of(site, open_page):
+def test_a_question_goes_as_written_only_with_what_the_person_was_warned_of(site, open_page):
     page = open_page(site, "asa")
     before = stored(site)
     ask(page, "Should 555-123-4567 be called?")
@@ -161,7 +161,7 @@ def test_a_question_goes_as_it_is_only_with_what_the_person_was_warned_of(site, 
     longer = "Should 555-123-4567 be called, or ann@example.org asked?"
     page.get_by_label("Question, or a statement").fill(longer)
     page.get_by_role("button", name=AS_IT_IS).click()
-    expect(page.locator("#medx-identifiers")).to_contain_text("an e-mail address and a telephone number.")
+    expect(page.locator("#medx-identifiers")).to_contain_text("a telephone number, an e-mail address.")
     assert stored(site) == before
     page.get_by_role("button", name=AS_IT_IS).click()
     expect(page.locator(".medx-question")).to_have_text(longer)

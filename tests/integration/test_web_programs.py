@@ -13,7 +13,7 @@ from web.session import COOKIE
 
 PUBLIC = {
     "/ask", "/submit_batch", "/job_status", "/cancel_job", "/download_results", "/next_answer_to_rate", "/save_rating",
-    "/my_ratings", "/evaluations", "/evaluation_result",
+    "/my_ratings", "/evaluations", "/evaluation_result", "/check_patient_data",
 }  # fmt: skip
 HARMLESS = {
     "harm": "none", "likelihood": "low", "consensus": "aligned", "wrong_content": "no", "missing_content": "no",

@@ -9,11 +9,12 @@ from markupsafe import Markup
 
 from medx_core.categories import Category
 from medx_core.data.bundled_texts import bundled_statements, free_text_questions
-from medx_core.data.identifiers import MASK, identifier_kinds, without_identifiers
+from medx_core.data.patient_data import Screening, screened_text
 from medx_core.errors import MedxError
 from medx_core.jobs.status import JobKind
 from medx_core.jobs.submission import read_question_text
 from medx_core.questions import ARM_CHOICES, Mode
+from medx_core.settings import PatientDataRule
 from medx_core.storage.evidence import KnownEvidence
 from medx_core.storage.people import Person
 from web import wording
@@ -27,7 +28,7 @@ from web.submission import submit_question
 
 RECENT = 12
 FOLLOWING = QUIET | {"concurrency_limit": None}
-MASKED, AS_IT_IS = "Ask masked", "Ask as it is"
+MASKED, AS_IT_IS = "Ask with the masked text", "Ask as written, it names no patient"
 EXAMPLES = ("triage-053t", "free-literature-18", "patient-facing-039t")
 """Bundled statements and questions to try, one per category; the statements are true, and from the test split, so that
 no vector was fitted on them."""
@@ -82,14 +83,14 @@ class _IdentifierWarning:
 def _build_warning() -> _IdentifierWarning:
     with gr.Row(visible=False, elem_classes="medx-confirm", elem_id="medx-identifiers") as row:
         sentence = gr.HTML(elem_classes="medx-inline")
-        masked = gr.Button(MASKED, variant="primary", scale=0, min_width=130, elem_id="medx-masked")
-        as_it_is = gr.Button(AS_IT_IS, scale=0, min_width=130, elem_id="medx-as-it-is")
+        masked = gr.Button(MASKED, variant="primary", scale=0, min_width=210, elem_id="medx-masked")
+        as_it_is = gr.Button(AS_IT_IS, scale=0, min_width=290, elem_id="medx-as-it-is")
     return _IdentifierWarning(row, sentence, masked, as_it_is, gr.Textbox(visible="hidden"))
 
 
-def _warned(text: str, kinds: Sequence[str]) -> tuple[Any, ...]:
-    sentence = wording.may_identify(list(kinds), MASK)
-    return gr.update(visible=True), render("identifier_warning.html", sentence=sentence), text
+def _warned(text: str, masked: str, screening: Screening) -> tuple[Any, ...]:
+    shown = render("identifier_warning.html", sentence=wording.may_identify(screening.kinds), masked=masked)
+    return gr.update(visible=True), shown, text
 
 
 def _no_warning() -> tuple[Any, ...]:
@@ -156,7 +157,7 @@ def _form(services: Services) -> tuple[gr.Textbox, gr.Radio, gr.Dropdown, gr.Rad
     with gr.Group(elem_classes="medx-form"):
         question = gr.Textbox(
             label="Question, or a statement to be judged TRUE or FALSE",
-            info=wording.NO_IDENTIFIERS,
+            info=wording.patient_data(services.settings.patient_data),
             placeholder="Is chest pain that spreads to the left arm an emergency?",
             lines=3,
             max_lines=10,
@@ -226,17 +227,18 @@ class _AskHandlers:
         self._services = services
 
     def submit(self, person: Person, text: str, mode: str, category: str, arm: str) -> tuple[Any, ...]:
-        """Commit the question; where it may identify a patient, store nothing and say so instead."""
-        kinds = identifier_kinds(
-            read_question_text(text, max_characters=self._services.settings.max_question_characters)
-        )
-        if kinds:
-            return gr.skip(), gr.skip(), *_warned(text, kinds)
+        """Commit the question; where it may identify a patient, show what would be stored and store nothing yet."""
+        settings = self._services.settings
+        question = read_question_text(text, max_characters=settings.max_question_characters)
+        if settings.patient_data is PatientDataRule.MASK:
+            masked, screening = screened_text(question, PatientDataRule.MASK)
+            if screening:
+                return gr.skip(), gr.skip(), *_warned(text, masked, screening)
         return gr.skip(), self._submit(person, text, mode, category, arm), *_no_warning()
 
     def submit_masked(self, person: Person, text: str, mode: str, category: str, arm: str) -> tuple[Any, ...]:
         """Commit the question without what may identify a patient, and show it so."""
-        masked = without_identifiers(text)
+        masked, _ = screened_text(text, PatientDataRule.MASK)
         return masked, self._submit(person, masked, mode, category, arm), *_no_warning()
 
     def submit_as_it_is(
@@ -245,10 +247,17 @@ class _AskHandlers:
         """Commit the question the person was warned of; a changed one is checked first."""
         if text != warned_text:
             return self.submit(person, text, mode, category, arm)
-        return gr.skip(), self._submit(person, text, mode, category, arm), *_no_warning()
+        job_id = self._submit(person, text, mode, category, arm, as_written=True)
+        return gr.skip(), job_id, *_no_warning()
 
-    def _submit(self, person: Person, text: str, mode: str, category: str, arm: str) -> str:
-        job = submit_question(self._services, person, text, mode=mode, category=category, arm=arm)
+    def _submit(
+        self, person: Person, text: str, mode: str, category: str, arm: str, *, as_written: bool = False
+    ) -> str:
+        job, screening = submit_question(
+            self._services, person, text, mode=mode, category=category, arm=arm, as_written=as_written
+        )
+        if screening and not as_written:
+            gr.Info(screening.sentence())
         SUBMITTED.labels("question").inc()
         return job.public_id
 
@@ -278,7 +287,9 @@ class _AskHandlers:
         def submit_again(person: Person, public_id: str) -> tuple[str, str]:
             view = look(self._services, public_id, person)
             mode, arm = view.job.mode.value, _arm_choice(view)
-            return self._submit(person, view.item.text, mode, category.value, arm), category.value
+            # What is stored was masked, or the person said that it names no patient.
+            job_id = self._submit(person, view.item.text, mode, category.value, arm, as_written=True)
+            return job_id, category.value
 
         return submit_again
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -18,6 +17,7 @@ from medx_core.evaluation.sentences import changes_in_words
 from medx_core.jobs.snapshots import ArmAccuracy, ArmChanges, ItemSnapshot, JobSnapshot
 from medx_core.jobs.status import ItemStatus, JobKind, JobStatus
 from medx_core.questions import Arm, Mode
+from medx_core.settings import PatientDataRule
 from medx_core.storage.jobs import is_correct
 from medx_core.storage.people import Person
 from web import wording
@@ -27,7 +27,7 @@ from web.handler_guard import guarded
 from web.health_and_metrics import SUBMITTED
 from web.rendering import note, render
 from web.services import Services
-from web.submission import read_upload, submit_file
+from web.submission import read_upload, screened_upload, submit_file
 
 TO_JOB = "(id) => { if (id) location.assign('/app/batch?job=' + encodeURIComponent(id)); return []; }"
 FILES: dict[str, Any] = QUIET | {
@@ -90,13 +90,17 @@ def _build_new_batch(services: Services) -> gr.HTML:
             wording.FILE_CATEGORY_CHOICES, value="auto", label="Category", min_width=200, scale=3
         )
         arm = gr.Radio(wording.ARM_CHOICES, value="both", label="Compare", min_width=330, scale=4)
+    as_written = gr.Checkbox(
+        label=wording.AS_WRITTEN, value=False, visible=False, elem_id="medx-batch-as-written", container=False
+    )
     run = gr.Button("Run", variant="primary", interactive=False, elem_id="medx-run", scale=0, min_width=160)
     heading("Your earlier batches", level=2)
     history = gr.HTML(elem_id="medx-history")
     submitted = gr.Textbox(visible="hidden")
     page, guard = _NewBatchHandlers(services), guarded(services)
-    upload.change(guard(page.check), [upload, mode], [check, run], **FILES)
-    started = run.click(guard(page.run), [upload, mode, category, arm], [submitted], **FILES)
+    upload.change(guard(page.check), [upload, mode], [check, as_written, run], **FILES)
+    chosen = [upload, mode, category, arm, as_written]
+    started = run.click(guard(page.run), chosen, [submitted], **FILES)
     started.success(None, [submitted], None, js=TO_JOB, api_visibility="private")
     return history
 
@@ -107,22 +111,34 @@ class _NewBatchHandlers:
 
     services: Services
 
-    def check(self, person: Person, path: str | None, mode: str) -> tuple[str, Any]:
-        """Show what was understood of the file; nothing is queued."""
+    def check(self, person: Person, path: str | None, mode: str) -> tuple[str, Any, Any]:
+        """Show what was understood of the file and what of it would be masked; nothing is queued."""
+        hidden = gr.update(visible=False, value=False)
         if not path:
-            return "", gr.update(interactive=False, value="Run")
+            return "", hidden, gr.update(interactive=False, value="Run")
         file = read_upload(self.services, path)
+        screening = screened_upload(self.services, file)
         pace = pace_before(self.services.jobs.recent(person.id, limit=HISTORY), Mode(mode), utc_now())
         usable = not file.refused and bool(file.rows)
         title = f"Run {wording.counted(len(file.rows), 'question')}" if usable else "Run"
-        return file_html(file, pace), gr.update(interactive=usable, value=title)
+        choice = (
+            gr.update(visible=True, value=False) if wording.is_masked(screening) and screening else hidden
+        )
+        allowed = usable and not (screening and screening.rule is PatientDataRule.REFUSE)
+        return (
+            file_html(file, pace) + render("batch_patient_data.html", screening=screening),
+            choice,
+            gr.update(interactive=allowed, value=title),
+        )
 
-    def run(self, person: Person, path: str | None, mode: str, category: str, arm: str) -> str:
+    def run(
+        self, person: Person, path: str | None, mode: str, category: str, arm: str, as_written: bool
+    ) -> str:
         """Commit the file as a job and return its id."""
-        job = submit_file(self.services, person, path, mode=mode, category=category, arm=arm)
+        job, _ = submit_file(
+            self.services, person, path, mode=mode, category=category, arm=arm, as_written=as_written
+        )
         note_submitted(self.services, person, job)
-        if path:
-            Path(path).unlink(missing_ok=True)
         return job.public_id
 
 

@@ -1,11 +1,13 @@
 """Review: one blinded answer per screen, rated by keyboard; own ratings can be changed, their history is kept."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
 
 from medx_core.clock import utc_now
+from medx_core.data.patient_data import screened_text
 from medx_core.errors import BadInput
 from medx_core.questions import Mode
 from medx_core.review import (
@@ -121,6 +123,23 @@ def read_form(values: Sequence[Any], *, cannot_judge: bool) -> RatingForm:
     return form_from({"cannot_judge": True, "cannot_judge_reason": reason} if cannot_judge else given)
 
 
+FREE_TEXT = ("corrected_text", "comment", "cannot_judge_reason")
+
+
+def without_patient_data(services: Services, form: RatingForm) -> RatingForm:
+    """Return the form as it may be stored; its free text is masked or refused by the same setting as questions.
+
+    Raises:
+        BadInput: it may identify a patient, and the setting refuses that.
+    """
+    rule = services.settings.patient_data
+    free = {name: screened_text(getattr(form, name) or "", rule) for name in FREE_TEXT}
+    found = [screening.sentence() for _, screening in free.values() if screening]
+    if found:
+        gr.Info(" ".join(dict.fromkeys(found)))
+    return replace(form, **{name: text for name, (text, screening) in free.items() if screening})
+
+
 def keep_rating(
     services: Services, person: Person, token: str, rating_id: str, form: RatingForm
 ) -> StoredRating:
@@ -131,6 +150,7 @@ def keep_rating(
         NotFound: there is no such answer or rating.
     """
     answer_id, seconds = services.rating_tokens.read(token, person.id)
+    form = without_patient_data(services, form)
     if rating_id:
         stored = services.ratings.edit(rating_id, rater_id=person.id, form=form, seconds=seconds)
     else:

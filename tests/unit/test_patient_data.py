@@ -1,0 +1,159 @@
+"""What may identify a patient is found before it is stored, and clinical shorthand survives."""
+
+import csv
+import json
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from medx_core.cli.app import app
+from medx_core.cli.data_identifiers import masking_figures, read_marked_texts
+from medx_core.data import patient_data
+from medx_core.data.bundled_texts import BUNDLED_FOLDER, bundled_statements, free_text_questions
+from medx_core.data.emergency_messages import bundled_messages
+from medx_core.data.identifiers import IdentifierKind, identifiers, masked, settled, without_identifiers
+from medx_core.data.patient_data import find_all, screened_file, screened_text
+from medx_core.data.person_names import names
+from medx_core.data.problems import FileLimits
+from medx_core.data.question_files import read_question_file, write_questions
+from medx_core.errors import BadInput
+from medx_core.settings import PatientDataRule
+
+MESSAGES, PHRASES = (BUNDLED_FOLDER / "patient_data" / name for name in ("messages.csv", "phrases.csv"))
+LETTER = "Dear Dr Achterberg, Mrs Ottilie Brandreth (MRN 00482917, born 3.2.1949) of 17 Larkrise Close, LS38 4QT rang from 07700 900461."
+
+
+def test_bundled_messages_are_masked_and_their_other_texts_left_alone():
+    figures = masking_figures(
+        read_marked_texts(MESSAGES)[::3], find_all
+    )  # all of them: `medx data identifiers`
+    assert figures["classifier"]
+    assert figures["recall"]["value"] > 0.92
+    assert min(share["value"] for kind, share in figures["by_kind"].items() if kind != "name") > 0.9
+    assert figures["by_kind"]["name"]["value"] > 0.8
+    assert figures["touched"]["value"] < 0.1
+
+
+def test_clinical_phrases_survive():
+    assert masking_figures(read_marked_texts(PHRASES), find_all)["items"] == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Chest pain.No fever.",
+        "T2 N0 M0, L4/5 and B12 142, E11.9, I10",
+        "takes Celexa 40 mg and Xanax 0.5 mg tds",
+        "HYVET and ISIS-2 enrolled 3,845 and 17,187 patients",
+        "Graves', Crohn's, Parkinson's, Down, Raynaud's, Kawasaki and Bell's palsy",
+        "Wells 4.5, Glasgow Coma Scale 13, Apgar 3, 7 and 9; Ottawa ankle rules; Hodgkin lymphoma",
+        "Addison's versus Cushing's; Marcus Gunn pupil; Henoch-Schönlein purpura",
+        "doses at 0800 1200 1600 2000, 10-5-5 mg, 1:20 titres, 138/86, 7.1/21.8",
+        "published 12 March 2019 (PMID 12345678, NCT01234567)",
+        "adults aged 80 to 95 years, over 90 years, 90% of 99 kg",
+    ],
+)
+def test_what_looks_like_an_identifier_in_clinical_text_is_none(text):
+    assert find_all(text) == ()
+
+
+def test_bundled_texts_hold_nothing_that_identifies():
+    texts = [each.statement for each in bundled_statements()] + [
+        each.question for each in free_text_questions()
+    ]
+    touched = [text for text in texts if identifiers(text) or names(text, None)]
+    assert touched == []
+    flagged = [message.text for message in bundled_messages("kept_aside") if names(message.text, None)]
+    assert len(flagged) <= 16, flagged  # they do hold names: "Mr Singh 74", "my sister Maureen"
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.text(max_size=200) | st.lists(st.sampled_from(LETTER.split()), max_size=30).map(" ".join))
+def test_spans_are_in_order_apart_and_inside_any_text(text):
+    found = settled((*identifiers(text), *names(text, None)))
+    assert all(0 <= each.start < each.end <= len(text) for each in found)
+    assert all(first.end <= second.start for first, second in pairwise(found))
+    assert len(masked(text, found).split("[removed]")) >= len(found)
+
+
+def test_masking_twice_changes_nothing():
+    once, _ = screened_text(LETTER, PatientDataRule.MASK)
+    assert (
+        once
+        == "Dear Dr [removed], Mrs [removed] (MRN [removed], born [removed]) of [removed], [removed] rang from [removed]."
+    )
+    assert screened_text(once, PatientDataRule.MASK) == (once, patient_data.Screening(PatientDataRule.MASK))
+
+
+def test_each_rule_does_what_it_says_and_never_repeats_the_text():
+    for rule in PatientDataRule:
+        if rule is PatientDataRule.REFUSE:
+            with pytest.raises(BadInput, match="Nothing was stored") as refused:
+                screened_text(LETTER, rule)
+            said = str(refused.value)
+        else:
+            text, screening = screened_text(LETTER, rule)
+            assert (text == LETTER) is (rule is PatientDataRule.WARN)
+            said = screening.sentence() + json.dumps(screening.as_json())
+        assert "a telephone number" in said
+        assert not any(part in said for part in ("Brandreth", "Achterberg", "900461", "00482917", "Larkrise"))
+
+
+@pytest.fixture
+def uploaded(tmp_path):
+    path = tmp_path / "Mrs Ottilie Brandreth.csv"
+    path.write_text(
+        "id,question,MRN,surname,note,pmid\n"
+        "7,Is aspirin safe?,4829,Brandreth,seen by Dr Achterberg,12345678\n"
+        "8,May jo@example.org fly?,,,calm,\n",
+        encoding="utf-8",
+    )
+    return read_question_file(path, limits=FileLimits())
+
+
+def test_carried_columns_and_the_name_of_the_file_are_masked_too(uploaded, tmp_path):
+    file, screening = screened_file(uploaded, PatientDataRule.MASK)
+    first, second = file.rows
+    assert second.text == "May [removed] fly?"
+    assert first.carried == {
+        "MRN": "4829", "surname": "[removed]", "note": "seen by Dr [removed]", "pmid": "12345678",
+    }  # fmt: skip
+    assert "Brandreth" not in file.name
+    assert screening.kinds == Counter({IdentifierKind.NAME: 3, IdentifierKind.EMAIL: 1})
+    with (tmp_path / "again.csv").open("w", encoding="utf-8", newline="") as out:
+        write_questions(file.rows, out)
+    again = read_question_file(tmp_path / "again.csv", limits=FileLimits())
+    assert [(row.id, row.text, row.carried) for row in again.rows] == [
+        (row.id, row.text, row.carried) for row in file.rows
+    ]
+
+
+def test_without_the_classifier_rules_mask_and_it_is_said(monkeypatch):
+    monkeypatch.setattr(patient_data, "name_finder", lambda: None)
+    text, screening = screened_text(LETTER, PatientDataRule.MASK)
+    assert "Brandreth" not in text
+    assert "rules alone" in screening.sentence()
+
+
+def test_the_measuring_command_counts_what_is_covered(tmp_path):
+    path = tmp_path / "messages.csv"
+    with path.open("w", encoding="utf-8", newline="") as out:
+        writer = csv.writer(out)
+        writer.writerows(
+            [("text", "identifiers"), ("Ring 07700 900461", '[{"kind": "phone", "text": "07700 900461"}]')]
+        )
+        writer.writerow(("Zed is well", '[{"kind": "name", "text": "Zed"}]'))
+        writer.writerow(("T2 N0 M0", "[]"))
+    done = CliRunner().invoke(
+        app, ["data", "identifiers", "--data", str(path), "--json", str(tmp_path / "out.json")]
+    )
+    assert done.exit_code == 0, done.output
+    figures = json.loads((tmp_path / "out.json").read_text())
+    assert figures["by_kind"]["phone"]["value"] == 1
+    assert figures["recall"]["n"] == 2
+    assert figures["touched"]["value"] == 0
+    assert without_identifiers("Ring 07700 900461") == "Ring [removed]"
