@@ -12,6 +12,8 @@ from medx_core.errors import ModelUnavailable
 
 Ability = Literal["verdict", "text", "steer"]
 
+PROMISED = ("verdict", "text", "steer", "batch", "shared_prefix")
+
 
 class Check(BaseModel):
     """One thing that was tried; `detail` is a sentence on what was seen, and on the way round where there is one."""
@@ -26,7 +28,8 @@ class Check(BaseModel):
 class Can(BaseModel):
     """What the model can do here, right, whatever way round it takes.
 
-    Without `batch`, only prompts of one length share a pass; without `shared_prefix`, every prompt is run whole; without
+    Without `chat_verdict`, verdicts are asked for with plain prompts alone; without `long_words`, only with answer words of
+    one token. Without `batch`, only prompts of one length share a pass; without `shared_prefix`, every prompt is run whole; without
     `shared_arms`, steered and unsteered are separate passes over the whole prompt.
     """
 
@@ -38,6 +41,8 @@ class Can(BaseModel):
     batch: bool = True
     shared_prefix: bool = True
     shared_arms: bool = True
+    chat_verdict: bool = True
+    long_words: bool = True
 
 
 class ModelCheck(BaseModel):
@@ -67,12 +72,12 @@ class ModelCheck(BaseModel):
     def as_json(self) -> dict[str, object]:
         """Return what `medx models check --json` prints of the check itself.
 
-        `can` has the five keys that programs rely on; what only saves time stands among the checks.
+        `can` has the five keys that programs rely on; ways round stand among the checks.
         """
         return {
             "ok": self.ok,
             "checks": [check.model_dump() for check in self.checks],
-            "can": self.can.model_dump(exclude={"shared_arms"}),
+            "can": self.can.model_dump(include=set(PROMISED)),
         }
 
     @property

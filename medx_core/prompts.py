@@ -4,7 +4,7 @@ The answer words matter more than steering does: on the paper's kind of data Yes
 .2 of AUROC to a small model. So a prompt is part of the recipe that answers, and its version is stored with every answer.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 STATEMENT_SHOTS = (
     ("The heart pumps blood through the body.", True),
@@ -18,6 +18,13 @@ QUESTION_SHOTS = (
     ("Do the kidneys make urine?", True),
     ("Are antibiotics an effective treatment for the common cold?", False),
 )
+
+ANSWER_WORDS = {
+    "yes-no": (" Yes", " No", "Is the statement correct? Answer:"),
+    "true-false": (" True", " False", "True or False? Answer:"),
+    "correct-incorrect": (" Correct", " Incorrect", "Is this correct or incorrect? Answer:"),
+}
+"""The pairs of answer words that a recipe may read, TRUE's first, and how a statement is asked for them."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,15 @@ class VerdictPrompt:
         """Return the answer word for a truth value as it follows the prompt: with its leading space, or as a turn begins."""
         word = self.true_word if truth else self.false_word
         return word.lstrip() if self.chat else word
+
+    def in_chat(self) -> "VerdictPrompt":
+        """Return the same prompt as a turn in the model's chat template, with the answer words as its instruction."""
+        return replace(
+            self,
+            version=f"{self.version}-chat",
+            instruction=f"Answer with one word:{self.true_word} or{self.false_word}.",
+            chat=True,
+        )
 
     def filled(self, text: str) -> str:
         """Return the whole prompt for `text`, ending right before the answer word; what a chat template adds is left out."""

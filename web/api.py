@@ -26,7 +26,7 @@ from web.handler_guard import guarded
 from web.health_and_metrics import SUBMITTED
 from web.services import Services
 from web.submission import read_upload, screened_upload, submit_file, submit_question
-from web.tabs.batch import cancel_job, note_submitted
+from web.tabs.batch import cancel_job, note_submitted, still_running
 from web.tabs.review import keep_rating
 
 WAIT_SECONDS = 600.0
@@ -48,6 +48,7 @@ def _questions(services: Services) -> None:
         """Ask one question and wait for its answer, as `medx ask --json` shows it, with its job and status.
 
         What may identify a patient is masked before it is stored; `patient_data` names kinds and counts.
+        Where no worker has a model that can be used, it returns at once: the question is stored, and `waits_for` says why.
 
         mode: verdict or text. category: auto, triage, literature or patient-facing. arm: steered, unsteered or both.
         """
@@ -58,7 +59,10 @@ def _questions(services: Services) -> None:
         async with asyncio.timeout(WAIT_SECONDS):
             async for view in follow(services, job.public_id, person):
                 state = view.item.as_json(job)
-        return state | {"patient_data": screening.as_json()}
+                state = state | {"patient_data": screening.as_json()}
+                if view.refused:  # nobody answers before an administrator has named another model
+                    return state | {"waits_for": view.refused}
+        return state
 
     api(ask, api_name="ask", concurrency_limit=None)
 
@@ -85,8 +89,12 @@ def _batches(services: Services) -> None:
 
     @guarded(services)
     def job_status(person: Person, job: str) -> dict[str, Any]:
-        """Return the state of a job: its status and how many rows are answered, quarantined, cancelled or waiting."""
-        return visible_job(services, job, person).as_json()
+        """Return the state of a job: its status and how many rows are answered, quarantined, cancelled or waiting.
+
+        `waits_for` says why the worker's model cannot be used, where that is what unanswered rows wait for.
+        """
+        state = visible_job(services, job, person)
+        return state.as_json() | {"waits_for": services.refused_model() if still_running(state) else ""}
 
     @guarded(services)
     def cancel(person: Person, job: str) -> dict[str, Any]:

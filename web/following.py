@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from medx_core.errors import NotFound
 from medx_core.jobs.snapshots import ItemSnapshot, JobSnapshot
@@ -26,7 +26,7 @@ class QuestionView:
     """Where one question stands.
 
     `partial` holds the text so far per arm; `ahead` counts the questions before it while it waits; `worker` is "ready",
-    "loading" (its model) or "" (none was seen lately).
+    "loading" (its model) or "" (none was seen lately), `refused` then says why its model cannot be used, if it was that.
     """
 
     job: JobSnapshot
@@ -34,6 +34,7 @@ class QuestionView:
     partial: Mapping[str, str] = field(default_factory=dict)
     ahead: int | None = None
     worker: str = "ready"
+    refused: str = ""
 
     @property
     def finished(self) -> bool:
@@ -53,7 +54,7 @@ class QuestionView:
             return wording.CANCELLED_WRITING if written else wording.CANCELLED_WAITING
         if self.item.status is ItemStatus.RUNNING:
             return wording.ANSWERING
-        return wording.waiting(self.ahead, self.worker)
+        return wording.waiting(self.ahead, self.worker, self.refused)
 
 
 def visible_job(services: Services, public_id: str, person: Person) -> JobSnapshot:
@@ -89,7 +90,9 @@ def look(services: Services, public_id: str, person: Person) -> QuestionView:
     if items[0].status is not ItemStatus.QUEUED:
         return QuestionView(job, items[0])
     ahead = services.health.ahead_of(public_id)
-    return QuestionView(job, items[0], ahead=ahead, worker=worker_stage(services))
+    worker = worker_stage(services)
+    refused = "" if worker else services.refused_model()
+    return QuestionView(job, items[0], ahead=ahead, worker=worker, refused=refused)
 
 
 async def follow(services: Services, public_id: str, person: Person) -> AsyncIterator[QuestionView]:
@@ -122,7 +125,7 @@ async def follow(services: Services, public_id: str, person: Person) -> AsyncIte
                 await asyncio.sleep(pause)
             fresh = await asyncio.to_thread(look, services, public_id, person)
             text = {} if fresh.item.route is None else dict(streamed.text)
-            view = QuestionView(fresh.job, fresh.item, text, fresh.ahead, fresh.worker)
+            view = replace(fresh, partial=text)
             if view != shown:
                 shown = view
                 yield view

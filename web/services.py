@@ -46,6 +46,10 @@ class Services:
         """Return the workers of a kind that were seen lately."""
         return self.health.live_workers(seen_within_seconds=self.settings.worker_seen_seconds, kind=kind)
 
+    def refused_model(self) -> str:
+        """Return why the model that was to answer cannot be used; empty while a worker runs."""
+        return self.health.refused_model(seen_within_seconds=self.settings.worker_seen_seconds)
+
 
 def build_services(settings: Settings) -> Services:
     """Open the database and put the services together.

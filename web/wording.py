@@ -191,10 +191,16 @@ def finish_remark(answer: Answer) -> str:
     }.get(answer.finish, "")
 
 
-def waiting(ahead: int | None, worker: str) -> str:
+def worker_away(refused: str, *, questions: int = 1) -> str:
+    """Say that no worker runs and what becomes of the questions; `refused` is why its model cannot be used, or empty."""
+    away = WORKER_AWAY if questions == 1 else WORKER_AWAY_BATCH
+    return away.replace("is running.", f"is running: {refused}", 1) if refused else away
+
+
+def waiting(ahead: int | None, worker: str, refused: str = "") -> str:
     """Say where a question stands while nothing has been written yet; `worker` is a stage of `WORKER_STAGES` or ""."""
     if not worker:
-        return WORKER_AWAY
+        return worker_away(refused)
     if worker == "loading":
         return WORKER_LOADING
     if ahead is None or ahead <= 0:

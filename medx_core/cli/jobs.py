@@ -99,12 +99,13 @@ def retry(
             note(database, "retry", f"job {job_id}", count=again)
         job = jobs.get(job_id)
         workers = health.live_workers(seen_within_seconds=settings().worker_seen_seconds)
+        refused = health.refused_model(seen_within_seconds=settings().worker_seen_seconds)
     if as_json:
         _print(_contract(job) | {"retried": [item.row for item in aside]})
         return
     print(f"{len(aside):,} question{'s wait' if len(aside) > 1 else ' waits'} again.")
     if not workers:
-        print(WORKER_AWAY)
+        print(refused or WORKER_AWAY)
 
 
 @app.command(**TAKES_ID)

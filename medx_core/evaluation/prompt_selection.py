@@ -5,7 +5,7 @@ so that nothing can be said to help, and an evaluation costs about half.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -15,7 +15,7 @@ from medx_core.categories import Category
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput, ModelUnavailable
 from medx_core.evaluation.result import TriedPrompt
-from medx_core.prompts import QUESTION_SHOTS, STATEMENT_SHOTS, VerdictPrompt
+from medx_core.prompts import ANSWER_WORDS, QUESTION_SHOTS, STATEMENT_SHOTS, VerdictPrompt
 from medx_core.traces.running import OnProgress, silent
 from medx_core.traces.statement_runner import RunScores, StatementRunner
 
@@ -36,11 +36,6 @@ INSTRUCTIONS: dict[Category | None, str] = {
     Category.TRIAGE: "You are an experienced triage nurse. Judge each of the following by how urgently care is needed and by what is safe.",
     Category.LITERATURE: "You are an expert in reading medical research. Judge each of the following by the published evidence.",
     Category.PATIENT_FACING: "You are a clinician who advises patients. Judge each of the following by whether a patient may rely on it.",
-}
-_WORDS = {
-    "yes-no": (" Yes", " No", "Is the statement correct? Answer:"),
-    "true-false": (" True", " False", "True or False? Answer:"),
-    "correct-incorrect": (" Correct", " Incorrect", "Is this correct or incorrect? Answer:"),
 }
 _SHOTS = {"yes-no": (0, 2, 4, 8), "true-false": (0, 2, 4, 8), "correct-incorrect": (4,)}
 _INSTRUCTED = (("yes-no", 4), ("true-false", 4))
@@ -129,26 +124,14 @@ def instructed_candidates(
 def chat_candidates(*, questions: bool) -> tuple[PromptCandidate, ...]:
     """Return the candidates in the model's own chat template; a model without one cannot use them."""
     prompts = (_prompt(words, shots, questions=questions) for words, shots in _IN_CHAT)
-    return tuple(
-        PromptCandidate(
-            {
-                None: replace(
-                    prompt,
-                    version=f"{prompt.version}-chat",
-                    instruction=f"Answer with one word:{prompt.true_word} or{prompt.false_word}.",
-                    chat=True,
-                )
-            }
-        )
-        for prompt in prompts
-    )
+    return tuple(PromptCandidate({None: prompt.in_chat()}) for prompt in prompts)
 
 
 def _prompt(
     words: str, shots: int, *, questions: bool, kind: str = "", category: Category | None = None
 ) -> VerdictPrompt:
     """Return a prompt; with a `kind` of instruction, it begins with that of `category`."""
-    true_word, false_word, ask = _WORDS[words]
+    true_word, false_word, ask = ANSWER_WORDS[words]
     known = QUESTION_SHOTS + MORE_QUESTIONS if questions else STATEMENT_SHOTS + MORE_STATEMENTS
     version = f"verdict-{'question' if questions else 'statement'}-{words}-{shots}shot-v1"
     return VerdictPrompt(

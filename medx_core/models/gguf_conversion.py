@@ -169,12 +169,19 @@ def _renamed_weights(file: GgufFile) -> Iterator[tuple[str, NDArray[np.float32]]
 
 
 def _name(architecture: str, name: str) -> str:
-    """Return transformers' name of a tensor: blk.3.attn_q.weight is model.layers.3.self_attn.q_proj.weight."""
+    """Return transformers' name of a tensor: blk.3.attn_q.weight is model.layers.3.self_attn.q_proj.weight.
+
+    Raises:
+        ModelUnavailable: the converted network has no such tensor.
+    """
     stem, _, kind = name.rpartition(".")
-    if not stem.startswith("blk."):
-        return f"{OUTER_NAMES[stem]}.{kind}"
-    _, layer, part = stem.split(".")
-    return f"model.layers.{layer}.{LAYER_NAMES[architecture][part]}.{kind}"
+    is_layer = stem.startswith("blk.")
+    layer, part = stem.split(".")[1:] if is_layer else ("", stem)
+    ours = (LAYER_NAMES[architecture] if is_layer else OUTER_NAMES).get(part)
+    if ours is None:
+        # Experts, or a scaled rotary embedding, under an architecture's name that files of plain networks have too.
+        raise ModelUnavailable(f"The GGUF file holds {name}, which is not converted for {architecture!r}.")
+    return f"model.layers.{layer}.{ours}.{kind}" if is_layer else f"{ours}.{kind}"
 
 
 def _unpermuted(file: GgufFile, name: str, weights: NDArray[np.float32]) -> NDArray[np.float32]:

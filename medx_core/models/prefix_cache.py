@@ -11,11 +11,13 @@ prompt goes on with the word's own tokens, as the model would write it.
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import Cache, DynamicCache, PreTrainedModel
 
+from medx_core.errors import ModelUnavailable
 from medx_core.models.devices import memory_faults_in_words
 from medx_core.models.loading import LoadedModel
 from medx_core.models.padding import PaddedBatch, common_length, forward, kept_cache
@@ -55,9 +57,15 @@ class SharedPrefix:
     `answer_words` are the tokens of the TRUE and the FALSE word behind the prompt; tokens that both words begin with
     belong to the prompt. If the network's cache cannot be resumed exactly for rows of unequal length (a state-space
     layer), that is noticed at the start and every prompt is run whole; so are prompts beyond a sliding window.
+
+    Raises:
+        ModelUnavailable: the model's check found that this model cannot be asked in its chat template, or by answer words of
+            several tokens, as this prompt does.
     """
 
     def __init__(self, model: LoadedModel, prompt: VerdictPrompt) -> None:
+        if prompt.chat and not model.can.chat_verdict:
+            raise ModelUnavailable(f"The model {model.name} gives no verdicts in its chat template here.")
         self.model = model
         self.prompt = prompt
         self._prefix_ids: list[int] = []
@@ -68,6 +76,10 @@ class SharedPrefix:
         self._both_begin_with = words[0][:alike] if alike < min(map(len, words)) else []
         true_word, false_word = (word[len(self._both_begin_with) :] for word in words)
         self.answer_words = true_word, false_word
+        if self.reads_along_words and not model.can.long_words:
+            raise ModelUnavailable(
+                f"The model {model.name} gives no verdicts by answer words of several tokens here, as {prompt.version} has them."
+            )
         if model.can.shared_prefix:
             self._build()
 
@@ -130,8 +142,14 @@ class SharedPrefix:
         if cache is not None and keep_cache:
             cache.activate_past_recording()  # type: ignore[no-untyped-call]
         batch = self.model.padded([row[shared:] for row in prompts], shared)
-        outputs = forward(self.model.network.base_model, batch, cache)
-        return KeptPass(outputs.last_hidden_state, batch, kept_cache(outputs))
+        try:
+            outputs = forward(self.model.network.base_model, batch, cache)
+        except ValueError:
+            if shared or cache is None:
+                raise
+            # MiniMax (transformers 5.23) takes no cache but one that it made itself.
+            outputs = forward(self.model.network.base_model, batch, use_cache=True)
+        return KeptPass(outputs.last_hidden_state, batch, _cache_after(outputs, cache))
 
     def _states_along(self, done: KeptPass, word: Sequence[int]) -> Iterator[Tensor]:
         """Yield the final states (rows, hidden_size) of a word's tokens but the last, each after those before it."""
@@ -141,7 +159,7 @@ class SharedPrefix:
             mask = torch.cat([batch.mask, torch.ones_like(ids)], dim=1)
             batch = PaddedBatch(ids, mask, batch.positions[:, -1:] + 1)
             outputs = forward(self.model.network.base_model, batch, cache)
-            cache = kept_cache(outputs)
+            cache = _cache_after(outputs, cache)
             yield outputs.last_hidden_state[:, -1]
 
     def _word_behind_prompt(self, word: str) -> list[int]:
@@ -186,6 +204,12 @@ class SharedPrefix:
     @property
     def _tolerance(self) -> float:
         return TOLERANCE[self.model.placement.dtype]
+
+
+def _cache_after(outputs: Any, given: Cache | None) -> Cache | None:
+    """Return what a pass kept: RecurrentGemma (transformers 5.23) fills the cache that it is given, and hands none back."""
+    kept = kept_cache(outputs)
+    return given if kept is None else kept
 
 
 def narrowest_window(network: PreTrainedModel) -> int | None:

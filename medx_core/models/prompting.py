@@ -1,8 +1,9 @@
 """From words to the token ids that a model is asked with.
 
 A tokenizer may append an end token of its own accord, and a chat template may refuse a system text, want its content in
-parts, drop what it is given, or begin a train of thought unless told not to. So nothing is taken on trust: the tokens of
-a prompt never end in an end token, and of a template's forms the first is used that shows both texts.
+parts, drop what it is given, begin a train of thought unless told not to, or write the date of the day. So nothing is
+taken on trust: the tokens of a prompt never end in an end token, of a template's forms the first is used that shows both
+texts, and the day is always the same one.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,15 @@ SYSTEM = (
     "Say when a person should be seen by a clinician."
 )
 TEXT_PROMPT_VERSION = "text-v1"
+# transformers gives templates `strftime_now`, with which those of Llama 3.2, SmolLM3, GPT-OSS and Granite write today's
+# date: the same question would get another score tomorrow. A macro of that name stands in front of the function.
+_DAY = {"%Y": "2026", "%y": "26", "%m": "01", "%d": "01", "%B": "January", "%b": "Jan", "%A": "Thursday", "%a": "Thu",
+        "%H": "12", "%M": "00", "%S": "00"}  # fmt: skip
+SAME_DAY = (
+    "{% macro strftime_now(format) %}{{ format"
+    + "".join(f"|replace({sign!r}, {words!r})" for sign, words in _DAY.items())
+    + " }}{% endmacro %}"
+)
 
 
 def prompt_ids(
@@ -41,19 +51,22 @@ def verdict_ids(
     """
     if not prompt.chat:
         return prompt_ids(tokenizer, prompt.filled(text) + behind)
-    shown = chat_text(tokenizer, prompt.instruction, prompt.asked(text))
+    shown = chat_text(tokenizer, prompt.instruction, prompt.asked(text), behind)
     if shown is None:
         raise ModelUnavailable("This model has no chat template that shows instruction and question.")
-    return prompt_ids(tokenizer, shown + behind, add_special_tokens=False)
+    return prompt_ids(tokenizer, shown, add_special_tokens=False)
 
 
-def chat_text(tokenizer: "PreTrainedTokenizerBase", system: str, question: str) -> str | None:
-    """Return a question as the model's chat template writes it, up to where the answer begins.
+def chat_text(
+    tokenizer: "PreTrainedTokenizerBase", system: str, question: str, answer: str = ""
+) -> str | None:
+    """Return a question as the model's chat template writes it, up to where the answer begins, and the answer's beginning.
 
     Tried in turn: the system text in its own role, then in front of the question (Gemma 2 refuses the role, Mistral 0.1
     lets only user and assistant alternate), each as plain text and as a list of parts; always with `enable_thinking`
     off (Qwen 3 would write out its thoughts first). The first form that shows both texts is taken; None where the
-    tokenizer has no template, or one that shows them in no form.
+    tokenizer has no template, or one that shows them in no form. An `answer` stands as the template writes it: behind the
+    space, too, that Mistral's and Llama 2's put before it and do not count to the prompt.
     """
     if not tokenizer.chat_template:
         return None
@@ -64,8 +77,20 @@ def chat_text(tokenizer: "PreTrainedTokenizerBase", system: str, question: str) 
     for messages in [*forms, *map(_in_parts, forms)]:
         shown = _shown(tokenizer, messages)
         if system.strip() in shown and question.strip() in shown:
-            return shown
+            return shown + _before_answer(tokenizer, messages, shown) + answer if answer else shown
     return None
+
+
+def _before_answer(tokenizer: "PreTrainedTokenizerBase", messages: list[Any], shown: str) -> str:
+    """Return the white space that the template writes between where the model's turn begins and what the model says."""
+    says = "X"
+    turn: Any = {"role": "assistant", "content": says}
+    if not isinstance(messages[0]["content"], str):
+        (turn,) = _in_parts([turn])
+    told = _shown(tokenizer, [*messages, turn], add_generation_prompt=False)
+    behind = told.removeprefix(shown) if told.startswith(shown) else ""
+    bare = behind.lstrip()
+    return behind[: len(behind) - len(bare)] if bare.startswith(says) else ""
 
 
 def _in_parts(messages: list[dict[str, str]]) -> list[dict[str, Any]]:
@@ -74,11 +99,18 @@ def _in_parts(messages: list[dict[str, str]]) -> list[dict[str, Any]]:
     ]
 
 
-def _shown(tokenizer: "PreTrainedTokenizerBase", messages: list[Any]) -> str:
+def _shown(
+    tokenizer: "PreTrainedTokenizerBase", messages: list[Any], *, add_generation_prompt: bool = True
+) -> str:
     """Return what the template makes of the messages; empty where it refuses them."""
     try:
+        template = tokenizer.get_chat_template()
         shown = tokenizer.apply_chat_template(
-            messages, add_generation_prompt=True, tokenize=False, enable_thinking=False
+            messages,
+            chat_template=f"{SAME_DAY}{template}" if "strftime_now" in template else template,
+            add_generation_prompt=add_generation_prompt,
+            tokenize=False,
+            enable_thinking=False,
         )
     except Exception:  # noqa: BLE001 - a template is a program of its makers and may raise anything
         return ""

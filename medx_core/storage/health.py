@@ -90,6 +90,13 @@ class HealthStore(Store):
             if worker.seconds_since_seen <= seen_within_seconds and not worker.detail.get("refused")
         )
 
+    def refused_model(self, *, seen_within_seconds: float, kind: str = "worker") -> str:
+        """Return why the latest worker of a kind ended without a model; empty while one lives, or where none said so."""
+        if self.live_workers(seen_within_seconds=seen_within_seconds, kind=kind):
+            return ""
+        latest = next(iter(self.processes(kind=kind)), None)
+        return str(latest.detail.get("refused") or "") if latest else ""
+
     def backlog(self) -> dict[str, QueueBacklog]:
         """Return the backlog per queue."""
         now = self._clock()

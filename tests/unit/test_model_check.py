@@ -13,9 +13,13 @@ from medx_core.model_check import Can, Check, ModelCheck
 from medx_core.models.devices import choose_placement
 from medx_core.models.generation import GreedyWriting
 from medx_core.models.loading import load_model
+from medx_core.models.prefix_cache import SharedPrefix
+from medx_core.prompts import STATEMENT_PROMPT, VerdictPrompt
 from medx_core.traces.checking import KEPT, checked, checked_anew
 from tests.architectures import saved_model
 from tests.language_models import saved_tiny_model, tiny_model, word_tokenizer
+
+TURNS = "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
 
 
 def loaded(folder, memory):
@@ -23,27 +27,33 @@ def loaded(folder, memory):
 
 
 def test_a_model_that_does_all_is_found_to_do_all(tmp_path):
-    found = checked_anew(loaded(saved_tiny_model(tmp_path), tmp_path))
+    folder = saved_tiny_model(tmp_path)
+    (folder / "chat_template.jinja").write_text(TURNS, encoding="utf-8")
+    found = checked_anew(loaded(folder, tmp_path))
     assert found.ok, found.faults
     assert found.can == Can()
     assert [check.name for check in found.checks] == [
-        "weights", "prompt", "chat template", "answer words", "attention", "batch", "shared prefix", "shared arms",
-        "steering", "written answers",
+        "weights", "prompt", "chat template", "reading order", "attention", "batch", "shared prefix", "answer words",
+        "longer words", "chat verdicts", "shared arms", "steering", "written answers",
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("architecture", "cannot"),
     [
-        ("gemma3n_text", {"shared_arms", "steer"}),
-        pytest.param("mamba", {"shared_prefix", "shared_arms"}, marks=pytest.mark.slow),
-        ("recurrent_gemma", {"batch", "shared_prefix", "shared_arms"}),
+        ("gemma3n_text", {"shared_arms", "steer", "chat_verdict"}),
+        pytest.param("mamba", {"shared_prefix", "shared_arms", "chat_verdict"}, marks=pytest.mark.slow),
+        ("recurrent_gemma", {"text", "batch", "shared_prefix", "shared_arms", "chat_verdict", "long_words"}),
     ],
 )
 def test_what_an_architecture_cannot_do_is_found(tmp_path, architecture, cannot):
     found = checked_anew(loaded(saved_model(architecture, tmp_path / architecture), tmp_path))
     assert {name for name, can in found.can.model_dump().items() if not can} == cannot
-    assert found.ok == ("steer" not in cannot), found.faults
+    if "long_words" in cannot:
+        model = replace(loaded(tmp_path / architecture, tmp_path), check=found)
+        with pytest.raises(ModelUnavailable, match="answer words of several tokens"):
+            SharedPrefix(model, VerdictPrompt("long", "{}", " Incorrect", " Correct"))
+    assert found.ok == cannot.isdisjoint({"steer", "text"}), found.faults
 
 
 def test_the_outcome_is_kept_by_identity_and_made_again_when_the_model_changes(tmp_path):
@@ -54,7 +64,9 @@ def test_the_outcome_is_kept_by_identity_and_made_again_when_the_model_changes(t
     assert key.startswith(first.identity_sha256)
     kept[key]["can"]["batch"] = False  # what is kept is what counts
     (memory / KEPT).write_text(json.dumps(kept), encoding="utf-8")
-    assert checked(loaded(folder, memory), memory_folder=memory).check.can == Can(batch=False)
+    assert checked(loaded(folder, memory), memory_folder=memory).check.can == Can(
+        batch=False, chat_verdict=False
+    )
     assert checked(loaded(folder, memory), memory_folder=memory, anew=True).check == first
     (folder / "chat_template.jinja").write_text("{{ messages[-1].content }}", encoding="utf-8")
     again = checked(loaded(folder, memory), memory_folder=memory).check
@@ -78,8 +90,12 @@ def test_a_tokenizer_that_loses_the_question_is_found_and_the_model_gives_no_ver
 
 
 def test_a_network_in_which_padding_reaches_the_tokens_is_answered_apart(tmp_path):
-    model = loaded(saved_tiny_model(tmp_path), tmp_path)
-    model.network.model.layers[1].register_forward_hook(lambda _l, _i, output: output + output.roll(1, 1))
+    model = loaded(saved_model("gpt2", tmp_path / "gpt2"), tmp_path)
+
+    def forget_positions(_network, args, given):
+        return args, {**given, "position_ids": None}  # so that it counts from the padding on
+
+    model.network.base_model.register_forward_pre_hook(forget_positions, with_kwargs=True)
     found = checked_anew(model)
     assert found.ok, found.faults
     assert not found.can.batch
@@ -105,6 +121,26 @@ def test_rows_of_unequal_length_are_written_apart_where_padding_is_wrong():
     handle.remove()
     assert writings[0] == writings[1]
     assert seen == [3, 3, 3, 1, 2, 1, 2, 1, 2]
+
+
+def test_an_encoder_that_was_loaded_as_a_decoder_answers_nothing(tmp_path):
+    model = loaded(saved_tiny_model(tmp_path), tmp_path)
+    for layer in model.network.model.layers:
+        layer.register_forward_hook(lambda _l, _i, output: output + output.mean(dim=1, keepdim=True))
+    found = checked_anew(model)
+    assert (found.can.verdict, found.can.text, found.can.steer) == (False, False, False)
+    assert "reads tokens that come later, so it is no causal language model" in found.faults
+
+
+def test_a_template_that_loses_a_long_question_leaves_the_plain_prompts(tmp_path):
+    folder = saved_tiny_model(tmp_path)
+    cut_off = TURNS.replace("m.content", "m.content[:60]")
+    (folder / "chat_template.jinja").write_text(cut_off, encoding="utf-8")
+    model = checked(loaded(folder, tmp_path), memory_folder=tmp_path)
+    assert model.check.ok, model.check.faults
+    assert not model.can.chat_verdict
+    with pytest.raises(ModelUnavailable, match="no verdicts in its chat template"):
+        SharedPrefix(model, STATEMENT_PROMPT.in_chat())
 
 
 @pytest.mark.parametrize("broken", [False, True])

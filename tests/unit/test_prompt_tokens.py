@@ -63,6 +63,25 @@ def test_a_model_that_would_think_first_is_told_not_to():
     assert chat_text(with_template(THINKING), SYSTEM, QUESTION).endswith("<think>\n\n</think>\n\n")
 
 
+def test_the_answer_stands_behind_the_space_that_the_template_writes_before_it():
+    in_mistrals_way = (
+        "{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]{% else %} {{ m.content }}</s>{% endif %}"
+        "{% endfor %}"
+    )
+    tokenizer = with_template(in_mistrals_way)
+    assert chat_text(tokenizer, "", QUESTION) == f"[INST] {QUESTION} [/INST]"
+    assert chat_text(tokenizer, "", QUESTION, "Yes") == f"[INST] {QUESTION} [/INST] Yes"
+    assert chat_text(with_template(TURNS), "", QUESTION, "Yes") == f"[user] {QUESTION}\n[assistant] Yes"
+
+
+def test_a_template_that_writes_the_date_writes_the_same_one_every_day():
+    dated = (
+        "{% if strftime_now is defined %}Today: {{ strftime_now('%d %b %Y, %Y-%m-%d') }}\n{% endif %}" + TURNS
+    )
+    shown = chat_text(with_template(dated), "", QUESTION)
+    assert shown == f"Today: 01 Jan 2026, 2026-01-01\n[user] {QUESTION}\n[assistant] "
+
+
 @pytest.mark.parametrize("template", [LOSES_THE_QUESTION, BROKEN, None])
 def test_without_a_template_that_works_the_question_is_asked_plainly(template):
     tokenizer = with_template(template)

@@ -31,6 +31,7 @@ ANSWER = Answer(
     Arm.STEERED, "tiny", "ab" * 32, "p1", 0.2, Verdict.TRUE, Verdict.TRUE, 0.8, vector="triage v1"
 )
 EVIDENCE = "This recipe has not been evaluated."
+REFUSED = "The model m gives no verdicts here. A row differs."
 
 
 def question_html(shown: QuestionView) -> str:
@@ -156,6 +157,7 @@ def test_while_no_worker_is_ready_a_job_promises_no_time():
     assert " left" in job_html(job, (), now)
     away = job_html(job, (), now, worker="")
     assert wording.WORKER_AWAY_BATCH in away
+    assert REFUSED in job_html(job, (), now, worker="", refused=REFUSED)
     loading = job_html(job, (), now, worker="loading")
     assert wording.WORKER_LOADING_BATCH in loading
     assert " left" not in away + loading
@@ -184,6 +186,11 @@ def test_a_question_that_failed_says_why_and_what_to_do():
 def test_a_waiting_question_says_where_it_stands(ahead, worker, words):
     html = question_html(view(item(status=ItemStatus.QUEUED), ahead=ahead, worker=worker))
     assert words in html
+
+
+def test_a_question_that_no_model_can_answer_says_what_is_wrong_with_the_model():
+    html = question_html(view(item(status=ItemStatus.QUEUED), ahead=0, worker="", refused=REFUSED))
+    assert f"No worker is running: {REFUSED} Your question is stored" in html
 
 
 @given(st.text())

@@ -182,12 +182,14 @@ class JobHandlers:
         )
         running = still_running(job)
         worker = worker_stage(self.services) if running else "ready"
+        refused = "" if worker else self.services.refused_model()
         return (
             job_html(
                 job,
                 self.services.jobs.accuracy(public_id),
                 utc_now(),
                 worker=worker,
+                refused=refused,
                 changes=self.services.jobs.changes(public_id),
             ),
             render("batch_links.html", job=job),
@@ -274,11 +276,13 @@ def job_html(
     now: datetime,
     *,
     worker: str = "ready",
+    refused: str = "",
     changes: Sequence[ArmChanges] = (),
 ) -> Markup:
-    """Show how a job stands; while no worker is ready nobody can say how long it takes."""
+    """Show how a job stands; while no worker is ready nobody can say how long it takes, and `refused` may say why."""
     running = still_running(job)
-    worker_notes = {"": wording.WORKER_AWAY_BATCH, "loading": wording.WORKER_LOADING_BATCH}
+    away = wording.worker_away(refused, questions=job.progress.total)
+    worker_notes = {"": away, "loading": wording.WORKER_LOADING_BATCH}
     worker_note = worker_notes.get(worker, "") if running else ""
     left = None if worker_note or job.status is JobStatus.CANCELLED else seconds_left(job, now)
     changed = all_changes(changes)
