@@ -25,7 +25,7 @@ from medx_core.models.model_files import (
     refuse_incomplete,
     weight_sha256,
 )
-from medx_core.models.packed_linear import pack_linear_layers
+from medx_core.models.packed_linear import pack_linear_layers, parameter_count
 from medx_core.models.padding import PaddedBatch, left_padded
 from medx_core.recipes import ModelIdentity
 
@@ -51,6 +51,11 @@ class LoadedModel:
         """The model as recipes are made for it."""
         number_type = str(self.placement.dtype).removeprefix("torch.")
         return ModelIdentity(self.name, self.weight_sha256, number_type, self.identity_sha256)
+
+    @property
+    def parameters(self) -> int:
+        """The number of the network's weights; those that two layers share count once."""
+        return parameter_count(self.network)
 
     @property
     def can(self) -> Can:
