@@ -82,7 +82,8 @@ class LoadedModel:
             raise ModelUnavailable(
                 f"The model {self.name} answers rows of unequal length only apart, which this work cannot do."
             )
-        known = int(self.network.get_input_embeddings().num_embeddings)
+        table: Any = self.network.get_input_embeddings()
+        known = int(table.num_embeddings)
         if strange := next((token for row in rows for token in row if token >= known), None):
             # Gemma 3's tokenizer has one for pictures, which the text network has no row for.
             raise ModelUnavailable(
