@@ -75,6 +75,8 @@ class AnsweringEngine:
             recipe_name=self._loaded.name,
             identity_sha256=self._model.identity_sha256,
             check=self._model.check,
+            unsteered_recipe=self._loaded.recipe.unsteered.id,
+            parameters=self._model.parameters,
         )
 
     def refresh_recipe(self) -> None:

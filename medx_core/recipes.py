@@ -103,6 +103,11 @@ class Recipe(Value):
         """The first twelve letters of the SHA-256 of its content."""
         return hashlib.sha256(self.content.encode()).hexdigest()[:ID_LENGTH]
 
+    @property
+    def unsteered(self) -> "Recipe":
+        """The same recipe without what steers: how the unsteered arm answers."""
+        return self.model_copy(update={"steering": {}})
+
     def prompt_for(self, text: str, category: Category | None) -> VerdictPrompt:
         """Return the prompt that asks for the verdict on a text of that category, None where none was decided."""
         if category is not None and category in self.category_prompts:

@@ -191,7 +191,9 @@ def row(architecture: str, folder: Path) -> str:
     if check.can.steer:
         model = replace(model, check=check)
         cells["sweep"] = "shared" if SteeredRuns(SharedPrefix(model, STATEMENT_PROMPT)).resumes else "whole"
-    if architecture in GGUF_NAMES and _survives_gguf(saved, GGUF_NAMES[architecture], folder / "gguf"):
+    if architecture in GGUF_NAMES and _survives_gguf(
+        saved, GGUF_NAMES[architecture], folder / f"{architecture}-gguf"
+    ):
         cells["GGUF"] = "yes"
     return f"| `{architecture}` | {' | '.join(cells[column] for column in COLUMNS)} |"
 

@@ -58,8 +58,8 @@ def _questions(services: Services) -> None:
         SUBMITTED.labels("question").inc()
         async with asyncio.timeout(WAIT_SECONDS):
             async for view in follow(services, job.public_id, person):
-                state = view.item.as_json(job)
-                state = state | {"patient_data": screening.as_json()}
+                state = view.item.as_json(job) | {"patient_data": screening.as_json()}
+                state |= {"model_line": await asyncio.to_thread(services.model_line)}
                 if view.refused:  # nobody answers before an administrator has named another model
                     return state | {"waits_for": view.refused}
         return state
@@ -94,7 +94,8 @@ def _batches(services: Services) -> None:
         `waits_for` says why the worker's model cannot be used, where that is what unanswered rows wait for.
         """
         state = visible_job(services, job, person)
-        return state.as_json() | {"waits_for": services.refused_model() if still_running(state) else ""}
+        waits_for = services.refused_model() if still_running(state) else ""
+        return state.as_json() | {"waits_for": waits_for, "model_line": services.model_line()}
 
     @guarded(services)
     def cancel(person: Person, job: str) -> dict[str, Any]:

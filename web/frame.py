@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from medx_core.storage.people import Person, Role
 from web.handler_guard import guarded, reaches
-from web.rendering import render
+from web.rendering import note, render
 from web.services import Services
 
 ACCOUNT = ("account", "Account", Role.ASKER)
@@ -55,6 +55,18 @@ def heading(title: str, sentence: str = "", *, level: int = 1) -> None:
         render("heading.html", title=title, sentence=sentence, level=level),
         elem_classes="medx-heading" if level == 1 else None,
     )
+
+
+def model_line(services: Services) -> None:
+    """Put the line on the model that answers on the page that is being built: what it is, and what it is worth by itself."""
+    line = gr.HTML(elem_id="medx-model")
+
+    @guarded(services)
+    def show_line(person: Person) -> str:  # noqa: ARG001 - every guarded handler takes the person
+        line = services.model_line()
+        return note(line) if line else ""
+
+    on_load(show_line, None, [line])
 
 
 def on_load(

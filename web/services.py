@@ -46,6 +46,11 @@ class Services:
         """Return the workers of a kind that were seen lately."""
         return self.health.live_workers(seen_within_seconds=self.settings.worker_seen_seconds, kind=kind)
 
+    def model_line(self) -> str:
+        """Return the line on the model that answers now: its size and what it is worth; empty while none is ready."""
+        ready = next((worker for worker in self.live_workers() if worker.detail.get("model_name")), None)
+        return self.evidence.of_model(ready.detail) if ready else ""
+
     def refused_model(self) -> str:
         """Return why the model that was to answer cannot be used; empty while a worker runs."""
         return self.health.refused_model(seen_within_seconds=self.settings.worker_seen_seconds)
@@ -72,7 +77,7 @@ def build_services(settings: Settings) -> Services:
         vectors=VectorStore(database),
         recipes=RecipeStore(database),
         runs=runs,
-        evidence=Evidence(runs),
+        evidence=Evidence(database),
         audit=AuditStore(database),
         streams=TokenStreams(settings.redis_url),
         sessions=Sessions(secret, hours=settings.session_hours, people=people),

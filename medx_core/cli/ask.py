@@ -20,6 +20,7 @@ from medx_core.models.catalog import refuse_missing
 from medx_core.questions import Answer, Question, Verdict
 from medx_core.settings import settings
 from medx_core.storage.engine import Database
+from medx_core.storage.evidence import Evidence
 from medx_core.storage.jobs import JobStore
 
 if TYPE_CHECKING:
@@ -76,15 +77,18 @@ def ask(
         if asked is not None:
             job, item = asked
             route, answers = item.route, tuple(stored.answer for stored in item.answers)
-            shown = item.as_json(job)
+            shown, report = item.as_json(job), choice.report
         else:
-            answered = load_engine(database).answer(question)
+            engine = load_engine(database)
+            answered = engine.answer(question)
             route, answers = answered.route, answered.answers
-            shown = answered.as_json()
+            shown, report = answered.as_json(), engine.description.report(settings())
+        line = Evidence(database).of_model(report)
     if as_json:
-        print_json(shown | {"patient_data": screening.as_json()})
+        print_json(shown | {"model_line": line, "patient_data": screening.as_json()})
     else:
         _print_answers(question.text, route, answers)
+        print(f"{line}\n{RESEARCH_ONLY}")
 
 
 def _by_worker(question: Question, database: Database) -> tuple[JobSnapshot, ItemSnapshot] | None:
@@ -124,7 +128,7 @@ def _print_answers(text: str, route: Route | None, answers: Sequence[Answer]) ->
         print(route_line(route))
     for answer in answers:
         print("", *answer_lines(answer), sep="\n")
-    print(f"\n{RESEARCH_ONLY}")
+    print()
 
 
 def route_line(route: Route) -> str:

@@ -1,7 +1,7 @@
 """`medx batch`: a file of questions in, a table of answers out, without the web page."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
@@ -43,6 +43,7 @@ from medx_core.jobs.snapshots import Progress
 from medx_core.jobs.submission import Submission, file_submission, read_arms, read_category, read_mode
 from medx_core.settings import settings
 from medx_core.storage.engine import Database
+from medx_core.storage.evidence import Evidence
 from medx_core.storage.jobs import JobStore, result_rows
 
 THROUGH_QUEUE = "through the queue"
@@ -72,9 +73,10 @@ def batch(  # noqa: PLR0913 - one parameter per option
     with opened_database() as database:
         jobs = JobStore(database)
         submission = file_submission(content, mode=form, arms=chosen_arms, category=chosen_category)
-        job_id, end, through = _answered(submission, database, local=local, show_progress=not as_json)
+        job_id, end, through, report = _answered(submission, database, local=local, show_progress=not as_json)
         _write(jobs, job_id, output)
         summary = _summary(jobs, job_id, content) | {"patient_data": screening.as_json()}
+        summary |= {"model_line": Evidence(database).of_model(report)}
     summary |= {"through": through, "interrupted": end is End.INTERRUPTED}
     summary |= {"out": str(output), "seconds": monotonic() - began}
     if as_json:
@@ -87,8 +89,12 @@ def batch(  # noqa: PLR0913 - one parameter per option
 
 def _answered(
     submission: Submission, database: Database, *, local: bool, show_progress: bool
-) -> tuple[str, End, str]:
-    """Have a submission answered; return its job's id, how the work ended, and which way it went."""
+) -> tuple[str, End, str, Mapping[str, Any]]:
+    """Have a submission answered.
+
+    Returns:
+        The job's id, how the work ended, which way it went, and what the engine that answered reports of itself.
+    """
     jobs, chunk_rows = JobStore(database), settings().chunk_rows
     choice = choose(settings(), database, local=local)
     tell(choice.sentence)
@@ -97,7 +103,7 @@ def _answered(
         with _progress_bar(show=show_progress) as on_progress:
             end = follow(settings(), database, job_id, on_progress=on_progress)
         if end is not End.WORKER_GONE:
-            return job_id, end, THROUGH_QUEUE
+            return job_id, end, THROUGH_QUEUE, choice.report
         tell(WORKER_GONE)
         engine = load_engine(database)
     else:
@@ -105,7 +111,7 @@ def _answered(
         job_id = jobs.submit(submission, chunk_rows=chunk_rows, local=True).public_id
     with _progress_bar(show=show_progress) as on_progress:
         end = answer_here(settings(), database, job_id, engine=engine, on_progress=on_progress)
-    return job_id, end, IN_PROCESS
+    return job_id, end, IN_PROCESS, engine.description.report(settings())
 
 
 @contextmanager
@@ -181,4 +187,4 @@ def _print_summary(summary: dict[str, Any]) -> None:
         print(f"steered against unsteered: {changes_in_words(changed)} of {changed.n:,}.")
         for harm, part in changed.by_harm.items():
             print(f"  harm {harm}: {changes_in_words(part)} of {part.n:,}.")
-    print(RESEARCH_ONLY)
+    print(f"{summary['model_line']}\n{RESEARCH_ONLY}")

@@ -1,17 +1,17 @@
-"""`medx models`: what there is, fetching it, and checking it."""
+"""`medx models`: what there is, fetching it, checking it, and measuring what it is worth by itself."""
 
 from typing import Annotated
 
 import typer
 
 from medx_core import __version__
-from medx_core.cli.outputs import AsJson, print_json
+from medx_core.cli.outputs import AsJson, clear_stage, print_json, show_stage
 from medx_core.errors import ModelUnavailable
 from medx_core.model_check import Can, Check, ModelCheck
 from medx_core.models.catalog import CATALOGUE, catalogued, is_pulled, pull
 from medx_core.settings import settings
 
-app = typer.Typer(no_args_is_help=True, help="Language models: list, fetch, check.")
+app = typer.Typer(no_args_is_help=True, help="Language models: list, fetch, check, measure.")
 
 
 @app.command("list")
@@ -72,6 +72,43 @@ def check(
             print(f"{key:<18} {value}")
         _show_checks(found)
     raise typer.Exit(0 if found.ok else 1)
+
+
+@app.command("measure")
+def measure(as_json: AsJson = False) -> None:
+    """Measure how many of the bundled test statements the model in use answers right without steering, and keep it.
+
+    Pages, API and answers then name the model with that figure, until the model, its recipe or the statements change.
+    """
+    from medx_core.cli.ask import load_engine
+    from medx_core.cli.database import opened_database
+    from medx_core.evaluation.model_accuracy import ModelAccuracy, bundled_test_sha256, measured_accuracy
+    from medx_core.storage.evidence import Evidence
+
+    with opened_database() as database:
+        engine = load_engine(database)
+        found = engine.description
+        metric = measured_accuracy(
+            engine.verdicts, on_progress=lambda done, total: show_stage("answering", done, total)
+        )
+        clear_stage()
+        accuracy = ModelAccuracy(
+            model=found.model_name,
+            model_sha256=found.weight_sha256,
+            identity_sha256=found.identity_sha256,
+            recipe=found.unsteered_recipe,
+            data_sha256=bundled_test_sha256(),
+            device=found.device,
+            medx_version=__version__,
+            accuracy=metric,
+        )
+        evidence = Evidence(database)
+        evidence.keep_accuracy(accuracy, owner="medx models measure")
+        line = evidence.of_model(found.report(settings()))
+    if as_json:
+        print_json(accuracy.model_dump(mode="json"), indent=2)
+    else:
+        print(line)
 
 
 def _show_refusal(name: str, sentence: str, *, as_json: bool) -> None:

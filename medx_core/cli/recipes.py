@@ -17,7 +17,6 @@ from medx_core.settings import settings
 from medx_core.storage.engine import Database
 from medx_core.storage.evidence import Evidence, KnownEvidence
 from medx_core.storage.recipes import RecipeRecord, RecipeStore
-from medx_core.storage.runs import RunStore
 from medx_core.storage.vectors import VectorRecord, VectorStatus, VectorStore, check_file
 
 Named = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's name or id in `medx recipes list`.")]
@@ -49,7 +48,7 @@ def model_in_use(sha256: str = "") -> ModelIdentity:
 def list_recipes(as_json: AsJson = False) -> None:
     """List all recipes with their evidence; the one that answers for the model in use is marked."""
     with opened_database() as database:
-        evidence = Evidence(RunStore(database))
+        evidence = Evidence(database)
         records, answering = _all(RecipeStore(database))
         shown = [_contract(record, evidence, answering) for record in records]
     if as_json:
@@ -90,7 +89,7 @@ def show(recipe: Named, as_json: AsJson = False) -> None:  # noqa: ARG001 - it i
     with opened_database() as database:
         records, answering = _all(RecipeStore(database))
         record = _found(records, recipe)
-        shown = _contract(record, Evidence(RunStore(database)), answering)
+        shown = _contract(record, Evidence(database), answering)
     print_json(shown | {"medx_version": __version__}, indent=2)
 
 
@@ -291,7 +290,7 @@ def put_to_use(database: Database, record: RecipeRecord, *, yes: bool) -> tuple[
     """
     store = RecipeStore(database)
     store.vectors_of(record.recipe, settings().vectors_folder)
-    known = Evidence(RunStore(database)).of(record.id, record.recipe.model_sha256)
+    known = Evidence(database).of(record.id, record.recipe.model_sha256)
     present = store.in_use(record.recipe.model_sha256, record.recipe.number_type)
     place = f"in place of {present.shown}" if present else "in place of the built-in recipe"
     typer.echo(f"{record.shown} for {record.model} in {record.recipe.number_type}: {known.line}", err=True)

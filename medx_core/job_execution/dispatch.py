@@ -6,13 +6,14 @@ Knows no torch: whether a worker is there is settled before anything heavy is im
 import secrets
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from medx_core.errors import ModelUnavailable
 from medx_core.job_execution.batching import MicroBatcher
@@ -48,10 +49,14 @@ OnProgress = Callable[[Progress], None]
 
 @dataclass(frozen=True)
 class Choice:
-    """Where a command's questions are answered, and the sentence that tells the person so."""
+    """Where a command's questions are answered, and the sentence that tells the person so.
+
+    `report` is what the worker that was chosen says of its engine, empty where none was.
+    """
 
     through_worker: bool
     sentence: str
+    report: Mapping[str, Any] = field(default_factory=dict)
 
 
 def choose(settings: Settings, database: Database, *, local: bool = False) -> Choice:
@@ -73,6 +78,7 @@ def choose(settings: Settings, database: Database, *, local: bool = False) -> Ch
     return Choice(
         through_worker=True,
         sentence=f"Answered by the running worker {workers[0].name}, which has the same model, recipe and number type.",
+        report=workers[0].detail,
     )
 
 

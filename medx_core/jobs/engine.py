@@ -26,7 +26,8 @@ def answer_settings(settings: Settings) -> dict[str, Any]:
 class EngineDescription:
     """A loaded engine. `device` is for people, `number_type` is that of the weights, `recipe` the id of that in use.
 
-    `identity_sha256` names all of the model that changes an answer, `weight_sha256` the weights alone.
+    `identity_sha256` names all of the model that changes an answer, `weight_sha256` the weights alone. `unsteered_recipe` is
+    the id of the recipe without its steering, `parameters` the number of the model's weights, 0 where it is not known.
     """
 
     model_name: str
@@ -37,6 +38,8 @@ class EngineDescription:
     recipe_name: str
     identity_sha256: str = ""
     check: ModelCheck | None = None
+    unsteered_recipe: str = ""
+    parameters: int = 0
 
     def report(self, settings: Settings) -> dict[str, Any]:
         """Return what a heartbeat says of an engine that was built from these settings."""
@@ -49,5 +52,7 @@ class EngineDescription:
             "number_type": self.number_type,
             "recipe": self.recipe,
             "recipe_name": self.recipe_name,
+            "unsteered_recipe": self.unsteered_recipe,
+            "parameters": self.parameters,
             "settings": answer_settings(settings),
         }

@@ -104,10 +104,11 @@ def convert_gguf(gguf: Path, built: Path) -> None:
             raise ModelUnavailable(
                 f"GGUF files of the architecture {file.architecture!r} cannot be converted."
             )
+        names = {tensor.name: _name(file.architecture, tensor.name) for tensor in file.tensors}
         _write_json(built / "config.json", configuration(file))
         _write_json(built / "generation_config.json", {**_special_ids(file), "use_cache": True})
         _write_tokenizer(file, gguf, built)
-        weights = {name: np.ascontiguousarray(array) for name, array in _renamed_weights(file)}
+        weights = {names[name]: np.ascontiguousarray(array) for name, array in _weights(file)}
         save_file(weights, built / "model.safetensors", metadata={"format": "pt"})
         del weights, file  # views of the mapped file, which could not be closed before
 
@@ -157,7 +158,7 @@ class _Cursor:
         return [self.value(kind) for _ in range(length)]
 
 
-def _renamed_weights(file: GgufFile) -> Iterator[tuple[str, NDArray[np.float32]]]:
+def _weights(file: GgufFile) -> Iterator[tuple[str, NDArray[np.float32]]]:
     for tensor in file.tensors:
         weights = file.weights(tensor)
         if file.architecture == "llama":
@@ -165,7 +166,7 @@ def _renamed_weights(file: GgufFile) -> Iterator[tuple[str, NDArray[np.float32]]
         elif tensor.name.endswith("norm.weight"):
             # Gemma's norms multiply by 1 + weight, and llama.cpp stores the sum.
             weights = weights - 1
-        yield _name(file.architecture, tensor.name), weights
+        yield tensor.name, weights
 
 
 def _name(architecture: str, name: str) -> str:

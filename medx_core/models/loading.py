@@ -25,7 +25,7 @@ from medx_core.models.model_files import (
     refuse_incomplete,
     weight_sha256,
 )
-from medx_core.models.packed_linear import pack_linear_layers
+from medx_core.models.packed_linear import pack_linear_layers, parameter_count
 from medx_core.models.padding import PaddedBatch, left_padded
 from medx_core.recipes import ModelIdentity
 
@@ -53,6 +53,11 @@ class LoadedModel:
         return ModelIdentity(self.name, self.weight_sha256, number_type, self.identity_sha256)
 
     @property
+    def parameters(self) -> int:
+        """The number of the network's weights; those that two layers share count once."""
+        return parameter_count(self.network)
+
+    @property
     def can(self) -> Can:
         """What the model can do here."""
         return self.check.can if self.check else Can()
@@ -75,11 +80,20 @@ class LoadedModel:
         """Make one batch of rows of token ids, on the device; `prefix_length` tokens are in the cache already.
 
         Raises:
-            ModelUnavailable: the rows are of unequal length, and the check found that this model gets padded rows wrong.
+            ModelUnavailable: the rows are of unequal length, and the check found that this model gets padded rows wrong; or
+                a row has a token that the tokenizer knows and the network does not.
         """
         if not self.can.batch and len({len(row) for row in rows}) > 1:
             raise ModelUnavailable(
                 f"The model {self.name} answers rows of unequal length only apart, which this work cannot do."
+            )
+        table: Any = self.network.get_input_embeddings()
+        known = int(table.num_embeddings)
+        if strange := next((token for row in rows for token in row if token >= known), None):
+            # Gemma 3's tokenizer has one for pictures, which the text network has no row for.
+            raise ModelUnavailable(
+                f"The text holds {self.tokenizer.convert_ids_to_tokens(strange)!r}, a token that the model {self.name} has no "
+                "weights for; leave it out."
             )
         pad_id = int(self.tokenizer.pad_token_id or 0)
         return left_padded(rows, pad_id=pad_id, device=self.device, prefix_length=prefix_length)
@@ -134,6 +148,7 @@ def _read(
                 use_safetensors=True,
                 device_map={"": placement.device},
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # so that they are reported by name; they are refused below
             )
             network: PreTrainedModel = loaded[0]
             info: dict[str, Any] = loaded[1]

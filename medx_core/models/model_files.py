@@ -18,6 +18,7 @@ HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
 
 MEMORY = ".weight-hashes.json"
 ADAPTER, INDEX, CONFIGURATION = "adapter_config.json", "model.safetensors.index.json", "config.json"
+PLAIN_TYPES = ("F64", "F32", "F16", "BF16")
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 MERGE = (
     "from peft import AutoPeftModelForCausalLM as M; from transformers import AutoTokenizer as T; "
@@ -118,8 +119,12 @@ def refuse_incomplete(folder: Path) -> None:
             f"In the folder {folder} {_listed(pointers)} hold git-lfs pointers instead of their content; run `git lfs pull` there."
         )
     _refuse_missing_shards(folder)
-    for file in weight_files(folder):
-        _refuse_cut_off(file)
+    packed = {name for file in weight_files(folder) for name in _packed_weights(_tensors(file))}
+    if packed and "quantization_config" not in _json_object(folder / CONFIGURATION):
+        raise ModelUnavailable(
+            f"In the folder {folder} {len(packed)} weights are numbers of one byte or integers ({_listed(sorted(packed))}), and "
+            f"{CONFIGURATION} does not say how they were quantised; name the unquantised model."
+        )
 
 
 def _adapter_sentence(folder: Path) -> str:
@@ -158,15 +163,29 @@ def _is_pointer(file: Path) -> bool:
         return source.read(len(LFS_POINTER)) == LFS_POINTER
 
 
-def _refuse_cut_off(file: Path) -> None:
-    """Compare a safetensors file's size with where its last tensor ends (the format's eight bytes, JSON, then data)."""
+def _packed_weights(tensors: dict[str, Any]) -> list[str]:
+    """Return the names of weights in a number type that needs scales: transformers 5.23 reads them as plain numbers."""
+    return [
+        name
+        for name, tensor in tensors.items()
+        if name.endswith(".weight") and tensor["dtype"] not in PLAIN_TYPES
+    ]
+
+
+def _tensors(file: Path) -> dict[str, Any]:
+    """Return what the header of a safetensors file says of each tensor (the format: eight bytes, JSON, then data).
+
+    Raises:
+        ModelUnavailable: the file's size is not where its last tensor ends.
+    """
     size = file.stat().st_size
     with file.open("rb") as source:
         length = int.from_bytes(source.read(struct.calcsize("<Q")), "little")
         header = source.read(min(length, size))
     try:
-        tensors = json.loads(header)
-        ends = [tensor["data_offsets"][1] for name, tensor in tensors.items() if name != "__metadata__"]
+        tensors: dict[str, Any] = json.loads(header)
+        tensors.pop("__metadata__", None)
+        ends = [tensor["data_offsets"][1] for tensor in tensors.values()]
         expected = struct.calcsize("<Q") + length + max(ends, default=0)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError):
         expected = -1
@@ -175,6 +194,7 @@ def _refuse_cut_off(file: Path) -> None:
         raise ModelUnavailable(
             f"The weight file {file} is damaged or was cut off ({says}, which is no whole safetensors file); fetch it again."
         )
+    return tensors
 
 
 def _listed(names: Sequence[str], most: int = 3) -> str:

@@ -64,6 +64,15 @@ def pack_linear_layers(network: PreTrainedModel) -> None:
                 setattr(module, name, PackedLinear(child))
 
 
+def parameter_count(network: PreTrainedModel) -> int:
+    """Return the number of weights of a network, packed or not; an output layer that shares the embedding's counts once."""
+    tied = network.get_output_embeddings() if network.config.tie_word_embeddings else None
+    packed = (each for each in network.modules() if isinstance(each, PackedLinear) and each is not tied)
+    return sum(each.numel() for each in network.parameters()) + sum(
+        each.in_features * each.out_features for each in packed
+    )
+
+
 def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
     """Tell whether this build of torch packs weights of this kind."""
     if device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]  # torch leaves it untyped

@@ -1,17 +1,32 @@
 """The evidence for a recipe: the latest evaluation that measured that very recipe, in a sentence or two.
 
 An evaluation names the recipes it measured, by id: the one in use, and the one it saved. Any other recipe was not evaluated,
-however alike it is.
+however alike it is. Until one was, what its vectors' own validation found stands in its place. The line on the model itself
+is made here too.
 """
 
 import logging
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from medx_core.errors import BadInput
+from pydantic import ValidationError
+
+from medx_core.errors import BadInput, NotFound, StorageFault
+from medx_core.evaluation.model_accuracy import (
+    MODEL_ACCURACY,
+    ModelAccuracy,
+    model_line,
+    shipped_accuracy,
+)
 from medx_core.evaluation.result import read_result
 from medx_core.evaluation.sentences import NOT_EVALUATED, evidence_line
-from medx_core.questions import Answer
+from medx_core.evaluation.vector_findings import gain_sentence
+from medx_core.questions import Answer, Arm
+from medx_core.storage.engine import Database
+from medx_core.storage.recipes import RecipeStore
 from medx_core.storage.runs import Run, RunStore
+from medx_core.storage.vectors import VectorStore
 
 log = logging.getLogger(__name__)
 
@@ -31,14 +46,21 @@ class KnownEvidence:
 class Evidence:
     """The evidence lines of one installation. A finished evaluation never changes, so a line is made once."""
 
-    runs: RunStore
+    database: Database
     _made: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    @property
+    def runs(self) -> RunStore:
+        """The runs, evaluations and measurements of models among them."""
+        return RunStore(self.database)
 
     def of(self, recipe_id: str | None, model_sha256: str) -> KnownEvidence:
         """Return what is known of a recipe of that model."""
-        run = self.runs.latest_of_recipe(recipe_id, model_sha256) if recipe_id else None
-        if run is None or recipe_id is None:
+        if recipe_id is None:
             return KnownEvidence()
+        run = self.runs.latest_of_recipe(recipe_id, model_sha256)
+        if run is None:
+            return KnownEvidence(self._of_validation(recipe_id))
         key = (run.public_id, run.summary.recipes[recipe_id])
         if key not in self._made:
             if len(self._made) >= REMEMBERED:
@@ -47,7 +69,7 @@ class Evidence:
         return (
             KnownEvidence(self._made[key], run.public_id)
             if self._made[key] != NOT_EVALUATED
-            else KnownEvidence()
+            else KnownEvidence(self._of_validation(recipe_id))
         )
 
     def of_answer(self, answer: Answer) -> KnownEvidence:
@@ -58,6 +80,45 @@ class Evidence:
             if known.run and answer.text is not None
             else known
         )
+
+    def of_model(self, report: Mapping[str, Any]) -> str:
+        """Return the line on a model by itself, from what its engine reports (`EngineDescription.report`)."""
+        recipe, model = str(report.get("unsteered_recipe") or ""), str(report.get("weight_sha256") or "")
+        accuracy = self._accuracy(recipe, model) if recipe else None
+        return model_line(str(report.get("model_name") or ""), int(report.get("parameters") or 0), accuracy)
+
+    def keep_accuracy(self, accuracy: ModelAccuracy, *, owner: str) -> None:
+        """Store the measurement of a model by itself."""
+        leased = self.runs.begin(MODEL_ACCURACY, {}, owner=owner, seconds=60.0)
+        recipes = {accuracy.recipe: Arm.UNSTEERED.value}
+        self.runs.finish(leased, {**accuracy.model_dump(mode="json"), "recipes": recipes})
+
+    def _accuracy(self, recipe_id: str, model_sha256: str) -> ModelAccuracy | None:
+        """Return what was measured of a recipe without steering on the statements bundled now: here, else before shipping."""
+        run = self.runs.latest_of_recipe(recipe_id, model_sha256, kind=MODEL_ACCURACY)
+        stored = {} if run is None else dict(self.runs.get(run.public_id).result or {})
+        stored.pop("recipes", None)
+        try:
+            measured = [ModelAccuracy.model_validate(stored)] if stored else []
+        except ValidationError as fault:
+            log.warning("a stored measurement of the model counts as none: %s", fault)
+            measured = []
+        return next((each for each in (*measured, shipped_accuracy()) if each.is_of(recipe_id)), None)
+
+    def _of_validation(self, recipe_id: str) -> str:
+        """Return what the vectors' own validation found, where no evaluation says how well a recipe answers."""
+        return " ".join((NOT_EVALUATED, *self._validated(recipe_id)))
+
+    def _validated(self, recipe_id: str) -> Iterator[str]:
+        try:
+            recipe = RecipeStore(self.database).get(recipe_id).recipe
+        except (NotFound, StorageFault):  # a built-in one is stored once it answers
+            return
+        vectors = {each.file_sha256: each for each in VectorStore(self.database).list(recipe.model_sha256)}
+        for key, entry in recipe.steering.items():
+            vector = vectors.get(entry.file_sha256)
+            if vector is not None:
+                yield f"Its vector for {key}: {gain_sentence(vector.diagnostics)}"
 
     def _line(self, run: Run, arm: str) -> str:
         """Return the line on an arm of a run; a result that this version of MedX cannot read counts as none."""

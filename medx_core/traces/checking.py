@@ -283,6 +283,8 @@ def _reading_order(model: LoadedModel) -> str:
     """Let a text go on, and see that the tokens before keep their logits: an encoder that was loaded as a decoder would not."""
     ids = prompt_ids(model.tokenizer, QUESTION)
     alone, before = _plain_logits(model, ids)[-1], _plain_logits(model, [*ids, *ids])[len(ids) - 1]
+    if not bool(alone.isfinite().all()):
+        raise AssertionError("The network's logits are no numbers")
     if _off(model, before, alone):
         raise AssertionError("The network reads tokens that come later, so it is no causal language model")
     return "What comes later in a text changes nothing before it."

@@ -16,7 +16,7 @@ from medx_core.models.loading import load_model
 from medx_core.models.prefix_cache import SharedPrefix
 from medx_core.prompts import STATEMENT_PROMPT, VerdictPrompt
 from medx_core.traces.checking import KEPT, checked, checked_anew
-from tests.architectures import saved_model
+from tests.architectures import ARCHITECTURES, saved_model
 from tests.language_models import saved_tiny_model, tiny_model, word_tokenizer
 
 TURNS = "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
@@ -54,6 +54,19 @@ def test_what_an_architecture_cannot_do_is_found(tmp_path, architecture, cannot)
         with pytest.raises(ModelUnavailable, match="answer words of several tokens"):
             SharedPrefix(model, VerdictPrompt("long", "{}", " Incorrect", " Correct"))
     assert found.ok == cannot.isdisjoint({"steer", "text"}), found.faults
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ["mistral", "gemma3_text"])
+def test_a_wide_window_is_tried_on_a_tiny_model(tmp_path, architecture, monkeypatch):
+    wide = {**ARCHITECTURES[architecture], "sliding_window": 4096, "max_position_embeddings": 8192}
+    monkeypatch.setitem(ARCHITECTURES, architecture, wide)
+    model = loaded(saved_model(architecture, tmp_path / architecture), tmp_path)
+    found = checked_anew(model)
+    assert found.ok, found.faults
+    assert "also beyond its window of 4,096 tokens" in next(
+        check.detail for check in found.checks if check.name == "batch"
+    )
 
 
 def test_the_outcome_is_kept_by_identity_and_made_again_when_the_model_changes(tmp_path):

@@ -87,7 +87,7 @@ def test_weights_that_are_left_over_are_refused(folder):
 
 def test_weights_of_another_shape_are_refused(folder):
     edit(folder / "config.json", lambda config: config.update(intermediate_size=40))
-    assert "tiny" in refusal(folder)
+    assert "9 weights have another shape than its configuration says (model.layers.0.mlp." in refusal(folder)
 
 
 @pytest.mark.parametrize(
@@ -106,6 +106,13 @@ def test_quantised_weights_that_cannot_be_run_are_named(folder, quantisation):
     sentence = refusal(folder)
     assert f"quantised ({quantisation['quant_method']})" in sentence
     assert "name the unquantised model" in sentence
+
+
+def test_weights_in_a_number_type_that_needs_scales_are_refused_where_no_scales_are_told(folder):
+    rewritten(folder, lambda tensors: {name: tensor.to(torch.int8) for name, tensor in tensors.items()})
+    said = refusal(folder)
+    assert "30 weights are numbers of one byte or integers" in said
+    assert "config.json does not say how they were quantised" in said
 
 
 @pytest.mark.parametrize("damage", ["config.json", "tokenizer.json"])

@@ -19,7 +19,7 @@ from medx_core.storage.evidence import KnownEvidence
 from medx_core.storage.people import Person
 from web import wording
 from web.following import QuestionView, follow, look, visible_job
-from web.frame import ADDRESS, QUERY, QUIET, heading, on_load, page_frame
+from web.frame import ADDRESS, QUERY, QUIET, heading, model_line, on_load, page_frame
 from web.handler_guard import guarded
 from web.health_and_metrics import SUBMITTED
 from web.rendering import fault, note, render
@@ -129,6 +129,7 @@ def build(services: Services) -> None:
     page_frame(services, "")
     with gr.Column(elem_classes="medx-page"):
         heading("Ask a clinical question")
+        model_line(services)
         question, mode, category, arm = _form(services)
         with gr.Row(elem_classes="medx-actions"):
             ask = gr.Button("Ask", variant="primary", elem_id="medx-ask", scale=0, min_width=140)

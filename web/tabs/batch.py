@@ -22,7 +22,7 @@ from medx_core.storage.jobs import is_correct
 from medx_core.storage.people import Person
 from web import wording
 from web.following import visible_job, worker_stage
-from web.frame import QUERY, QUIET, heading, on_load, page_frame
+from web.frame import QUERY, QUIET, heading, model_line, on_load, page_frame
 from web.handler_guard import guarded
 from web.health_and_metrics import SUBMITTED
 from web.rendering import note, render
@@ -74,6 +74,7 @@ def build(services: Services) -> None:
 
 def _build_new_batch(services: Services) -> gr.HTML:
     heading("Batch", "Many questions from a file. You may close the page after Run; the work goes on.")
+    model_line(services)
     with gr.Group(elem_classes="medx-form"):
         upload = gr.File(
             label="Choose or drop a file: CSV, TSV or JSONL",
