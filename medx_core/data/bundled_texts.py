@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from importlib.resources import files
-from pathlib import Path
 from typing import Any, TextIO
 
 from medx_core.categories import Category
@@ -15,7 +14,6 @@ from medx_core.data.spellings import READERS
 from medx_core.data.table_files import read_delimited
 from medx_core.errors import BadInput
 
-BUNDLED_FOLDER = Path(__file__).parent / "bundled"
 TRAIN_SHARE = 0.7
 _MOST_ROWS = 100_000
 _CONTROL_ROW = ("quad", "source", "statement")
