@@ -440,6 +440,7 @@ def _follows_a_vehicle(text: str, match: re.Match[str]) -> bool:
 
 
 _RULES: tuple[Callable[[str], Iterator[Identifier]], ...] = (
+    *_CUED,  # where two find the same, the word before a number says what it is
     _Form(IdentifierKind.BIRTH, _BIRTH),
     _Form(IdentifierKind.DATE, _DATE, _is_of_a_document),
     *(_Form(IdentifierKind.AGE, pattern) for pattern in _AGES),
@@ -463,5 +464,4 @@ _RULES: tuple[Callable[[str], Iterator[Identifier]], ...] = (
     _Form(IdentifierKind.NATIONAL, _NATIONAL, _are_times),
     _Form(IdentifierKind.RECORD, _LONG_NUMBER, _is_no_record),
     _Form(IdentifierKind.DEVICE, _PLATE, lambda text, match: not _follows_a_vehicle(text, match)),
-    *_CUED,
 )
