@@ -32,7 +32,7 @@ COMMANDS = {
     ),
     "jobs": ("jobs:app", "Questions and batches: list, follow, try again, cancel."),
     "data": ("data:app", "Check question files; make twins; write the template and the bundled statements."),
-    "models": ("models:app", "Language models: list, fetch, check."),
+    "models": ("models:app", "Language models: list, fetch, check, measure."),
     "recipes": (
         "recipes:app",
         "Recipes: what answers, with the evidence beside it.",

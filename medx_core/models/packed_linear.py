@@ -66,7 +66,7 @@ def pack_linear_layers(network: PreTrainedModel) -> None:
 
 def parameter_count(network: PreTrainedModel) -> int:
     """Return the number of weights of a network, packed or not; an output layer that shares the embedding's counts once."""
-    tied = network.get_output_embeddings() if network.config.tie_word_embeddings else None
+    tied = network.get_output_embeddings() if network.config.tie_word_embeddings else None  # type: ignore[no-untyped-call]  # transformers leaves it untyped
     packed = (each for each in network.modules() if isinstance(each, PackedLinear) and each is not tied)
     return sum(each.numel() for each in network.parameters()) + sum(
         each.in_features * each.out_features for each in packed
