@@ -149,7 +149,10 @@ class Recipe(Value):
             return ""
         wrong = f"at most {100 * rule.max_error:g} % of the answers it stands by are wrong"
         if not rule.promised:
-            return f"{DO_NOT_TRUST}: this recipe cannot promise that {wrong}; {rule.reason}."
+            return (
+                f"{DO_NOT_TRUST}: MedX cannot promise for this model, on the statements it was measured on, that "
+                f"{wrong}, so no answer is marked as trusted; {rule.reason}."
+            )
         return f"{DO_NOT_TRUST}: the model is not sure enough of it for the recipe's promise that {wrong}."
 
 

@@ -61,7 +61,10 @@ def promise_in_words(rule: AbstentionRule) -> str:
     """Return what a rule of abstention promises, or that it cannot, and why."""
     share = percent(rule.max_error)
     if rule.coverage is None or rule.error is None:
-        return f"MedX cannot promise that at most {share} of the answers it trusts are wrong: {rule.reason}."
+        return (
+            f"MedX cannot promise for this model on these statements that at most {share} of the answers it trusts are "
+            f"wrong, so no answer is marked as trusted: {rule.reason}."
+        )
     return (
         f"With {percent(rule.level)} confidence at most {share} of the answers it trusts are wrong. Of the training "
         f"statements it trusts {percent(rule.coverage)}, and of these answers {percent(rule.error)} are wrong."

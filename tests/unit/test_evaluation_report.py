@@ -195,7 +195,10 @@ def test_confidences_promises_and_changes_of_a_real_evaluation_are_told():
     assert f"Gated: {calibration.kind} map, fitted on {calibration.n} training statements." in text
     rule = result.choices.abstention_rules["gated"]
     assert not rule.promised  # forty facts: too few to promise one error in ten at either start
-    assert f"cannot promise that at most 10.0 % of the answers it trusts are wrong: {rule.reason}." in text
+    assert (
+        "cannot promise for this model on these statements that at most 10.0 % of the answers it trusts are wrong, "
+        f"so no answer is marked as trusted: {rule.reason}."
+    ) in text
 
 
 def test_the_folder_holds_the_page_and_the_json_it_was_made_from(tmp_path):

@@ -95,8 +95,8 @@ def test_the_abstention_rule_decides_whom_to_trust_and_without_one_the_margin():
     none = AbstentionRule(max_error=0.1, promised=False, reason="too few", n=3)
     doubt = recipe(calibration=CALIBRATION, abstention=none).doubt(far)
     assert doubt == (
-        "Do not trust this answer: this recipe cannot promise that at most 10 % of the answers it stands by are wrong; "
-        "too few."
+        "Do not trust this answer: MedX cannot promise for this model, on the statements it was measured on, that at most "
+        "10 % of the answers it stands by are wrong, so no answer is marked as trusted; too few."
     )
     with pytest.raises(ValidationError):
         recipe(abstention=ABSTENTION)
