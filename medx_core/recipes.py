@@ -108,6 +108,16 @@ class Recipe(Value):
         """The same recipe without what steers: how the unsteered arm answers."""
         return self.model_copy(update={"steering": {}})
 
+    def changed(self, **parts: object) -> "Recipe":
+        """Return this recipe with other parts; one that answers otherwise has neither calibration nor abstention rule.
+
+        Both were fitted on answers that were made as the recipe stood, and say nothing of answers made otherwise.
+        """
+        changed = Recipe.model_validate(self.model_dump() | parts)
+        return (
+            self if changed == self else changed.model_copy(update={"calibration": None, "abstention": None})
+        )
+
     def prompt_for(self, text: str, category: Category | None) -> VerdictPrompt:
         """Return the prompt that asks for the verdict on a text of that category, None where none was decided."""
         if category is not None and category in self.category_prompts:

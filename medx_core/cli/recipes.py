@@ -1,5 +1,6 @@
 """`medx recipes`: what answers, with the evidence beside it; list, show, build, check, promote, retire, roll back."""
 
+import math
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Annotated, Any
@@ -143,8 +144,10 @@ def build(  # noqa: PLR0913 - one parameter per option
             recipe = with_vector(recipe, VectorStore(database).get(number))
         changes = dict(_asked_with(prompt)) if prompt else {}
         if threshold is not None:
+            if not math.isfinite(threshold):
+                raise BadInput("--threshold must be a finite number, a difference of two logits.")
             changes["threshold"] = threshold
-        recipe = Recipe.model_validate(recipe.model_dump() | changes)
+        recipe = recipe.changed(**changes) if changes else recipe
         record = _kept_as_new(store, recipe, name, started.model)
         note(database, "recipe built", f"{record.model} {record.shown}", recipe=record.id)
     if as_json:
@@ -186,9 +189,7 @@ def with_vector(recipe: Recipe, vector: VectorRecord) -> Recipe:
         raise VectorRefused(f"{vector.name} is retired; a recipe does not take it up again.")
     check_file(settings().vectors_folder, vector)
     key = vector.category.value if vector.category else ALL
-    return Recipe.model_validate(
-        recipe.model_dump() | {"steering": {**recipe.steering, key: vector.steering}}
-    )
+    return recipe.changed(steering={**recipe.steering, key: vector.steering})
 
 
 def without_key(recipe: Recipe, key: str) -> Recipe:
@@ -201,7 +202,7 @@ def without_key(recipe: Recipe, key: str) -> Recipe:
         keys = ", ".join(recipe.steering) or "nothing"
         raise BadInput(f"This recipe does not steer {key!r}; it steers {keys}.")
     steering = {other: entry for other, entry in recipe.steering.items() if other != key}
-    return Recipe.model_validate(recipe.model_dump() | {"steering": steering})
+    return recipe.changed(steering=steering)
 
 
 def _asked_with(name: str) -> Mapping[str, Any]:

@@ -113,6 +113,17 @@ def test_the_number_is_a_probability_only_while_a_test_says_so_and_of_answers_ma
     assert ruled.doubt(0.1, as_measured=False) == "", "the rule says nothing of the unsteered arm beside it"
 
 
+@pytest.mark.parametrize(
+    "parts", [{"threshold": 3.0}, {"steering": {}}, {"prompt": QUESTION_PROMPT}, {"question_prompt": None}]
+)
+def test_what_answers_otherwise_keeps_neither_calibration_nor_promise(parts):
+    measured = recipe(steering={"all": STEERED}, calibration=CALIBRATION, abstention=ABSTENTION)
+    changed = measured.changed(**parts)
+    assert (changed.calibration, changed.abstention) == (None, None)
+    assert changed.id != measured.id
+    assert measured.changed(threshold=measured.threshold) == measured
+
+
 def test_a_recipe_fits_the_model_it_was_made_for_its_tokenizer_and_template_included():
     made = recipe(replace(IDENTITY, identity_sha256="cd" * 32))
     assert made.fits(replace(IDENTITY, identity_sha256="cd" * 32))
