@@ -138,7 +138,7 @@ class _FileReading:
             row,
             text=self.masked_cell(row.number, "", row.text),
             carried={name: self.masked_cell(row.number, name, cell) for name, cell in row.carried.items()},
-            **known,
+            **known,  # type: ignore[arg-type]  # all of _KNOWN are texts
         )
 
     def masked_cell(self, row: int, column: str, cell: str) -> str:

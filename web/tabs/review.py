@@ -137,7 +137,7 @@ def without_patient_data(services: Services, form: RatingForm) -> RatingForm:
     found = [screening.sentence() for _, screening in free.values() if screening]
     if found:
         gr.Info(" ".join(dict.fromkeys(found)))
-    return replace(form, **{name: text for name, (text, screening) in free.items() if screening})
+    return replace(form, **{name: text for name, (text, screening) in free.items() if screening})  # type: ignore[arg-type]  # FREE_TEXT names texts alone
 
 
 def keep_rating(
