@@ -10,6 +10,7 @@ from medx_core.answering import AnsweringEngine
 from medx_core.errors import BadInput, VectorRefused
 from medx_core.prompts import STATEMENT_PROMPT
 from medx_core.questions import Arm
+from medx_core.settings import PatientDataRule
 from medx_core.steering.hooks import SteeringPlan, steered
 from medx_core.storage.leases import LeaseStore
 from medx_core.traces.damage import repetition
@@ -151,6 +152,27 @@ def test_what_cannot_be_explored_is_refused_before_anything_is_stored(
 ):
     with pytest.raises(BadInput, match=words):
         ExploreHandlers(services).submit(ada, text, vectors[chosen], 1.0, [])
+    assert services.jobs.recent() == ()
+
+
+PATIENT = "Write to john@example.org; born 01/02/1950, he has a cough."
+
+
+def test_patient_data_is_masked_before_a_try_is_stored(services, ada, vectors):
+    jobs = ExploreHandlers(services).submit(ada, PATIENT, vectors[:1], 1.0, [])
+    texts = {item.text for job in jobs for item in services.jobs.every_item(job)}
+    assert len(texts) == 1
+    stored = texts.pop()
+    assert stored.endswith("he has a cough.")
+    assert stored.count("[removed]") == 2
+
+
+def test_patient_data_is_refused_before_a_try_is_stored_where_the_setting_says_so(services, ada, vectors):
+    strict = replace(
+        services, settings=services.settings.model_copy(update={"patient_data": PatientDataRule.REFUSE})
+    )
+    with pytest.raises(BadInput):
+        ExploreHandlers(strict).submit(ada, PATIENT, vectors[:1], 1.0, [])
     assert services.jobs.recent() == ()
 
 
