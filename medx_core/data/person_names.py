@@ -39,7 +39,7 @@ _UPPER = r"[A-ZÀ-ÖØ-ÞĀĂĄĆČĎĐĒĘĚĞĠĢĪİĶŁŃŅŇŌŐŒŘŚŞŠ�
 _WORD = rf"(?:t(?=S))?{_UPPER}(?:[’']{_UPPER})?{_LETTERS}*(?:[’'](?!s\b){_LETTERS}+)*(?:-{_LETTERS}+(?:[’'](?!s\b){_LETTERS}+)?)*"
 _PARTICLE = r"(?:van|von|der|den|de|da|dos|do|di|du|del|della|la|le|ter|ten|bin|bint|binti|ibn|al|el|ul|y|e|af|av|zu|an|na)"
 _NICKNAME = r"[\"“][\w' -]{2,20}[\"”]"
-_NAME = rf"(?<![\w’'-])(?:{_UPPER}\.\s?|{_PARTICLE}[ ]|(?:al|el|ul)-)*{_WORD}(?:\.?[ ](?:{_UPPER}\.?(?=\s|,)|{_NICKNAME}|{_PARTICLE}(?:[ ]{_PARTICLE})?(?=[ ](?:t(?=S))?{_UPPER})|(?:al|el)-{_WORD}|{_WORD})){{0,5}}"
+_NAME = rf"(?<![\w’'-])(?:{_UPPER}\.\s?|{_PARTICLE}[ ]|(?:al|el|ul)-)*{_WORD}(?:[ ](?:{_UPPER}\.?(?=\s|,)|{_NICKNAME}|{_PARTICLE}(?:[ ]{_PARTICLE})?(?=[ ](?:t(?=S))?{_UPPER})|(?:al|el)-{_WORD}|{_WORD})){{0,5}}"
 _TITLE = r"(?:Mr|Mrs|Ms|Miss|Mx|Mstr|Dr|Prof(?:essor)?|Rev(?:erend)?|Sir|Lady|Lord|Dame|Sgt|Cpl|Capt(?:ain)?|Major|Cllr|Fr|Sister|Nurse|Imam|Rabbi|Hajja?|Sheikh|Shri|Smt|Ustaz|Alhaji|Auntie|Aunty|Uncle|Doctor)"
 _STRONG = re.compile(
     rf"(?:\b(?i:my|his|her|their|the|real|full|first|last|patient|client|baby|maiden|family|sur|birth|married|preferred|given|child)?['’]?s?\s?(?i:name)(?:['’]s|\s(?i:is|was|of|on|:))*\s*[:=]?\s+[\"“]?"
@@ -51,13 +51,13 @@ _KIN = (
     r"boyfriend|girlfriend|in-law|stepson|stepdaughter|housemate|flatmate|roommate|little (?:one|boy|girl|man|lad)|boy|girl|kid|bloke|lad"
 )
 _RELATION = (
-    rf"{_KIN}|baby|midwife|nurse|aide|receptionist|lady|man|woman|colleague|boss|teacher|coordinator|worker|interpreter|chaplain|pharmacist|dentist|lawyer|"
+    rf"{_KIN}|baby|midwife|nurse|aide|receptionist|lady|man|woman|colleague|boss|teacher|coordinator|worker|family|interpreter|chaplain|pharmacist|dentist|lawyer|"
     r"solicitor|physio|therapist|surgeon|consultant|registrar|doctor|GP|HCP|NOK|kin|POA|ex|paramedic|driver|witness|landlord|kuya|ate|tita|tito"
 )
 # Words that stand before a person who is spoken to or about; after those of the second kind also before drugs and diseases.
 _ADDRESSED = re.compile(
     rf"(?:\b(?i:dear|hi|hello|hey|good (?:morning|afternoon|evening)|hiya|g['’]day)[,!]?\s(?:(?i:parents? of|sir|doc(?:tor)?)\s)?"
-    rf"|\b(?i:attn|attention|fao|cc|copy to|copy in|for the attention of|ask|ask for|tell|told|spoke to|spoke with|spoke w/|saw|seen by|contact|ring|patient|pt|resident|client|worker|got|"
+    rf"|\b(?i:attn|attention|fao|cc|copy to|copy in|for the attention of|ask|ask for|tell|told|spoke to|spoke with|spoke w/|saw|seen by|contact|ring|rang|ringing|calling|phoned|phoning|texted|e-?mailed|visited|patient|pt|resident|client|worker|got|"
     rf"subject|participant|deceased|driver|passenger|nok|signed|witnessed|dictated by|parent of|booking of|identified as|here is|this is|i am|i['’]?m|it['’]s|its|met|called|wound nurse|one of these)[:,]?\s[\"“]?"
     rf")(?P<name>{_NAME})"
 )
@@ -100,6 +100,9 @@ _SMALL_MENTIONED = re.compile(
     r"\b(?:for|with|w/|to|and|about|tell|ask|ring|call|poor|hey|hi|hello|dear|is|of|by|refer|told|says|saw|see|can|will|has)[,.]?\s$|[.!?;:–—-]\s$|^\s*$",
     re.I,
 )
+_SMALL_HERE = re.compile(rf"(?:^|[.!?\n]\s*)(?P<name>{_LETTERS}+(?:[ '-]{_LETTERS}+){{0,2}})\shere\b")
+_SMALL_TITLE = re.compile(r"\b(?:mrs|mr|miss|nurse|gran|granny|grandad|nan|auntie|uncle|cousin)\s$", re.I)
+_SMALL_INITIAL = re.compile(r"\s[a-z]\b\.?(?=\s*(?:$|\n|[,;]))")
 _HERE = r"\s(?:here|again|speaking)\b"
 _ROLE_NEXT = (
     r",?\s\(?(?:the\s)?(?:[A-Za-z/-]+\s){0,2}(?:SpR|ST\d|CT\d|FY?[12]|[Rr]egistrar|[Cc]onsultant|[Nn]urse|GP|RN|MD|MBBS|FRCP|CNS|ANP|SHO|HCA|[Pp]harmacist|"
@@ -108,7 +111,7 @@ _ROLE_NEXT = (
 # What goes on as only a person does.
 _PERSON_NEXT = re.compile(
     rf"{_AGE_NEXT}|\s?\((?:my|his|her|their|our|patient|pt|mum|mother|dad|father|wife|husband|partner|daughter|son|carer|NOK|uncle|aunt|sister|brother)\b|{_ROLE_NEXT}|\sis\s(?:my|his|her|our)\b|,\s(?:my|his|her|our)\s(?:{_KIN})\b"
-    rf"|['’]s\s(?:{_KIN})\b|{_HERE}|,?\s(?:who\s)?(?:\w+ly\s)?(?:rang|phoned|said|says|asked|asks|wants|wanted|told|tells|fell|lives|drinks|thinks|complain(?:s|ed)|swallowed|vomited|collapsed|cried|cries|fainted|attended|came|woke|"
+    rf"|['’]s\s(?:{_KIN})\b|{_HERE}|,\swho\b|,?\s(?:s?he)(?:['’]s|\s(?:is|was|has|had))\b|\stakes\s(?:her|his|{_UPPER}|\w{{4,}}(?:ine|ol|in|ide|il|one|ate|am)\b)|,?\s(?:who\s)?(?:\w+ly\s)?(?:rang|phoned|said|says|asked|asks|wants|wanted|told|tells|fell|lives|drinks|thinks|complain(?:s|ed)|swallowed|vomited|collapsed|cried|cries|fainted|attended|came|woke|"
     r"sleeps|eats|ate|drove|drives|smokes|reports|denies|wrote|texted|emailed|speaks|refuses|refused|agreed|keeps|hates|loves|hopes|wonders|worries|swears|knows)\b"
 )
 # What goes on as a person does, and other things too: enough for a given name that the classifier marks.
@@ -133,6 +136,9 @@ _DOSE_NEXT = re.compile(
 )
 
 
+_SENTENCE = re.compile(r"\S.*?(?:[.!?]+(?=\s)|(?=\n)|$)", re.MULTILINE)
+
+
 @dataclass(frozen=True)
 class NameFinder:
     """The classifier (a session of ONNX Runtime, its tokenizer, the numbers of its labels for names), and given names.
@@ -146,11 +152,19 @@ class NameFinder:
     given_names: frozenset[str]
 
     def marks(self, text: str) -> list[tuple[int, int]]:
-        """Return the parts of words, [start, end), that the classifier takes for given names or surnames."""
-        marked: list[tuple[int, int]] = []
+        """Return the parts of words, [start, end), that the classifier takes for given names or surnames.
+
+        It reads a text whole and each sentence alone: a name beside many other words may be seen in one of them only.
+        """
+        marked: set[tuple[int, int]] = set()
         for start in range(0, max(1, len(text) - _OVERLAP), _WINDOW - _OVERLAP):
-            marked += ((start + a, start + b) for a, b in self._window(text[start : start + _WINDOW]))
-        return marked
+            marked.update((start + a, start + b) for a, b in self._window(text[start : start + _WINDOW]))
+        sentences = [match.span() for match in _SENTENCE.finditer(text)]
+        for start, end in sentences if len(sentences) > 1 else ():
+            marked.update(
+                (start + a, start + b) for a, b in self._window(text[start : min(end, start + _WINDOW)])
+            )
+        return sorted(marked)
 
     def _window(self, text: str) -> Iterator[tuple[int, int]]:
         import numpy as np
@@ -266,7 +280,9 @@ class _Reading:
         for match in _INITIALS.finditer(self.text):
             yield match.span("name") if match["name"] else match.span("named")
         for match in _STRONG.finditer(self.text):
-            start, end = self._trimmed(*match.span("name"), titled=bool(match["title"]))
+            start, end = self._trimmed(
+                *match.span("name"), titled=bool(match["title"] and _CIVIL.match(match["title"]))
+            )
             if start < end and not self._is_clinical(start, end, alone=False):
                 yield start, end
 
@@ -275,10 +291,12 @@ class _Reading:
         for pattern, words in _CUES:
             for match in pattern.finditer(self.text):
                 start, end = self._trimmed(*match.span("name"))
-                kin = pattern is _OF_KIN
-                if end - start < 2 or self._is_clinical(start, end, alone=not kin) or self._is_owner(end):
-                    continue
                 run = self.text[start:end]
+                if len(run) < 2:
+                    continue
+                spoken_to = pattern in _NEAR and (pattern is not _ADDRESSED or self._is_likely(start, end))
+                if self._is_clinical(start, end, alone=not spoken_to) or self._is_owner(end):
+                    continue
                 if (self._marked(start, end) >= 0.5 and (words < 3 or self._is_likely(start, end))) or (
                     self._looks_like_a_name(run, words=min(words, 2))
                 ):
@@ -299,10 +317,17 @@ class _Reading:
                 continue
             run, marked = self.text[start:end], self._marked(start, end) >= 0.5
             if len(run.split()) < 2:
-                if marked and (person or (self._is_given(run) and self._may_be_person(end))):
+                if (marked and (person or (self._is_given(run) and self._may_be_person(end)))) or (
+                    _SIGNING_ROLE.match(self.text, end) and _DASH.search(self.text, 0, start)
+                ):
                     yield start, end
-            elif marked or (
-                self._looks_like_a_name(run, words=2) and (person or _leads_to(self.text, end, self.known))
+            elif (
+                marked
+                or self._begins_with_given_name(start, end)
+                or (
+                    self._looks_like_a_name(run, words=2)
+                    and (person or _leads_to(self.text, end, self.known))
+                )
             ):
                 yield start, end
 
@@ -311,7 +336,7 @@ class _Reading:
         for match in _CAPITALS.finditer(self.text):
             words = re.split(r"[,\s-]+", match["name"])
             if (
-                self._marked(*match.span("name")) >= 0.8
+                (self._marked(*match.span("name")) >= 0.6 or _leads_to(self.text, match.end(), self.known))
                 and any(self._is_given(word) for word in words)
                 and not any(word.casefold() in plain_words() and not self._is_given(word) for word in words)
             ):
@@ -319,12 +344,20 @@ class _Reading:
 
     def _small(self) -> Iterator[_Span]:
         """Names that somebody wrote small, as far as the classifier marks them."""
+        for match in _SMALL_HERE.finditer(self.text):
+            if self._marked(*match.span("name")) > 0.4 and not any(
+                _is_word(self.text, match.start("name") + word.start(), match.start("name") + word.end())
+                for word in re.finditer(r"\S+", match["name"])
+            ):
+                yield match.span("name")
         words = [match.span() for match in _SMALL_WORD.finditer(self.text)]
         at = 0
         while at < len(words):
             length = self._length_of_small_name(words[at : at + 4])
             if length:
-                yield words[at][0], self._without_possessive(words[at + length - 1][1])
+                end = self._without_possessive(words[at + length - 1][1])
+                initial = _SMALL_INITIAL.match(self.text, end)
+                yield words[at][0], initial.end() if initial else end
             at += max(1, length)
 
     def _length_of_small_name(self, words: Sequence[_Span]) -> int:
@@ -333,33 +366,30 @@ class _Reading:
         if self.text[start].isupper():
             return 0
         before = self.text[max(0, start - 24) : start]
-        announced = _SMALL_ANNOUNCED.search(before)
+        announced = bool(_SMALL_ANNOUNCED.search(before))
         length = 0
-        for index, (a, b) in enumerate(words):
+        for last, (a, b) in enumerate(words):
             bare = self.text[a : self._without_possessive(b)].casefold()
-            plain = bare in plain_words() or bare in eponyms()
-            if (
-                self._marked(a, b) < 0.6
-                or (
-                    plain
-                    and not (announced and index == 0 and self._is_given(bare) and "nurse" in announced[0])
-                )
-                or (index and self.text[words[index - 1][1] : a] != " ")
-            ):
+            if last and self.text[words[last - 1][1] : a] != " ":
                 break
-            length = index + 1
+            titled = not last and bool(_SMALL_TITLE.search(before))
+            if (bare in plain_words() or bare in eponyms()) and not (titled and self._is_given(bare)):
+                break
+            if self._marked(a, b) < 0.6 and (titled or not (announced and self._is_given(bare))):
+                break
+            length = last + 1
         if not length:
             return 0
         end = words[length - 1][1]
-        given = any(self._is_given(self.text[a : self._without_possessive(b)]) for a, b in words[:length])
         if _DISEASE_NEXT.match(self.text, end) or _DOSE_NEXT.match(self.text, end):
             return 0
-        alone = given and (
-            length > 1
-            or _PERSON_NEXT.match(self.text, end)
-            or (_SMALL_MENTIONED.search(before) and self._may_be_person(end))
+        given = any(self._is_given(self.text[a : self._without_possessive(b)]) for a, b in words[:length])
+        mentioned = _SMALL_MENTIONED.search(before)
+        person = _PERSON_NEXT.match(self.text, end)
+        likely = (given and (length > 1 or person)) or (
+            mentioned and (person or (given and self._may_be_person(end)))
         )
-        return length if announced or alone else 0
+        return length if announced or likely else 0
 
     def _joined(self, spans: Sequence[_Span]) -> Iterator[_Span]:
         """Names that "and" or a comma joins to another: "her sons Obinna and Kelechi"."""
@@ -390,11 +420,23 @@ class _Reading:
 
     def _marked(self, start: int, end: int) -> float:
         """Return which share of [start, end) the classifier marks."""
-        return sum(max(0, min(end, b) - max(start, a)) for a, b in self.marks) / (end - start)
+        return len({place for a, b in self.marks for place in range(max(start, a), min(end, b))}) / (
+            end - start
+        )
 
     def _is_given(self, word: str) -> bool:
         bare = word.casefold().replace("’", "'")
         return bare in self.given_names or bare.split("-")[0] in self.given_names
+
+    def _begins_with_given_name(self, start: int, end: int) -> bool:
+        """Whether the first of two words is a given name that the classifier marks: "Ian Still"."""
+        first, *others = self.text[start:end].split()
+        return (
+            len(others) == 1
+            and self._is_given(first)
+            and self._marked(start, start + len(first)) >= 0.5
+            and self._may_be_person(end)
+        )
 
     def _is_likely(self, start: int, end: int) -> bool:
         """Whether a marked run has two words, has a given name, or goes on as a person does."""
@@ -418,34 +460,34 @@ class _Reading:
     def _trimmed(self, start: int, end: int, *, titled: bool = False) -> _Span:
         """Return the span without words of medicine or of English at its ends, and without a possessive.
 
-        Such words stay where the classifier marks them beside a given name ("Mark May") or after a title ("Ms Tan").
+        Such words stay after a title ("Ms Tan"), and where they and a given name are all there is ("Mark May").
         """
         words = [
             (start + word.start(), start + word.end()) for word in re.finditer(r"\S+", self.text[start:end])
         ]
-        beside = (
-            titled
-            or sum(
-                self._marked(*word) >= 0.5 and self._is_given(self.text[slice(*word)].strip(".,"))
-                for word in words
+        kept = [word for word in words if not _is_word(self.text, *word)]
+        if titled or (
+            len(words) == 2
+            and self._is_given(self.text[slice(*words[0])])
+            and (
+                self._may_be_person(self._without_possessive(words[1][1]))
+                or (kept == words[1:] and self._marked(*words[1]) >= 0.5)
             )
-            > 0
-            < len(words) - 1
-        )
-        kept = [
-            word
-            for word in words
-            if not _is_word(self.text, *word)
-            or (
-                beside
-                and self.text[word[0]].isupper()
-                and self._marked(*word) >= 0.5
-                and not _is_code(self.text[slice(*word)])
-            )
-        ]
+        ):
+            kept = [word for word in words if word in kept or self._may_be_name(word)]
         if not kept:
             return start, start
         return kept[0][0], self._without_possessive(kept[-1][1])
+
+    def _may_be_name(self, word: _Span) -> bool:
+        """Whether a word that is also an English one is written as a name, and is no drug and no code."""
+        bare = self.text[slice(*word)].strip(".,;:")
+        return (
+            len(bare) > 2
+            and bare[0].isupper()
+            and not _is_code(bare)
+            and (bare.casefold() not in _words()["things"] or self._is_given(bare))
+        )
 
     def _without_possessive(self, end: int) -> int:
         for ending in ("'s", "’s", ".", ","):
@@ -473,11 +515,15 @@ _CUES = (
 )
 """Patterns with how many words of a capital and small letters do without the classifier's vote; with 3 its vote alone is
 not enough either."""
+_NEAR = (_ADDRESSED, _OF_KIN, _SIGNED)
+_DASH = re.compile(r"[–—-]\s?$")
+_SIGNING_ROLE = re.compile(rf"{_ROLE_NEXT}[^.!?\n]{{0,20}}\s*$")
+_CIVIL = re.compile(r"(?:Mr|Mrs|Ms|Miss|Mx)\b")
 _RUN = re.compile(_NAME)
 _AND = re.compile(rf"(?:,|,?\s(?:and|&))\s(?P<name>{_NAME})")
 _OWNER = re.compile(r"['’]s?\b|['’](?=\s)")
 _OWNED = re.compile(
-    rf"['’]s\s(?:\w+\s)?(?:{_RELATION}|results?|bloods?|notes?|letter|appointment|consent|carer|room|name|named|family|address|number|phone|tablets|medicines|meds|bag|baby|birthday)\b",
+    rf"['’]s\s(?:\w+\s)?(?:{_RELATION}|results?|bloods?|notes?|letter|appointment|consent|carer|room|name|named|family|address|number|phone|tablets|medicines|meds|MRI|CT|ECG|X-?ray|echo|scan|INR|GP|bag|baby|birthday)\b",
 )
 _PLAIN_NAME = re.compile(rf"{_UPPER}[’']?{_LETTERS}{{2,}}(?:[-’']{_LETTERS}+)*")
 _INITIAL = re.compile(rf"{_UPPER}\.\s")
@@ -489,6 +535,8 @@ def _leads_to(text: str, end: int, known: Sequence[Identifier]) -> bool:
 
 
 def _is_word(text: str, start: int, end: int) -> bool:
+    if re.fullmatch(rf"{_UPPER}\.", text[start:end]):
+        return False
     bare = re.sub(r"[’']s$", "", text[start:end].strip(".,;:\"“”'’()"))
     return bare.casefold() in plain_words() or _is_code(bare)
 
