@@ -48,7 +48,8 @@ def _questions(services: Services) -> None:
         """Ask one question and wait for its answer, as `medx ask --json` shows it, with its job and status.
 
         What may identify a patient is masked before it is stored; `patient_data` names kinds and counts.
-        Where no worker has a model that can be used, it returns at once: the question is stored, and `waits_for` says why.
+        Where no worker has a model and a recipe that can be used, it returns at once: the question is stored, and `waits_for`
+        says why.
 
         mode: verdict or text. category: auto, triage, literature or patient-facing. arm: steered, unsteered or both.
         """
@@ -60,7 +61,7 @@ def _questions(services: Services) -> None:
             async for view in follow(services, job.public_id, person):
                 state = view.item.as_json(job) | {"patient_data": screening.as_json()}
                 state |= {"model_line": await asyncio.to_thread(services.model_line)}
-                if view.refused:  # nobody answers before an administrator has named another model
+                if view.refused:  # nobody answers before an administrator has acted
                     return state | {"waits_for": view.refused}
         return state
 
@@ -91,10 +92,10 @@ def _batches(services: Services) -> None:
     def job_status(person: Person, job: str) -> dict[str, Any]:
         """Return the state of a job: its status and how many rows are answered, quarantined, cancelled or waiting.
 
-        `waits_for` says why the worker's model cannot be used, where that is what unanswered rows wait for.
+        `waits_for` says why the worker's model or the recipe in use cannot be used, where unanswered rows wait for that.
         """
         state = visible_job(services, job, person)
-        waits_for = services.refused_model() if still_running(state) else ""
+        waits_for = services.refusal() if still_running(state) else ""
         return state.as_json() | {"waits_for": waits_for, "model_line": services.model_line()}
 
     @guarded(services)

@@ -35,7 +35,7 @@ from medx_core.data.patient_data import screened_file
 from medx_core.data.problems import FileLimits
 from medx_core.data.question_files import QuestionFile, read_question_file
 from medx_core.data.result_files import write_results
-from medx_core.errors import BadInput
+from medx_core.errors import BadInput, MedxError
 from medx_core.evaluation.result import ChangesByHarm
 from medx_core.evaluation.sentences import changes_in_words
 from medx_core.job_execution.dispatch import End, OnProgress, answer_here, choose, follow
@@ -105,7 +105,11 @@ def _answered(
         if end is not End.WORKER_GONE:
             return job_id, end, THROUGH_QUEUE, choice.report
         tell(WORKER_GONE)
-        engine = load_engine(database)
+        try:
+            engine = load_engine(database)
+        except MedxError:
+            jobs.cancel(job_id)
+            raise
     else:
         engine = load_engine(database)  # before the job is stored: without a model there is no job
         job_id = jobs.submit(submission, chunk_rows=chunk_rows, local=True).public_id

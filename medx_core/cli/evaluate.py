@@ -316,6 +316,8 @@ def _show(result: Mapping[str, Any], json_out: str, report: Path | None) -> None
         tell(f"Report: {write_report(read_result(result), report)}")
     if json_out != "-":
         _print_table(read_result(result))
+    if result.get("recipe_refused"):
+        tell(f"The recipe in use was not measured. {result['recipe_refused']}")
     for recipe, arm in result.get("recipes", {}).items():
         if arm != RECIPE:
             tell(

@@ -99,7 +99,7 @@ def retry(
             note(database, "retry", f"job {job_id}", count=again)
         job = jobs.get(job_id)
         workers = health.live_workers(seen_within_seconds=settings().worker_seen_seconds)
-        refused = health.refused_model(seen_within_seconds=settings().worker_seen_seconds)
+        refused = health.refusal(seen_within_seconds=settings().worker_seen_seconds)
     if as_json:
         _print(_contract(job) | {"retried": [item.row for item in aside]})
         return

@@ -119,7 +119,7 @@ def promote(number: Number, yes: Yes = False) -> None:
     with opened_database() as database:
         vector = VectorStore(database).get(number)
         _refuse_unsound(database, vector)
-        present = RecipeStore(database).answering(_model_of(vector), settings())
+        present = RecipeStore(database).standing(_model_of(vector), settings())
         recipe = with_vector(present.recipe, vector)
         record = RecipeRecord(recipe, f"{present.name} with {vector.name}", present.model)
         put_to_use(database, record, yes=yes)
@@ -132,7 +132,7 @@ def retire(number: Number, yes: Yes = False) -> None:
     """Withdraw a version: no recipe takes it up again, and one without it is promoted where the one in use holds it."""
     with opened_database() as database:
         vector = VectorStore(database).get(number)
-        present = RecipeStore(database).answering(_model_of(vector), settings())
+        present = RecipeStore(database).standing(_model_of(vector), settings())
         held = [
             key for key, entry in present.recipe.steering.items() if entry.file_sha256 == vector.file_sha256
         ]

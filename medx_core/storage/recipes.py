@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 from sqlmodel import Session, col, select
 
-from medx_core.errors import BadInput, NotFound, StorageFault, VectorRefused
+from medx_core.errors import BadInput, NotFound, RecipeUnusable, StorageFault, VectorRefused
 from medx_core.recipes import BUILT_IN, PAPER, UNSTEERED, ModelIdentity, Recipe, built_in_recipe
 from medx_core.settings import Settings
 from medx_core.storage.engine import Store
@@ -41,6 +41,11 @@ class RecipeRecord:
     def id(self) -> str:
         """The recipe's id."""
         return self.recipe.id
+
+    @property
+    def is_promoted(self) -> bool:
+        """Whether a person put it to use: then it answers, or nothing does."""
+        return self.status is RecipeStatus.IN_USE
 
     @property
     def shown(self) -> str:
@@ -100,13 +105,29 @@ class RecipeStore(Store):
             row = _in_use(session, model_sha256, number_type, locked=False)
             return None if row is None else _record(row)
 
+    def standing(self, model: ModelIdentity, settings: Settings) -> RecipeRecord:
+        """Return the recipe that is to answer: the one in use, whether or not it can, else a built-in one, stored or not."""
+        record = self.in_use(model.sha256, model.number_type)
+        return record or self._built_in(model, settings)
+
     def answering(self, model: ModelIdentity, settings: Settings) -> RecipeRecord:
         """Return the recipe by which a model answers now: the one in use, else a built-in one, stored or not.
 
-        One that was made for another tokenizer, chat template or configuration of the same weights does not answer.
+        Raises:
+            RecipeUnusable: the one in use was made for another model: another tokenizer, chat template or configuration.
         """
-        record = self.in_use(model.sha256, model.number_type)
-        return record if record and record.recipe.fits(model) else self._built_in(model, settings)
+        record = self.standing(model, settings)
+        if record.is_promoted and (reason := record.recipe.misfit(model)):
+            raise RecipeUnusable(record.id, record.name, reason)
+        return record
+
+    def why_unusable(self, record: RecipeRecord, model: ModelIdentity, folder: Path) -> str:
+        """Return why a recipe cannot answer on this model with these vectors, as a part of a sentence; empty where it can."""
+        try:
+            self.vectors_of(record.recipe, folder)
+        except VectorRefused as error:
+            return record.recipe.misfit(model) or as_reason(error)
+        return record.recipe.misfit(model)
 
     def vectors_of(self, recipe: Recipe, folder: Path) -> dict[str, VectorRecord]:
         """Return the vectors of a recipe by key, as they lie in the vectors folder.
@@ -183,6 +204,12 @@ class RecipeStore(Store):
                 before.status = RecipeStatus.IN_USE
                 session.flush()
             return _record(present), None if before is None else _record(before)
+
+
+def as_reason(error: VectorRefused) -> str:
+    """Return what a vector's error says as a part of a sentence."""
+    sentence = str(error).rstrip(".")
+    return sentence[:1].lower() + sentence[1:]
 
 
 def _put_away(session: Session, row: RecipeTable | None) -> None:

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from medx_core.categories import Category
-from medx_core.errors import BadInput, NotFound, StorageFault, VectorRefused
+from medx_core.errors import BadInput, NotFound, RecipeUnusable, StorageFault, VectorRefused
 from medx_core.settings import Settings
 from medx_core.storage.engine import Database
 from medx_core.storage.recipes import RecipeStatus, RecipeStore
@@ -71,6 +71,28 @@ def test_promotion_is_rolled_back_step_by_step_to_the_built_in_recipe(recipes):
     assert recipes.answering(IDENTITY, SETTINGS).name == "unsteered"
     with pytest.raises(BadInput, match="No recipe is in use"):
         recipes.roll_back(IDENTITY.sha256, "float32")
+
+
+def test_a_recipe_in_use_that_does_not_fit_is_replaced_by_none_and_every_way_out_is_open(recipes):
+    made_for = replace(IDENTITY, identity_sha256="cd" * 32)
+    here = replace(IDENTITY, identity_sha256="ef" * 32)
+    (first,) = kept(recipes, 1)
+    other = recipes.keep(recipe(made_for), name="other", model="tiny")
+    for leave in (
+        lambda: recipes.roll_back(IDENTITY.sha256, "float32"),
+        lambda: recipes.retire(other.id),
+        lambda: recipes.promote(first.id),
+    ):
+        recipes.promote(other.id)
+        with pytest.raises(
+            RecipeUnusable, match=rf"{other.id}\).*chat template.*promote.*rollback"
+        ) as refused:
+            recipes.answering(here, SETTINGS)
+        assert (refused.value.recipe, refused.value.name) == (other.id, "other")
+        assert recipes.answering(made_for, SETTINGS).id == other.id
+        assert recipes.standing(here, SETTINGS).id == other.id
+        leave()
+        assert recipes.answering(here, SETTINGS).id != other.id
 
 
 def test_two_promotions_at_once_leave_one_in_use_and_number_types_do_not_meet(recipes):

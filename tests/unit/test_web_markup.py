@@ -190,7 +190,7 @@ def test_a_waiting_question_says_where_it_stands(ahead, worker, words):
 
 def test_a_question_that_no_model_can_answer_says_what_is_wrong_with_the_model():
     html = question_html(view(item(status=ItemStatus.QUEUED), ahead=0, worker="", refused=REFUSED))
-    assert f"No worker is running: {REFUSED} Your question is stored" in html
+    assert f"Nothing is answered now: {REFUSED} Your question is stored" in html
 
 
 @given(st.text())

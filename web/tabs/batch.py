@@ -183,7 +183,7 @@ class JobHandlers:
         )
         running = still_running(job)
         worker = worker_stage(self.services) if running else "ready"
-        refused = "" if worker else self.services.refused_model()
+        refused = "" if worker else self.services.refusal()
         return (
             job_html(
                 job,

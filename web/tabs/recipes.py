@@ -71,13 +71,23 @@ class RecipeHandlers:
         """Return the recipe that the action is about: the one it puts to use, else the one that was chosen.
 
         Raises:
+            BadInput: it would be put to use, but was made for another model than a worker says it has.
             VectorRefused: it would be put to use, but a vector of it is missing here or was changed, so that a worker
-                could not read it and would answer unsteered.
+                could not read it and would answer nothing.
         """
         if action == RETIRE:
             return record
         _, before = self._around(record)
         about = before if action == ROLL_BACK and before else record
+        if action == ROLL_BACK and before is None:
+            return about
+        for model in models_of_workers(self.services):
+            is_meant = (about.recipe.model_sha256, about.recipe.number_type) == (
+                model.sha256,
+                model.number_type,
+            )
+            if is_meant and (misfit := about.recipe.misfit(model)):
+                raise BadInput(f"{about.shown} could not answer, so nothing was changed: {misfit}.")
         try:
             self.services.recipes.vectors_of(about.recipe, self.services.settings.vectors_folder)
         except VectorRefused as error:
@@ -148,10 +158,32 @@ def build_recipes(services: Services) -> None:
     chosen.input(guard(part.put_off), None, [row], **QUIET)
 
 
+def models_of_workers(services: Services) -> list[ModelIdentity]:
+    """Return the models that workers say they have, among those seen lately."""
+    seen = (
+        worker.detail
+        for worker in services.health.processes(kind="worker")
+        if worker.seconds_since_seen <= services.settings.worker_seen_seconds
+    )
+    return [
+        ModelIdentity(
+            *(str(told[key]) for key in ("model_name", "weight_sha256", "number_type", "identity_sha256"))
+        )
+        for told in seen
+        if told.get("identity_sha256")
+    ]
+
+
 def recipes_html(services: Services, recipes: Sequence[RecipeRecord]) -> Markup:
-    """List the recipes, what each steers with, and the evidence for it."""
+    """List the recipes, what each steers with, the evidence for it, and why the one in use cannot answer."""
     names = {vector.file_sha256: vector.name for vector in services.vectors.list()}
-    return render("recipes.html", rows=[_recipe_row(services, record, names) for record in recipes])
+    refused = {
+        worker.detail.get("recipe"): worker.detail["refused"]
+        for worker in services.health.processes(kind="worker")
+        if worker.waits and worker.seconds_since_seen <= services.settings.worker_seen_seconds
+    }
+    rows = [_recipe_row(services, record, names) for record in recipes]
+    return render("recipes.html", rows=[row | {"refused": refused.get(row["record"].id, "")} for row in rows])
 
 
 def _recipe_row(services: Services, record: RecipeRecord, names: dict[str, str]) -> dict[str, Any]:
@@ -167,7 +199,7 @@ def _recipe_row(services: Services, record: RecipeRecord, names: dict[str, str])
     model = ModelIdentity(record.model, recipe.model_sha256, recipe.number_type, recipe.identity_sha256)
     return {
         "record": record,
-        "answers": services.recipes.answering(model, services.settings).id == record.id,
+        "answers": services.recipes.standing(model, services.settings).id == record.id,
         "steering": ", ".join(steering) or "unsteered",
         "prompt": recipe.prompt.version,
         "evidence": sentence,
