@@ -14,7 +14,7 @@ from medx_core.cli.outputs import AsJson, print_json
 from medx_core.errors import BadInput, ModelUnavailable, NotFound, RecipeUnusable, VectorRefused
 from medx_core.job_execution.dispatch import number_types
 from medx_core.models.model_files import model_identity_sha256, model_weight_sha256
-from medx_core.recipes import ALL, BUILT_IN, ModelIdentity, Recipe
+from medx_core.recipes import ALL, ModelIdentity, Recipe
 from medx_core.settings import settings
 from medx_core.storage.engine import Database
 from medx_core.storage.evidence import Evidence, KnownEvidence
@@ -159,7 +159,7 @@ def build(  # noqa: PLR0913 - one parameter per option
     """Put a recipe together from parts; it is a candidate, not evaluated, until it is promoted."""
     with opened_database() as database:
         store = RecipeStore(database)
-        refuse_taken(store, name)
+        name = store.free_name(name)
         started = _found(_all(store)[0], base) if base else store.standing(model_in_use(), settings())
         recipe = started.recipe
         for key in without or ():
@@ -180,16 +180,6 @@ def build(  # noqa: PLR0913 - one parameter per option
         print(
             f"{record.shown}: candidate for {record.model}, not evaluated. Put it to use: medx recipes promote {record.id}"
         )
-
-
-def refuse_taken(store: RecipeStore, name: str) -> None:
-    """Refuse a name that a recipe has, or that is kept for the built-in ones.
-
-    Raises:
-        BadInput: it is taken.
-    """
-    if not name.strip() or name in BUILT_IN or any(record.name == name for record in store.list()):
-        raise BadInput(f"A new recipe cannot be called {name!r}: the name is taken. Choose another one.")
 
 
 def _kept_as_new(store: RecipeStore, recipe: Recipe, name: str, model: str) -> RecipeRecord:
@@ -284,12 +274,20 @@ def _checks(database: Database, record: RecipeRecord) -> Iterable[dict[str, Any]
 
 
 @app.command()
-def promote(recipe: Named, yes: Yes = False, as_json: AsJson = False) -> None:
+def promote(
+    recipe: Named,
+    yes: Yes = False,
+    withdrawn: Annotated[
+        bool,
+        typer.Option("--withdrawn", help="Put it to use although it was withdrawn (retired by a person)."),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Put a recipe to use: show the evidence, ask, and then answer by it; the one before can be rolled back to."""
     with opened_database() as database:
         store = RecipeStore(database)
         record = _found(_all(store)[0], recipe)
-        promoted, known = put_to_use(database, record, yes=yes)
+        promoted, known = put_to_use(database, record, yes=yes, withdrawn=withdrawn)
     if as_json:
         print_json(
             promoted.as_json()
@@ -300,16 +298,20 @@ def promote(recipe: Named, yes: Yes = False, as_json: AsJson = False) -> None:
         print(f"{promoted.shown} is in use for {promoted.model}. Workers take it up within seconds.")
 
 
-def put_to_use(database: Database, record: RecipeRecord, *, yes: bool) -> tuple[RecipeRecord, KnownEvidence]:
+def put_to_use(
+    database: Database, record: RecipeRecord, *, yes: bool, withdrawn: bool = False
+) -> tuple[RecipeRecord, KnownEvidence]:
     """Show the evidence for a recipe, ask, and promote it; every promotion of the command line goes this way.
 
     One for other weights than those of the settings is for workers elsewhere, and whether it fits is left to them.
 
     Raises:
         VectorRefused: a vector of it cannot be read, so that a worker would answer nothing.
-        BadInput: it does not fit the model here, or the person did not agree.
+        BadInput: it does not fit the model here, it was withdrawn, or the person did not agree.
     """
     store = RecipeStore(database)
+    if not withdrawn:
+        store.refuse_withdrawn(record.id)
     _refuse_misfit(record)
     store.vectors_of(record.recipe, settings().vectors_folder)
     known = Evidence(database).of(record.id, record.recipe.model_sha256)
@@ -324,7 +326,7 @@ def put_to_use(database: Database, record: RecipeRecord, *, yes: bool) -> tuple[
                 "Nothing was promoted: it was not agreed to. --yes promotes without asking."
             ) from None
     store.keep(record.recipe, name=record.name, model=record.model)  # a built-in one may not be stored yet
-    promoted = store.promote(record.id)
+    promoted = store.promote(record.id, withdrawn=withdrawn)
     note(
         *(database, "recipe promoted", f"{promoted.model} {promoted.shown}"),
         recipe=promoted.id,
@@ -350,7 +352,7 @@ def _refuse_misfit(record: RecipeRecord) -> None:
 
 @app.command()
 def retire(recipe: Named, as_json: AsJson = False) -> None:
-    """Take a recipe out of use; if it was in use, the built-in one answers from now on."""
+    """Withdraw a recipe: no rollback leads to it; if it was in use, the built-in one answers from now on."""
     with opened_database() as database:
         store = RecipeStore(database)
         record = _found(store.list(), recipe)
@@ -361,7 +363,7 @@ def retire(recipe: Named, as_json: AsJson = False) -> None:
     if as_json:
         print_json(record.as_json() | {"answering": answering.id, "medx_version": __version__})
     else:
-        print(f"{record.shown} is retired. {answering.shown} answers for {record.model}.")
+        print(f"{record.shown} is withdrawn. {answering.shown} answers for {record.model}.")
 
 
 @app.command()
@@ -372,16 +374,15 @@ def rollback(
     ] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Go back to the recipe that was in use before; where there was none, the built-in one answers again."""
+    """Go back to the recipe that was in use before and not withdrawn; where there is none, the built-in one answers again."""
     with opened_database() as database:
         store = RecipeStore(database)
         model = _model_of(_found(store.list(), recipe)) if recipe else model_in_use()
-        present = store.in_use(model.sha256, model.number_type)
-        if present is not None and present.replaced_id is not None:
-            before = store.get(present.replaced_id)
+        if before := store.way_back(model.sha256, model.number_type).before:
             _refuse_misfit(before)
             store.vectors_of(before.recipe, settings().vectors_folder)
-        left, _ = store.roll_back(model.sha256, model.number_type)
+        way = store.roll_back(model.sha256, model.number_type)
+        left = way.left
         answering = store.standing(model, settings())
         note(
             database,
@@ -391,9 +392,14 @@ def rollback(
             answering=answering.id,
         )
     if as_json:
-        print_json(answering.as_json() | {"left": left.id, "medx_version": __version__})
+        passed = [record.id for record in way.withdrawn]
+        print_json(
+            answering.as_json() | {"left": left.id, "passed_over": passed, "medx_version": __version__}
+        )
     else:
-        print(f"{answering.shown} answers again for {left.model}, in place of {left.shown}.")
+        print(
+            f"{answering.shown} answers again for {left.model}, in place of {left.shown}. {way.passed_over}".rstrip()
+        )
 
 
 def _model_of(record: RecipeRecord) -> ModelIdentity:

@@ -61,7 +61,7 @@ class RecipeHandlers:
     def _done(self, action: str, record: RecipeRecord) -> None:
         store = self.services.recipes
         if action == PROMOTE:
-            store.promote(record.id)
+            store.promote(record.id, withdrawn=record.status is RecipeStatus.WITHDRAWN)
         elif action == RETIRE:
             store.retire(record.id)
         else:
@@ -77,7 +77,7 @@ class RecipeHandlers:
         """
         if action == RETIRE:
             return record
-        _, before = self._around(record)
+        before = self._around(record)[1]
         about = before if action == ROLL_BACK and before else record
         if action == ROLL_BACK and before is None:
             return about
@@ -103,15 +103,17 @@ class RecipeHandlers:
         return self.services.recipes.get(recipe_id)
 
     def _consequence(self, action: str, record: RecipeRecord) -> str:
-        present, before = self._around(record)
-        return consequence(action, record, present=present, before=before)
+        present, before, passed_over = self._around(record)
+        sentence = consequence(action, record, present=present, before=before)
+        return f"{sentence} {passed_over}" if action == ROLL_BACK and passed_over else sentence
 
-    def _around(self, record: RecipeRecord) -> tuple[RecipeRecord | None, RecipeRecord | None]:
-        """Return the recipe in use for the same model and number type, and the one in use before that."""
+    def _around(self, record: RecipeRecord) -> tuple[RecipeRecord | None, RecipeRecord | None, str]:
+        """Return the recipe in use for the same model and number type, the one a rollback leads to, and what it passes over."""
         store, recipe = self.services.recipes, record.recipe
-        present = store.in_use(recipe.model_sha256, recipe.number_type)
-        before = None if present is None or present.replaced_id is None else store.get(present.replaced_id)
-        return present, before
+        if store.in_use(recipe.model_sha256, recipe.number_type) is None:
+            return None, None, ""
+        way = store.way_back(recipe.model_sha256, recipe.number_type)
+        return way.left, way.before, way.passed_over
 
     def _shown(self, sentence: str) -> tuple[Any, ...]:
         recipes = self.services.recipes.list()
@@ -249,15 +251,17 @@ def consequence(
     model, built_in = f"{record.model} in {record.recipe.number_type}", "the built-in recipe"
     is_in_use = record.status is RecipeStatus.IN_USE
     if action == PROMOTE and not is_in_use:
-        return f"Answer by {record.shown} on {model}, in place of {present.shown if present else built_in}?"
-    if action == RETIRE and record.status in (RecipeStatus.IN_USE, RecipeStatus.CANDIDATE):
+        withdrawn = ", which was withdrawn," if record.status is RecipeStatus.WITHDRAWN else ""
+        place = present.shown if present else built_in
+        return f"Answer by {record.shown}{withdrawn} on {model}, in place of {place}?"
+    if action == RETIRE and record.status not in (RecipeStatus.BUILT_IN, RecipeStatus.WITHDRAWN):
         return f"Retire {record.shown}?{f' Then {built_in} answers on {model}.' if is_in_use else ''}"
     if action == ROLL_BACK and present is not None:
         return f"Roll back from {present.shown} to {before.shown if before else built_in} on {model}?"
     raise BadInput(
         {
             PROMOTE: f"{record.shown} is already in use.",
-            RETIRE: f"{record.shown} is not in use, so there is nothing to retire.",
+            RETIRE: f"{record.shown} is {record.status.value} and not in use, so there is nothing to retire.",
             ROLL_BACK: f"No recipe is in use on {model}, so there is nothing to roll back from.",
         }.get(action, f"There is no action {action!r}.")
     )
