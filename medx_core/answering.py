@@ -11,6 +11,7 @@ from functools import partial
 from typing import Protocol
 
 from medx_core.categories import Category, Route, RouteSource
+from medx_core.errors import RecipeUnusable
 from medx_core.jobs.engine import EngineDescription
 from medx_core.models.generation import GreedyWriting
 from medx_core.models.loading import LoadedModel
@@ -35,7 +36,7 @@ class RecipeSource(Protocol):
     """Where the engine finds the recipe in use."""
 
     def answering(self, model: ModelIdentity) -> LoadedRecipe:
-        """Return the recipe by which this model answers now, with its vectors."""
+        """Return the recipe by which this model answers now, with its vectors; RecipeUnusable where the promoted one cannot."""
         ...
 
     def explored(self, model: ModelIdentity, exploration: Exploration) -> RowVector:
@@ -53,7 +54,10 @@ class VerdictReader:
 
 
 class AnsweringEngine:
-    """One model on one device with its router and the recipe in use. One thread calls it."""
+    """One model on one device with its router and the recipe in use. One thread calls it.
+
+    Where the recipe in use cannot answer, nothing does: the engine raises RecipeUnusable until another one is in use.
+    """
 
     def __init__(self, model: LoadedModel, router: Router, recipes: RecipeSource, settings: Settings) -> None:
         self._model = model
@@ -61,27 +65,45 @@ class AnsweringEngine:
         self._recipes = recipes
         self._settings = settings
         self._readers: dict[VerdictPrompt, VerdictReader] = {}
-        self._loaded = recipes.answering(model.identity)
+        self._in_use = self._read_recipe()
 
     @property
     def description(self) -> EngineDescription:
-        """The model, its number type and the recipe in use now."""
-        return EngineDescription(
+        """The model, its number type and the recipe in use now, or why that one cannot answer."""
+        in_use = self._in_use
+        described = EngineDescription(
             model_name=self._model.name,
             weight_sha256=self._model.weight_sha256,
             device=str(self._model.placement),
             number_type=self._model.identity.number_type,
-            recipe=self._loaded.recipe.id,
-            recipe_name=self._loaded.name,
+            recipe="",
+            recipe_name=in_use.name,
             identity_sha256=self._model.identity_sha256,
             check=self._model.check,
-            unsteered_recipe=self._loaded.recipe.unsteered.id,
             parameters=self._model.parameters,
         )
+        if isinstance(in_use, RecipeUnusable):
+            return replace(described, recipe=in_use.recipe, refused=str(in_use))
+        recipe = in_use.recipe
+        return replace(described, recipe=recipe.id, unsteered_recipe=recipe.unsteered.id)
 
     def refresh_recipe(self) -> None:
         """Read again which recipe is in use."""
-        self._loaded = self._recipes.answering(self._model.identity)
+        self._in_use = self._read_recipe()
+
+    def _read_recipe(self) -> LoadedRecipe | RecipeUnusable:
+        try:
+            return self._recipes.answering(self._model.identity)
+        except RecipeUnusable as unusable:
+            return unusable
+
+    @property
+    def _loaded(self) -> LoadedRecipe:
+        """The recipe in use; raises RecipeUnusable where it cannot answer."""
+        in_use = self._in_use
+        if isinstance(in_use, RecipeUnusable):
+            raise RecipeUnusable(in_use.recipe, in_use.name, in_use.reason)
+        return in_use
 
     def route(self, questions: Sequence[Question]) -> tuple[Route, ...]:
         """Route every question; a category given by a person or a file takes precedence over the router's."""
@@ -93,6 +115,7 @@ class AnsweringEngine:
 
         Raises:
             ModelUnavailable: a pass does not fit into the device's memory, or the model gives no verdicts.
+            RecipeUnusable: the recipe in use cannot answer here.
         """
         self._model.require("verdict")
         answers: dict[int, Answer] = {}
@@ -109,6 +132,7 @@ class AnsweringEngine:
 
         Raises:
             ModelUnavailable: the model writes no answers.
+            RecipeUnusable: the recipe in use cannot answer here.
         """
         self._model.require("text")
         loaded = self._loaded

@@ -131,10 +131,15 @@ class Recipe(Value):
             return category.value
         return ALL if ALL in self.steering else None
 
-    def fits(self, model: ModelIdentity) -> bool:
-        """Whether this recipe was made for that very model in that number type."""
-        same = (self.model_sha256, self.number_type) == (model.sha256, model.number_type)
-        return same and self.identity_sha256 in ("", model.identity_sha256)
+    def misfit(self, model: ModelIdentity) -> str:
+        """Return why this recipe cannot answer on that model, as a part of a sentence; empty where it was made for it."""
+        if self.model_sha256 != model.sha256:
+            return f"it was made for other weights than those of {model.name}"
+        if self.number_type != model.number_type:
+            return f"it was made for {self.number_type}, and {model.name} runs in {model.number_type} here"
+        if self.identity_sha256 not in ("", model.identity_sha256):
+            return f"it was made for another tokenizer, chat template or configuration than {model.name} has here"
+        return "" if self.engine == ENGINE else f"it was made for the engine {self.engine}, not for {ENGINE}"
 
     def probability(self, margin: float, *, as_measured: bool = True) -> float | None:
         """Return the probability of TRUE at a logit difference less the threshold; None where no test allows to call it so.

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from time import monotonic
 
+from medx_core.errors import RecipeUnusable
 from medx_core.job_execution.interfaces import Engine, Interrupted, Lane, Listener
 from medx_core.job_execution.scheduling import BatchLimits, RunningText, Schedule, Step, WaitingQuestion
 from medx_core.questions import Answered, ArmRow, Mode, Question
@@ -160,8 +161,14 @@ class MicroBatcher:
     def _fail(self, questions: Sequence[WaitingQuestion], error: Exception) -> None:
         """Fail a question that was alone in its batch; try the halves of a larger batch again.
 
-        A batch may fail for lack of memory or because of one bad row; halving finds out which.
+        A batch may fail for lack of memory or because of one bad row; halving finds out which. Where the recipe in use
+        cannot answer, none of its questions can be.
         """
+        if isinstance(error, RecipeUnusable):
+            log.warning("%d questions wait: %s", len(questions), error)
+            for waiting in questions:
+                waiting.future.set_exception(error)
+            return
         if len(questions) == 1:
             log.error("a question failed (%s)", type(error).__name__, exc_info=error)
             questions[0].future.set_exception(error)
