@@ -100,6 +100,7 @@ WORKER_STAGES = {
     "ready": "ready",
     "stopping": "stopping; its questions go to the next worker",
     "refused": "its model cannot be used, so it ended",
+    "waiting": "answers nothing",
 }
 
 
@@ -192,9 +193,11 @@ def finish_remark(answer: Answer) -> str:
 
 
 def worker_away(refused: str, *, questions: int = 1) -> str:
-    """Say that no worker runs and what becomes of the questions; `refused` is why its model cannot be used, or empty."""
-    away = WORKER_AWAY if questions == 1 else WORKER_AWAY_BATCH
-    return away.replace("is running.", f"is running: {refused}", 1) if refused else away
+    """Say that no worker answers and what becomes of the questions; `refused` is why, where one said so, or empty."""
+    if refused:
+        kept = "Your question is" if questions == 1 else "Your questions are"
+        return f"Nothing is answered now: {refused} {kept} stored and will be answered then."
+    return WORKER_AWAY if questions == 1 else WORKER_AWAY_BATCH
 
 
 def waiting(ahead: int | None, worker: str, refused: str = "") -> str:
@@ -271,9 +274,11 @@ def workers_sentence(workers: list[ProcessHealth], seen_limit: float) -> str:
 
 def process_state(process: ProcessHealth, seen_limit: float) -> str:
     """Say what a process does, as far as it reported."""
-    if process.detail.get("refused"):
-        return f"{WORKER_STAGES['refused']}: {process.detail['refused']}"
-    if process.seconds_since_seen > seen_limit:
+    is_away = process.seconds_since_seen > seen_limit
+    if process.detail.get("refused") and not (process.waits and is_away):
+        stage = "waiting" if process.waits else "refused"
+        return f"{WORKER_STAGES[stage]}: {process.detail['refused']}"
+    if is_away:
         return "not seen lately; it was ended, or cannot reach the database"
     detail = process.detail
     if process.kind == "web":

@@ -208,6 +208,7 @@ def load_name_finder(folder: Path) -> NameFinder:
     labels = json.loads((folder / "config.json").read_text(encoding="utf-8"))["id2label"]
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.no_padding()
+    tokenizer.encode_special_tokens = True  # "[SEP]" in a text is text
     tokenizer.enable_truncation(512)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1

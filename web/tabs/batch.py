@@ -14,7 +14,14 @@ from medx_core.data.question_files import QuestionFile
 from medx_core.errors import MedxError
 from medx_core.evaluation.bootstrap import all_changes, wilson
 from medx_core.evaluation.sentences import changes_in_words
-from medx_core.jobs.snapshots import ArmAccuracy, ArmChanges, ItemSnapshot, JobSnapshot
+from medx_core.jobs.snapshots import (
+    ArmAccuracy,
+    ArmChanges,
+    ItemSnapshot,
+    JobSnapshot,
+    RecipeCount,
+    recipes_in_words,
+)
 from medx_core.jobs.status import ItemStatus, JobKind, JobStatus
 from medx_core.questions import Arm, Mode
 from medx_core.settings import PatientDataRule
@@ -183,15 +190,18 @@ class JobHandlers:
         )
         running = still_running(job)
         worker = worker_stage(self.services) if running else "ready"
-        refused = "" if worker else self.services.refused_model()
+        refused = "" if worker else self.services.refusal()
         return (
             job_html(
                 job,
-                self.services.jobs.accuracy(public_id),
+                JobFigures(
+                    self.services.jobs.accuracy(public_id),
+                    self.services.jobs.changes(public_id),
+                    self.services.jobs.recipes(public_id),
+                ),
                 utc_now(),
                 worker=worker,
                 refused=refused,
-                changes=self.services.jobs.changes(public_id),
             ),
             render("batch_links.html", job=job),
             gr.update(visible=running),
@@ -271,14 +281,17 @@ def _build_job_page(services: Services, job_id: gr.Textbox) -> tuple[JobHandlers
     return page, shown
 
 
+@dataclass(frozen=True)
+class JobFigures:
+    """What was counted of a job's answers so far."""
+
+    accuracies: Sequence[ArmAccuracy] = ()
+    changes: Sequence[ArmChanges] = ()
+    recipes: Sequence[RecipeCount] = ()
+
+
 def job_html(
-    job: JobSnapshot,
-    accuracies: Sequence[ArmAccuracy],
-    now: datetime,
-    *,
-    worker: str = "ready",
-    refused: str = "",
-    changes: Sequence[ArmChanges] = (),
+    job: JobSnapshot, figures: JobFigures, now: datetime, *, worker: str = "ready", refused: str = ""
 ) -> Markup:
     """Show how a job stands; while no worker is ready nobody can say how long it takes, and `refused` may say why."""
     running = still_running(job)
@@ -286,8 +299,8 @@ def job_html(
     worker_notes = {"": away, "loading": wording.WORKER_LOADING_BATCH}
     worker_note = worker_notes.get(worker, "") if running else ""
     left = None if worker_note or job.status is JobStatus.CANCELLED else seconds_left(job, now)
-    changed = all_changes(changes)
-    intervals = [(accuracy.arm, wilson(accuracy.right, accuracy.judged)) for accuracy in accuracies]
+    changed = all_changes(figures.changes)
+    intervals = [(accuracy.arm, wilson(accuracy.right, accuracy.judged)) for accuracy in figures.accuracies]
     return render(
         "batch_job.html",
         job=job,
@@ -297,6 +310,7 @@ def job_html(
         accuracies=[(arm, interval) for arm, interval in intervals if interval is not None],
         changed=changed,
         changed_in_words=changed and changes_in_words(changed),
+        recipes_in_words=recipes_in_words(figures.recipes),
     )
 
 
