@@ -125,7 +125,7 @@ class _NewBatchHandlers:
         if not path:
             return "", hidden, gr.update(interactive=False, value="Run")
         file = read_upload(self.services, path)
-        screening = screened_upload(self.services, file)
+        screening = screened_upload(self.services, path)
         pace = pace_before(self.services.jobs.recent(person.id, limit=HISTORY), Mode(mode), utc_now())
         usable = not file.refused and bool(file.rows)
         title = f"Run {wording.counted(len(file.rows), 'question')}" if usable else "Run"
