@@ -82,7 +82,7 @@ class _IdentifierWarning:
 
 def _build_warning() -> _IdentifierWarning:
     with gr.Row(visible=False, elem_classes="medx-confirm", elem_id="medx-identifiers") as row:
-        sentence = gr.HTML(elem_classes="medx-found")
+        sentence = gr.HTML(elem_classes="medx-stored")
         masked = gr.Button(MASKED, variant="primary", scale=0, min_width=130, elem_id="medx-masked")
         as_it_is = gr.Button(AS_IT_IS, scale=0, min_width=150, elem_id="medx-as-it-is")
     return _IdentifierWarning(row, sentence, masked, as_it_is, gr.Textbox(visible="hidden"))
