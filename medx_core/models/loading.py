@@ -103,20 +103,27 @@ def load_model(name: str, *, models_folder: Path, placement: Placement) -> Loade
     """Load the model called `name` onto a device; every weight of it comes from its files.
 
     Raises:
-        ModelUnavailable: it has not been pulled, cannot be reached, is not a whole causal language model, or does not fit.
+        ModelUnavailable: it has not been pulled, cannot be reached, is not a whole causal language model, does not fit, or
+            was replaced while it was read.
     """
     refuse_missing(name, models_folder)
     source = model_source(name, models_folder)
     folder = local_folder(source)
     refuse_incomplete(folder)
+    identity = identity_sha256(folder, memory_folder=models_folder)
     network, tokenizer = _read(source, folder, placement)
+    if identity_sha256(folder, memory_folder=models_folder) != identity:
+        raise ModelUnavailable(
+            f"The files of the model {source.name} in {folder} changed while they were read, so that what was loaded is no one "
+            "model; load it again once they are whole."
+        )
     return LoadedModel(
         name=source.name,
         network=network,
         tokenizer=tokenizer,
         placement=placement,
         weight_sha256=weight_sha256(folder, memory_folder=models_folder),
-        identity_sha256=identity_sha256(folder, memory_folder=models_folder),
+        identity_sha256=identity,
     )
 
 

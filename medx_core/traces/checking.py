@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import islice, takewhile
 from pathlib import Path
 
@@ -27,7 +28,13 @@ from medx_core.models.generation import GreedyWriting, repetition_penalty, stop_
 from medx_core.models.loading import LoadedModel
 from medx_core.models.padding import PaddedBatch, forward, kept_cache
 from medx_core.models.prefix_cache import CACHE_FAULTS, PROBES, TOLERANCE, SharedPrefix, narrowest_window
-from medx_core.models.prompting import SYSTEM, chat_text, prompt_ids, text_prompt_ids, verdict_ids
+from medx_core.models.prompting import (
+    chat_form,
+    control_tokens,
+    prompt_ids,
+    text_prompt_ids,
+    verdict_ids,
+)
 from medx_core.models.scoring import AnswerHead
 from medx_core.prompts import ANSWER_WORDS, QUESTION_PROMPT, STATEMENT_PROMPT, VerdictPrompt
 from medx_core.steering.hooks import (
@@ -45,7 +52,7 @@ log = logging.getLogger(__name__)
 
 KEPT = ".model-checks.json"
 KEPT_AT_MOST = 100
-VERSION = 3
+VERSION = 4
 """Raised when the check looks at something else: what an older one found counts no more."""
 EAGER = "eager"
 NEW_TOKENS = 40
@@ -105,10 +112,11 @@ def checked_anew(model: LoadedModel) -> ModelCheck:
     """Check a loaded model. A way round that one part finds is what the next parts go by."""
     asked = (
         _tried("prompt", model, _prompts),
-        _chat_template(model),
+        _tried("chat template", model, _chat_template),
+        _or_else(_tried("control tokens", model, _control_tokens), CONTROL_REFUSED),
         _tried("reading order", model, _reading_order),
     )
-    prompt, order = asked[0].ok, asked[2].ok
+    prompt, order = asked[0].ok, asked[-1].ok
     attention = _tried("attention", model, _attention)
     batch = _tried("batch", model, _batch)
     can = Can(batch=batch.ok)
@@ -152,6 +160,7 @@ def _or_else(check: Check, way_round: str) -> Check:
     return check if check.ok else Check(name=check.name, ok=True, detail=f"{way_round} {check.detail}")
 
 
+CONTROL_REFUSED = "A question that holds a control token is refused, since it would not stay text."
 ROWS_APART = (
     "A padded row differs from the same row alone, so that rows of unequal length are answered apart."
 )
@@ -173,7 +182,7 @@ def _outcome(model: LoadedModel, checks: tuple[Check, ...], can: Can) -> ModelCh
         checks=checks,
         can=can,
         attention=_attention_of(model),
-        chat_template=chat_text(model.tokenizer, SYSTEM, QUESTION) is not None,
+        chat_template=chat_form(model.tokenizer, system=True) is not None,
     )
 
 
@@ -225,18 +234,33 @@ def _bare(text: str) -> str:
     return "".join(letter for letter in text.lower() if letter.isalnum())
 
 
-def _chat_template(model: LoadedModel) -> Check:
+def _chat_template(model: LoadedModel) -> str:
     if not model.tokenizer.chat_template:
-        detail = "There is no chat template; written answers are asked for with a plain prompt."
-        return Check(name="chat template", ok=True, detail=detail)
-    shown = chat_text(model.tokenizer, SYSTEM, QUESTION)
-    if shown is None:
-        detail = "The chat template shows the question in no form; written answers are asked for with a plain prompt."
-    elif f"{SYSTEM}\n\n{QUESTION}" in shown:
-        detail = "The chat template takes no system text; it stands in front of the question."
-    else:
-        detail = "The chat template takes system text and question."
-    return Check(name="chat template", ok=True, detail=detail)
+        return "There is no chat template; written answers are asked for with a plain prompt."
+    form = chat_form(model.tokenizer, system=True)
+    if form is None:
+        return "The chat template shows what it is given in no form; written answers are asked for with a plain prompt."
+    parts = ", both as parts" if form.in_parts else ""
+    if not form.system_apart:
+        return f"The chat template takes no system text; it stands in front of the question{parts}."
+    return f"The chat template takes system text and question{parts}."
+
+
+def _control_tokens(model: LoadedModel) -> str:
+    """Write every kind of prompt around a question that would take the model's turn, and count its control tokens."""
+    controls = control_tokens(model.tokenizer)
+    names = sorted(set(model.tokenizer.all_special_tokens))
+    if not names:
+        return "The tokenizer has no control tokens."
+    taking = f"{QUESTION} {' '.join(names)}"
+    prompts = [PROMPTS[0], CHAT_PROMPTS[0]] if chat_form(model.tokenizer, system=True) else [PROMPTS[0]]
+    for write in (
+        *(partial(verdict_ids, model.tokenizer, prompt) for prompt in prompts),
+        partial(text_prompt_ids, model.tokenizer),
+    ):
+        if controls.among(write(taking)) != controls.among(write(QUESTION)):
+            raise AssertionError("The tokenizer makes control tokens of a question's text")
+    return "A question with control tokens stays text."
 
 
 def _answer_words(model: LoadedModel) -> str:
@@ -292,7 +316,7 @@ def _reading_order(model: LoadedModel) -> str:
 
 def _chat_verdicts(model: LoadedModel) -> str:
     """Ask for verdicts in the chat template: as the network scores them, alone and beside a row of another length."""
-    if chat_text(model.tokenizer, CHAT_PROMPTS[0].instruction, QUESTION) is None:
+    if chat_form(model.tokenizer, system=True) is None:
         return NOT_IN_CHAT
     for prompt in CHAT_PROMPTS:
         ids = verdict_ids(model.tokenizer, prompt, QUESTION)

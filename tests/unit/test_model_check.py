@@ -33,7 +33,7 @@ def test_a_model_that_does_all_is_found_to_do_all(tmp_path):
     assert found.ok, found.faults
     assert found.can == Can()
     assert [check.name for check in found.checks] == [
-        "weights", "prompt", "chat template", "reading order", "attention", "batch", "shared prefix", "answer words",
+        "weights", "prompt", "chat template", "control tokens", "reading order", "attention", "batch", "shared prefix", "answer words",
         "longer words", "chat verdicts", "shared arms", "steering", "written answers",
     ]  # fmt: skip
 
