@@ -67,7 +67,8 @@ class Recipe(Value):
     `threshold` or more, and not to be trusted where
     `abstention` says so of the confidence that `calibration` makes of the difference less the threshold; without such a rule,
     within `uncertain_margin` of the threshold, as a share of the two answer words.
-    `gated_text` lets input-dependent vectors write.
+    `gated_text` lets input-dependent vectors write. `max_dose` is the largest dose (see `steering.dose`) that it may give; a
+    question that would get a larger one is refused. None leaves that to the setting, and the smaller of both counts.
 
     A field with a default is left out of the hash while it has it, so that one added later changes no id.
     """
@@ -85,6 +86,7 @@ class Recipe(Value):
     calibration: Calibration | None = None
     abstention: AbstentionRule | None = None
     gated_text: bool = False
+    max_dose: float | None = Field(None, gt=0)
 
     @model_validator(mode="after")
     def _is_whole(self) -> "Recipe":

@@ -154,6 +154,12 @@ def build(  # noqa: PLR0913 - one parameter per option
     threshold: Annotated[
         float | None, typer.Option(help="Answer TRUE from this logit difference on. [default: 0]")
     ] = None,
+    max_dose: Annotated[
+        float | None,
+        typer.Option(
+            help="Refuse questions that steering would move further than this share of their states."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Put a recipe together from parts; it is a candidate, not evaluated, until it is promoted."""
@@ -171,6 +177,10 @@ def build(  # noqa: PLR0913 - one parameter per option
             if not math.isfinite(threshold):
                 raise BadInput("--threshold must be a finite number, a difference of two logits.")
             changes["threshold"] = threshold
+        if max_dose is not None:
+            if not (math.isfinite(max_dose) and max_dose > 0):
+                raise BadInput("--max-dose must be a finite number above 0, a share of a state's length.")
+            changes["max_dose"] = max_dose
         recipe = recipe.changed(**changes) if changes else recipe
         record = _kept_as_new(store, recipe, name, started.model)
         note(database, "recipe built", f"{record.model} {record.shown}", recipe=record.id)

@@ -101,7 +101,7 @@ def _result_row(item: ItemSnapshot, arm: Arm) -> ResultRow:
 
 _ANSWER_COLUMNS = (
     *("verdict", "score", "text", "model", "model_sha256", "vector", "layer", "alpha"),
-    *("prompt_version", "seconds", "recipe", "raw_verdict"),
+    *("prompt_version", "seconds", "recipe", "raw_verdict", "dose"),
 )
 
 

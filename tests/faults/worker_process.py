@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 
 from medx_core.categories import Category, Route
-from medx_core.errors import ModelUnavailable, RecipeUnusable
+from medx_core.errors import ModelUnavailable, RecipeUnusable, VectorRefused
 from medx_core.jobs.engine import EngineDescription
 from medx_core.models.model_files import model_identity_sha256, model_weight_sha256
 from medx_core.questions import Answer, ArmRow, Question, Verdict
@@ -39,6 +39,9 @@ class DirectedWriting:
     @property
     def finished(self) -> bool:
         return all(self.row_finished(index) for index in range(len(self._rows)))
+
+    def refusal(self, index: int) -> VectorRefused | None:
+        return None
 
     def row_finished(self, index: int) -> bool:
         return self._written[index] >= len(self._words[index])

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medx_core.categories import Category, Route
-from medx_core.errors import Cancelled, ModelUnavailable, RecipeUnusable
+from medx_core.errors import Cancelled, ModelUnavailable, RecipeUnusable, VectorRefused
 from medx_core.job_execution.batching import MicroBatcher
 from medx_core.job_execution.interfaces import Interrupted, Lane, Listener
 from medx_core.job_execution.scheduling import BatchLimits, WaitingQuestion, nearest_in_length
@@ -74,6 +74,9 @@ class ScriptedWriting:
     @property
     def finished(self) -> bool:
         return all(self.row_finished(index) for index in range(len(self._rows)))
+
+    def refusal(self, index: int) -> VectorRefused | None:
+        return None
 
     def row_finished(self, index: int) -> bool:
         return self._written[index] >= self._lengths[index]

@@ -39,6 +39,7 @@ def test_a_recipe_comes_back_from_json_as_the_same_and_whatever_differs_has_anot
         {"calibration": CALIBRATION},
         {"calibration": CALIBRATION, "abstention": ABSTENTION},
         {"gated_text": True},
+        {"max_dose": 0.5},
     ]
     assert {name for change in changes for name in change} == set(Recipe.model_fields), "every field decides"
     ids = {Recipe.model_validate(first.model_dump() | change).id for change in changes}
