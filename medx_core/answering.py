@@ -173,8 +173,7 @@ class AnsweringEngine:
             for row, row_vector in zip(rows, row_vectors, strict=True)
         ]
         return [
-            (meter and meter.refusal)
-            or _verdict(each.without_content(seconds, meter), loaded.recipe, difference)
+            (meter and meter.refusal) or _verdict(each.without_content(seconds, meter), loaded, difference)
             for each, meter, difference in zip(made, meters, differences, strict=True)
         ]
 
@@ -200,8 +199,9 @@ def _or_raised(answer: Answer | VectorRefused) -> Answer:
     return answer
 
 
-def _verdict(answer: Answer, recipe: Recipe, difference: float) -> Answer:
+def _verdict(answer: Answer, loaded: LoadedRecipe, difference: float) -> Answer:
     """Return the answer with the verdict that the recipe gives on this logit difference."""
+    recipe = loaded.recipe
     margin = difference - recipe.threshold
     raw = Verdict.TRUE if margin >= 0 else Verdict.FALSE
     # An exploration, the unsteered arm of a recipe that steers, and what had to stay unsteered is not what was measured.
@@ -210,7 +210,7 @@ def _verdict(answer: Answer, recipe: Recipe, difference: float) -> Answer:
     return replace(
         answer,
         score=score(margin),
-        probability=recipe.probability(margin, as_measured=as_measured),
+        probability=loaded.probability(margin, as_measured=as_measured),
         raw_verdict=raw,
         verdict=Verdict.UNCERTAIN if doubt else raw,
         note=" ".join(part for part in (answer.note, doubt) if part),

@@ -14,6 +14,7 @@ from medx_core.steering.loaded_recipe import LoadedRecipe, RowVector
 from medx_core.steering.steering_vector import SteeringVector
 from medx_core.steering.vector_files import load_vector, save_vector
 from medx_core.storage.engine import Database
+from medx_core.storage.evidence import Evidence
 from medx_core.storage.recipes import RecipeRecord, RecipeStore, as_reason
 from medx_core.storage.vectors import PAPER_PRESET, VectorRecord, VectorStore, check_file
 
@@ -32,6 +33,7 @@ class VectorRegistry:
     def __init__(self, database: Database, settings: Settings) -> None:
         self.store = VectorStore(database)
         self.recipes = RecipeStore(database)
+        self._evidence = Evidence(database)
         self._settings = settings
         self._folder = settings.vectors_folder
         self._read: dict[str, SteeringVector] = {}
@@ -78,13 +80,14 @@ class VectorRegistry:
         record = self.recipes.answering(model, self._settings)
         if record.created_at is None:
             self.recipes.keep(record.recipe, name=record.name, model=record.model)
+        held = self._evidence.allows_probability(record.recipe)
         if not record.is_promoted:
-            return LoadedRecipe(record.recipe, record.name, self._usable(record.recipe))
+            return LoadedRecipe(record.recipe, record.name, self._usable(record.recipe), held)
         try:
             vectors = {key: self._vector(record.recipe, key) for key in record.recipe.steering}
         except VectorRefused as error:
             raise RecipeUnusable(record.id, record.name, as_reason(error)) from error
-        return LoadedRecipe(record.recipe, record.name, vectors)
+        return LoadedRecipe(record.recipe, record.name, vectors, held)
 
     def explored(self, model: ModelIdentity, exploration: Exploration) -> RowVector:
         """Return an exploration's vectors, each as many times as strong as it says.
