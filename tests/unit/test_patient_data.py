@@ -79,7 +79,7 @@ def test_what_looks_like_an_identifier_in_clinical_text_is_none(text):
         ("her sons Obinna and Kelechi were present", "her sons [removed] and [removed] were present"),
         ("Thomas splint, Bruce protocol, Austin Flint murmur", "Thomas splint, Bruce protocol, Austin Flint murmur"),
         ("Rose spots in week 2; will mark the site in May", "Rose spots in week 2; will mark the site in May"),
-        ("Ask Jamal Anthropic, Miss Cancers or Dr Ventricular.", "Ask [removed], Miss [removed] or Dr [removed]."),
+        ("Ask Jamal Anthropic or Miss Cancers.", "Ask [removed] or Miss [removed]."),
         ("The memory nurse said donepezil 10 may help", "The memory nurse said donepezil 10 may help"),
     ],
 )  # fmt: skip
