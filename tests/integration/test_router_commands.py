@@ -21,14 +21,13 @@ from medx_core.settings import Settings, settings
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    messages = bundled_messages()[::8]
+    messages = bundled_messages()[::40]
     with pytest.MonkeyPatch.context() as environment:
         folder = tmp_path_factory.mktemp("home")
         environment.setenv("MEDX_HOME", str(folder))
         environment.delenv("MEDX_ROUTER_ENCODER", raising=False)
         # How emergencies are learned is not at issue here.
         environment.setattr("medx_core.cli.router.bundled_messages", lambda: messages)
-        environment.setattr("medx_core.cli.router.bundled_messages", lambda: bundled_messages()[::24])
         settings.cache_clear()
         yield folder
     settings.cache_clear()
