@@ -42,6 +42,8 @@ from medx_core.routing.tfidf import Vocabulary
 FORMAT = "medx-emergency-head-2"
 WHOLLY_READ = 1_000
 """Characters of a text that an encoder surely reads (256 tokens); beyond them a rule that fires decides alone."""
+FEW_WORDS = 10
+"""In a text of up to so many words, too few to be told apart by meaning, a rule that fires decides alone as well."""
 WHOLE_WORDS = 25
 """A text of up to so many words is scored as a whole only."""
 WINDOW = 2
@@ -181,7 +183,7 @@ def detect(
         Detection(
             share >= head.threshold
             or not alone.isdisjoint(names)
-            or (bool(names) and len(text) > WHOLLY_READ),
+            or (bool(names) and (len(text) > WHOLLY_READ or len(text.split()) <= FEW_WORDS)),
             names,
             share,
             head.threshold,

@@ -247,7 +247,7 @@ def _part(features: Any, labels: Labels, inverse_penalty: float, seed: int) -> L
 def _shares(head: EmergencyHead, read: _Read) -> dict[str, int]:
     """Return how a head that never saw these messages judges them."""
     flags = np.array(
-        [found.flag for found in detect(read.texts, read.embeddings, head, read.encode)], dtype=bool
+        [detection.flag for detection in detect(read.texts, read.embeddings, head, read.encode)], dtype=bool
     )
     return {
         "emergencies": int(read.labels.sum()),

@@ -131,6 +131,38 @@ def test_a_sign_beside_sentences_about_something_else_is_read_in_a_window_of_its
     assert f"{sign}" in windows(texts[0])
 
 
+@pytest.mark.parametrize(
+    ("text", "flagged"),
+    [
+        # denial, dose and side in one text: the denied sign on one side, the dose, and the real sign on the other
+        (
+            "No rash and no swelling of the right leg. The ward gave 10 mg instead of 1 mg of his blood thinner, "
+            "and suddenly his left arm is numb.",
+            True,
+        ),
+        (
+            "Nobody could rule out a clot; she is out of breath and her left calf is swollen since the flight.",
+            True,
+        ),
+        (
+            "Negative for covid.Positive for worry: he hit his head, no bruise, but he is vomiting and drowsy.",
+            True,
+        ),
+        ("No numbness of the left or the right arm, and the dose of 5 mg was given as prescribed.", False),
+        ("His 50 mg tablet was changed to 25 mg last year. No dizziness, no pain on either side.", False),
+    ],
+)
+def test_denial_side_and_dose_are_read_together(router, text, flagged):
+    assert router.route([text])[0].red_flag is flagged
+
+
+def test_in_few_words_a_rule_that_fires_decides_alone(router):
+    text = "Can't finish sentences, inhaler not working"
+    (detection,) = detect([text], router.encoder.encode([text]), router.emergency, router.encoder.encode)
+    assert detection.flag
+    assert detection.rules
+
+
 def test_a_short_text_is_read_once(router):
     reads = []
 
