@@ -16,7 +16,6 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -78,12 +77,10 @@ class MessageParts:
         """
         whole = self._sums(texts, embeddings)
         pieces = [windows(text) for text in texts]
-        flat = [piece for own in pieces for piece in own]
-        of_windows = self._sums(flat, encode(flat)) if flat else whole[:0]
-        ends = np.cumsum([0, *map(len, pieces)])
+        distinct = list(dict.fromkeys(piece for own in pieces for piece in own))
+        scored = dict(zip(distinct, self._sums(distinct, encode(distinct)), strict=True)) if distinct else {}
         highest = [
-            max([own, *of_windows[start:end]])
-            for own, (start, end) in zip(whole, pairwise(ends), strict=True)
+            max([logit, *(scored[piece] for piece in own)]) for logit, own in zip(whole, pieces, strict=True)
         ]
         return np.column_stack([whole, highest])
 

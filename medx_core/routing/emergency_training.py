@@ -69,15 +69,14 @@ class _Read:
 
     def only(self, places: Indices) -> "_Read":
         """Return the messages at these places."""
-        texts, fired, kinds, writers = (
-            tuple(values[place] for place in places)
-            for values in (self.texts, self.fired, self.kinds, self.writers)
+        texts, kinds, writers = (
+            tuple(values[place] for place in places) for values in (self.texts, self.kinds, self.writers)
         )
         return replace(
             self,
             texts=texts,
             embeddings=self.embeddings[places],
-            fired=fired,
+            fired=tuple(self.fired[place] for place in places),
             labels=self.labels[places],
             joined=self.joined[places],
             kinds=kinds,
