@@ -11,6 +11,7 @@ from functools import partial
 from typing import Protocol
 
 from medx_core.categories import Category, Route, RouteSource
+from medx_core.errors import RecipeUnusable, VectorRefused
 from medx_core.jobs.engine import EngineDescription
 from medx_core.models.generation import GreedyWriting
 from medx_core.models.loading import LoadedModel
@@ -22,7 +23,7 @@ from medx_core.questions import Answer, Answered, Arm, ArmRow, Exploration, Mode
 from medx_core.recipes import ModelIdentity, Recipe
 from medx_core.routing.router import Router
 from medx_core.settings import Settings
-from medx_core.steering.dose import DoseMeter
+from medx_core.steering.dose import DoseMeter, limited_meter
 from medx_core.steering.hooks import SteeringPlan, plan_for_rows, steered
 from medx_core.steering.layers import hidden_size
 from medx_core.steering.loaded_recipe import NOT_STEERABLE, UNSTEERED_ROW, LoadedRecipe, RowVector
@@ -35,7 +36,7 @@ class RecipeSource(Protocol):
     """Where the engine finds the recipe in use."""
 
     def answering(self, model: ModelIdentity) -> LoadedRecipe:
-        """Return the recipe by which this model answers now, with its vectors."""
+        """Return the recipe by which this model answers now, with its vectors; RecipeUnusable where the promoted one cannot."""
         ...
 
     def explored(self, model: ModelIdentity, exploration: Exploration) -> RowVector:
@@ -53,7 +54,10 @@ class VerdictReader:
 
 
 class AnsweringEngine:
-    """One model on one device with its router and the recipe in use. One thread calls it."""
+    """One model on one device with its router and the recipe in use. One thread calls it.
+
+    Where the recipe in use cannot answer, nothing does: the engine raises RecipeUnusable until another one is in use.
+    """
 
     def __init__(self, model: LoadedModel, router: Router, recipes: RecipeSource, settings: Settings) -> None:
         self._model = model
@@ -61,41 +65,62 @@ class AnsweringEngine:
         self._recipes = recipes
         self._settings = settings
         self._readers: dict[VerdictPrompt, VerdictReader] = {}
-        self._loaded = recipes.answering(model.identity)
+        self._in_use = self._read_recipe()
 
     @property
     def description(self) -> EngineDescription:
-        """The model, its number type and the recipe in use now."""
-        return EngineDescription(
+        """The model, its number type and the recipe in use now, or why that one cannot answer."""
+        in_use = self._in_use
+        described = EngineDescription(
             model_name=self._model.name,
             weight_sha256=self._model.weight_sha256,
             device=str(self._model.placement),
             number_type=self._model.identity.number_type,
-            recipe=self._loaded.recipe.id,
-            recipe_name=self._loaded.name,
+            recipe="",
+            recipe_name=in_use.name,
             identity_sha256=self._model.identity_sha256,
             check=self._model.check,
-            unsteered_recipe=self._loaded.recipe.unsteered.id,
             parameters=self._model.parameters,
         )
+        if isinstance(in_use, RecipeUnusable):
+            return replace(described, recipe=in_use.recipe, refused=str(in_use))
+        recipe = in_use.recipe
+        return replace(described, recipe=recipe.id, unsteered_recipe=recipe.unsteered.id)
 
     def refresh_recipe(self) -> None:
         """Read again which recipe is in use."""
-        self._loaded = self._recipes.answering(self._model.identity)
+        self._in_use = self._read_recipe()
+
+    def _read_recipe(self) -> LoadedRecipe | RecipeUnusable:
+        try:
+            return self._recipes.answering(self._model.identity)
+        except RecipeUnusable as unusable:
+            return unusable
+
+    @property
+    def _loaded(self) -> LoadedRecipe:
+        """The recipe in use; raises RecipeUnusable where it cannot answer."""
+        in_use = self._in_use
+        if isinstance(in_use, RecipeUnusable):
+            raise RecipeUnusable(in_use.recipe, in_use.name, in_use.reason)
+        return in_use
 
     def route(self, questions: Sequence[Question]) -> tuple[Route, ...]:
         """Route every question; a category given by a person or a file takes precedence over the router's."""
         routed = self._router.route([question.text for question in questions])
         return tuple(_with_choice(question, route) for question, route in zip(questions, routed, strict=True))
 
-    def verdicts(self, rows: Sequence[ArmRow]) -> tuple[Answer, ...]:
+    def verdicts(self, rows: Sequence[ArmRow]) -> tuple[Answer | VectorRefused, ...]:
         """Score every row, TRUE or FALSE; rows with the same prompt share one forward pass.
+
+        A row whose vector moves it further than is allowed is refused, and those beside it have their answers.
 
         Raises:
             ModelUnavailable: a pass does not fit into the device's memory, or the model gives no verdicts.
+            RecipeUnusable: the recipe in use cannot answer here.
         """
         self._model.require("verdict")
-        answers: dict[int, Answer] = {}
+        answers: dict[int, Answer | VectorRefused] = {}
         recipe = self._loaded.recipe
         prompts = [recipe.prompt_for(row.question.text, row.route.category) for row in rows]
         for prompt in dict.fromkeys(prompts):
@@ -109,30 +134,38 @@ class AnsweringEngine:
 
         Raises:
             ModelUnavailable: the model writes no answers.
+            RecipeUnusable: the recipe in use cannot answer here.
         """
         self._model.require("text")
         loaded = self._loaded
         row_vectors = [self._row_vector(row, loaded.for_text) for row in rows]
-        return Writing(self._model, loaded.recipe.id, rows, row_vectors, self._settings)
+        return Writing(self._model, loaded.recipe, rows, row_vectors, self._settings)
 
     def answer(self, question: Question) -> Answered:
-        """Answer one question in all its arms, without a queue."""
+        """Answer one question in all its arms, without a queue.
+
+        Raises:
+            VectorRefused: an arm is steered further than is allowed.
+        """
         route = self.route([question])[0]
         rows = [ArmRow(question, route, arm) for arm in question.arms]
         if question.mode is Mode.VERDICT:
-            return Answered(question, route, self.verdicts(rows))
+            return Answered(question, route, tuple(map(_or_raised, self.verdicts(rows))))
         writing = self.write(rows)
         while not writing.finished:
             writing.step()
+            for refusal in filter(None, map(writing.refusal, range(len(rows)))):
+                raise refusal
         return Answered(question, route, writing.answers())
 
-    def _score(self, prompt: VerdictPrompt, rows: Sequence[ArmRow]) -> list[Answer]:
+    def _score(self, prompt: VerdictPrompt, rows: Sequence[ArmRow]) -> list[Answer | VectorRefused]:
         started = time.perf_counter()
         reader, loaded = self._reader(prompt), self._loaded
         for_verdict = partial(loaded.for_verdict, prompt_version=prompt.version)
         row_vectors = [self._row_vector(row, for_verdict) for row in rows]
         prompts = [reader.prefix.encoded(row.question.text) for row in rows]
-        plans = _metered(row_vectors, prompts, Mode.VERDICT, self._settings.max_dose)
+        meters = _meters(rows, row_vectors, prompts, loaded.recipe, self._settings)
+        plans = _metered(row_vectors, meters, Mode.VERDICT)
         differences = reader.head.logit_differences(reader.runs.of_rows(prompts, plans)).tolist()
         seconds = (time.perf_counter() - started) / len(rows)
         made = [
@@ -140,8 +173,8 @@ class AnsweringEngine:
             for row, row_vector in zip(rows, row_vectors, strict=True)
         ]
         return [
-            _verdict(each.without_content(seconds, plan.meter), loaded.recipe, difference)
-            for each, plan, difference in zip(made, plans, differences, strict=True)
+            (meter and meter.refusal) or _verdict(each.without_content(seconds, meter), loaded, difference)
+            for each, meter, difference in zip(made, meters, differences, strict=True)
         ]
 
     def _row_vector(self, row: ArmRow, by_recipe: Callable[[Category | None], RowVector]) -> RowVector:
@@ -160,8 +193,15 @@ class AnsweringEngine:
         return self._readers[prompt]
 
 
-def _verdict(answer: Answer, recipe: Recipe, difference: float) -> Answer:
+def _or_raised(answer: Answer | VectorRefused) -> Answer:
+    if isinstance(answer, VectorRefused):
+        raise answer
+    return answer
+
+
+def _verdict(answer: Answer, loaded: LoadedRecipe, difference: float) -> Answer:
     """Return the answer with the verdict that the recipe gives on this logit difference."""
+    recipe = loaded.recipe
     margin = difference - recipe.threshold
     raw = Verdict.TRUE if margin >= 0 else Verdict.FALSE
     # An exploration, the unsteered arm of a recipe that steers, and what had to stay unsteered is not what was measured.
@@ -170,7 +210,7 @@ def _verdict(answer: Answer, recipe: Recipe, difference: float) -> Answer:
     return replace(
         answer,
         score=score(margin),
-        probability=recipe.probability(margin, as_measured=as_measured),
+        probability=loaded.probability(margin, as_measured=as_measured),
         raw_verdict=raw,
         verdict=Verdict.UNCERTAIN if doubt else raw,
         note=" ".join(part for part in (answer.note, doubt) if part),
@@ -190,13 +230,13 @@ class Writing:
     def __init__(
         self,
         model: LoadedModel,
-        recipe_id: str,
+        recipe: Recipe,
         rows: Sequence[ArmRow],
         row_vectors: Sequence[RowVector],
         limits: Settings,
     ) -> None:
         self._made = tuple(
-            _Made(model, recipe_id, row, row_vector, TEXT_PROMPT_VERSION)
+            _Made(model, recipe.id, row, row_vector, TEXT_PROMPT_VERSION)
             for row, row_vector in zip(rows, row_vectors, strict=True)
         )
         self._model = model
@@ -205,9 +245,8 @@ class Writing:
         self._perplexity: dict[int, float] = {}
         self._passes = 0
         self._prompts = [text_prompt_ids(model.tokenizer, row.question.text) for row in rows]
-        plans = _metered(row_vectors, self._prompts, Mode.TEXT, limits.max_dose)
-        self._meters = [plan.meter for plan in plans]
-        self._plans = plans
+        self._meters = _meters(rows, row_vectors, self._prompts, recipe, limits)
+        self._plans = plans = _metered(row_vectors, self._meters, Mode.TEXT)
         self._plan_of: dict[tuple[int, ...], SteeringPlan] = {}
         self._greedy = GreedyWriting(
             model,
@@ -231,11 +270,22 @@ class Writing:
         return self._greedy.finished
 
     def step(self) -> tuple[str, ...]:
-        """Write one more token on every unfinished answer; return the new text per row."""
+        """Write one more token on every unfinished answer; return the new text per row.
+
+        An answer that is steered further than is allowed ends there, refused; those beside it go on.
+        """
         pieces = self._greedy.step()
         self._passes += 1
+        refused = [self.refusal(index) is not None for index in range(len(pieces))]
+        for index in (place for place, is_refused in enumerate(refused) if is_refused):
+            self._greedy.cancel(index)
         self._note_ends()
-        return pieces
+        return tuple("" if is_refused else piece for piece, is_refused in zip(pieces, refused, strict=True))
+
+    def refusal(self, index: int) -> VectorRefused | None:
+        """Return why one answer is refused; None while its dose stays within the limit."""
+        meter = self._meters[index]
+        return meter.refusal if meter else None
 
     def cancel(self, index: int) -> None:
         """End one answer at its present length."""
@@ -276,13 +326,29 @@ class Writing:
         )
 
 
+def _meters(
+    rows: Sequence[ArmRow],
+    row_vectors: Sequence[RowVector],
+    prompts: Sequence[Sequence[int]],
+    recipe: Recipe,
+    limits: Settings,
+) -> list[DoseMeter | None]:
+    """Return a meter of its dose for each row that is steered; what a recipe allows is no limit of an exploration."""
+    meters: list[DoseMeter | None] = []
+    for row, row_vector, prompt in zip(rows, row_vectors, prompts, strict=True):
+        by_recipe = None if row.question.exploration else recipe.max_dose
+        meter = limited_meter(len(prompt), by_recipe, by_setting=limits.max_dose)
+        meters.append(meter if row_vector.vector else None)
+    return meters
+
+
 def _metered(
-    row_vectors: Sequence[RowVector], prompts: Sequence[Sequence[int]], mode: Mode, max_dose: float
+    row_vectors: Sequence[RowVector], meters: Sequence[DoseMeter | None], mode: Mode
 ) -> list[SteeringPlan]:
-    """Return each row's plan, with a meter of its dose where it is steered."""
+    """Return each row's plan with its meter."""
     return [
-        replace(row_vector.plan(mode), meter=DoseMeter(len(prompt), max_dose) if row_vector.vector else None)
-        for row_vector, prompt in zip(row_vectors, prompts, strict=True)
+        replace(row_vector.plan(mode), meter=meter)
+        for row_vector, meter in zip(row_vectors, meters, strict=True)
     ]
 
 

@@ -25,6 +25,22 @@ class VectorRefused(MedxError):
     """A steering vector does not fit the model it was asked to steer, or is not sound."""
 
 
+class RecipeUnusable(MedxError):
+    """The recipe that was promoted cannot answer here, and no other one answers in its place.
+
+    `recipe` is its id, `name` its name, `reason` why, as a part of a sentence.
+    """
+
+    def __init__(self, recipe: str, name: str, reason: str) -> None:
+        self.recipe = recipe
+        self.name = name
+        self.reason = reason
+        super().__init__(
+            f"The recipe in use, {name} ({recipe}), cannot answer, and no other one answers in its place: {reason}; "
+            "promote another one (`medx recipes promote`) or go back to the one before it (`medx recipes rollback`)."
+        )
+
+
 class RouterUnavailable(MedxError):
     """No trained router head fits the encoder at hand."""
 

@@ -67,7 +67,8 @@ class Recipe(Value):
     `threshold` or more, and not to be trusted where
     `abstention` says so of the confidence that `calibration` makes of the difference less the threshold; without such a rule,
     within `uncertain_margin` of the threshold, as a share of the two answer words.
-    `gated_text` lets input-dependent vectors write.
+    `gated_text` lets input-dependent vectors write. `max_dose` is the largest dose (see `steering.dose`) that it may give; a
+    question that would get a larger one is refused. None leaves that to the setting, and the smaller of both counts.
 
     A field with a default is left out of the hash while it has it, so that one added later changes no id.
     """
@@ -85,6 +86,7 @@ class Recipe(Value):
     calibration: Calibration | None = None
     abstention: AbstentionRule | None = None
     gated_text: bool = False
+    max_dose: float | None = Field(None, gt=0)
 
     @model_validator(mode="after")
     def _is_whole(self) -> "Recipe":
@@ -131,10 +133,15 @@ class Recipe(Value):
             return category.value
         return ALL if ALL in self.steering else None
 
-    def fits(self, model: ModelIdentity) -> bool:
-        """Whether this recipe was made for that very model in that number type."""
-        same = (self.model_sha256, self.number_type) == (model.sha256, model.number_type)
-        return same and self.identity_sha256 in ("", model.identity_sha256)
+    def misfit(self, model: ModelIdentity) -> str:
+        """Return why this recipe cannot answer on that model, as a part of a sentence; empty where it was made for it."""
+        if self.model_sha256 != model.sha256:
+            return f"it was made for other weights than those of {model.name}"
+        if self.number_type != model.number_type:
+            return f"it was made for {self.number_type}, and {model.name} runs in {model.number_type} here"
+        if self.identity_sha256 not in ("", model.identity_sha256):
+            return f"it was made for another tokenizer, chat template or configuration than {model.name} has here"
+        return "" if self.engine == ENGINE else f"it was made for the engine {self.engine}, not for {ENGINE}"
 
     def probability(self, margin: float, *, as_measured: bool = True) -> float | None:
         """Return the probability of TRUE at a logit difference less the threshold; None where no test allows to call it so.

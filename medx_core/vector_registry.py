@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medx_core.errors import VectorRefused
+from medx_core.errors import RecipeUnusable, VectorRefused
 from medx_core.models.catalog import sha256_of_file
 from medx_core.questions import Exploration
 from medx_core.recipes import ALL, ModelIdentity, Recipe, built_in_recipe
@@ -14,7 +14,8 @@ from medx_core.steering.loaded_recipe import LoadedRecipe, RowVector
 from medx_core.steering.steering_vector import SteeringVector
 from medx_core.steering.vector_files import load_vector, save_vector
 from medx_core.storage.engine import Database
-from medx_core.storage.recipes import RecipeRecord, RecipeStore
+from medx_core.storage.evidence import Evidence
+from medx_core.storage.recipes import RecipeRecord, RecipeStore, as_reason
 from medx_core.storage.vectors import PAPER_PRESET, VectorRecord, VectorStore, check_file
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class VectorRegistry:
     def __init__(self, database: Database, settings: Settings) -> None:
         self.store = VectorStore(database)
         self.recipes = RecipeStore(database)
+        self._evidence = Evidence(database)
         self._settings = settings
         self._folder = settings.vectors_folder
         self._read: dict[str, SteeringVector] = {}
@@ -68,16 +70,24 @@ class VectorRegistry:
     def answering(self, model: ModelIdentity) -> LoadedRecipe:
         """Return the recipe by which a model answers now, with its vectors; a built-in one is stored when it is used.
 
-        A category whose vector cannot be used is answered unsteered and says so; those of the other categories are
-        steered as ever. Why is written to the log, once for each file, until it is mended.
+        Of a built-in recipe, a category whose vector cannot be used is answered unsteered and says so; those of the other
+        categories are steered as ever. Why is written to the log, once for each file, until it is mended.
 
         Raises:
+            RecipeUnusable: a recipe was promoted, and it was made for another model, or one of its vectors cannot be used.
             StorageFault: the database cannot be used, or the recipe was changed in it.
         """
         record = self.recipes.answering(model, self._settings)
         if record.created_at is None:
             self.recipes.keep(record.recipe, name=record.name, model=record.model)
-        return self.loaded(record.recipe, record.name)
+        held = self._evidence.allows_probability(record.recipe)
+        if not record.is_promoted:
+            return LoadedRecipe(record.recipe, record.name, self._usable(record.recipe), held)
+        try:
+            vectors = {key: self._vector(record.recipe, key) for key in record.recipe.steering}
+        except VectorRefused as error:
+            raise RecipeUnusable(record.id, record.name, as_reason(error)) from error
+        return LoadedRecipe(record.recipe, record.name, vectors, held)
 
     def explored(self, model: ModelIdentity, exploration: Exploration) -> RowVector:
         """Return an exploration's vectors, each as many times as strong as it says.
@@ -104,19 +114,22 @@ class VectorRegistry:
         recipe = arm.on(built_in_recipe(arm.model, self._settings), steering)
         return self.recipes.keep(recipe, name=name, model=arm.model.name)
 
-    def loaded(self, recipe: Recipe, name: str) -> LoadedRecipe:
-        """Return a recipe with the vectors that can be used."""
+    def _vector(self, recipe: Recipe, key: str) -> SteeringVector:
+        return self.read(self.recipes.vector_of(recipe, key, self._folder))
+
+    def _usable(self, recipe: Recipe) -> dict[str, SteeringVector]:
+        """Return those of a recipe's vectors that can be used."""
         vectors: dict[str, SteeringVector] = {}
         for key, entry in recipe.steering.items():
             try:
-                vectors[key] = self.read(self.recipes.vector_of(recipe, key, self._folder))
+                vectors[key] = self._vector(recipe, key)
             except VectorRefused as error:
                 if entry.file_sha256 not in self._refused:
                     log.warning("%s questions are answered unsteered: %s", key, error)
                 self._refused.add(entry.file_sha256)
             else:
                 self._refused.discard(entry.file_sha256)
-        return LoadedRecipe(recipe, name, vectors)
+        return vectors
 
     def read(self, record: VectorRecord) -> SteeringVector:
         """Read one version's vector; it carries the version's name.

@@ -1,6 +1,9 @@
 """What all tests share; each subject has a module of fixtures of its own."""
 
+from collections import Counter
+from collections.abc import Iterator
 from itertools import chain, zip_longest
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -17,14 +20,21 @@ pytest_plugins = ["tests.broker", "tests.databases", "tests.language_models"]
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Spread the files of fault tests, which mostly wait for processes, among those that compute.
 
-    Two processes that run tests side by side then seldom wait both at once. Browser tests stay last: the browser keeps an
-    event loop running in its process, and no other may be started there.
+    Two processes that run tests side by side then seldom wait both at once. Browser tests come last: the browser keeps an
+    event loop running in its process, and no other may be started there. Of those the files of many tests come first, so
+    that both processes end at about the same time.
     """
-    files = list(dict.fromkeys(item.path for item in items))
-    waiting = [file for file in files if file.parent.name == "faults"]
-    computing = [file for file in files if file.parent.name != "faults"]
+    tests = Counter(item.path for item in items)
+    waiting = [file for file in tests if file.parent.name == "faults"]
+    browsing = sorted(
+        (file for file in tests if file.parent.name == "browser"), key=tests.__getitem__, reverse=True
+    )
+    computing = [file for file in tests if file.parent.name not in {"faults", "browser"}]
     stride = -(-len(computing) // max(1, len(waiting)))
     stretches = [computing[at : at + stride] for at in range(0, len(computing), stride or 1)]
-    pairs = zip_longest(([file] for file in waiting), stretches, fillvalue=[])
-    places = {file: place for place, file in enumerate(chain.from_iterable(chain.from_iterable(pairs)))}
+    pairs: Iterator[tuple[list[Path], list[Path]]] = zip_longest(
+        ([file] for file in waiting), stretches, fillvalue=[]
+    )
+    order = [*chain.from_iterable(chain.from_iterable(pairs)), *browsing]
+    places = {file: place for place, file in enumerate(order)}
     items.sort(key=lambda item: places[item.path])

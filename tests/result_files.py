@@ -9,7 +9,7 @@ from medx_core.data.result_files import RESULT_COLUMNS, ResultRow, unguarded
 _TYPES = {
     **dict.fromkeys(("row", "layer"), int),
     **dict.fromkeys(
-        ("category_probability", "score", "alpha", "seconds"), lambda cell: float(unguarded(cell))
+        ("category_probability", "score", "alpha", "seconds", "dose"), lambda cell: float(unguarded(cell))
     ),
     **dict.fromkeys(("answer", "correct", "emergency"), lambda cell: {"TRUE": True, "FALSE": False}[cell]),
 }

@@ -16,6 +16,7 @@ from gradio.events import api
 
 from medx_core.clock import iso
 from medx_core.job_execution.evaluation_run import EVALUATION
+from medx_core.jobs.snapshots import JobSnapshot
 from medx_core.questions import Mode
 from medx_core.review import form_from
 from medx_core.storage.people import Person, Role
@@ -25,7 +26,7 @@ from web.following import follow, visible_job
 from web.handler_guard import guarded
 from web.health_and_metrics import SUBMITTED
 from web.services import Services
-from web.submission import read_upload, screened_upload, submit_file, submit_question
+from web.submission import screened_upload, submit_file, submit_question
 from web.tabs.batch import cancel_job, note_submitted, still_running
 from web.tabs.review import keep_rating
 
@@ -48,7 +49,8 @@ def _questions(services: Services) -> None:
         """Ask one question and wait for its answer, as `medx ask --json` shows it, with its job and status.
 
         What may identify a patient is masked before it is stored; `patient_data` names kinds and counts.
-        Where no worker has a model that can be used, it returns at once: the question is stored, and `waits_for` says why.
+        Where no worker has a model and a recipe that can be used, it returns at once: the question is stored, and `waits_for`
+        says why.
 
         mode: verdict or text. category: auto, triage, literature or patient-facing. arm: steered, unsteered or both.
         """
@@ -56,15 +58,30 @@ def _questions(services: Services) -> None:
             submit_question, services, person, question, mode=mode, category=category, arm=arm
         )
         SUBMITTED.labels("question").inc()
-        async with asyncio.timeout(WAIT_SECONDS):
-            async for view in follow(services, job.public_id, person):
-                state = view.item.as_json(job) | {"patient_data": screening.as_json()}
-                state |= {"model_line": await asyncio.to_thread(services.model_line)}
-                if view.refused:  # nobody answers before an administrator has named another model
-                    return state | {"waits_for": view.refused}
-        return state
+        state = await followed(services, job, person)
+        return state | {"patient_data": screening.as_json()}
 
     api(ask, api_name="ask", concurrency_limit=None)
+
+
+async def followed(services: Services, job: JobSnapshot, person: Person) -> dict[str, Any]:
+    """Return a question once it is answered; at once where nobody will before an administrator has acted."""
+    state: dict[str, Any] = {}
+    async with asyncio.timeout(WAIT_SECONDS):
+        async for view in follow(services, job.public_id, person):
+            state = view.item.as_json(job) | {"model_line": await asyncio.to_thread(services.model_line)}
+            if view.refused:
+                return state | {"waits_for": view.refused}
+    return state
+
+
+def state_of(services: Services, job: JobSnapshot) -> dict[str, Any]:
+    """Return where a job stands, the recipes that answered it, and what its unanswered rows wait for."""
+    return job.as_json() | {
+        "waits_for": services.refusal() if still_running(job) else "",
+        "recipes": [asdict(count) for count in services.jobs.recipes(job.public_id)],
+        "model_line": services.model_line(),
+    }
 
 
 def _batches(services: Services) -> None:
@@ -85,17 +102,16 @@ def _batches(services: Services) -> None:
     @guarded(services)
     def check_patient_data(person: Person, file: str | None) -> dict[str, Any]:  # noqa: ARG001 - every guarded handler takes the person
         """Say what a file holds that may identify a patient, by kind and count; nothing is queued."""
-        return screened_upload(services, read_upload(services, file)).as_json()
+        return screened_upload(services, file).as_json()
 
     @guarded(services)
     def job_status(person: Person, job: str) -> dict[str, Any]:
         """Return the state of a job: its status and how many rows are answered, quarantined, cancelled or waiting.
 
-        `waits_for` says why the worker's model cannot be used, where that is what unanswered rows wait for.
+        `recipes` counts the rows by the recipe that answered them: several where another one was put to use meanwhile.
+        `waits_for` says why the worker's model or the recipe in use cannot be used, where unanswered rows wait for that.
         """
-        state = visible_job(services, job, person)
-        waits_for = services.refused_model() if still_running(state) else ""
-        return state.as_json() | {"waits_for": waits_for, "model_line": services.model_line()}
+        return state_of(services, visible_job(services, job, person))
 
     @guarded(services)
     def cancel(person: Person, job: str) -> dict[str, Any]:

@@ -26,7 +26,7 @@ class QuestionView:
     """Where one question stands.
 
     `partial` holds the text so far per arm; `ahead` counts the questions before it while it waits; `worker` is "ready",
-    "loading" (its model) or "" (none was seen lately), `refused` then says why its model cannot be used, if it was that.
+    "loading" (its model) or "" (none was seen lately), `refused` then says why its model or recipe cannot be used.
     """
 
     job: JobSnapshot
@@ -91,7 +91,7 @@ def look(services: Services, public_id: str, person: Person) -> QuestionView:
         return QuestionView(job, items[0])
     ahead = services.health.ahead_of(public_id)
     worker = worker_stage(services)
-    refused = "" if worker else services.refused_model()
+    refused = "" if worker else services.refusal()
     return QuestionView(job, items[0], ahead=ahead, worker=worker, refused=refused)
 
 

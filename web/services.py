@@ -51,9 +51,9 @@ class Services:
         ready = next((worker for worker in self.live_workers() if worker.detail.get("model_name")), None)
         return self.evidence.of_model(ready.detail) if ready else ""
 
-    def refused_model(self) -> str:
-        """Return why the model that was to answer cannot be used; empty while a worker runs."""
-        return self.health.refused_model(seen_within_seconds=self.settings.worker_seen_seconds)
+    def refusal(self) -> str:
+        """Return why nothing is answered: the model or the recipe in use cannot be used; empty while a worker answers."""
+        return self.health.refusal(seen_within_seconds=self.settings.worker_seen_seconds)
 
 
 def build_services(settings: Settings) -> Services:

@@ -8,7 +8,7 @@ from collections import Counter
 from datetime import datetime
 
 from medx_core.categories import Category, Route, RouteSource
-from medx_core.data.identifiers import IdentifierKind, in_words
+from medx_core.data.identifiers import MASK, IdentifierKind, in_words
 from medx_core.data.patient_data import Screening
 from medx_core.jobs.snapshots import Progress
 from medx_core.jobs.status import ItemStatus, JobStatus
@@ -21,6 +21,9 @@ from medx_core.storage.runs import Run, RunStatus
 RESEARCH_USE = "Research use only - not for patient care"
 NO_IDENTIFIERS = "Do not enter anything that identifies a patient."
 AS_WRITTEN = "Store the file as written: it names no patient"
+REMOVED = MASK
+DECIDE = "Ask masked stores this text. Ask as written stores your own: only if it names no patient. Or edit the question above."
+BATCH_DECIDE = "If none of this names a patient, tick the box below to store the file as written."
 MASKING_MISSES = (
     "It misses some: unusual names standing alone, nicknames, places, dates without a year, rare diseases and events that "
     "point to one person."
@@ -100,6 +103,7 @@ WORKER_STAGES = {
     "ready": "ready",
     "stopping": "stopping; its questions go to the next worker",
     "refused": "its model cannot be used, so it ended",
+    "waiting": "answers nothing",
 }
 
 
@@ -192,9 +196,11 @@ def finish_remark(answer: Answer) -> str:
 
 
 def worker_away(refused: str, *, questions: int = 1) -> str:
-    """Say that no worker runs and what becomes of the questions; `refused` is why its model cannot be used, or empty."""
-    away = WORKER_AWAY if questions == 1 else WORKER_AWAY_BATCH
-    return away.replace("is running.", f"is running: {refused}", 1) if refused else away
+    """Say that no worker answers and what becomes of the questions; `refused` is why, where one said so, or empty."""
+    if refused:
+        kept = "Your question is" if questions == 1 else "Your questions are"
+        return f"Nothing is answered now: {refused} {kept} stored and will be answered then."
+    return WORKER_AWAY if questions == 1 else WORKER_AWAY_BATCH
 
 
 def waiting(ahead: int | None, worker: str, refused: str = "") -> str:
@@ -271,9 +277,11 @@ def workers_sentence(workers: list[ProcessHealth], seen_limit: float) -> str:
 
 def process_state(process: ProcessHealth, seen_limit: float) -> str:
     """Say what a process does, as far as it reported."""
-    if process.detail.get("refused"):
-        return f"{WORKER_STAGES['refused']}: {process.detail['refused']}"
-    if process.seconds_since_seen > seen_limit:
+    is_away = process.seconds_since_seen > seen_limit
+    if process.detail.get("refused") and not (process.waits and is_away):
+        stage = "waiting" if process.waits else "refused"
+        return f"{WORKER_STAGES[stage]}: {process.detail['refused']}"
+    if is_away:
         return "not seen lately; it was ended, or cannot reach the database"
     detail = process.detail
     if process.kind == "web":
@@ -351,8 +359,8 @@ def file_may_identify(screening: Screening) -> str:
     """Say what a file may contain and what will be done with it."""
     found = f"{counted(screening.cells, 'cell')} may identify a patient: {in_words(screening.kinds)}."
     done = {
-        PatientDataRule.MASK: "They will be stored masked, columns that are carried along too. Examples:",
-        PatientDataRule.WARN: "They will be stored as written.",
+        PatientDataRule.MASK: "They are stored masked, columns that are carried along too. Examples:",
+        PatientDataRule.WARN: "They are stored as written.",
         PatientDataRule.REFUSE: "The file will be refused; take that out first.",
     }
     return f"{found} {done[screening.rule]}"

@@ -3,11 +3,12 @@
 import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, wait
+from time import monotonic, sleep
 from typing import Any
 
 from celery import Celery
 
-from medx_core.errors import MedxError, SettingsFault
+from medx_core.errors import MedxError, RecipeUnusable, SettingsFault
 from medx_core.job_execution.batching import MicroBatcher
 from medx_core.job_execution.executor import JobExecutor
 from medx_core.job_execution.interfaces import Engine, Interrupted, Lane
@@ -25,6 +26,8 @@ from workers.token_streams import TokenStreams
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.2
+# A worker whose recipe cannot answer keeps a message for so long, then lets another worker try.
+REFUSED_SECONDS = 5.0
 
 LoadEngine = Callable[[], Engine]
 
@@ -83,14 +86,27 @@ class Runtime:
         """Answer the items of a request, once the engine is there: before that, nothing is leased.
 
         Raises:
-            Interrupted: this process stops, or its model cannot be loaded; the items are left to others.
+            Interrupted: this process stops, or its model or the recipe in use cannot be used; the items are left to others.
         """
         while not wait([self.answerer.ready], timeout=LOOK_SECONDS).done:
             if self._stopping:
                 raise Interrupted("This worker stops before it has its model.")
         if self.answerer.ready.exception() is not None:
             raise Interrupted("This worker has no model.")
-        self._executor.run(request, lane=lane)
+        self._wait_for_recipe()
+        try:
+            self._executor.run(request, lane=lane)
+        except RecipeUnusable as unusable:  # its items wait again, each with a new message
+            log.warning("questions wait: %s", unusable)
+            self.heartbeat.beat_soon()
+
+    def _wait_for_recipe(self) -> None:
+        """Return at once while the recipe in use can answer, else once it can; Interrupted when that takes too long."""
+        began = monotonic()
+        while refused := self.answerer.ready.result().description.refused:
+            if self._stopping or monotonic() - began > REFUSED_SECONDS:
+                raise Interrupted(refused)
+            sleep(LOOK_SECONDS)
 
     def let_go(self) -> None:
         """Begin to stop: lease nothing more, hand back what has not begun. Returns at once."""
@@ -112,7 +128,11 @@ class Runtime:
             stop()
 
     def detail(self) -> Mapping[str, Any]:
-        """Return what the health page shows of this worker; `ready` means that its model is loaded."""
+        """Return what the health page shows of this worker; `ready` means that its model is loaded.
+
+        `refused` is why its model cannot be used, so that it ends, or why the recipe in use cannot answer: then it lives on
+        and takes up another one.
+        """
         answerer = self.answerer
         fault = answerer.ready.exception() if answerer.ready.done() else None
         ready = answerer.ready.done() and fault is None
@@ -126,6 +146,10 @@ class Runtime:
             seen["refused"] = str(fault)
         if ready:
             seen |= answerer.ready.result().description.report(self._settings)
+            if seen.get("refused"):
+                seen |= {"ready": False, "stage": "waiting"}
+            if self._stopping:  # the next process finds out by itself
+                seen.pop("refused", None)
         return seen
 
 

@@ -12,7 +12,7 @@ from medx_core.cli.outputs import EXIT_INTERRUPTED, AsJson, print_json, tell
 from medx_core.data.emergency_lines import emergency_lines
 from medx_core.data.patient_data import screened_text
 from medx_core.errors import MedxError
-from medx_core.job_execution.dispatch import End, choose, follow
+from medx_core.job_execution.dispatch import End, choose, follow, refuse_unusable_recipe
 from medx_core.jobs.snapshots import ItemSnapshot, JobSnapshot
 from medx_core.jobs.status import ItemStatus
 from medx_core.jobs.submission import AUTO, question_submission, read_question
@@ -113,9 +113,11 @@ def load_engine(database: Database) -> "AnsweringEngine":
 
     Raises:
         ModelUnavailable: the model or the device is not there.
+        RecipeUnusable: the recipe in use cannot answer.
         RouterUnavailable: no router was trained.
     """
     refuse_missing(settings().model, settings().models_folder)
+    refuse_unusable_recipe(settings(), database)
     from medx_core.assembly import build_engine  # imports torch, which takes seconds
 
     return build_engine(settings(), database)

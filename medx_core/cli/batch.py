@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from time import monotonic
 from typing import Annotated, Any
@@ -35,11 +36,11 @@ from medx_core.data.patient_data import screened_file
 from medx_core.data.problems import FileLimits
 from medx_core.data.question_files import QuestionFile, read_question_file
 from medx_core.data.result_files import write_results
-from medx_core.errors import BadInput
+from medx_core.errors import BadInput, MedxError
 from medx_core.evaluation.result import ChangesByHarm
 from medx_core.evaluation.sentences import changes_in_words
 from medx_core.job_execution.dispatch import End, OnProgress, answer_here, choose, follow
-from medx_core.jobs.snapshots import Progress
+from medx_core.jobs.snapshots import Progress, RecipeCount, recipes_in_words
 from medx_core.jobs.submission import Submission, file_submission, read_arms, read_category, read_mode
 from medx_core.settings import settings
 from medx_core.storage.engine import Database
@@ -105,7 +106,11 @@ def _answered(
         if end is not End.WORKER_GONE:
             return job_id, end, THROUGH_QUEUE, choice.report
         tell(WORKER_GONE)
-        engine = load_engine(database)
+        try:
+            engine = load_engine(database)
+        except MedxError:
+            jobs.cancel(job_id)
+            raise
     else:
         engine = load_engine(database)  # before the job is stored: without a model there is no job
         job_id = jobs.submit(submission, chunk_rows=chunk_rows, local=True).public_id
@@ -161,6 +166,7 @@ def _summary(jobs: JobStore, job_id: str, content: QuestionFile) -> dict[str, An
         "problems": [problem.as_json() for problem in content.problems],
         "notices": [notice.as_json() for notice in content.notices],
         "accuracy": accuracy,
+        "recipes": [asdict(count) for count in jobs.recipes(job_id)],
         "vs_unsteered": None if changed is None else changed.model_dump(),
         "medx_version": __version__,
         "data_sha256": content.sha256,
@@ -176,6 +182,8 @@ def _print_summary(summary: dict[str, Any]) -> None:
         print(f"{summary['quarantined']:,} rows could not be answered; the column `reason` says why.")
     if summary["cancelled"]:
         print(f"{summary['cancelled']:,} rows were cancelled.")
+    if several := recipes_in_words([RecipeCount(**count) for count in summary["recipes"]]):
+        print(several)
     for arm, figure in summary["accuracy"].items():
         if figure is None:
             continue

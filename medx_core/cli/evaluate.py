@@ -26,7 +26,6 @@ from medx_core.cli.outputs import (
     tell,
     write_json,
 )
-from medx_core.cli.recipes import refuse_taken
 from medx_core.errors import BadInput, Cancelled, StorageFault
 from medx_core.evaluation.data_split import parts_of
 from medx_core.evaluation.replicates import MeanMetric, ReplicatedModel, replicated
@@ -135,12 +134,10 @@ def evaluate(  # noqa: PLR0913 - one parameter per option
         prompt=prompt,
         category=category,
         draws=draws,
-        save_recipe=save_recipe,
+        save_recipe=_savable(save_recipe, store=store) if save_recipe else "",
         save_arm=save_arm,
         max_error=max_error,
     )
-    if save_recipe:
-        _refuse_unsavable(save_recipe, store=store)
     _check_statements(request)
     measured = _stored(request, json_out, local=local) if store else _not_stored(request, json_out)
     if items and measured.items:
@@ -150,16 +147,16 @@ def evaluate(  # noqa: PLR0913 - one parameter per option
     _show(measured.result, json_out, report)
 
 
-def _refuse_unsavable(name: str, *, store: bool) -> None:
-    """Refuse a recipe's name that is taken, before hours are spent on it.
+def _savable(name: str, *, store: bool) -> str:
+    """Return the name of the recipe to save, before hours are spent on it.
 
     Raises:
-        BadInput: it is taken, or the run is not kept, so that the recipe would have no evidence.
+        BadInput: it is taken or cannot be a name, or the run is not kept, so that the recipe would have no evidence.
     """
     if not store:
         raise BadInput("--save-recipe needs the stored run as its evidence; leave out --no-store.")
     with opened_database() as database:
-        refuse_taken(RecipeStore(database), name)
+        return RecipeStore(database).free_name(name)
 
 
 def _refuse_contradictions(
@@ -316,6 +313,8 @@ def _show(result: Mapping[str, Any], json_out: str, report: Path | None) -> None
         tell(f"Report: {write_report(read_result(result), report)}")
     if json_out != "-":
         _print_table(read_result(result))
+    if result.get("recipe_refused"):
+        tell(f"The recipe in use was not measured. {result['recipe_refused']}")
     for recipe, arm in result.get("recipes", {}).items():
         if arm != RECIPE:
             tell(

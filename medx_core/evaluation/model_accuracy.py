@@ -14,7 +14,7 @@ from pydantic import Field
 
 from medx_core.categories import Route, RouteSource
 from medx_core.data.bundled_texts import bundled_statements
-from medx_core.errors import ModelUnavailable
+from medx_core.errors import ModelUnavailable, VectorRefused
 from medx_core.evaluation.number_format import count, percent, plain
 from medx_core.metric import Metric, Value
 from medx_core.questions import Answer, Arm, ArmRow, Question, Verdict
@@ -24,7 +24,7 @@ MODEL_ACCURACY = "model_accuracy"
 SHIPPED = "model_accuracy.json"
 ROWS_AT_ONCE = 32
 CHANCE = 0.5
-ANOTHER_MODEL = "Another model: MEDX_MODEL (see `medx models list`)."
+ANOTHER_MODEL = "Another model: MEDX_MODEL (see medx models list)."
 NOT_MEASURED = (
     "how many of the bundled test statements it answers right is not yet measured (`medx models measure`)."
 )
@@ -65,7 +65,9 @@ def shipped_accuracy() -> ModelAccuracy:
 
 
 def measured_accuracy(
-    verdicts: Callable[[Sequence[ArmRow]], Sequence[Answer]], *, on_progress: Callable[[int, int], None]
+    verdicts: Callable[[Sequence[ArmRow]], Sequence[Answer | VectorRefused]],
+    *,
+    on_progress: Callable[[int, int], None],
 ) -> Metric:
     """Answer all bundled test statements unsteered and return the share right with its 95 % interval.
 
@@ -90,7 +92,8 @@ def measured_accuracy(
     answers: list[Answer] = []
     for first in range(0, len(rows), ROWS_AT_ONCE):
         on_progress(first, len(rows))
-        answers += verdicts(rows[first : first + ROWS_AT_ONCE])
+        given = verdicts(rows[first : first + ROWS_AT_ONCE])
+        answers += [each for each in given if isinstance(each, Answer)]  # unsteered, so none is refused
     gold = np.array([each.answer for each in statements])
     right = np.array([answer.raw_verdict is Verdict.TRUE for answer in answers]) == gold
     _, groups = np.unique([each.group for each in statements], return_inverse=True)

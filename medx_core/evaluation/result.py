@@ -443,6 +443,7 @@ class ModelResult(Figures):
     choices: Choices = Field(description="what was chosen and fitted on the training part")
     sweep: SettingMap | None = Field(description="map of layers and strengths, where `gated` is declared")
     seconds: float = Field(description="wall-clock seconds")
+    recipe_refused: str = Field("", description="why the recipe in use, which cannot answer, is no arm")
 
 
 class Origin(Value):

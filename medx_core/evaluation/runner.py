@@ -24,7 +24,7 @@ from medx_core.calibration import Calibration
 from medx_core.data.labelled_files import LabelledData
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.data.leakage import WORDING_READERS
-from medx_core.errors import BadInput
+from medx_core.errors import BadInput, RecipeUnusable
 from medx_core.evaluation.arms import ArmScores, ControlDraws, TestItems
 from medx_core.evaluation.calibrated_arms import calibrated_arms, unseen_scores
 from medx_core.evaluation.data_split import EvaluationParts, parts_of
@@ -82,7 +82,8 @@ class Evaluated:
 class Evaluator:
     """Evaluates models on statements; `extra_arms` run only where the request names them.
 
-    `recipe_of` names the recipe by which each model answers now; without a deployment, the built-in one.
+    `recipe_of` names the recipe by which each model answers now; without a deployment, the built-in one. Where that recipe
+    cannot answer, there is no arm `recipe`, and the result says why.
     """
 
     data: LabelledData
@@ -115,10 +116,10 @@ class Evaluator:
         saved: ArmRecipe | None = None
         recipes: dict[str, str] = {}
         for model in models:
-            name, loaded = _told_apart(model.name, results), self.recipe_of(model)
+            name, loaded = _told_apart(model.name, results), self._recipe_of(model)
             results[name], model_scores, fitted = self._of_model(model, loaded, name, parts)
             if not scores:
-                recipes = {loaded.recipe.id: RECIPE}
+                recipes = {} if isinstance(loaded, RecipeUnusable) else {loaded.recipe.id: RECIPE}
                 saved = self._saved(fitted, results[name])
             scores.append(model_scores)
         first, *others = results.values()
@@ -145,6 +146,12 @@ class Evaluator:
         )
         return Evaluated(result, tuple(scores), saved)
 
+    def _recipe_of(self, model: LoadedModel) -> LoadedRecipe | RecipeUnusable:
+        try:
+            return self.recipe_of(model)
+        except RecipeUnusable as unusable:
+            return unusable
+
     def _saved(self, fitted: FittedArms, result: ModelResult) -> ArmRecipe | None:
         if not self.request.save_recipe:
             return None
@@ -152,7 +159,7 @@ class Evaluator:
         return arm_as_recipe(fitted, arm, result.choices)
 
     def _of_model(
-        self, model: LoadedModel, loaded: LoadedRecipe, name: str, parts: EvaluationParts
+        self, model: LoadedModel, loaded: LoadedRecipe | RecipeUnusable, name: str, parts: EvaluationParts
     ) -> tuple[ModelResult, TestScores, FittedArms]:
         """Return one model's result, the scores of the test items that its figures rest on, and what was fitted."""
         began = time.perf_counter()
@@ -164,10 +171,15 @@ class Evaluator:
         request, items = self.request, TestItems((*parts.test, *parts.association))
         fitted = fit_arms(runner_for, parts.train, request, self.on_stage)
         lexical_reader, wording_scores = scored_by_wording(parts.train, items.statements)
+        on_recipe = partial(self.on_stage, "the recipe in use")
         arms = (
             *_model_arms(fitted, runner_for, items.statements, self.on_stage),
             ArmScores("lexical", wording_scores),
-            recipe_scores(runner_for, loaded, items.statements, partial(self.on_stage, "the recipe in use")),
+            *(
+                ()
+                if isinstance(loaded, RecipeUnusable)
+                else (recipe_scores(runner_for, loaded, items.statements, on_recipe),)
+            ),
             *(
                 self.extra_arms[arm](fitted, items.statements, request, self.on_stage)
                 for arm in request.extra
@@ -206,6 +218,7 @@ class Evaluator:
             choices=choices,
             sweep=self._sweep(fitted),
             seconds=time.perf_counter() - began,
+            recipe_refused=str(loaded) if isinstance(loaded, RecipeUnusable) else "",
         )
         return result, scores, fitted
 

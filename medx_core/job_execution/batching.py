@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from time import monotonic
 
+from medx_core.errors import RecipeUnusable, VectorRefused
 from medx_core.job_execution.interfaces import Engine, Interrupted, Lane, Listener
 from medx_core.job_execution.scheduling import BatchLimits, RunningText, Schedule, Step, WaitingQuestion
-from medx_core.questions import Answered, ArmRow, Mode, Question
+from medx_core.questions import Answer, Answered, ArmRow, Mode, Question
 
 log = logging.getLogger(__name__)
 
@@ -124,16 +125,18 @@ class MicroBatcher:
                 for arm in waiting.question.arms
             ]
             answers = iter(engine.verdicts(rows))
-            answered = [
-                Answered(waiting.question, route, tuple(next(answers) for _ in waiting.question.arms))
-                for waiting, route in zip(questions, routes, strict=True)
-            ]
+            arms = [tuple(next(answers) for _ in waiting.question.arms) for waiting in questions]
         except Exception as error:  # noqa: BLE001 - the engine's door: a fault belongs to the rows of this pass alone
             self._fail(questions, error)
             return
-        for waiting, answer in zip(questions, answered, strict=True):
-            waiting.future.set_result(answer)
-        self.answered_questions += len(questions)
+        for waiting, route, of_question in zip(questions, routes, arms, strict=True):
+            refusal = next((each for each in of_question if isinstance(each, VectorRefused)), None)
+            if refusal is not None:
+                waiting.future.set_exception(refusal)
+                continue
+            given = tuple(each for each in of_question if isinstance(each, Answer))
+            waiting.future.set_result(Answered(waiting.question, route, given))
+            self.answered_questions += 1
 
     def _start_text(self, engine: Engine, questions: Sequence[WaitingQuestion]) -> None:
         try:
@@ -160,8 +163,14 @@ class MicroBatcher:
     def _fail(self, questions: Sequence[WaitingQuestion], error: Exception) -> None:
         """Fail a question that was alone in its batch; try the halves of a larger batch again.
 
-        A batch may fail for lack of memory or because of one bad row; halving finds out which.
+        A batch may fail for lack of memory or because of one bad row; halving finds out which. Where the recipe in use
+        cannot answer, none of its questions can be.
         """
+        if isinstance(error, RecipeUnusable):
+            log.warning("%d questions wait: %s", len(questions), error)
+            for waiting in questions:
+                waiting.future.set_exception(error)
+            return
         if len(questions) == 1:
             log.error("a question failed (%s)", type(error).__name__, exc_info=error)
             questions[0].future.set_exception(error)

@@ -8,14 +8,14 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from medx_core.errors import ModelUnavailable
+from medx_core.errors import ModelUnavailable, RecipeUnusable
 from medx_core.job_execution.batching import MicroBatcher
 from medx_core.job_execution.executor import JobExecutor
 from medx_core.job_execution.interfaces import Engine, Lane
@@ -63,8 +63,13 @@ def choose(settings: Settings, database: Database, *, local: bool = False) -> Ch
     """Choose a running worker if all live ones have the same model, recipe and number type as these settings.
 
     Several workers that differ share one queue, so none of them can be chosen; `local` chooses none at all.
+
+    Raises:
+        RecipeUnusable: the recipe in use cannot answer, neither here nor by a worker.
     """
     loading = "loading the model in this process."
+    if local or not _live_workers(settings, database):
+        refuse_unusable_recipe(settings, database)
     if local:
         return Choice(through_worker=False, sentence=f"As --local says, {loading}")
     workers = [worker for worker in _live_workers(settings, database) if worker.detail.get("ready")]
@@ -80,6 +85,28 @@ def choose(settings: Settings, database: Database, *, local: bool = False) -> Ch
         sentence=f"Answered by the running worker {workers[0].name}, which has the same model, recipe and number type.",
         report=workers[0].detail,
     )
+
+
+def refuse_unusable_recipe(settings: Settings, database: Database) -> None:
+    """Refuse to load a model for a recipe that cannot answer, where that is known before torch is.
+
+    Raises:
+        RecipeUnusable: the recipe in use was made for another model, or one of its vectors cannot be used here.
+    """
+    types = number_types(settings)
+    if len(types) > 1:
+        return  # only torch knows which; the engine says the same
+    with suppress(ModelUnavailable):  # whoever loads it says so
+        model = ModelIdentity(
+            settings.model,
+            model_weight_sha256(settings.model, settings.models_folder),
+            types[0],
+            model_identity_sha256(settings.model, settings.models_folder),
+        )
+        store = RecipeStore(database)
+        record = store.answering(model, settings)
+        if record.is_promoted and (reason := store.why_unusable(record, model, settings.vectors_folder)):
+            raise RecipeUnusable(record.id, record.name, reason)
 
 
 def _live_workers(settings: Settings, database: Database) -> tuple[ProcessHealth, ...]:

@@ -8,7 +8,15 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from medx_core.categories import Route
-from medx_core.errors import BadInput, Cancelled, LeaseLost, MedxError, StorageFault, VectorRefused
+from medx_core.errors import (
+    BadInput,
+    Cancelled,
+    LeaseLost,
+    MedxError,
+    RecipeUnusable,
+    StorageFault,
+    VectorRefused,
+)
 from medx_core.job_execution.interfaces import Answerer, Interrupted, Lane, Listener
 from medx_core.job_execution.leases import LeaseKeeper, LeaseTerms
 from medx_core.jobs.messages import AnswerRequest
@@ -20,6 +28,9 @@ log = logging.getLogger(__name__)
 
 # Pauses before storing again while the database is away.
 STORE_AGAIN_SECONDS = (0.2, 1.0, 3.0)
+
+# What is not the question's fault: it waits again, and this counts as no attempt.
+WAITS_AGAIN = (Interrupted, RecipeUnusable)
 
 Outcome = tuple[LeasedItem, Future[Answered]]
 
@@ -145,6 +156,7 @@ class JobExecutor:
 
         Raises:
             Interrupted: this process stops, and some items were not started.
+            RecipeUnusable: the recipe in use cannot answer; the items that it was to answer wait again.
             StorageFault: the database is away; the leases run out and the items are queued again.
         """
         suspects = self._leases.tried_before(request.item_ids)
@@ -167,9 +179,15 @@ class JobExecutor:
         )
         with self._keeper.holding(leased):
             waiting = {self._submit(item, lane): item for item in leased}
+            unusable: RecipeUnusable | None = None
             while waiting:
                 done, _ = wait(waiting, return_when=FIRST_COMPLETED)
-                self._settle([(waiting.pop(future), future) for future in done], self._streams_for(lane))
+                outcomes = [(waiting.pop(future), future) for future in done]
+                self._settle(outcomes, self._streams_for(lane))
+                faults = (future.exception() for _, future in outcomes)
+                unusable = next((fault for fault in faults if isinstance(fault, RecipeUnusable)), unusable)
+        if unusable is not None:
+            raise unusable
 
     def _submit(self, item: LeasedItem, lane: Lane) -> Future[Answered]:
         def should_stop() -> bool:
@@ -189,12 +207,12 @@ class JobExecutor:
     def _settle(self, outcomes: Sequence[Outcome], streams: TextStreams | None) -> None:
         answered = {item: future.result() for item, future in outcomes if future.exception() is None}
         self._store(answered)
-        given_back = [item for item, future in outcomes if isinstance(future.exception(), Interrupted)]
+        given_back = [item for item, future in outcomes if isinstance(future.exception(), WAITS_AGAIN)]
         if given_back:
             self._leases.give_back(given_back)
         for item, future in outcomes:
             error = future.exception()
-            if error is not None and not isinstance(error, Interrupted):
+            if error is not None and not isinstance(error, WAITS_AGAIN):
                 self._close(item, error)
             self._keeper.let_go(item)
             if streams is not None and item.question.mode is Mode.TEXT:

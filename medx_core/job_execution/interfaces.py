@@ -7,7 +7,7 @@ from enum import IntEnum
 from typing import Protocol
 
 from medx_core.categories import Route
-from medx_core.errors import MedxError
+from medx_core.errors import MedxError, VectorRefused
 from medx_core.jobs.engine import EngineDescription
 from medx_core.questions import Answer, Answered, Arm, ArmRow, Question
 
@@ -60,6 +60,10 @@ class TextWriting(Protocol):
         """Whether one row has ended."""
         ...
 
+    def refusal(self, index: int) -> VectorRefused | None:
+        """Return why one row is refused and gets no answer; None where it is not."""
+        ...
+
     def answers(self) -> tuple[Answer, ...]:
         """Return the answers so far."""
         ...
@@ -77,8 +81,8 @@ class Engine(Protocol):
         """Decide the category of every question."""
         ...
 
-    def verdicts(self, rows: Sequence[ArmRow]) -> tuple[Answer, ...]:
-        """Score all rows in one forward pass."""
+    def verdicts(self, rows: Sequence[ArmRow]) -> tuple[Answer | VectorRefused, ...]:
+        """Score all rows in one forward pass; a row may be refused by itself."""
         ...
 
     def write(self, rows: Sequence[ArmRow]) -> TextWriting:

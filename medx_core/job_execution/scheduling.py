@@ -120,7 +120,13 @@ class RunningText:
 
     def _finish_if_done(self, waiting: WaitingQuestion) -> None:
         indices = self._indices(waiting)
-        if all(self._writing.row_finished(index) for index in indices):
+        refusal = next(filter(None, map(self._writing.refusal, indices)), None)
+        if refusal is not None:
+            for index in indices:
+                self._writing.cancel(index)
+            self.unfinished.remove(waiting)
+            waiting.future.set_exception(refusal)
+        elif all(self._writing.row_finished(index) for index in indices):
             self._finish(waiting, self._answers(indices))
 
     def _cancel(self, waiting: WaitingQuestion) -> None:

@@ -28,6 +28,7 @@ class EngineDescription:
 
     `identity_sha256` names all of the model that changes an answer, `weight_sha256` the weights alone. `unsteered_recipe` is
     the id of the recipe without its steering, `parameters` the number of the model's weights, 0 where it is not known.
+    `refused` is why the recipe in use cannot answer, so that nothing is answered; empty while it can.
     """
 
     model_name: str
@@ -40,10 +41,12 @@ class EngineDescription:
     check: ModelCheck | None = None
     unsteered_recipe: str = ""
     parameters: int = 0
+    refused: str = ""
 
     def report(self, settings: Settings) -> dict[str, Any]:
         """Return what a heartbeat says of an engine that was built from these settings."""
-        return {
+        refused = {"refused": self.refused} if self.refused else {}
+        return refused | {
             "model_name": self.model_name,
             "weight_sha256": self.weight_sha256,
             "identity_sha256": self.identity_sha256,

@@ -1,6 +1,6 @@
 """Jobs, items and answers as they are shown: frozen, detached from the database."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
@@ -126,6 +126,29 @@ class ArmAccuracy:
     arm: Arm
     right: int
     judged: int
+
+
+@dataclass(frozen=True)
+class RecipeCount:
+    """How many rows of a job were answered by a recipe. The name is empty where the recipe is not stored here."""
+
+    recipe: str
+    name: str
+    rows: int
+
+
+def recipes_in_words(counts: Sequence[RecipeCount]) -> str:
+    """Say that a job was answered by several recipes, because another one was put to use meanwhile; empty where it was not."""
+    if len(counts) < 2:
+        return ""
+    shares = ", ".join(
+        f"{each.name or 'unnamed'} ({each.recipe}) {each.rows:,} row{'' if each.rows == 1 else 's'}"
+        for each in counts
+    )
+    return (
+        f"Answered by {len(counts)} recipes, since another one was put to use meanwhile: {shares}; the column `recipe` says "
+        "which one answered each row."
+    )
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
 
 MEMORY = ".weight-hashes.json"
 ADAPTER, INDEX, CONFIGURATION = "adapter_config.json", "model.safetensors.index.json", "config.json"
+ONE_FILE = "model.safetensors"
 PLAIN_TYPES = ("F64", "F32", "F16", "BF16")
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 MERGE = (
@@ -86,7 +87,10 @@ def identity_sha256(folder: Path, *, memory_folder: Path) -> str:
 
 
 def deciding_files(folder: Path) -> list[Path]:
-    """Return the files beside the weights that decide what a model answers, in the order of their names."""
+    """Return the files beside the weights that decide what a model answers, in the order of their names.
+
+    The index of shards is one where weights are read by it: it says which of two shards a weight comes from.
+    """
     beside = [*folder.glob("*"), *folder.glob("additional_chat_templates/*")]
     return sorted(
         file
@@ -94,7 +98,10 @@ def deciding_files(folder: Path) -> list[Path]:
         if file.suffix in DECIDING
         and file.name != MARKER
         and not file.name.startswith(".")
-        and not file.name.endswith(".index.json")
+        and (
+            not file.name.endswith(".index.json")
+            or (file.name == INDEX and not (folder / ONE_FILE).is_file())
+        )
         and not file.name.lower().startswith(NOT_DECIDING)
     )
 
@@ -219,11 +226,14 @@ def weight_files(folder: Path) -> list[Path]:
 def weight_sha256(folder: Path, *, memory_folder: Path) -> str:
     """Return the sha256 over all weight files of `folder`; remembered in `memory_folder` while no file changes.
 
+    Two fine-tunes of one model have files of one size, and copying (`cp -p`, `rsync -t`, `tar`) keeps a file's time. So a
+    file counts as unchanged only with the same inode and the same time of change (ctime), which no program can set.
+
     Raises:
         ModelUnavailable: the folder holds no weights.
     """
     files = weight_files(folder)
-    stamp = [[str(file), (stat := file.stat()).st_size, stat.st_mtime_ns] for file in files]
+    stamp = [_stamp(file) for file in files]
     memory = memory_folder / MEMORY
     known = _read_memory(memory)
     remembered = known.get(str(folder))
@@ -240,6 +250,11 @@ def weight_sha256(folder: Path, *, memory_folder: Path) -> str:
     fresh.write_text(json.dumps(known, indent=1), encoding="utf-8")
     fresh.replace(memory)
     return digest.hexdigest()
+
+
+def _stamp(file: Path) -> list[str | int]:
+    stat = file.stat()
+    return [str(file), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
 
 
 def _read_memory(memory: Path) -> dict[str, dict[str, object]]:

@@ -70,7 +70,9 @@ def tokens_of(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[
     """Return every text's tokens, cut at what MedX reads and the tokenizer's network can read."""
     longest = min(MAX_TOKENS, tokenizer.model_max_length)
     cut = [text[:MAX_CHARACTERS] for text in texts]
-    rows: list[list[int]] = tokenizer(cut, truncation=True, max_length=longest)["input_ids"]
+    # "[SEP]" in a question is text
+    encoded = tokenizer(cut, truncation=True, max_length=longest, split_special_tokens=True)
+    rows: list[list[int]] = encoded["input_ids"]
     return rows
 
 

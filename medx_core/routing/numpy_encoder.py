@@ -123,6 +123,7 @@ def load_numpy_encoder(name: str, folder: Path, sha256: str) -> NumpyEncoder:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.no_padding()
+    tokenizer.encode_special_tokens = True  # "[SEP]" in a question is text
     tokenizer.enable_truncation(min(MAX_TOKENS, config["max_position_embeddings"]))
     weights = load_file(folder / "model.safetensors")
     return NumpyEncoder(

@@ -18,28 +18,44 @@ from medx_core.errors import VectorRefused
 class DoseMeter:
     """Reads the largest dose that one row gets at any of its layers and tokens; padding before its text is left out.
 
-    `tokens` is the length of the row's prompt, `limit` the largest dose allowed.
+    `tokens` is the length of the row's prompt, `limit` the largest dose allowed, by what `limited_by` names. A row whose dose
+    is above the limit, or not a number, is refused: its pass goes on for the rows beside it, and what it gives for this row is
+    not to be used. `refused_at` is the layer.
     """
 
     tokens: int
     limit: float = inf
+    limited_by: str = "MEDX_MAX_DOSE"
     largest: float = 0.0
     closed: bool = False
+    refused_at: int | None = None
 
     def read(self, layer: int, dose: float) -> None:
-        """Note a dose.
-
-        Raises:
-            VectorRefused: it is above the limit, or not a number.
-        """
+        """Note a dose; one above the limit closes the meter."""
         if self.closed:
             return
-        if not dose <= self.limit:
-            raise VectorRefused(
-                f"The dose at layer {layer} is {dose:.3g}: the vector would move a state of this question by {dose:.3g} "
-                f"times that state's own length, and MEDX_MAX_DOSE allows {self.limit:g}; use a weaker vector."
-            )
-        self.largest = max(self.largest, dose)
+        if dose <= self.limit:
+            self.largest = max(self.largest, dose)
+        else:
+            self.largest, self.refused_at, self.closed = dose, layer, True
+
+    @property
+    def refusal(self) -> VectorRefused | None:
+        """Why the row is refused; None where its dose stayed within the limit."""
+        if self.refused_at is None:
+            return None
+        return VectorRefused(
+            f"The dose at layer {self.refused_at} is {self.largest:.3g}: the vector would move a state of this question by "
+            f"{self.largest:.3g} times that state's own length, and {self.limited_by} allows {self.limit:g}; use a weaker "
+            "vector."
+        )
+
+
+def limited_meter(tokens: int, by_recipe: float | None, *, by_setting: float) -> DoseMeter:
+    """Return a meter for a row of so many prompt tokens under the smaller of the recipe's limit and the setting's."""
+    if by_recipe is not None and by_recipe < by_setting:
+        return DoseMeter(tokens, by_recipe, "the recipe's max_dose")
+    return DoseMeter(tokens, by_setting)
 
 
 def read_doses(
@@ -49,9 +65,6 @@ def read_doses(
 
     `states` is (rows, tokens, hidden_size), `shift` broadcasts to it, the first token is number `begins_at` as
     `Positions` counts.
-
-    Raises:
-        VectorRefused: a row's dose is above its limit.
     """
     lengths = states.float().norm(dim=-1).clamp(min=torch.finfo(torch.float32).tiny)
     doses = shift.float().norm(dim=-1) / lengths

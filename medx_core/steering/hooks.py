@@ -100,7 +100,7 @@ class SteeringStep:
         """Return `states` (rows, tokens, hidden_size) after the shift; their first token is number `begins_at`.
 
         Raises:
-            VectorRefused: the shift does not fit the states, or a row's dose is above its limit.
+            VectorRefused: the shift does not fit the states.
         """
         shift = self.shift(states)
         if shift.shape[-1] != states.shape[-1] or shift.shape[0] not in (1, states.shape[0]):

@@ -56,11 +56,19 @@ UNSTEERED_ROW = RowVector(None)
 
 @dataclass(frozen=True)
 class LoadedRecipe:
-    """A recipe under its name, and the vectors of its steering by key; one that cannot be used is left out."""
+    """A recipe under its name, and the vectors of its steering by key; one that cannot be used is left out.
+
+    `probability_held` turns false where a newer evaluation of that very recipe found its calibration wanting.
+    """
 
     recipe: Recipe
     name: str
     vectors: Mapping[str, SteeringVector]
+    probability_held: bool = True
+
+    def probability(self, margin: float, *, as_measured: bool) -> float | None:
+        """Return the probability of TRUE as `Recipe.probability` does, None where newer evidence does not allow it."""
+        return self.recipe.probability(margin, as_measured=as_measured) if self.probability_held else None
 
     def for_verdict(self, category: Category | None, prompt_version: str) -> RowVector:
         """Return what steers a verdict on a question of that category, asked with the prompt of that version."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from medx_core.calibration import shows_probability
 from medx_core.errors import BadInput, NotFound, StorageFault
 from medx_core.evaluation.model_accuracy import (
     MODEL_ACCURACY,
@@ -23,6 +24,7 @@ from medx_core.evaluation.result import read_result
 from medx_core.evaluation.sentences import NOT_EVALUATED, evidence_line
 from medx_core.evaluation.vector_findings import gain_sentence
 from medx_core.questions import Answer, Arm
+from medx_core.recipes import Recipe
 from medx_core.storage.engine import Database
 from medx_core.storage.recipes import RecipeStore
 from medx_core.storage.runs import Run, RunStore
@@ -31,6 +33,7 @@ from medx_core.storage.vectors import VectorStore
 log = logging.getLogger(__name__)
 
 REMEMBERED = 256
+NO_PROBABILITY = "Its calibration did not hold there, so its answers carry a score, which is not called a probability any more."
 OF_VERDICTS = "It was measured on TRUE/FALSE verdicts, not on written answers."
 
 
@@ -48,6 +51,7 @@ class Evidence:
 
     database: Database
     _made: dict[tuple[str, str], str] = field(default_factory=dict)
+    _held: dict[tuple[str, str], bool] = field(default_factory=dict)
 
     @property
     def runs(self) -> RunStore:
@@ -65,12 +69,30 @@ class Evidence:
         if key not in self._made:
             if len(self._made) >= REMEMBERED:
                 self._made.clear()
-            self._made[key] = self._line(run, key[1])
+            self._made[key] = self._line(run, key[1]) + self._revoked(recipe_id)
         return (
             KnownEvidence(self._made[key], run.public_id)
             if self._made[key] != NOT_EVALUATED
             else KnownEvidence(self._of_validation(recipe_id))
         )
+
+    def allows_probability(self, recipe: Recipe) -> bool:
+        """Whether what a recipe's calibration gives may still be called a probability.
+
+        The recipe says so of the evaluation that it was saved by; the latest one that measured that very recipe, and tested
+        its map, may revoke that, or restore it.
+        """
+        if recipe.calibration is None or not recipe.calibration.is_probability:
+            return False
+        run = self.runs.latest_of_recipe(recipe.id, recipe.model_sha256)
+        if run is None:
+            return True
+        key = (run.public_id, run.summary.recipes[recipe.id])
+        if key not in self._held:
+            if len(self._held) >= REMEMBERED:
+                self._held.clear()
+            self._held[key] = self._calibration_held(run, key[1])
+        return self._held[key]
 
     def of_answer(self, answer: Answer) -> KnownEvidence:
         """Return what is known of the recipe that an answer came from."""
@@ -115,10 +137,29 @@ class Evidence:
         except (NotFound, StorageFault):  # a built-in one is stored once it answers
             return
         vectors = {each.file_sha256: each for each in VectorStore(self.database).list(recipe.model_sha256)}
+        of_sentence: dict[str, list[str]] = {}  # the same finding is told once
         for key, entry in recipe.steering.items():
-            vector = vectors.get(entry.file_sha256)
-            if vector is not None:
-                yield f"Its vector for {key}: {gain_sentence(vector.diagnostics)}"
+            if (vector := vectors.get(entry.file_sha256)) is not None:
+                of_sentence.setdefault(gain_sentence(vector.diagnostics), []).append(key)
+        for sentence, keys in of_sentence.items():
+            yield f"Its {'vector' if len(keys) == 1 else 'vectors'} for {', '.join(keys)}: {sentence}"
+
+    def _revoked(self, recipe_id: str) -> str:
+        try:
+            recipe = RecipeStore(self.database).get(recipe_id).recipe
+        except (NotFound, StorageFault):
+            return ""
+        was = recipe.calibration is not None and recipe.calibration.is_probability
+        return f" {NO_PROBABILITY}" if was and not self.allows_probability(recipe) else ""
+
+    def _calibration_held(self, run: Run, arm: str) -> bool:
+        """Whether a run allows to call an arm's mapped scores probabilities; one without such a test does not revoke it."""
+        try:
+            figures = read_result(self.runs.get(run.public_id).result).arm(arm)
+        except BadInput:
+            return True
+        calibrated = None if figures is None else figures.calibrated
+        return calibrated is None or calibrated.ece is None or shows_probability(calibrated.ece)
 
     def _line(self, run: Run, arm: str) -> str:
         """Return the line on an arm of a run; a result that this version of MedX cannot read counts as none."""

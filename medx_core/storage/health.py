@@ -29,6 +29,11 @@ class ProcessHealth:
     seen_at: datetime
     seconds_since_seen: float
 
+    @property
+    def waits(self) -> bool:
+        """Whether it runs and answers nothing, because the recipe in use cannot answer."""
+        return self.detail.get("stage") == "waiting"
+
 
 @dataclass(frozen=True)
 class QueueBacklog:
@@ -82,7 +87,7 @@ class HealthStore(Store):
     def live_workers(self, *, seen_within_seconds: float, kind: str = "worker") -> tuple[ProcessHealth, ...]:
         """Return the workers of a kind that made progress or polled within these seconds.
 
-        One that ended because its model was refused is only remembered, so that its sentence can be read.
+        One that says why it is refused is none: its model cannot be used and it has ended, or the recipe in use cannot answer.
         """
         return tuple(
             worker
@@ -90,12 +95,17 @@ class HealthStore(Store):
             if worker.seconds_since_seen <= seen_within_seconds and not worker.detail.get("refused")
         )
 
-    def refused_model(self, *, seen_within_seconds: float, kind: str = "worker") -> str:
-        """Return why the latest worker of a kind ended without a model; empty while one lives, or where none said so."""
+    def refusal(self, *, seen_within_seconds: float, kind: str = "worker") -> str:
+        """Return why the latest worker of a kind cannot answer: its model or the recipe in use; empty while another one can.
+
+        That of a recipe counts while its worker lives; one that ended for its model leaves its sentence behind.
+        """
         if self.live_workers(seen_within_seconds=seen_within_seconds, kind=kind):
             return ""
         latest = next(iter(self.processes(kind=kind)), None)
-        return str(latest.detail.get("refused") or "") if latest else ""
+        if latest is None or (latest.waits and latest.seconds_since_seen > seen_within_seconds):
+            return ""
+        return str(latest.detail.get("refused") or "")
 
     def backlog(self) -> dict[str, QueueBacklog]:
         """Return the backlog per queue."""

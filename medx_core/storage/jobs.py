@@ -15,7 +15,7 @@ from medx_core.data.result_files import ResultRow
 from medx_core.data.routing_texts import RouteOverride
 from medx_core.data.spellings import HARMS
 from medx_core.errors import BadInput
-from medx_core.jobs.snapshots import ArmAccuracy, ArmChanges, ItemSnapshot, JobSnapshot
+from medx_core.jobs.snapshots import ArmAccuracy, ArmChanges, ItemSnapshot, JobSnapshot, RecipeCount
 from medx_core.jobs.status import ItemStatus, JobKind, JobStatus
 from medx_core.jobs.submission import Submission
 from medx_core.questions import Answer, Arm, Verdict
@@ -30,7 +30,7 @@ from medx_core.storage.items import (
     settle,
 )
 from medx_core.storage.people import Person, Role
-from medx_core.storage.tables import AnswerTable, ItemTable, JobTable
+from medx_core.storage.tables import AnswerTable, ItemTable, JobTable, RecipeTable
 
 
 def refuse_unusable(submission: Submission) -> None:
@@ -101,7 +101,7 @@ def _result_row(item: ItemSnapshot, arm: Arm) -> ResultRow:
 
 _ANSWER_COLUMNS = (
     *("verdict", "score", "text", "model", "model_sha256", "vector", "layer", "alpha"),
-    *("prompt_version", "seconds", "recipe", "raw_verdict"),
+    *("prompt_version", "seconds", "recipe", "raw_verdict", "dose"),
 )
 
 
@@ -234,6 +234,21 @@ class JobStore(Store):
                     yield RouteOverride(
                         item.text, item.route_category, route_probabilities(item), job.created_at
                     )
+
+    def recipes(self, public_id: str) -> tuple[RecipeCount, ...]:
+        """Count the rows of a job by the recipe that answered them, in the order in which the recipes did."""
+        with self._database.read() as session:
+            counted = session.exec(
+                select(AnswerTable.recipe, RecipeTable.name, func.count(col(ItemTable.id).distinct()))
+                .join(ItemTable, col(ItemTable.id) == col(AnswerTable.item_id))
+                .outerjoin(RecipeTable, col(RecipeTable.id) == col(AnswerTable.recipe))
+                .where(
+                    ItemTable.job_id == job_of(session, public_id).id, col(AnswerTable.recipe).is_not(None)
+                )
+                .group_by(col(AnswerTable.recipe), col(RecipeTable.name))
+                .order_by(func.min(AnswerTable.id))
+            ).all()
+        return tuple(RecipeCount(str(recipe), name or "", rows) for recipe, name, rows in counted)
 
     def accuracy(self, public_id: str) -> tuple[ArmAccuracy, ...]:
         """Count right verdicts per arm, by the raw verdict, over items with an expected answer."""

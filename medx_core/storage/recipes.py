@@ -1,5 +1,7 @@
 """Recipes of one database: which one answers for a model and number type, and which it replaced."""
 
+import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -9,20 +11,27 @@ from typing import Any
 from pydantic import ValidationError
 from sqlmodel import Session, col, select
 
-from medx_core.errors import BadInput, NotFound, StorageFault, VectorRefused
+from medx_core.errors import BadInput, NotFound, RecipeUnusable, StorageFault, VectorRefused
 from medx_core.recipes import BUILT_IN, PAPER, UNSTEERED, ModelIdentity, Recipe, built_in_recipe
 from medx_core.settings import Settings
 from medx_core.storage.engine import Store
 from medx_core.storage.tables import RecipeTable, as_value
 from medx_core.storage.vectors import VectorRecord, VectorStore, check_file
 
+MAX_NAME_LETTERS = 60
+
 
 class RecipeStatus(StrEnum):
-    """The state of a recipe. One per model and number type is in use at most; without one a built-in recipe answers."""
+    """The state of a recipe. One per model and number type is in use at most; without one a built-in recipe answers.
+
+    A retired one was replaced, or rolled back from, and may come back by a rollback; a withdrawn one was taken out of use by a
+    person, and comes back only where a person says so.
+    """
 
     CANDIDATE = "candidate"
     IN_USE = "in use"
     RETIRED = "retired"
+    WITHDRAWN = "withdrawn"
     BUILT_IN = "built-in"
 
 
@@ -43,6 +52,11 @@ class RecipeRecord:
         return self.recipe.id
 
     @property
+    def is_promoted(self) -> bool:
+        """Whether a person put it to use: then it answers, or nothing does."""
+        return self.status is RecipeStatus.IN_USE
+
+    @property
     def shown(self) -> str:
         """Name and id, as people read it."""
         return f"{self.name} ({self.id})"
@@ -59,8 +73,61 @@ class RecipeRecord:
         }
 
 
+@dataclass(frozen=True)
+class WayBack:
+    """What a rollback does: from `left`, which is in use, to `before`; None where a built-in one answers then.
+
+    `withdrawn` are those between them that it passes over.
+    """
+
+    left: RecipeRecord
+    before: RecipeRecord | None
+    withdrawn: tuple[RecipeRecord, ...] = ()
+
+    @property
+    def passed_over(self) -> str:
+        """Say in a sentence what is passed over; empty where nothing is."""
+        names = ", ".join(record.shown for record in self.withdrawn)
+        return f"Passed over, since withdrawn: {names}." if names else ""
+
+
 class RecipeStore(Store):
-    """The recipes of one database. Methods that take an id raise NotFound if there is none."""
+    """The recipes of one database. Methods that take an id raise NotFound if there is none.
+
+    Those that were in use for a model and number type are a chain from the one in use: each names the one before it, and none
+    is in it twice, so that going back ends at the built-in recipe.
+    """
+
+    def free_name(self, name: str) -> str:
+        """Return a name for a new recipe as it is stored: without spaces around it.
+
+        Raises:
+            BadInput: it is empty, too long, not one line of printable letters, or taken, in whatever case.
+        """
+        name = name.strip()
+        if not name or len(name) > MAX_NAME_LETTERS or not name.isprintable():
+            raise BadInput(
+                f"A recipe's name is one line of at most {MAX_NAME_LETTERS} printable letters; choose another one."
+            )
+        taken = {_compared(each) for each in (*BUILT_IN, *(record.name for record in self.list()))}
+        if _compared(name) in taken:
+            raise BadInput(f"A new recipe cannot be called {name!r}: the name is taken. Choose another one.")
+        return name
+
+    def drafted(self, recipe: Recipe, name: str, *, model: str) -> RecipeRecord:
+        """Return a recipe as it is stored; else under a free name that begins as wanted, and not stored.
+
+        The name is cut where it is too long, and numbered where it is taken.
+        """
+        with self._database.read() as session:
+            row = session.get(RecipeTable, recipe.id)
+            if row is not None:
+                return _record(row)
+        taken = {_compared(record.name) for record in self.list()}
+        numbered = (
+            _cut(name, ending) for ending in ("", *(f" ({number})" for number in range(2, len(taken) + 3)))
+        )
+        return RecipeRecord(recipe, next(each for each in numbered if _compared(each) not in taken), model)
 
     def keep(self, recipe: Recipe, *, name: str, model: str) -> RecipeRecord:
         """Store a recipe under a name, as a candidate or as a built-in one; one that is there already stays as it is."""
@@ -100,13 +167,29 @@ class RecipeStore(Store):
             row = _in_use(session, model_sha256, number_type, locked=False)
             return None if row is None else _record(row)
 
+    def standing(self, model: ModelIdentity, settings: Settings) -> RecipeRecord:
+        """Return the recipe that is to answer: the one in use, whether or not it can, else a built-in one, stored or not."""
+        record = self.in_use(model.sha256, model.number_type)
+        return record or self._built_in(model, settings)
+
     def answering(self, model: ModelIdentity, settings: Settings) -> RecipeRecord:
         """Return the recipe by which a model answers now: the one in use, else a built-in one, stored or not.
 
-        One that was made for another tokenizer, chat template or configuration of the same weights does not answer.
+        Raises:
+            RecipeUnusable: the one in use was made for another model: another tokenizer, chat template or configuration.
         """
-        record = self.in_use(model.sha256, model.number_type)
-        return record if record and record.recipe.fits(model) else self._built_in(model, settings)
+        record = self.standing(model, settings)
+        if record.is_promoted and (reason := record.recipe.misfit(model)):
+            raise RecipeUnusable(record.id, record.name, reason)
+        return record
+
+    def why_unusable(self, record: RecipeRecord, model: ModelIdentity, folder: Path) -> str:
+        """Return why a recipe cannot answer on this model with these vectors, as a part of a sentence; empty where it can."""
+        try:
+            self.vectors_of(record.recipe, folder)
+        except VectorRefused as error:
+            return record.recipe.misfit(model) or as_reason(error)
+        return record.recipe.misfit(model)
 
     def vectors_of(self, recipe: Recipe, folder: Path) -> dict[str, VectorRecord]:
         """Return the vectors of a recipe by key, as they lie in the vectors folder.
@@ -146,50 +229,127 @@ class RecipeStore(Store):
             recipe=recipe, name=PAPER if papers else UNSTEERED, model=model.name, status=RecipeStatus.BUILT_IN
         )
 
-    def promote(self, recipe_id: str) -> RecipeRecord:
-        """Put a recipe into use; the one before it is retired and remembered for `roll_back`."""
+    def promote(self, recipe_id: str, *, withdrawn: bool = False) -> RecipeRecord:
+        """Put a recipe into use; the one before it is retired and remembered for `roll_back`.
+
+        Raises:
+            BadInput: it was withdrawn, and nobody said that it shall answer all the same (`withdrawn`).
+        """
         with self._database.write() as session:
             row = _row(session, recipe_id)
+            if row.status == RecipeStatus.WITHDRAWN and not withdrawn:
+                raise _was_withdrawn(row)
             present = _in_use(session, row.model_sha256, row.number_type)
             if present is None or present.id != row.id:
-                _put_away(session, present)
+                _put_away(session, present, RecipeStatus.RETIRED)
+                _take_out(session, row)
                 row.replaced_id = None if present is None else present.id
                 row.status = RecipeStatus.IN_USE
                 session.flush()
             return _record(row)
 
+    def refuse_withdrawn(self, recipe_id: str) -> None:
+        """Refuse a recipe that was withdrawn, before anybody is asked; BadInput is raised as by `promote`."""
+        with self._database.read() as session:
+            row = session.get(RecipeTable, recipe_id)
+            if row is not None and row.status == RecipeStatus.WITHDRAWN:
+                raise _was_withdrawn(row)
+
     def retire(self, recipe_id: str) -> None:
-        """Take a recipe out of use, also one that cannot be read; if it was in use, a built-in one answers from now on."""
+        """Withdraw a recipe, also one that cannot be read; if it was in use, a built-in one answers from now on.
+
+        Raises:
+            BadInput: it is a built-in one that is not in use.
+        """
         with self._database.write() as session:
-            _put_away(session, _row(session, recipe_id))
+            row = _row(session, recipe_id)
+            if row.status == RecipeStatus.BUILT_IN:
+                raise BadInput(
+                    f"{row.name} ({row.id}) is built in and not in use, so there is nothing to retire."
+                )
+            _put_away(session, row, RecipeStatus.WITHDRAWN)
 
-    def roll_back(self, model_sha256: str, number_type: str) -> tuple[RecipeRecord, RecipeRecord | None]:
-        """Retire the recipe in use and put the one before it into use again.
+    def way_back(self, model_sha256: str, number_type: str) -> WayBack:
+        """Return what `roll_back` would do now.
 
-        Returns:
-            The recipe that was in use, and the one that is now: None where none was in use before it, so that a built-in
-            one answers.
+        Raises:
+            BadInput: none is in use.
+        """
+        with self._database.read() as session:
+            present, before, passed = _way_back(session, model_sha256, number_type, locked=False)
+            return _as_way_back(present, before, passed)
+
+    def roll_back(self, model_sha256: str, number_type: str) -> WayBack:
+        """Retire the recipe in use and put the one before it into use again that was not withdrawn since.
 
         Raises:
             BadInput: none is in use.
         """
         with self._database.write() as session:
-            present = _in_use(session, model_sha256, number_type)
-            if present is None:
-                raise BadInput("No recipe is in use for this model, so there is nothing to go back from.")
-            _put_away(session, present)
-            before = session.get(RecipeTable, present.replaced_id) if present.replaced_id else None
+            present, before, passed = _way_back(session, model_sha256, number_type)
+            _put_away(session, present, RecipeStatus.RETIRED)
+            _take_out(session, present)
             if before is not None:
                 before.status = RecipeStatus.IN_USE
-                session.flush()
-            return _record(present), None if before is None else _record(before)
+            session.flush()
+            return _as_way_back(present, before, passed)
 
 
-def _put_away(session: Session, row: RecipeTable | None) -> None:
-    """Retire a recipe, if there is one: before another is put into use, since the database allows one at any moment."""
+def as_reason(error: VectorRefused) -> str:
+    """Return what a vector's error says as a part of a sentence."""
+    sentence = str(error).rstrip(".")
+    return sentence[:1].lower() + sentence[1:]
+
+
+def _was_withdrawn(row: RecipeTable) -> BadInput:
+    return BadInput(
+        f"{row.name} ({row.id}) was withdrawn; to answer by it all the same: medx recipes promote {row.id} --withdrawn."
+    )
+
+
+def _cut(name: str, ending: str) -> str:
+    room = MAX_NAME_LETTERS - len(ending)
+    return (name if len(name) <= room else f"{name[: room - 1].rstrip()}…") + ending
+
+
+def _compared(name: str) -> str:
+    """Return what two names have in common that look alike but for case."""
+    return unicodedata.normalize("NFKC", name).casefold()
+
+
+def _put_away(session: Session, row: RecipeTable | None, status: RecipeStatus) -> None:
+    """Take a recipe out of use, if there is one: before another is put into use, since the database allows one at any moment."""
     if row is not None:
-        row.status = RecipeStatus.BUILT_IN if row.name in BUILT_IN else RecipeStatus.RETIRED
+        row.status = RecipeStatus.BUILT_IN if row.name in BUILT_IN else status
         session.flush()
+
+
+def _take_out(session: Session, row: RecipeTable) -> None:
+    """Take a recipe out of the chain of those that were in use: whichever came after it comes after the one before it."""
+    for after in session.exec(select(RecipeTable).where(RecipeTable.replaced_id == row.id)):
+        after.replaced_id = None if row.replaced_id == after.id else row.replaced_id
+    row.replaced_id = None
+
+
+def _way_back(
+    session: Session, model_sha256: str, number_type: str, *, locked: bool = True
+) -> tuple[RecipeTable, RecipeTable | None, list[RecipeTable]]:
+    """Return the recipe in use, the one before it that was not withdrawn, and those between them."""
+    present = _in_use(session, model_sha256, number_type, locked=locked)
+    if present is None:
+        raise BadInput("No recipe is in use for this model, so there is nothing to go back from.")
+    passed: list[RecipeTable] = []
+    before = session.get(RecipeTable, present.replaced_id) if present.replaced_id else None
+    while before is not None and before.status == RecipeStatus.WITHDRAWN:
+        passed.append(before)
+        before = session.get(RecipeTable, before.replaced_id) if before.replaced_id else None
+        if before is present or before in passed:  # chains that older versions made may go round
+            before = None
+    return present, before, passed
+
+
+def _as_way_back(present: RecipeTable, before: RecipeTable | None, passed: Sequence[RecipeTable]) -> WayBack:
+    return WayBack(_record(present), _record(before) if before else None, tuple(map(_record, passed)))
 
 
 def _in_use(

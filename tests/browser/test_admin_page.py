@@ -74,7 +74,7 @@ def test_a_recipe_is_promoted_rolled_back_and_retired_after_a_second_look(site, 
     for button, option, after in (
         ("promote", SECOND, {"second": "in use", "first": "retired"}),
         ("roll-back", SECOND, {"second": "retired", "first": "in use"}),
-        ("retire", FIRST, {"second": "retired", "first": "retired"}),
+        ("retire", FIRST, {"second": "retired", "first": "withdrawn"}),
     ):
         choose(page, "Recipe", option)
         page.locator(f"#medx-{button}").click()

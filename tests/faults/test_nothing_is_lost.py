@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 
 from medx_core.jobs.status import ItemStatus, JobKind, JobStatus
+from medx_core.recipes import ModelIdentity
 from medx_core.storage.engine import Database
 from medx_core.storage.health import HealthStore
+from medx_core.storage.recipes import RecipeStore
 from tests.faults.harness import BOTH, Hold, Installation, installation
 from tests.faults.orders import KILLS, NO_MODEL
+from tests.recipes import recipe
 from tests.waiting import until
 
 # In the eighth chunk of eight: when the worker is there, it has finished four chunks at least and begun eleven at most.
@@ -134,6 +137,29 @@ def test_a_worker_without_its_model_ends_and_costs_no_question_an_attempt(tmp_pa
         assert_each_row_answered_once(running, job_id)
         assert {item.attempts for item in running.items(job_id)} == {1}
         assert not any("refused" in each.detail for each in health.processes())
+    database.close()
+
+
+def test_a_worker_whose_recipe_cannot_answer_lives_on_says_why_and_goes_on_after_a_rollback(
+    tmp_path: Path,
+) -> None:
+    with installation(tmp_path) as running:
+        database = Database(running.stack.settings.database)
+        health, recipes = HealthStore(database), RecipeStore(database)
+        weights = health.processes(kind="worker")[0].detail["weight_sha256"]
+        other = recipe(ModelIdentity("directed", weights, "float32", "cd" * 32))
+        recipes.promote(recipes.keep(other, name="mine", model="directed").id)
+        seen = running.stack.settings.worker_seen_seconds
+        until(
+            lambda: "mine" in health.refusal(seen_within_seconds=seen),
+            "the worker says that it cannot answer",
+        )
+        job_id = running.submit(texts(8))
+        recipes.roll_back(weights, "float32")
+        running.wait_finished(job_id)
+        assert_each_row_answered_once(running, job_id)
+        assert {item.attempts for item in running.items(job_id)} == {1}
+        until(lambda: not health.refusal(seen_within_seconds=seen), "and that it can")
     database.close()
 
 

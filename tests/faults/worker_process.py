@@ -11,17 +11,16 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from medx_core.categories import Category, Route
-from medx_core.errors import ModelUnavailable
+from medx_core.errors import ModelUnavailable, RecipeUnusable, VectorRefused
 from medx_core.jobs.engine import EngineDescription
 from medx_core.models.model_files import model_identity_sha256, model_weight_sha256
 from medx_core.questions import Answer, ArmRow, Question, Verdict
 from medx_core.recipes import ModelIdentity
 from medx_core.settings import Settings, settings
 from medx_core.storage.engine import Database
-from medx_core.storage.recipes import RecipeRecord, RecipeStore
+from medx_core.storage.recipes import RecipeStore
 from tests.faults.orders import BREAKS, HOLDS, KILLS, NO_MODEL
 from workers.celery_app import log_to_standard_error
 from workers.process import work
@@ -40,6 +39,9 @@ class DirectedWriting:
     @property
     def finished(self) -> bool:
         return all(self.row_finished(index) for index in range(len(self._rows)))
+
+    def refusal(self, index: int) -> VectorRefused | None:
+        return None
 
     def row_finished(self, index: int) -> bool:
         return self._written[index] >= len(self._words[index])
@@ -65,13 +67,14 @@ class DirectedWriting:
 class DirectedEngine:
     """Answers TRUE to everything, in the time it was given."""
 
-    def __init__(self, home: Path, row_seconds: float, recipe: RecipeRecord) -> None:
-        weights, identity = recipe.recipe.model_sha256, recipe.recipe.identity_sha256
-        self.description = EngineDescription(
-            "directed", weights, "none", "float32", recipe.id, recipe.name, identity
-        )
-        self._home = home
+    def __init__(self, settings: Settings, row_seconds: float, recipes: RecipeStore) -> None:
+        weights, identity = _hashes(settings)
+        self._model = ModelIdentity("directed", weights, "float32", identity)
+        self._settings = settings
+        self._recipes = recipes
+        self._home = settings.home
         self._row_seconds = row_seconds
+        self.refresh_recipe()
 
     def route(self, questions: Sequence[Question]) -> tuple[Route, ...]:
         return tuple(Route(question.category or Category.LITERATURE) for question in questions)
@@ -91,7 +94,16 @@ class DirectedEngine:
         return DirectedWriting(rows, self._row_seconds)
 
     def refresh_recipe(self) -> None:
-        pass
+        model, refused = self._model, ""
+        try:
+            record = self._recipes.answering(model, self._settings)
+            recipe, name = record.id, record.name
+        except RecipeUnusable as unusable:
+            recipe, name, refused = unusable.recipe, unusable.name, str(unusable)
+        self.description = EngineDescription(
+            *("directed", model.sha256, "none", model.number_type, recipe, name, model.identity_sha256),
+            refused=refused,
+        )
 
     def _wait_for(self, name: str) -> None:
         (self._home / f"{name}.held").touch()
@@ -119,9 +131,7 @@ def load_directed(settings: Settings, database: Database) -> LoadEngine:
     def load() -> DirectedEngine:
         if (settings.home / NO_MODEL).exists():
             raise ModelUnavailable("The model is not on this machine yet.")
-        weights, identity = _hashes(settings)
-        model = ModelIdentity("directed", weights, "float32", identity)
-        return DirectedEngine(settings.home, seconds, RecipeStore(database).answering(model, settings))
+        return DirectedEngine(settings, seconds, RecipeStore(database))
 
     return load
 

@@ -16,17 +16,19 @@ from medx_core.categories import Category
 from medx_core.cli.app import app
 from medx_core.data.labelled_files import load_labelled
 from medx_core.data.labelled_statements import LabelledStatement
-from medx_core.errors import BadInput
+from medx_core.errors import BadInput, RecipeUnusable
 from medx_core.evaluation.calibrated_arms import unseen_scores
 from medx_core.evaluation.data_split import PartSizes, parts_of
 from medx_core.evaluation.fit import fit_arms
 from medx_core.evaluation.items import read_items, write_items
 from medx_core.evaluation.prompt_selection import INSTRUCTIONS, candidate_scores, instructed_candidates
+from medx_core.evaluation.report.tables import arm_table
 from medx_core.evaluation.request import EvaluationRequest
 from medx_core.evaluation.result_builder import rechecked
 from medx_core.evaluation.runner import Evaluated, Evaluator
 from medx_core.lab import arms
 from medx_core.settings import settings
+from medx_core.steering.loaded_recipe import LoadedRecipe
 from medx_core.traces.statement_runner import StatementRunner
 from tests.language_models import saved_tiny_model, tiny_model
 from tests.small_evaluation import PARTS, PROMPT, quiet, small_evaluation, write_statements
@@ -124,7 +126,7 @@ RATES = ("accuracy", "balanced_accuracy", "predicted_true_rate", "false_acceptan
 def test_a_batch_of_one_gives_the_verdicts_of_a_batch_of_32_but_for_near_ties(tmp_path: Path) -> None:
     data = load_labelled(write_statements(tmp_path / "statements.csv"))
     runs = [
-        Evaluator(data, asked("48/24", prompt=PROMPT), quiet, batch_rows=rows).evaluate([tiny_model()])
+        Evaluator(data, asked("24/20", prompt=PROMPT), quiet, batch_rows=rows).evaluate([tiny_model()])
         for rows in (1, 32)
     ]
     results = [run.result for run in runs]
@@ -142,9 +144,22 @@ def test_a_batch_of_one_gives_the_verdicts_of_a_batch_of_32_but_for_near_ties(tm
                 assert abs(ours_value - theirs_value) <= 0.002 + tied, (ours.name, rate)
 
 
-def test_a_given_prompt_is_the_only_one_and_leaves_open_what_prompts_alone_can_do(tmp_path: Path) -> None:
+def unusable_recipe(_model: object) -> LoadedRecipe:
+    raise RecipeUnusable("0123456789ab", "mine", "a file is missing")
+
+
+def test_what_was_left_out_is_said_prompts_where_one_was_given_and_a_recipe_in_use_that_cannot_answer(
+    tmp_path: Path,
+) -> None:
     data = load_labelled(write_statements(tmp_path / "statements.csv"))
-    result = json_of(Evaluator(data, asked(prompt=PROMPT), quiet).evaluate([tiny_model()]))
+    evaluated = Evaluator(data, asked(prompt=PROMPT), quiet, recipe_of=unusable_recipe).evaluate(
+        [tiny_model()]
+    )
+    result = json_of(evaluated)
+    assert "recipe" not in result["arms"]
+    assert result["recipes"] == {}
+    assert result["recipe_refused"].startswith("The recipe in use, mine (0123456789ab), cannot answer")
+    assert result["recipe_refused"] in " ".join(arm_table(evaluated.result).notes)
     assert (result["choices"]["prompt"], result["choices"]["prompt_given"]) == (PROMPT, True)
     assert [tried["prompt"] for tried in result["choices"]["prompts_tried"]] == [PROMPT]
     assert "prompt_only" not in result["arms"]

@@ -8,7 +8,7 @@ import pytest
 
 from medx_core.categories import Category, Route
 from medx_core.data.question_files import FileRow
-from medx_core.errors import BadInput, Cancelled
+from medx_core.errors import BadInput, Cancelled, RecipeUnusable
 from medx_core.job_execution.dispatch import answer_job
 from medx_core.job_execution.executor import JobExecutor
 from medx_core.job_execution.interfaces import Interrupted, Lane, Listener
@@ -218,6 +218,24 @@ def test_what_is_wrong_with_the_question_itself_is_not_tried_again(database: Dat
     bench.executor.run(request, lane=Lane.BATCH)
     [item] = bench.items(job)
     assert (item.status, item.reason) == (ItemStatus.QUARANTINED, "The question is too long; shorten it.")
+
+
+def test_while_the_recipe_in_use_cannot_answer_rows_wait_at_no_cost_and_a_command_ends(
+    database: Database,
+) -> None:
+    unusable = RecipeUnusable("0123456789ab", "mine", "a file is missing")
+    bench = Bench(database, AtOnceAnswerer({"b": unusable}))
+    job = bench.submit("a", "b")
+    [request] = bench.requests()
+    with pytest.raises(RecipeUnusable, match="mine"):
+        bench.executor.run(request, lane=Lane.BATCH)
+    assert bench.statuses(job) == [ItemStatus.ANSWERED, ItemStatus.QUEUED]
+    assert [item.attempts for item in bench.items(job)][1] == 0
+    [again] = bench.requests()
+    assert len(again.item_ids) == 1
+    with pytest.raises(RecipeUnusable):
+        answer_job(bench.executor, bench.jobs, job.public_id, chunk_rows=8, on_progress=lambda _: None)
+    assert bench.statuses(job) == [ItemStatus.ANSWERED, ItemStatus.CANCELLED]
 
 
 def test_a_result_that_comes_after_the_lease_was_taken_over_is_dropped(

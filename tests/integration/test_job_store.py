@@ -12,13 +12,15 @@ from medx_core.data.question_files import FileRow
 from medx_core.errors import BadInput, NotFound
 from medx_core.evaluation.bootstrap import all_changes
 from medx_core.jobs.messages import BATCH_QUEUE
-from medx_core.jobs.snapshots import ArmAccuracy, ArmChanges
+from medx_core.jobs.snapshots import ArmAccuracy, ArmChanges, RecipeCount, recipes_in_words
 from medx_core.jobs.status import ItemStatus, JobKind, JobStatus
 from medx_core.questions import Arm, Verdict
 from medx_core.storage.jobs import JobStore
 from medx_core.storage.leases import LeaseStore
 from medx_core.storage.outbox import OutboxStore
 from medx_core.storage.people import Person, Role
+from medx_core.storage.recipes import RecipeStore
+from tests.recipes import recipe
 from tests.samples import answered, submission
 
 
@@ -188,6 +190,26 @@ def test_accuracy_counts_raw_verdicts_of_items_with_an_expected_answer(database)
         ArmAccuracy(Arm.STEERED, right=2, judged=3),
         ArmAccuracy(Arm.UNSTEERED, right=2, judged=3),
     )
+
+
+def test_a_job_says_by_which_recipes_its_rows_were_answered_where_another_one_came_into_use(database):
+    jobs, leases, recipes = JobStore(database), LeaseStore(database), RecipeStore(database)
+    first, second = (
+        recipes.keep(recipe(threshold=threshold), name=f"moved {threshold}", model="tiny")
+        for threshold in (2, 1)
+    )
+    job = jobs.submit(submission(rows=5), chunk_rows=8)
+    used = [first.id, first.id, second.id, None]
+    for item, by in zip(lease_all(database), used, strict=False):
+        given = answered(item)
+        leases.finish(
+            [(item, replace(given, answers=tuple(replace(each, recipe=by) for each in given.answers)))]
+        )
+    counts = (RecipeCount(first.id, "moved 2", 2), RecipeCount(second.id, "moved 1", 1))
+    assert jobs.recipes(job.public_id) == counts
+    assert "Answered by 2 recipes" in recipes_in_words(counts)
+    assert f"moved 2 ({first.id}) 2 rows, moved 1 ({second.id}) 1 row;" in recipes_in_words(counts)
+    assert recipes_in_words(counts[:1]) == ""
 
 
 def test_what_steering_changes_is_counted_by_harm_over_items_that_both_arms_judged(database):

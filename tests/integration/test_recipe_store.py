@@ -2,18 +2,22 @@
 
 from dataclasses import replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from sqlalchemy import text
 
 from medx_core.categories import Category
-from medx_core.errors import BadInput, NotFound, StorageFault, VectorRefused
+from medx_core.errors import BadInput, NotFound, RecipeUnusable, StorageFault, VectorRefused
 from medx_core.settings import Settings
 from medx_core.storage.engine import Database
 from medx_core.storage.recipes import RecipeStatus, RecipeStore
+from medx_core.storage.tables import RecipeTable
 from medx_core.storage.vectors import VectorRecord, VectorStore
-from tests.databases import at_once
+from tests.databases import at_once, migrated_sqlite_file
 from tests.integration.test_schema_of_store import upgrade_to
 from tests.recipes import IDENTITY, recipe
 
@@ -65,12 +69,124 @@ def test_promotion_is_rolled_back_step_by_step_to_the_built_in_recipe(recipes):
     assert recipes.promote(second.id).replaced_id == first.id
     assert recipes.answering(IDENTITY, SETTINGS).id == second.id
     assert recipes.get(first.id).status is RecipeStatus.RETIRED
-    left, now = recipes.roll_back(IDENTITY.sha256, "float32")
-    assert (left.id, now.id) == (second.id, first.id)
-    assert recipes.roll_back(IDENTITY.sha256, "float32")[1] is None
+    way = recipes.roll_back(IDENTITY.sha256, "float32")
+    assert (way.left.id, way.before.id, way.passed_over) == (second.id, first.id, "")
+    assert recipes.roll_back(IDENTITY.sha256, "float32").before is None
     assert recipes.answering(IDENTITY, SETTINGS).name == "unsteered"
     with pytest.raises(BadInput, match="No recipe is in use"):
         recipes.roll_back(IDENTITY.sha256, "float32")
+
+
+ONE_OF_THREE = st.sampled_from("abc")
+EVENTS = st.lists(
+    st.one_of(st.tuples(st.just("promote"), ONE_OF_THREE), st.tuples(st.just("retire"), ONE_OF_THREE)),
+    max_size=12,
+)
+
+
+@pytest.fixture(scope="module")
+def shared_recipes(tmp_path_factory):
+    """One store for many examples, each with a model of its own."""
+    file = tmp_path_factory.mktemp("recipes") / "medx.sqlite3"
+    file.write_bytes(migrated_sqlite_file())
+    database = Database(f"sqlite:///{file}")
+    yield RecipeStore(database), (replace(IDENTITY, sha256=f"{number:064x}") for number in count())
+    database.close()
+
+
+@settings(max_examples=40)
+@given(events=EVENTS)
+@example(events=[("promote", "a"), ("promote", "b"), ("promote", "a")])
+@example(events=[("promote", "a"), ("promote", "b"), ("retire", "a")])
+def test_whatever_was_promoted_and_retired_going_back_ends_at_the_built_in_recipe_and_revives_nothing(
+    shared_recipes, events
+):
+    recipes, models = shared_recipes
+    model = next(models)
+    named = {
+        name: recipes.keep(recipe(model, threshold=ord(name)), name=name, model="tiny") for name in "abc"
+    }
+    withdrawn = set()
+    for event, name in events:
+        if event == "promote":
+            recipes.promote(named[name].id, withdrawn=True)
+            withdrawn.discard(named[name].id)
+        else:
+            recipes.retire(named[name].id)
+            withdrawn.add(named[name].id)
+    for _ in range(3):
+        if recipes.in_use(model.sha256, "float32") is None:
+            break
+        told = recipes.way_back(model.sha256, "float32")
+        way = recipes.roll_back(model.sha256, "float32")
+        assert {each.id for each in way.withdrawn} <= withdrawn
+        assert way.before is None or way.before.id not in withdrawn
+        assert (told.before and told.before.id) == (way.before and way.before.id)
+    assert recipes.in_use(model.sha256, "float32") is None
+
+
+def test_what_a_person_withdrew_is_passed_over_and_promoted_only_where_somebody_says_so(recipes):
+    first, second, third = kept(recipes, 1, 2, 3)
+    for record in (first, second, third):
+        recipes.promote(record.id)
+    recipes.retire(second.id)
+    way = recipes.roll_back(IDENTITY.sha256, "float32")
+    assert way.before.id == first.id
+    assert way.passed_over == f"Passed over, since withdrawn: {second.shown}."
+    for refuses in (recipes.promote, recipes.refuse_withdrawn):
+        with pytest.raises(BadInput, match=f"was withdrawn.*promote {second.id} --withdrawn"):
+            refuses(second.id)
+    assert recipes.promote(second.id, withdrawn=True).replaced_id == first.id
+
+
+def test_a_cycle_that_an_older_version_left_ends(recipes, database):
+    first, second = kept(recipes, 1, 2)
+    recipes.promote(first.id)
+    recipes.promote(second.id)
+    with database.write() as session:
+        session.get(RecipeTable, first.id).replaced_id = second.id
+    assert recipes.roll_back(IDENTITY.sha256, "float32").before.id == first.id
+    assert recipes.roll_back(IDENTITY.sha256, "float32").before is None
+
+
+@pytest.mark.parametrize(
+    "name", ["", "  ", "two\nlines", "a" * 61, "zero\u200bwidth", "Paper", "Moved by 1", "ＭＯＶＥＤ by 1"]
+)
+def test_a_name_is_one_line_of_letters_that_no_other_recipe_has_in_whatever_case(recipes, name):
+    kept(recipes, 1)
+    with pytest.raises(BadInput, match=r"A recipe's name is|is taken"):
+        recipes.free_name(name)
+    assert recipes.free_name(" Größe 2 ") == "Größe 2"
+
+
+def test_a_recipe_made_from_another_gets_a_name_that_fits_and_is_free(recipes):
+    (first,) = kept(recipes, 1)
+    assert recipes.drafted(first.recipe, "another", model="tiny") == first
+    assert recipes.drafted(recipe(threshold=2), "MOVED by 1", model="tiny").name == "MOVED by 1 (2)"
+    long = recipes.drafted(recipe(threshold=2), "x" * 80, model="tiny").name
+    assert long == recipes.free_name(long) == "x" * 59 + "…"
+
+
+def test_a_recipe_in_use_that_does_not_fit_is_replaced_by_none_and_every_way_out_is_open(recipes):
+    made_for = replace(IDENTITY, identity_sha256="cd" * 32)
+    here = replace(IDENTITY, identity_sha256="ef" * 32)
+    (first,) = kept(recipes, 1)
+    other = recipes.keep(recipe(made_for), name="other", model="tiny")
+    for leave in (
+        lambda: recipes.roll_back(IDENTITY.sha256, "float32"),
+        lambda: recipes.promote(first.id),
+        lambda: recipes.retire(other.id),
+    ):
+        recipes.promote(other.id)
+        with pytest.raises(
+            RecipeUnusable, match=rf"{other.id}\).*chat template.*promote.*rollback"
+        ) as refused:
+            recipes.answering(here, SETTINGS)
+        assert (refused.value.recipe, refused.value.name) == (other.id, "other")
+        assert recipes.answering(made_for, SETTINGS).id == other.id
+        assert recipes.standing(here, SETTINGS).id == other.id
+        leave()
+        assert recipes.answering(here, SETTINGS).id != other.id
 
 
 def test_two_promotions_at_once_leave_one_in_use_and_number_types_do_not_meet(recipes):

@@ -1,4 +1,4 @@
-"""`medx router` from training to explaining, with all bundled texts and the real encoder."""
+"""`medx router` from training to explaining on a few of the bundled texts, and the head that ships; the real encoder."""
 
 import csv
 import json
@@ -16,18 +16,27 @@ from medx_core.routing.embedding_router import EmbeddingRouter
 from medx_core.routing.encoder_files import WHEEL_ENCODER, encoder_folder, folder_sha256
 from medx_core.routing.encoders import load_encoder
 from medx_core.routing.heads import head_path, load_head, save_head, shipped_heads
+from medx_core.routing.router import LABELS, label_indices, texts_sha256
+from medx_core.routing.tfidf import learn_vocabulary
+from medx_core.routing.training import train_embedding_router
 from medx_core.settings import Settings, settings
+
+SHORT = sorted(training_texts(), key=lambda text: (len(text.text), text.text))
+FEW_TEXTS = [
+    text for kind in LABELS for text in [t for t in SHORT if (t.category or "none") == kind][20:260:8]
+]
+FEW_MESSAGES = sorted(bundled_messages(), key=lambda message: len(message.text))[:960:24]
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    messages = bundled_messages()[::40]
+    """A home of these tests' own, where training reads few and short texts: the commands are at issue, not the figures."""
     with pytest.MonkeyPatch.context() as environment:
         folder = tmp_path_factory.mktemp("home")
         environment.setenv("MEDX_HOME", str(folder))
         environment.delenv("MEDX_ROUTER_ENCODER", raising=False)
-        # How emergencies are learned is not at issue here.
-        environment.setattr("medx_core.cli.router.bundled_messages", lambda: messages)
+        environment.setattr("medx_core.cli.router.training_texts", lambda: FEW_TEXTS)
+        environment.setattr("medx_core.cli.router.bundled_messages", lambda: FEW_MESSAGES)
         settings.cache_clear()
         yield folder
     settings.cache_clear()
@@ -38,9 +47,18 @@ def trained(home):
     return _run("train").output
 
 
+@pytest.fixture
+def untrained(home, monkeypatch, tmp_path):
+    """A home without a head of its own, where all bundled texts are read."""
+    monkeypatch.setattr("medx_core.cli.router.settings", lambda: Settings(home=tmp_path))
+    monkeypatch.setattr("medx_core.cli.router.training_texts", training_texts)
+    monkeypatch.setattr("medx_core.cli.router.bundled_messages", bundled_messages)
+    return tmp_path
+
+
 @pytest.fixture(scope="module")
-def questions(home):
-    path = home / "questions.csv"
+def questions(tmp_path_factory):
+    path = tmp_path_factory.mktemp("questions") / "questions.csv"
     with path.open("w", encoding="utf-8", newline="") as out:
         rows = csv.writer(out)
         rows.writerow(["question", "category", "source"])
@@ -64,15 +82,42 @@ def test_training_stores_a_head_and_is_not_repeated_while_the_texts_are_the_same
     assert "is trained" in _run("train", "--missing").output
     assert [head.stat().st_mtime_ns for head in heads] == written
     known = json.loads(_run("show").output)
-    assert (known["texts"], known["origin"]) == (len(training_texts()), "trained here")
+    assert (known["texts"], known["origin"]) == (len(FEW_TEXTS), "trained here")
 
 
-def test_the_head_that_ships_is_the_one_that_training_makes(home, trained):
-    encoder = load_encoder()
-    made = load_head(head_path(home / "routers", folder_sha256(encoder_folder(WHEEL_ENCODER))))
-    shipped = load_head(head_path(shipped_heads(), encoder.sha256), encoder_sha256=encoder.sha256)
-    assert shipped.provenance.data_sha256 == made.provenance.data_sha256
-    assert shipped.vocabulary.terms == made.vocabulary.terms
+@pytest.fixture(scope="module")
+def encoder():
+    return load_encoder()
+
+
+@pytest.fixture(scope="module")
+def shipped(encoder):
+    return load_head(head_path(shipped_heads(), encoder.sha256), encoder_sha256=encoder.sha256)
+
+
+def test_the_head_that_ships_was_trained_on_the_texts_of_today_as_training_is_today(home, trained, shipped):
+    made = load_head(head_path(home / "routers", shipped.provenance.encoder_sha256))
+    texts = training_texts()
+    words = [text.text for text in texts]
+    assert shipped.provenance.data_sha256 == texts_sha256(texts)
+    assert shipped.provenance.training == made.provenance.training
+    assert shipped.provenance.seed == made.provenance.seed
+    assert shipped.vocabulary.terms == learn_vocabulary(words).terms
+    validation = shipped.provenance.validation
+    assert validation["n"] > 1_000
+    assert validation["accuracy"] > 0.9
+
+
+def test_the_meaning_of_a_text_tells_the_head_that_ships_its_category(encoder, shipped):
+    some = training_texts()[::40]
+    logits = shipped.meaning.logits(encoder.encode([text.text for text in some]))
+    assert (logits.argmax(axis=1) == label_indices(some)).mean() > 0.9
+
+
+@pytest.mark.slow
+def test_training_on_all_texts_makes_the_head_that_ships(encoder, shipped):
+    made = train_embedding_router(training_texts(), encoder)
+    assert made.vocabulary.terms == shipped.vocabulary.terms
     assert shipped.temperature == pytest.approx(made.temperature, rel=0.05)
     assert shipped.threshold == pytest.approx(made.threshold, abs=0.01)
     texts = [text.text for text in training_texts()[::40]]
@@ -80,19 +125,16 @@ def test_the_head_that_ships_is_the_one_that_training_makes(home, trained):
     both = [EmbeddingRouter(encoder, head).scores_of(texts, embeddings) for head in (shipped, made)]
     np.testing.assert_allclose(both[0][0], both[1][0], atol=0.01)
     np.testing.assert_allclose(both[0][1], both[1][1], atol=0.01)
-    validation = shipped.provenance.validation
-    assert validation["n"] > 1_000
-    assert validation["accuracy"] > 0.9
 
 
-def test_without_training_the_head_that_ships_is_in_use(monkeypatch, tmp_path):
-    monkeypatch.setattr("medx_core.cli.router.settings", lambda: Settings(home=tmp_path))
+def test_without_training_the_head_that_ships_is_in_use(untrained):
     assert "is trained" in _run("train", "--missing").output
+    assert not list(untrained.rglob("*.safetensors"))
     assert json.loads(_run("show").output)["origin"] == "ships with MedX"
 
 
-def test_evaluating_reads_the_held_out_texts_as_out_of_scope(trained, questions, home):
-    out = home / "figures.json"
+def test_evaluating_reads_the_held_out_texts_as_out_of_scope(untrained, questions):
+    out = untrained / "figures.json"
     _run("evaluate", "--data", str(questions), "--json", str(out))
     figures = json.loads(out.read_text(encoding="utf-8"))
     assert figures["accuracy"] == 1.0
@@ -122,15 +164,13 @@ def test_there_is_nothing_to_explain_about_an_empty_question(home):
         CliRunner().invoke(app, ["explain", "  "], catch_exceptions=False)
 
 
-def test_a_head_trained_with_questions_of_ones_own_is_not_replaced_by_one_without(home, trained, monkeypatch):
-    texts = training_texts()[::8]  # training is not at issue here
-    monkeypatch.setattr("medx_core.cli.router.training_texts", lambda: texts)
+def test_a_head_trained_with_questions_of_ones_own_is_not_replaced_by_one_without(home, trained):
     added = home / "added.csv"
     added.write_text("question,category\nPflegestufe beantragen: wer hilft mir?,none\n", encoding="utf-8")
-    assert f"{len(texts) + 1} texts" in _run("train", "--with", str(added)).output
+    assert f"{len(FEW_TEXTS) + 1} texts" in _run("train", "--with", str(added)).output
     path = head_path(home / "routers", folder_sha256(encoder_folder(WHEEL_ENCODER)))
     known = json.loads(_run("show").output)
-    assert (known["texts"], known["added_texts"]) == (len(texts) + 1, 1)
+    assert (known["texts"], known["added_texts"]) == (len(FEW_TEXTS) + 1, 1)
     written = path.read_bytes()
     assert "is trained" in _run("train", "--missing").output
     assert "is trained" in _run("train", "--missing", "--with", str(added)).output

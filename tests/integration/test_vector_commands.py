@@ -2,8 +2,10 @@
 
 import csv
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from typer.testing import CliRunner
 from medx_core.categories import Category
 from medx_core.cli.app import app
 from medx_core.cli.vectors import comparisons
-from medx_core.errors import BadInput, NotFound, VectorRefused
+from medx_core.errors import BadInput, NotFound, RecipeUnusable, VectorRefused
 from medx_core.fitting.build import ResumableBuild
 from medx_core.fitting.spec import FitSpec
 from medx_core.settings import settings
@@ -168,6 +170,35 @@ def test_a_recipe_is_put_together_from_parts_and_checked(medx, recipes, data, tm
     assert isinstance(recipes("promote", "mine", "--yes").exception, VectorRefused)
     listed = json.loads(said(recipes("list", "--json")))["recipes"]
     assert {each["name"]: each["status"] for each in listed} == {"mine": "candidate", "paper": "built-in"}
+
+
+def test_a_recipe_for_another_configuration_is_not_promoted_and_in_use_it_stops_the_commands(
+    medx, recipes, data, tiny_home
+):
+    said(medx("build", "--data", data, "--category", "triage", "--examples", 12))
+    said(recipes("build", "mine", "--threshold", 0.5))
+    said(recipes("promote", "mine", "--yes"))
+    configuration = Path(os.environ["MEDX_MODEL"]) / "config.json"
+    as_it_was = configuration.read_text()
+    configuration.write_text(as_it_was.replace("{", '{"rope_note": "another", ', 1))
+    said(recipes("build", "fits", "--from", "mine", "--threshold", 1))
+    assert "another tokenizer, chat template or configuration" in str(
+        recipes("promote", "fits", "--yes").exception
+    )
+    listed = json.loads(said(recipes("list", "--json")))
+    assert (listed["answering"], [each["answers"] for each in listed["recipes"]]) == (None, [False] * 2)
+    assert "The recipe in use, mine (" in listed["refused"]
+    assert listed["refused"] in said(recipes("list"))
+    for asked in (
+        ("ask", "Is it safe?"),
+        ("ask", "Is it safe?", "--local"),
+        ("batch", data, "-o", "out.csv"),
+    ):
+        done = CliRunner().invoke(app, [*map(str, asked)])
+        assert isinstance(done.exception, RecipeUnusable), done.output
+        assert str(done.exception) == listed["refused"]
+    said(recipes("rollback"))
+    assert "* answers for the model in use." in said(recipes("list"))
 
 
 def test_a_vector_travels_to_gguf_and_back_and_no_way_leads_back_to_a_changed_file(medx, data, tmp_path):

@@ -16,6 +16,7 @@ from medx_core.storage.leases import LeaseStore
 from tests.browser.pretend_worker import WRITTEN, PretendWorker
 from tests.samples import submission
 from tests.web_site import prepared_services, site_settings
+from web.api import followed, state_of
 from web.following import QuestionView, follow
 from web.services import Services
 from web.tabs.ask import question_html
@@ -53,6 +54,19 @@ def test_without_redis_the_answer_comes_from_the_database(services):
         worker.stop()
     assert last.item.status is ItemStatus.ANSWERED
     assert {stored.answer.text for stored in last.item.answers} == {WRITTEN}
+
+
+def test_a_program_is_told_what_its_question_and_its_batch_wait_for(services):
+    asa = services.people.find("asa")
+    sentence = "The recipe in use, mine (0123456789ab), cannot answer."
+    services.health.beat("w1", "worker", {"ready": False, "stage": "waiting", "refused": sentence})
+    question = services.jobs.get(question_of(services, "asa"))
+    state = asyncio.run(asyncio.wait_for(followed(services, question, asa), timeout=60))
+    assert (state["status"], state["waits_for"]) == ("queued", sentence)
+    batch = services.jobs.submit(submission(3, person_id=asa.id), chunk_rows=32)
+    assert state_of(services, batch)["waits_for"] == sentence
+    services.health.beat("w1", "worker", {"ready": True, "stage": "ready"})
+    assert state_of(services, batch)["waits_for"] == ""
 
 
 def test_a_cancelled_question_ends_the_following(services):

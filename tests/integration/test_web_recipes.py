@@ -1,6 +1,7 @@
 """What an admin does with recipes on the page reaches a worker that runs: real engine, real batcher, tiny model."""
 
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 
 from medx_core.answering import AnsweringEngine
 from medx_core.categories import Category, Route
-from medx_core.errors import BadInput, VectorRefused
+from medx_core.errors import BadInput, RecipeUnusable, VectorRefused
 from medx_core.job_execution.batching import MicroBatcher
 from medx_core.job_execution.interfaces import Lane
 from medx_core.job_execution.scheduling import BatchLimits
@@ -21,6 +22,7 @@ from medx_core.vector_registry import VectorRegistry
 from tests.language_models import WIDTH, tiny_model
 from tests.waiting import until
 from tests.web_site import prepared_services, site_settings
+from web.tabs.admin import health_html
 from web.tabs.recipes import PROMOTE, RETIRE, ROLL_BACK, RecipeHandlers, consequence
 
 
@@ -112,6 +114,49 @@ def test_a_running_worker_takes_up_what_was_promoted_and_goes_back_from_what_was
     until(lambda: used_by_worker() == ("triage v1", built_in.id))
     acts = [entry.action for entry in services.audit.entries() if entry.action.startswith("recipe")]
     assert acts == ["recipe retired", "recipe promoted"]
+
+
+def test_a_promoted_recipe_whose_vector_is_gone_answers_nothing_until_another_one_is_in_use(
+    services, model, registry, part, recipes, used_by_worker
+):
+    built_in, candidate = recipes
+    services.recipes.promote(candidate.id)
+    until(lambda: used_by_worker() == ("triage v2", candidate.id))
+    file = file_of(services, "triage v2")
+    file.rename(file.with_name("away"))
+
+    def refused():
+        try:
+            used_by_worker()
+        except RecipeUnusable as unusable:
+            return str(unusable)
+
+    sentence = until(refused)
+    assert "second (" in sentence
+    assert "of triage v2 cannot be read" in sentence
+    started_anew = AnsweringEngine(model, ToTriage(), registry, services.settings)
+    told = started_anew.description.report(services.settings)
+    assert (told["recipe"], told["recipe_name"], told["refused"]) == (candidate.id, "second", sentence)
+    services.health.beat("w1", "worker", {"stage": "waiting", **told})
+    assert services.refusal() == sentence
+    listed, *_ = part.show(services.people.find("ada"))
+    assert "of triage v2 cannot be read" in listed
+    assert "answers now" not in listed
+    assert f"answers nothing: {sentence}" in unescape(health_html(services))
+    services.recipes.roll_back(candidate.recipe.model_sha256, "float32")
+    until(lambda: refused() is None)
+    assert used_by_worker() == ("triage v1", built_in.id)
+
+
+def test_a_recipe_for_another_model_than_the_workers_say_they_have_is_not_put_to_use(services, part, recipes):
+    _, candidate = recipes
+    other = Recipe.model_validate(candidate.recipe.model_dump() | {"identity_sha256": "cd" * 32})
+    kept = services.recipes.keep(other, name="other", model="tiny")
+    model = ("model_name", "weight_sha256", "number_type", "identity_sha256")
+    told = dict(zip(model, ("tiny", other.model_sha256, "float32", "ef" * 32), strict=True))
+    services.health.beat("w1", "worker", {"ready": True, **told})
+    with pytest.raises(BadInput, match="another tokenizer, chat template or configuration than tiny has"):
+        part.ask(services.people.find("ada"), PROMOTE, kept.id)
 
 
 def test_what_would_now_do_something_else_than_was_agreed_is_not_done(services, part, recipes):

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import replace
+from functools import partial
 
 import httpx
 import pytest
@@ -12,9 +13,10 @@ from medx_core.errors import BadInput
 from medx_core.evaluation.request import EvaluationRequest
 from medx_core.evaluation.sentences import NOT_EVALUATED
 from medx_core.questions import Answer, Arm
-from medx_core.storage.evidence import OF_VERDICTS, KnownEvidence
+from medx_core.storage.evidence import NO_PROBABILITY, OF_VERDICTS, KnownEvidence
+from medx_core.vector_registry import VectorRegistry
 from tests.evaluation_results import finished_run, synthetic_result
-from tests.recipes import recipe
+from tests.recipes import IDENTITY, recipe
 from tests.small_evaluation import write_statements
 from tests.web_site import running_site
 from web.evaluations import StartForm, checked, start
@@ -133,3 +135,37 @@ def test_the_evidence_for_a_recipe_is_the_latest_evaluation_of_that_very_recipe(
     assert "right (" in services.evidence.of(other.id, sha256).line
     for unknown in (replace(verdict, recipe=None), replace(verdict, recipe="0123456789ab")):
         assert services.evidence.of_answer(unknown) == KnownEvidence()
+
+
+def test_a_newer_evaluation_of_a_recipe_takes_the_word_probability_back_and_another_one_gives_it_again(
+    services,
+):
+    def error(high):
+        return {"value": high - 0.02, "low": high - 0.03, "high": high, "n": 500}
+
+    mapped = {"kind": "temperature", "slope": 0.5, "n": 100, "error": error(0.04), "is_probability": True}
+    made = recipe(calibration=mapped)
+    services.recipes.keep(made, name="mine", model="tiny")
+    services.recipes.promote(made.id)
+    registry = VectorRegistry(services.database, services.settings)
+    given = partial(made.probability, 2.0)
+
+    def told(high):
+        result = synthetic_result() | {"model_sha256": made.model_sha256, "recipes": {made.id: "recipe"}}
+        tested = {"brier": None, "ece": error(high), "bins": [], "is_probability": high < 0.05}
+        result["arms"]["recipe"] = result["arms"]["gated"] | {"calibrated": tested}
+        finished_run(services.runs, EvaluationRequest("x.csv"), result)
+        loaded = registry.answering(IDENTITY)
+        assert loaded.recipe.id == made.id
+        return loaded.probability(2.0, as_measured=True), services.evidence.of(
+            made.id, made.model_sha256
+        ).line
+
+    assert registry.answering(IDENTITY).probability(2.0, as_measured=True) == given()
+    probability, line = told(0.08)
+    assert probability is None
+    assert line.endswith(NO_PROBABILITY)
+    probability, line = told(0.03)
+    assert probability == given()
+    assert NO_PROBABILITY not in line
+    services.recipes.retire(made.id)

@@ -1,6 +1,7 @@
 """One engine answers rows of all strategies together, and applies none where it means nothing."""
 
 import math
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,9 @@ import torch
 from medx_core.answering import AnsweringEngine
 from medx_core.categories import Category, Route, RouteSource
 from medx_core.errors import VectorRefused
+from medx_core.job_execution.batching import MicroBatcher
+from medx_core.job_execution.interfaces import Lane
+from medx_core.job_execution.scheduling import BatchLimits
 from medx_core.prompts import STATEMENT_PROMPT
 from medx_core.questions import ARM_CHOICES, Arm, ArmRow, Mode, Question, Verdict
 from medx_core.settings import Settings
@@ -49,10 +53,19 @@ def model():
     return tiny_model()
 
 
-def engine(model, *vectors, max_dose=math.inf, **changes):
+@contextmanager
+def counted(model, passes):
+    """Note each pass of the network."""
+    hook = model.network.base_model.register_forward_pre_hook(lambda *_: passes.append(1))
+    yield
+    hook.remove()
+
+
+def engine(model, *vectors, max_dose=math.inf, recipe_max_dose=None, **changes):
     # the states of a random model are short, so that every push is a large one
     limits = Settings(max_new_tokens=6, max_dose=max_dose)
-    return AnsweringEngine(model, RouterByQuestion(), FixedRecipe(*vectors, **changes), limits)
+    recipes = FixedRecipe(*vectors, max_dose=recipe_max_dose, **changes)
+    return AnsweringEngine(model, RouterByQuestion(), recipes, limits)
 
 
 def asked(category, mode=Mode.VERDICT, text=TEXTS[5]):
@@ -168,8 +181,79 @@ def test_every_steered_answer_says_its_dose_and_one_above_the_limit_is_refused(m
             model.network(input_ids=prompt)
         wanted = float(CONSTANT.direction.norm() / states[1].norm())
         assert answer.dose == (pytest.approx(wanted, rel=1e-4) if answer.arm is Arm.STEERED else None)
+    limited = engine(model, CONSTANT, max_dose=0.01)
     with pytest.raises(VectorRefused, match=r"MEDX_MAX_DOSE allows 0\.01"):
-        engine(model, CONSTANT, max_dose=0.01).verdicts(rows)
+        limited.answer(rows[0].question)
+    with pytest.raises(VectorRefused, match=r"MEDX_MAX_DOSE allows 0\.01"):
+        limited.answer(replace(rows[0].question, mode=Mode.TEXT))
+
+
+def limit_between(answers):
+    """A limit that the row with the largest dose alone is above."""
+    *_, second, largest = sorted(answer.dose for answer in answers if answer.dose is not None)
+    assert largest > second
+    return (second + largest) / 2
+
+
+def test_a_row_above_the_limit_is_refused_by_itself_and_the_others_keep_their_answers_of_that_pass(model):
+    free = engine(model, CONSTANT)
+    rows = rows_of(free, [asked(Category.TRIAGE, text=text) for text in TEXTS])
+    before = free.verdicts(rows)
+    limit = limit_between(before)
+    for limited, named in (
+        (engine(model, CONSTANT, max_dose=limit), "MEDX_MAX_DOSE allows"),
+        (engine(model, CONSTANT, max_dose=1e6, recipe_max_dose=limit), "the recipe's max_dose allows"),
+        (engine(model, CONSTANT, max_dose=limit, recipe_max_dose=1e6), "MEDX_MAX_DOSE allows"),
+    ):
+        limited.verdicts(rows[:2])  # reads the prompt's beginning
+        with counted(model, passes := []):
+            after = limited.verdicts(rows)
+        refused = [place for place, answer in enumerate(after) if isinstance(answer, VectorRefused)]
+        assert refused == [max(range(len(rows)), key=lambda place: before[place].dose or 0.0)]
+        assert named in str(after[refused[0]])
+        assert [each.score for place, each in enumerate(after) if place not in refused] == [
+            each.score for place, each in enumerate(before) if place not in refused
+        ]
+        with counted(model, again := []):
+            free.verdicts(rows)
+        assert len(passes) == len(again)
+
+
+def test_a_batch_in_which_every_row_is_refused_costs_one_pass(model):
+    limited = engine(model, CONSTANT, max_dose=1e-6)
+    calls = []
+
+    class Counting:
+        route = staticmethod(limited.route)
+        refresh_recipe = staticmethod(limited.refresh_recipe)
+
+        def verdicts(self, rows):
+            calls.append(len(rows))
+            return limited.verdicts(rows)
+
+    batcher = MicroBatcher(Counting, BatchLimits(64, 10.0))
+    asked_all = [asked(Category.TRIAGE, text=text) for text in TEXTS] * 2
+    futures = [batcher.submit(question, lane=Lane.BATCH) for question in asked_all[:32]]
+    batcher.start()
+    assert all(isinstance(future.exception(60), VectorRefused) for future in futures)
+    batcher.close()
+    assert calls == [64], "halving came to 63 passes"
+
+
+def test_a_text_above_the_limit_ends_refused_and_the_one_beside_it_is_written_as_alone(model):
+    free = engine(model, CONSTANT)
+    questions = [asked(Category.TRIAGE, Mode.TEXT, text) for text in TEXTS[2:4]]
+    questions = [replace(question, arms=(Arm.STEERED,)) for question in questions]
+    alone = [free.answer(question).answers[0] for question in questions]
+    limited = engine(model, CONSTANT, max_dose=limit_between(alone))
+    batcher = MicroBatcher(lambda: limited, BatchLimits(64, 10.0))
+    futures = [batcher.submit(question, lane=Lane.BATCH) for question in questions]
+    batcher.start()
+    fine = min((0, 1), key=lambda place: alone[place].dose)
+    assert isinstance(futures[1 - fine].exception(60), VectorRefused)
+    written = futures[fine].result(60).answers[0]
+    batcher.close()
+    assert (written.text, written.tokens) == (alone[fine].text, alone[fine].tokens)
 
 
 def test_the_dose_of_a_text_is_read_while_it_is_written_and_not_after_its_end(model):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medx_core.categories import Category, Route
-from medx_core.errors import Cancelled, ModelUnavailable
+from medx_core.errors import Cancelled, ModelUnavailable, RecipeUnusable, VectorRefused
 from medx_core.job_execution.batching import MicroBatcher
 from medx_core.job_execution.interfaces import Interrupted, Lane, Listener
 from medx_core.job_execution.scheduling import BatchLimits, WaitingQuestion, nearest_in_length
@@ -49,6 +49,8 @@ class ScriptedEngine:
         self.events.append("pass " + rows[0].question.text)
         if len(rows) > self.fits_rows:
             raise ModelUnavailable("This question does not fit into this device's memory; shorten it.")
+        if any("by no recipe" in row.question.text for row in rows):
+            raise RecipeUnusable("0123456789ab", "mine", "a file is missing")
         if any("bad" in row.question.text for row in rows):
             raise ValueError("a bad row")
         return tuple(answer(row, score=0.9) for row in rows)
@@ -72,6 +74,9 @@ class ScriptedWriting:
     @property
     def finished(self) -> bool:
         return all(self.row_finished(index) for index in range(len(self._rows)))
+
+    def refusal(self, index: int) -> VectorRefused | None:
+        return None
 
     def row_finished(self, index: int) -> bool:
         return self._written[index] >= self._lengths[index]
@@ -255,6 +260,18 @@ def test_a_bad_row_fails_alone_and_its_neighbours_are_answered() -> None:
         results(good)
         with pytest.raises(ValueError, match="a bad row"):
             bad.result(SECONDS)
+
+
+def test_where_the_recipe_in_use_cannot_answer_all_are_told_after_one_pass() -> None:
+    engine = ScriptedEngine()
+    with batching(engine) as batcher:
+        hold_the_engine(batcher, engine)
+        asked = [batcher.submit(verdict(f"by no recipe {i}"), lane=Lane.BATCH) for i in range(4)]
+        passes = len(engine.passes)
+        engine.open()
+        for future in asked:
+            assert isinstance(future.exception(SECONDS), RecipeUnusable)
+    assert len(engine.passes) == passes + 2, "the one that held the engine, and one of all four"
 
 
 @pytest.mark.parametrize("ask", [verdict, written])

@@ -1,6 +1,7 @@
 """A folder is loaded only if it holds a whole model of its own; what is wrong with it is said in one sentence."""
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from medx_core.errors import ModelUnavailable
+from medx_core.models import loading
 from medx_core.models.devices import choose_placement
 from medx_core.models.loading import load_model
 from medx_core.models.model_files import identity_sha256, weight_sha256
@@ -172,6 +174,61 @@ def test_the_identity_follows_whatever_changes_an_answer_and_the_weight_hash_doe
     file.write_text((file.read_text("utf-8") if file.exists() else "") + "\n", encoding="utf-8")
     assert weight_sha256(folder, memory_folder=memory) == weights
     assert identity_sha256(folder, memory_folder=memory) != identity
+
+
+def test_other_weights_of_the_same_size_and_time_have_another_hash(folder, tmp_path):
+    before = weight_sha256(folder, memory_folder=tmp_path), identity_sha256(folder, memory_folder=tmp_path)
+    kept = (folder / WEIGHTS).stat()
+    for replaced in (True, False):
+        weights = {name: value * 2 for name, value in load_file(folder / WEIGHTS).items()}
+        written = folder / (
+            "copied" if replaced else WEIGHTS
+        )  # as `rsync -t` puts it in place, and as `cp -p` writes over it
+        save_file(weights, written, metadata={"format": "pt"})
+        os.utime(written, ns=(kept.st_atime_ns, kept.st_mtime_ns))
+        written.replace(folder / WEIGHTS)
+        now = (folder / WEIGHTS).stat()
+        assert (now.st_size, now.st_mtime_ns) == (kept.st_size, kept.st_mtime_ns)
+        after = weight_sha256(folder, memory_folder=tmp_path), identity_sha256(folder, memory_folder=tmp_path)
+        assert set(before).isdisjoint(after)
+        before = after
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, "tokenizer.json"])
+def test_a_model_whose_files_change_while_they_are_read_is_refused(folder, monkeypatch, name):
+    read = loading.AutoModelForCausalLM.from_pretrained
+
+    def replaced_meanwhile(*given, **options):
+        network = read(*given, **options)
+        if name == WEIGHTS:
+            rewritten(folder, lambda weights: {key: value * 2 for key, value in weights.items()})
+        else:
+            (folder / name).write_text((folder / name).read_text("utf-8") + "\n", encoding="utf-8")
+        return network
+
+    monkeypatch.setattr(loading.AutoModelForCausalLM, "from_pretrained", replaced_meanwhile)
+    assert "changed while they were read" in refusal(folder)
+
+
+def test_the_index_is_part_of_the_identity_where_weights_are_read_by_it(folder, tmp_path):
+    def identity():
+        return identity_sha256(folder, memory_folder=tmp_path)
+
+    index, whole = folder / "model.safetensors.index.json", identity()
+    index.write_text('{"weight_map": {}}', encoding="utf-8")
+    assert identity() == whole, "the single file is what transformers reads"
+    (folder / WEIGHTS).rename(folder / "model-00001-of-00001.safetensors")
+    sharded = identity()
+    index.write_text(
+        '{"weight_map": {"lm_head.weight": "model-00001-of-00001.safetensors"}}', encoding="utf-8"
+    )
+    assert identity() != sharded
+
+
+@pytest.mark.weights
+def test_the_default_model_keeps_the_identity_that_published_figures_name(real_model):
+    assert real_model.weight_sha256.startswith("a672150fb4f99d7c")
+    assert real_model.identity_sha256.startswith("cba8db9c192049a7")
 
 
 def test_notes_beside_a_model_are_not_part_of_its_identity(folder, tmp_path):

@@ -39,6 +39,7 @@ def test_a_recipe_comes_back_from_json_as_the_same_and_whatever_differs_has_anot
         {"calibration": CALIBRATION},
         {"calibration": CALIBRATION, "abstention": ABSTENTION},
         {"gated_text": True},
+        {"max_dose": 0.5},
     ]
     assert {name for change in changes for name in change} == set(Recipe.model_fields), "every field decides"
     ids = {Recipe.model_validate(first.model_dump() | change).id for change in changes}
@@ -126,7 +127,12 @@ def test_what_answers_otherwise_keeps_neither_calibration_nor_promise(parts):
 
 def test_a_recipe_fits_the_model_it_was_made_for_its_tokenizer_and_template_included():
     made = recipe(replace(IDENTITY, identity_sha256="cd" * 32))
-    assert made.fits(replace(IDENTITY, identity_sha256="cd" * 32))
-    assert not made.fits(replace(IDENTITY, identity_sha256="ef" * 32))
-    assert not made.fits(replace(IDENTITY, identity_sha256="cd" * 32, number_type="bfloat16"))
-    assert recipe().fits(replace(IDENTITY, identity_sha256="ef" * 32)), "older recipes know the weights alone"
+    here = replace(IDENTITY, identity_sha256="cd" * 32)
+    assert made.misfit(here) == ""
+    assert "another tokenizer, chat template" in made.misfit(replace(here, identity_sha256="ef" * 32))
+    assert "runs in bfloat16 here" in made.misfit(replace(here, number_type="bfloat16"))
+    assert "other weights" in made.misfit(replace(here, sha256="ef" * 32))
+    assert "the engine other" in made.model_copy(update={"engine": "other"}).misfit(here)
+    assert not recipe().misfit(replace(here, identity_sha256="ef" * 32)), (
+        "older recipes know the weights alone"
+    )

@@ -46,6 +46,7 @@ ROWS = st.builds(
     layer=st.none() | st.integers(-1, 100),
     alpha=NUMBER,
     seconds=NUMBER,
+    dose=NUMBER,
     reason=TEXT,
     carried=st.fixed_dictionaries({"note": TEXT, "=x": TEXT}),
 )
@@ -96,7 +97,7 @@ def test_columns_stand_in_the_order_of_the_contract_and_carried_ones_follow(tmp_
     assert lines[0].startswith(
         "row,id,question,category,category_probability,route_source,arm,verdict,score,text,"
     )
-    assert lines[1].endswith(",answered,,,,,t,-1.5,x,")
+    assert lines[1].endswith(",answered,,,,,,t,-1.5,x,")
 
 
 def test_carried_columns_never_share_a_name(tmp_path):

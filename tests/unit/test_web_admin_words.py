@@ -84,9 +84,9 @@ def test_health_shows_how_the_model_of_a_worker_was_checked_and_why_another_was_
     assert "It cannot be steered." in html
     assert "its model cannot be used, so it ended: It was cut off." in html
     assert [worker.name for worker in services.live_workers()] == ["w1"]
-    assert services.refused_model() == "", "another worker answers"
+    assert services.refusal() == "", "another worker answers"
     services.health.leave("w1")
-    assert services.refused_model() == "It was cut off."
+    assert services.refusal() == "It was cut off."
 
 
 def test_every_action_says_what_it_would_do():
@@ -101,13 +101,15 @@ def test_every_action_says_what_it_would_do():
         f"Roll back from first ({FIRST.id}) to second ({SECOND.id}) on {place}?"
     )
     assert "to the built-in recipe on" in consequence(ROLL_BACK, IN_USE, present=IN_USE, before=None)
+    withdrawn = replace(SECOND, status=RecipeStatus.WITHDRAWN)
+    assert ", which was withdrawn, on" in consequence(PROMOTE, withdrawn, present=IN_USE, before=None)
 
 
 @pytest.mark.parametrize(
     ("action", "record", "present"),
     [
         (PROMOTE, IN_USE, IN_USE),
-        (RETIRE, replace(FIRST, status=RecipeStatus.RETIRED), IN_USE),
+        (RETIRE, replace(FIRST, status=RecipeStatus.WITHDRAWN), IN_USE),
         (RETIRE, replace(FIRST, status=RecipeStatus.BUILT_IN), None),
         (ROLL_BACK, FIRST, None),
         ("?", FIRST, IN_USE),

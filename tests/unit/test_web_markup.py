@@ -24,7 +24,7 @@ from web import wording
 from web.following import QuestionView
 from web.rendering import note, render
 from web.tabs import ask
-from web.tabs.batch import job_html, rows_html
+from web.tabs.batch import JobFigures, job_html, rows_html
 
 BOTH = (Arm.STEERED, Arm.UNSTEERED)
 ANSWER = Answer(
@@ -154,11 +154,11 @@ def test_while_no_worker_is_ready_a_job_promises_no_time():
         "j", JobKind.BATCH, JobStatus.RUNNING, Mode.VERDICT, BOTH, "f.csv",
         Progress(100, answered=50, queued=50), now - timedelta(seconds=60), started_at=now - timedelta(seconds=50),
     )  # fmt: skip
-    assert " left" in job_html(job, (), now)
-    away = job_html(job, (), now, worker="")
+    assert " left" in job_html(job, JobFigures(), now)
+    away = job_html(job, JobFigures(), now, worker="")
     assert wording.WORKER_AWAY_BATCH in away
-    assert REFUSED in job_html(job, (), now, worker="", refused=REFUSED)
-    loading = job_html(job, (), now, worker="loading")
+    assert REFUSED in job_html(job, JobFigures(), now, worker="", refused=REFUSED)
+    loading = job_html(job, JobFigures(), now, worker="loading")
     assert wording.WORKER_LOADING_BATCH in loading
     assert " left" not in away + loading
 
@@ -190,7 +190,7 @@ def test_a_waiting_question_says_where_it_stands(ahead, worker, words):
 
 def test_a_question_that_no_model_can_answer_says_what_is_wrong_with_the_model():
     html = question_html(view(item(status=ItemStatus.QUEUED), ahead=0, worker="", refused=REFUSED))
-    assert f"No worker is running: {REFUSED} Your question is stored" in html
+    assert f"Nothing is answered now: {REFUSED} Your question is stored" in html
 
 
 @given(st.text())
@@ -229,7 +229,7 @@ def test_a_cancelled_job_says_so_and_counts_what_became_of_its_rows():
     job = JobSnapshot(
         "j", JobKind.BATCH, JobStatus.CANCELLED, Mode.VERDICT, BOTH, "f.csv", progress, utc_now()
     )
-    html = job_html(job, (), utc_now())
+    html = job_html(job, JobFigures(), utc_now())
     assert "10 of 10" in html
     assert "answered 6 · failed 1 · cancelled 3" in html
     assert "Accuracy" not in html
@@ -239,8 +239,8 @@ def test_what_steering_mends_and_breaks_is_shown_in_all_and_by_harm():
     job = JobSnapshot(
         "j", JobKind.BATCH, JobStatus.DONE, Mode.VERDICT, BOTH, "f.csv", Progress(9, answered=9), utc_now()
     )
-    assert "mended" not in job_html(job, (), utc_now())
+    assert "mended" not in job_html(job, JobFigures(), utc_now())
     changes = (ArmChanges("", 4, helped=0, harmed=1), ArmChanges("severe", 5, helped=3, harmed=1))
-    shown = " ".join(re.sub(r"<[^>]+>", " ", job_html(job, (), utc_now(), changes=changes)).split())
+    shown = " ".join(re.sub(r"<[^>]+>", " ", job_html(job, JobFigures(changes=changes), utc_now())).split())
     assert "3 wrong answers mended, 2 right answers broken (exact McNemar p 1.000) of 9" in shown
     assert "harm severe 3 / 1 of 5" in shown

@@ -39,13 +39,13 @@ def build(services: Services) -> None:
 def health_html(services: Services) -> Markup:
     """Say whether work is being done, and what each process does."""
     processes, seen_limit = services.health.processes(), services.settings.worker_seen_seconds
-    workers = [each for each in processes if each.kind == "worker" and not each.detail.get("refused")]
+    workers = [each for each in processes if each.kind == "worker" and each.detail.get("stage") != "refused"]
     return render(
         "health.html",
         processes=processes,
         workers=workers,
         seen_limit=seen_limit,
-        good=any(worker.seconds_since_seen <= seen_limit for worker in workers),
+        good=bool(services.live_workers()),
         backlog=services.health.backlog(),
         limits_shared=services.counts.is_shared(),
         checks=_model_checks(workers),

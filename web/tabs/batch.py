@@ -9,12 +9,20 @@ import gradio as gr
 from markupsafe import Markup
 
 from medx_core.clock import utc_now
+from medx_core.data.identifiers import IdentifierKind
 from medx_core.data.problems import FileLimits
 from medx_core.data.question_files import QuestionFile
 from medx_core.errors import MedxError
 from medx_core.evaluation.bootstrap import all_changes, wilson
 from medx_core.evaluation.sentences import changes_in_words
-from medx_core.jobs.snapshots import ArmAccuracy, ArmChanges, ItemSnapshot, JobSnapshot
+from medx_core.jobs.snapshots import (
+    ArmAccuracy,
+    ArmChanges,
+    ItemSnapshot,
+    JobSnapshot,
+    RecipeCount,
+    recipes_in_words,
+)
 from medx_core.jobs.status import ItemStatus, JobKind, JobStatus
 from medx_core.questions import Arm, Mode
 from medx_core.settings import PatientDataRule
@@ -85,15 +93,15 @@ def _build_new_batch(services: Services) -> gr.HTML:
         )
     gr.HTML(render("batch_limits.html", limits=FileLimits.of(services.settings).in_words()))
     check = gr.HTML(elem_id="medx-check")
+    as_written = gr.Checkbox(
+        label=wording.AS_WRITTEN, value=False, visible=False, elem_id="medx-batch-as-written", container=False
+    )
     with gr.Row(elem_classes="medx-choices"):
         mode = gr.Radio(wording.MODE_CHOICES, value="verdict", label="Answer as", min_width=230, scale=3)
         category = gr.Dropdown(
             wording.FILE_CATEGORY_CHOICES, value="auto", label="Category", min_width=200, scale=3
         )
         arm = gr.Radio(wording.ARM_CHOICES, value="both", label="Compare", min_width=330, scale=4)
-    as_written = gr.Checkbox(
-        label=wording.AS_WRITTEN, value=False, visible=False, elem_id="medx-batch-as-written", container=False
-    )
     run = gr.Button("Run", variant="primary", interactive=False, elem_id="medx-run", scale=0, min_width=160)
     heading("Your earlier batches", level=2)
     history = gr.HTML(elem_id="medx-history")
@@ -118,7 +126,7 @@ class _NewBatchHandlers:
         if not path:
             return "", hidden, gr.update(interactive=False, value="Run")
         file = read_upload(self.services, path)
-        screening = screened_upload(self.services, file)
+        screening = screened_upload(self.services, path)
         pace = pace_before(self.services.jobs.recent(person.id, limit=HISTORY), Mode(mode), utc_now())
         usable = not file.refused and bool(file.rows)
         title = f"Run {wording.counted(len(file.rows), 'question')}" if usable else "Run"
@@ -151,8 +159,23 @@ def note_submitted(services: Services, person: Person, job: JobSnapshot) -> None
 
 
 def file_html(file: QuestionFile, pace: float | None) -> Markup:
-    """Show what was understood of an uploaded file; `pace` is in rows per second, None when not known."""
-    return render("batch_file.html", file=file, pace=pace, shown_rows=SHOWN_ROWS, shown_remarks=SHOWN_REMARKS)
+    """Show what was understood of an uploaded file, but for what may identify a patient, which has a place of its own.
+
+    `pace` is in rows per second, None when not known.
+    """
+    notices = [
+        notice
+        for notice in file.notices
+        if not any(f"may contain {kind}" in notice.message for kind in IdentifierKind)
+    ]
+    return render(
+        "batch_file.html",
+        file=file,
+        notices=notices,
+        pace=pace,
+        shown_rows=SHOWN_ROWS,
+        shown_remarks=SHOWN_REMARKS,
+    )
 
 
 def history_html(jobs: Iterable[JobSnapshot], problem: str = "") -> Markup:
@@ -183,15 +206,18 @@ class JobHandlers:
         )
         running = still_running(job)
         worker = worker_stage(self.services) if running else "ready"
-        refused = "" if worker else self.services.refused_model()
+        refused = "" if worker else self.services.refusal()
         return (
             job_html(
                 job,
-                self.services.jobs.accuracy(public_id),
+                JobFigures(
+                    self.services.jobs.accuracy(public_id),
+                    self.services.jobs.changes(public_id),
+                    self.services.jobs.recipes(public_id),
+                ),
                 utc_now(),
                 worker=worker,
                 refused=refused,
-                changes=self.services.jobs.changes(public_id),
             ),
             render("batch_links.html", job=job),
             gr.update(visible=running),
@@ -271,14 +297,17 @@ def _build_job_page(services: Services, job_id: gr.Textbox) -> tuple[JobHandlers
     return page, shown
 
 
+@dataclass(frozen=True)
+class JobFigures:
+    """What was counted of a job's answers so far."""
+
+    accuracies: Sequence[ArmAccuracy] = ()
+    changes: Sequence[ArmChanges] = ()
+    recipes: Sequence[RecipeCount] = ()
+
+
 def job_html(
-    job: JobSnapshot,
-    accuracies: Sequence[ArmAccuracy],
-    now: datetime,
-    *,
-    worker: str = "ready",
-    refused: str = "",
-    changes: Sequence[ArmChanges] = (),
+    job: JobSnapshot, figures: JobFigures, now: datetime, *, worker: str = "ready", refused: str = ""
 ) -> Markup:
     """Show how a job stands; while no worker is ready nobody can say how long it takes, and `refused` may say why."""
     running = still_running(job)
@@ -286,8 +315,8 @@ def job_html(
     worker_notes = {"": away, "loading": wording.WORKER_LOADING_BATCH}
     worker_note = worker_notes.get(worker, "") if running else ""
     left = None if worker_note or job.status is JobStatus.CANCELLED else seconds_left(job, now)
-    changed = all_changes(changes)
-    intervals = [(accuracy.arm, wilson(accuracy.right, accuracy.judged)) for accuracy in accuracies]
+    changed = all_changes(figures.changes)
+    intervals = [(accuracy.arm, wilson(accuracy.right, accuracy.judged)) for accuracy in figures.accuracies]
     return render(
         "batch_job.html",
         job=job,
@@ -297,6 +326,7 @@ def job_html(
         accuracies=[(arm, interval) for arm, interval in intervals if interval is not None],
         changed=changed,
         changed_in_words=changed and changes_in_words(changed),
+        recipes_in_words=recipes_in_words(figures.recipes),
     )
 
 

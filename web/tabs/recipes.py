@@ -61,7 +61,7 @@ class RecipeHandlers:
     def _done(self, action: str, record: RecipeRecord) -> None:
         store = self.services.recipes
         if action == PROMOTE:
-            store.promote(record.id)
+            store.promote(record.id, withdrawn=record.status is RecipeStatus.WITHDRAWN)
         elif action == RETIRE:
             store.retire(record.id)
         else:
@@ -71,13 +71,23 @@ class RecipeHandlers:
         """Return the recipe that the action is about: the one it puts to use, else the one that was chosen.
 
         Raises:
+            BadInput: it would be put to use, but was made for another model than a worker says it has.
             VectorRefused: it would be put to use, but a vector of it is missing here or was changed, so that a worker
-                could not read it and would answer unsteered.
+                could not read it and would answer nothing.
         """
         if action == RETIRE:
             return record
-        _, before = self._around(record)
+        before = self._around(record)[1]
         about = before if action == ROLL_BACK and before else record
+        if action == ROLL_BACK and before is None:
+            return about
+        for model in models_of_workers(self.services):
+            is_meant = (about.recipe.model_sha256, about.recipe.number_type) == (
+                model.sha256,
+                model.number_type,
+            )
+            if is_meant and (misfit := about.recipe.misfit(model)):
+                raise BadInput(f"{about.shown} could not answer, so nothing was changed: {misfit}.")
         try:
             self.services.recipes.vectors_of(about.recipe, self.services.settings.vectors_folder)
         except VectorRefused as error:
@@ -93,15 +103,17 @@ class RecipeHandlers:
         return self.services.recipes.get(recipe_id)
 
     def _consequence(self, action: str, record: RecipeRecord) -> str:
-        present, before = self._around(record)
-        return consequence(action, record, present=present, before=before)
+        present, before, passed_over = self._around(record)
+        sentence = consequence(action, record, present=present, before=before)
+        return f"{sentence} {passed_over}" if action == ROLL_BACK and passed_over else sentence
 
-    def _around(self, record: RecipeRecord) -> tuple[RecipeRecord | None, RecipeRecord | None]:
-        """Return the recipe in use for the same model and number type, and the one in use before that."""
+    def _around(self, record: RecipeRecord) -> tuple[RecipeRecord | None, RecipeRecord | None, str]:
+        """Return the recipe in use for the same model and number type, the one a rollback leads to, and what it passes over."""
         store, recipe = self.services.recipes, record.recipe
-        present = store.in_use(recipe.model_sha256, recipe.number_type)
-        before = None if present is None or present.replaced_id is None else store.get(present.replaced_id)
-        return present, before
+        if store.in_use(recipe.model_sha256, recipe.number_type) is None:
+            return None, None, ""
+        way = store.way_back(recipe.model_sha256, recipe.number_type)
+        return way.left, way.before, way.passed_over
 
     def _shown(self, sentence: str) -> tuple[Any, ...]:
         recipes = self.services.recipes.list()
@@ -148,10 +160,32 @@ def build_recipes(services: Services) -> None:
     chosen.input(guard(part.put_off), None, [row], **QUIET)
 
 
+def models_of_workers(services: Services) -> list[ModelIdentity]:
+    """Return the models that workers say they have, among those seen lately."""
+    seen = (
+        worker.detail
+        for worker in services.health.processes(kind="worker")
+        if worker.seconds_since_seen <= services.settings.worker_seen_seconds
+    )
+    return [
+        ModelIdentity(
+            *(str(told[key]) for key in ("model_name", "weight_sha256", "number_type", "identity_sha256"))
+        )
+        for told in seen
+        if told.get("identity_sha256")
+    ]
+
+
 def recipes_html(services: Services, recipes: Sequence[RecipeRecord]) -> Markup:
-    """List the recipes, what each steers with, and the evidence for it."""
+    """List the recipes, what each steers with, the evidence for it, and why the one in use cannot answer."""
     names = {vector.file_sha256: vector.name for vector in services.vectors.list()}
-    return render("recipes.html", rows=[_recipe_row(services, record, names) for record in recipes])
+    refused = {
+        worker.detail.get("recipe"): worker.detail["refused"]
+        for worker in services.health.processes(kind="worker")
+        if worker.waits and worker.seconds_since_seen <= services.settings.worker_seen_seconds
+    }
+    rows = [_recipe_row(services, record, names) for record in recipes]
+    return render("recipes.html", rows=[row | {"refused": refused.get(row["record"].id, "")} for row in rows])
 
 
 def _recipe_row(services: Services, record: RecipeRecord, names: dict[str, str]) -> dict[str, Any]:
@@ -160,14 +194,14 @@ def _recipe_row(services: Services, record: RecipeRecord, names: dict[str, str])
     sentence = evidence.line
     if evidence.run:  # the verdict alone; the link leads to the rest
         sentence = _END_OF_VERDICT.split(sentence, maxsplit=1)[0].rstrip(".") + "."
-    steering = [
-        f"{key}: {names.get(entry.file_sha256, entry.file_sha256[:12])}"
-        for key, entry in recipe.steering.items()
-    ]
+    vectors = {
+        key: names.get(entry.file_sha256, entry.file_sha256[:12]) for key, entry in recipe.steering.items()
+    }
+    steering = [name if name.startswith(key) else f"{key}: {name}" for key, name in vectors.items()]
     model = ModelIdentity(record.model, recipe.model_sha256, recipe.number_type, recipe.identity_sha256)
     return {
         "record": record,
-        "answers": services.recipes.answering(model, services.settings).id == record.id,
+        "answers": services.recipes.standing(model, services.settings).id == record.id,
         "steering": ", ".join(steering) or "unsteered",
         "prompt": recipe.prompt.version,
         "evidence": sentence,
@@ -217,15 +251,17 @@ def consequence(
     model, built_in = f"{record.model} in {record.recipe.number_type}", "the built-in recipe"
     is_in_use = record.status is RecipeStatus.IN_USE
     if action == PROMOTE and not is_in_use:
-        return f"Answer by {record.shown} on {model}, in place of {present.shown if present else built_in}?"
-    if action == RETIRE and record.status in (RecipeStatus.IN_USE, RecipeStatus.CANDIDATE):
+        withdrawn = ", which was withdrawn," if record.status is RecipeStatus.WITHDRAWN else ""
+        place = present.shown if present else built_in
+        return f"Answer by {record.shown}{withdrawn} on {model}, in place of {place}?"
+    if action == RETIRE and record.status not in (RecipeStatus.BUILT_IN, RecipeStatus.WITHDRAWN):
         return f"Retire {record.shown}?{f' Then {built_in} answers on {model}.' if is_in_use else ''}"
     if action == ROLL_BACK and present is not None:
         return f"Roll back from {present.shown} to {before.shown if before else built_in} on {model}?"
     raise BadInput(
         {
             PROMOTE: f"{record.shown} is already in use.",
-            RETIRE: f"{record.shown} is not in use, so there is nothing to retire.",
+            RETIRE: f"{record.shown} is {record.status.value} and not in use, so there is nothing to retire.",
             ROLL_BACK: f"No recipe is in use on {model}, so there is nothing to roll back from.",
         }.get(action, f"There is no action {action!r}.")
     )

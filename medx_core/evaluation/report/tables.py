@@ -459,7 +459,9 @@ def _p(against: object) -> Cell:
 
 
 def _missing_figures(figures: Figures) -> Iterator[str]:
-    """Say once per metric and reason why it is missing, and for which arms where others have it."""
+    """Say why the recipe in use is missing, and once per metric and reason why that is, and for which arms where others have it."""
+    if isinstance(figures, EvaluationResult) and figures.recipe_refused:
+        yield f"The recipe in use is not among the arms. {figures.recipe_refused}"
     arms = arms_in_order(figures)
     for metric, words in METRICS.items():
         reasons: dict[str, list[str]] = {}
