@@ -83,7 +83,7 @@ class ModelCheck(BaseModel):
     @property
     def faults(self) -> str:
         """What does not work, in sentences; empty where everything does."""
-        return " ".join(check.detail for check in self.checks if not check.ok)
+        return " ".join(dict.fromkeys(check.detail for check in self.checks if not check.ok))
 
     def require(self, ability: Ability) -> None:
         """Refuse to do something with the model that it cannot do right here.

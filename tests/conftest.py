@@ -1,7 +1,9 @@
 """What all tests share; each subject has a module of fixtures of its own."""
 
 from collections import Counter
+from collections.abc import Iterator
 from itertools import chain, zip_longest
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -30,7 +32,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     computing = [file for file in tests if file.parent.name not in {"faults", "browser"}]
     stride = -(-len(computing) // max(1, len(waiting)))
     stretches = [computing[at : at + stride] for at in range(0, len(computing), stride or 1)]
-    pairs = zip_longest(([file] for file in waiting), stretches, fillvalue=[])
+    pairs: Iterator[tuple[list[Path], list[Path]]] = zip_longest(
+        ([file] for file in waiting), stretches, fillvalue=[]
+    )
     order = [*chain.from_iterable(chain.from_iterable(pairs)), *browsing]
     places = {file: place for place, file in enumerate(order)}
     items.sort(key=lambda item: places[item.path])

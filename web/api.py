@@ -26,7 +26,7 @@ from web.following import follow, visible_job
 from web.handler_guard import guarded
 from web.health_and_metrics import SUBMITTED
 from web.services import Services
-from web.submission import read_upload, screened_upload, submit_file, submit_question
+from web.submission import screened_upload, submit_file, submit_question
 from web.tabs.batch import cancel_job, note_submitted, still_running
 from web.tabs.review import keep_rating
 
@@ -102,7 +102,7 @@ def _batches(services: Services) -> None:
     @guarded(services)
     def check_patient_data(person: Person, file: str | None) -> dict[str, Any]:  # noqa: ARG001 - every guarded handler takes the person
         """Say what a file holds that may identify a patient, by kind and count; nothing is queued."""
-        return screened_upload(services, read_upload(services, file)).as_json()
+        return screened_upload(services, file).as_json()
 
     @guarded(services)
     def job_status(person: Person, job: str) -> dict[str, Any]:

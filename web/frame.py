@@ -22,6 +22,7 @@ LINKED_PAGES: tuple[tuple[str, str, Role], ...] = (
 PAGES = (*LINKED_PAGES, ACCOUNT)
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": 8}
 """How almost every event of a page runs: programs cannot call it, and no progress bar covers what it fills."""
+MODEL_LINE_SECONDS = 5.0
 QUERY = "() => [new URLSearchParams(location.search).get('{name}') || '']"
 ADDRESS = (
     "(id) => {{ if (id) history.replaceState(null, '', '?{name}=' + encodeURIComponent(id)); return []; }}"
@@ -59,14 +60,16 @@ def heading(title: str, sentence: str = "", *, level: int = 1) -> None:
 
 def model_line(services: Services) -> None:
     """Put the line on the model that answers on the page that is being built: what it is, and what it is worth by itself."""
-    line = gr.HTML(elem_id="medx-model")
+    shown = gr.HTML(elem_id="medx-model")
+    timer = gr.Timer(MODEL_LINE_SECONDS, active=False)
 
     @guarded(services)
-    def show_line(person: Person) -> str:  # noqa: ARG001 - every guarded handler takes the person
+    def show_line(person: Person) -> tuple[str, gr.Timer]:  # noqa: ARG001 - every guarded handler takes the person
         line = services.model_line()
-        return note(line) if line else ""
+        return note(line) if line else "", gr.Timer(active=not line)  # until a worker has loaded the model
 
-    on_load(show_line, None, [line])
+    on_load(show_line, None, [shown, timer])
+    timer.tick(show_line, None, [shown, timer], **QUIET)
 
 
 def on_load(

@@ -1,9 +1,11 @@
 """From what a person typed or uploaded to a job: checked, rate-limited, committed in one transaction."""
 
+import hashlib
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
-from medx_core.data.patient_data import Screening, screened_file, screened_text
+from medx_core.data.patient_data import Screening, file_by_rule, masked_file, screened_text
 from medx_core.data.problems import FileLimits
 from medx_core.data.question_files import QuestionFile, read_question_file
 from medx_core.errors import BadInput
@@ -99,15 +101,35 @@ def read_upload(services: Services, path: str | None) -> QuestionFile:
     Raises:
         BadInput: there is no file.
     """
+    return read_question_file(_chosen(path), limits=FileLimits.of(services.settings))
+
+
+def _chosen(path: str | None) -> Path:
     if not path:
         raise BadInput(wording.CHOOSE_FILE)
-    return read_question_file(Path(path), limits=FileLimits.of(services.settings))
+    return Path(path)
 
 
-def screened_upload(services: Services, file: QuestionFile) -> Screening:
-    """Return what a file holds that may identify a patient, whatever the setting does with it."""
-    _, screening = screened_file(file, PatientDataRule.MASK)
+def screened_upload(services: Services, path: str | None) -> Screening:
+    """Return what a file holds that may identify a patient, whatever the setting does with it.
+
+    Raises:
+        BadInput: there is no file.
+    """
+    _, screening = _masked_upload(services, _chosen(path))
     return replace(screening, rule=services.settings.patient_data)
+
+
+def _masked_upload(services: Services, path: Path) -> tuple[QuestionFile, Screening]:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return _masked_content(path, digest, FileLimits.of(services.settings))
+
+
+# A file is looked at when it is chosen and again when it is run; large ones take minutes. Only what is masked is kept.
+@lru_cache(maxsize=4)
+def _masked_content(path: Path, digest: str, limits: FileLimits) -> tuple[QuestionFile, Screening]:  # noqa: ARG001 - a key
+    return masked_file(read_question_file(path, limits=limits))
 
 
 def submit_file(  # noqa: PLR0913 - one parameter per choice of the form
@@ -136,10 +158,10 @@ def submit_file(  # noqa: PLR0913 - one parameter per choice of the form
         raise BadInput(reason)
     if not services.batch_limit.take(person.name):
         raise BadInput(wording.too_often(services.settings.batches_an_hour, per="hour"))
-    stored, screening = screened_file(file, _rule(services, as_written=as_written))
+    rule = _rule(services, as_written=as_written)
+    stored, screening = file_by_rule(file, *_masked_upload(services, _chosen(path)), rule)
     submission = file_submission(stored, mode=form, arms=arms, category=chosen, person_id=person.id)
     job = services.jobs.submit(submission, chunk_rows=services.settings.chunk_rows)
     note_screening(services, person, job, screening)
-    if path:
-        Path(path).unlink(missing_ok=True)
+    _chosen(path).unlink(missing_ok=True)
     return job, screening

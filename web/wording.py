@@ -8,7 +8,7 @@ from collections import Counter
 from datetime import datetime
 
 from medx_core.categories import Category, Route, RouteSource
-from medx_core.data.identifiers import IdentifierKind, in_words
+from medx_core.data.identifiers import MASK, IdentifierKind, in_words
 from medx_core.data.patient_data import Screening
 from medx_core.jobs.snapshots import Progress
 from medx_core.jobs.status import ItemStatus, JobStatus
@@ -21,6 +21,9 @@ from medx_core.storage.runs import Run, RunStatus
 RESEARCH_USE = "Research use only - not for patient care"
 NO_IDENTIFIERS = "Do not enter anything that identifies a patient."
 AS_WRITTEN = "Store the file as written: it names no patient"
+REMOVED = MASK
+DECIDE = "Ask masked stores this text. Ask as written stores your own: only if it names no patient. Or edit the question above."
+BATCH_DECIDE = "If none of this names a patient, tick the box below to store the file as written."
 MASKING_MISSES = (
     "It misses some: unusual names standing alone, nicknames, places, dates without a year, rare diseases and events that "
     "point to one person."
@@ -356,8 +359,8 @@ def file_may_identify(screening: Screening) -> str:
     """Say what a file may contain and what will be done with it."""
     found = f"{counted(screening.cells, 'cell')} may identify a patient: {in_words(screening.kinds)}."
     done = {
-        PatientDataRule.MASK: "They will be stored masked, columns that are carried along too. Examples:",
-        PatientDataRule.WARN: "They will be stored as written.",
+        PatientDataRule.MASK: "They are stored masked, columns that are carried along too. Examples:",
+        PatientDataRule.WARN: "They are stored as written.",
         PatientDataRule.REFUSE: "The file will be refused; take that out first.",
     }
     return f"{found} {done[screening.rule]}"

@@ -33,6 +33,16 @@ class IdentifierKind(StrEnum):
     DEVICE = "a vehicle or device number"
     WEB = "a web address or user name"
 
+    @property
+    def plural(self) -> str:
+        """Several of the kind, without an article: "dates of birth"."""
+        noun = re.sub(r"^an? ", "", self.value)
+        return re.sub(
+            r"\b(?:number|name|address|date|age|postcode)\b",
+            lambda word: word[0] + ("es" if word[0].endswith("s") else "s"),
+            noun,
+        )
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Identifier:
@@ -90,9 +100,9 @@ def without_identifiers(text: str) -> str:
 
 
 def in_words(counts: Counter[IdentifierKind]) -> str:
-    """Return "a telephone number, 2 times a name" and the like, never the identifiers themselves."""
+    """Return "a telephone number, 2 names" and the like, never the identifiers themselves."""
     return ", ".join(
-        str(kind) if count == 1 else f"{count:,} times {kind}" for kind, count in counts.most_common()
+        str(kind) if count == 1 else f"{count:,} {kind.plural}" for kind, count in counts.most_common()
     )
 
 

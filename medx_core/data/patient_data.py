@@ -104,22 +104,37 @@ def screened_file(
 ) -> tuple[QuestionFile, Screening]:
     """Return a file as it may be stored, carried columns and its name too, and what was found in it.
 
-    A cell is read with its column's name before it: "12345678" is nothing, "MRN: 12345678" is a record number.
-
     Raises:
         BadInput: something was found, and the rule is to refuse.
+    """
+    return file_by_rule(file, *masked_file(file, find=find), rule)
+
+
+def masked_file(file: QuestionFile, *, find: Find = find_all) -> tuple[QuestionFile, Screening]:
+    """Return a file with everything masked that may identify a patient, and what was found; thousands of rows take a while.
+
+    A cell is read with its column's name before it: "12345678" is nothing, "MRN: 12345678" is a record number.
     """
     reading = _FileReading(cache(find))
     rows = tuple(reading.masked_row(row) for row in file.rows)
     stem, dot, ending = file.name.rpartition(".")
     name = reading.masked_cell(0, "", stem.replace("_", " "))
-    screening = replace(_screening(rule, reading.kinds, cells=reading.cells), samples=tuple(reading.samples))
+    screening = _screening(PatientDataRule.MASK, reading.kinds, cells=reading.cells)
+    name = file.name if name == stem.replace("_", " ") else name + dot + ending
+    return replace(file, rows=rows, name=name), replace(screening, samples=tuple(reading.samples))
+
+
+def file_by_rule(
+    file: QuestionFile, masked_one: QuestionFile, screening: Screening, rule: PatientDataRule
+) -> tuple[QuestionFile, Screening]:
+    """Return what is stored by a rule of a file that `masked_file` has read: it as masked, or as it is.
+
+    Raises:
+        BadInput: something was found, and the rule is to refuse.
+    """
+    screening = replace(screening, rule=rule)
     _refuse(screening)
-    if rule is PatientDataRule.WARN or not screening:
-        return file, screening
-    return replace(
-        file, rows=rows, name=file.name if name == stem.replace("_", " ") else name + dot + ending
-    ), screening
+    return (masked_one if screening and rule is PatientDataRule.MASK else file), screening
 
 
 class _FileReading:

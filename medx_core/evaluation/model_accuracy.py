@@ -24,7 +24,7 @@ MODEL_ACCURACY = "model_accuracy"
 SHIPPED = "model_accuracy.json"
 ROWS_AT_ONCE = 32
 CHANCE = 0.5
-ANOTHER_MODEL = "Another model: MEDX_MODEL (see `medx models list`)."
+ANOTHER_MODEL = "Another model: MEDX_MODEL (see medx models list)."
 NOT_MEASURED = (
     "how many of the bundled test statements it answers right is not yet measured (`medx models measure`)."
 )

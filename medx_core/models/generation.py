@@ -49,7 +49,11 @@ class GreedyWriting:
     `around` gives the context entered at every forward pass (steering) for the rows in it. Prompts of unequal length
     share their passes where the model gets padded rows right, else each length has passes of its own. With
     `share_prompts`, rows that have one prompt (the arms of a question) read it once: all but its last token, outside
-    `around`, so that is only right where steering leaves those tokens as they are.
+    `around`, so that is only right where steering leaves those tokens as they are. An answer ends where the model reads no
+    more; rows that may come there share passes with rows of their own length alone, which end with them.
+
+    Raises:
+        BadInput: a prompt leaves no room for an answer in what the model reads.
     """
 
     def __init__(
@@ -68,11 +72,19 @@ class GreedyWriting:
         self._penalise = None if penalty == 1.0 else RepetitionPenaltyLogitsProcessor(penalty)
         self._around = around
         self._share_prompts = share_prompts
-        self._max_new_tokens = max_new_tokens
+        for prompt in prompts:
+            model.refuse_longer(len(prompt) + 1)
+        rooms = [
+            max_new_tokens if model.longest is None else model.longest - len(prompt) for prompt in prompts
+        ]
+        self._most = [min(max_new_tokens, room) for room in rooms]
         self._stop_ids = stop_token_ids(model)
         taken = inspect.signature(model.network.forward).parameters
         self._only_last = {"logits_to_keep": 1} if "logits_to_keep" in taken else {}
-        lengths = [0 if model.can.batch else len(prompt) for prompt in prompts]
+        lengths = [
+            0 if model.can.batch and room >= max_new_tokens else len(prompt)
+            for prompt, room in zip(prompts, rooms, strict=True)
+        ]
         self._groups = tuple(
             _Together(rows, model.padded([prompts[i] for i in rows]))
             for length in dict.fromkeys(lengths)
@@ -103,7 +115,7 @@ class GreedyWriting:
                 self._read_once(group)
             chosen = self._next_tokens(group)
             for i, token in zip(group.rows, chosen.tolist(), strict=True):
-                pieces[i] = self._extend(self.rows[i], int(token))
+                pieces[i] = self._extend(i, int(token))
             ids = chosen[:, None]
             mask = torch.cat([group.batch.mask, torch.ones_like(ids)], dim=1)
             group.batch = PaddedBatch(ids, mask, group.batch.positions[:, -1:] + 1)
@@ -156,14 +168,15 @@ class GreedyWriting:
         ):
             return forward(self._model.network, group.batch, group.cache, use_cache=True, **self._only_last)
 
-    def _extend(self, row: WrittenRow, token: int) -> str:
+    def _extend(self, index: int, token: int) -> str:
+        row = self.rows[index]
         if row.finished:
             return ""
         if token in self._stop_ids:
             row.finish = "done"
         else:
             row.tokens.append(token)
-            if len(row.tokens) >= self._max_new_tokens:
+            if len(row.tokens) >= self._most[index]:
                 row.finish = "length"
         return self._new_piece(row)
 

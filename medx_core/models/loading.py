@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from transformers.quantizers.auto import AutoHfQuantizer
 from transformers.utils.logging import disable_progress_bar
 
-from medx_core.errors import ModelUnavailable
+from medx_core.errors import BadInput, ModelUnavailable
 from medx_core.model_check import Ability, Can, ModelCheck
 from medx_core.models.catalog import ModelSource, model_source, refuse_missing
 from medx_core.models.devices import Placement, memory_faults_in_words
@@ -28,6 +28,9 @@ from medx_core.models.model_files import (
 from medx_core.models.packed_linear import pack_linear_layers, parameter_count
 from medx_core.models.padding import PaddedBatch, left_padded
 from medx_core.recipes import ModelIdentity
+
+CONTEXT_LENGTHS = ("max_position_embeddings", "n_positions", "max_seq_len")
+"""What configurations call the most tokens that a network reads; most map their own name to the first."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,25 @@ class LoadedModel:
     def parameters(self) -> int:
         """The number of the network's weights; those that two layers share count once."""
         return parameter_count(self.network)
+
+    @property
+    def longest(self) -> int | None:
+        """The most tokens that the network was made to read at once; None where its architecture has no such limit."""
+        config = self.network.config.get_text_config()
+        lengths = (getattr(config, name, None) for name in CONTEXT_LENGTHS)
+        return next((int(length) for length in lengths if length), None)
+
+    def refuse_longer(self, tokens: int) -> None:
+        """Refuse so many tokens where they are more than the network reads: it would crash, or go on as nobody trained it.
+
+        Raises:
+            BadInput: they are more.
+        """
+        if self.longest is not None and tokens > self.longest:
+            raise BadInput(
+                f"The text is longer than the model {self.name} reads: {tokens:,} tokens of {self.longest:,}, with all that is "
+                "asked around it; shorten it."
+            )
 
     @property
     def can(self) -> Can:

@@ -94,8 +94,14 @@ class SharedPrefix:
         return any(len(word) > 1 for word in self.answer_words)
 
     def encoded(self, text: str) -> list[int]:
-        """Return the token ids of the whole prompt for `text`, up to right before the answer words part."""
-        return [*verdict_ids(self.model.tokenizer, self.prompt, text), *self._both_begin_with]
+        """Return the token ids of the whole prompt for `text`, up to right before the answer words part.
+
+        Raises:
+            BadInput: with the answer word these are more tokens than the model reads, or the text cannot be asked about.
+        """
+        ids = [*verdict_ids(self.model.tokenizer, self.prompt, text), *self._both_begin_with]
+        self.model.refuse_longer(len(ids) + max(map(len, self.answer_words), default=1) - 1)
+        return ids
 
     def last_states(self, prompts: Sequence[Sequence[int]], *, whole: bool = False) -> Tensor:
         """Run whole prompts in one batch; return the final hidden state of each last token, (rows, hidden_size).

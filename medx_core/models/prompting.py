@@ -38,7 +38,7 @@ SAME_DAY = (
 
 
 # Tokens that a tokenizer was given and does not call special, but that templates write: Qwen 3's <think>, Phi 3's </s>.
-WRITTEN_LIKE_CONTROL = re.compile(r"[<\[|{]\S+[>\]|}]")
+WRITTEN_LIKE_CONTROL = re.compile(r"[<\[|{].+[>\]|}]")
 
 
 @dataclass(frozen=True)

@@ -137,10 +137,12 @@ class Evidence:
         except (NotFound, StorageFault):  # a built-in one is stored once it answers
             return
         vectors = {each.file_sha256: each for each in VectorStore(self.database).list(recipe.model_sha256)}
+        of_sentence: dict[str, list[str]] = {}  # the same finding is told once
         for key, entry in recipe.steering.items():
-            vector = vectors.get(entry.file_sha256)
-            if vector is not None:
-                yield f"Its vector for {key}: {gain_sentence(vector.diagnostics)}"
+            if (vector := vectors.get(entry.file_sha256)) is not None:
+                of_sentence.setdefault(gain_sentence(vector.diagnostics), []).append(key)
+        for sentence, keys in of_sentence.items():
+            yield f"Its {'vector' if len(keys) == 1 else 'vectors'} for {', '.join(keys)}: {sentence}"
 
     def _revoked(self, recipe_id: str) -> str:
         try:

@@ -7,6 +7,7 @@ The outcome is kept beside the models, by the model's identity, the placement an
 
 import json
 import logging
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,10 +15,12 @@ from dataclasses import replace
 from functools import partial
 from itertools import islice, takewhile
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
 from torch import Tensor
+from torch.nn import functional
 from transformers import DynamicCache, GenerationConfig, RepetitionPenaltyLogitsProcessor
 
 from medx_core import __version__
@@ -56,6 +59,7 @@ VERSION = 4
 """Raised when the check looks at something else: what an older one found counts no more."""
 EAGER = "eager"
 NEW_TOKENS = 40
+ROUNDING = 1e-6
 ARMS_TOKENS = 3
 LONGEST_TRIED = 1100
 WORK_TRIED = 3e10
@@ -110,13 +114,13 @@ def _read(memory: Path) -> dict[str, object]:
 
 def checked_anew(model: LoadedModel) -> ModelCheck:
     """Check a loaded model. A way round that one part finds is what the next parts go by."""
-    asked = (
-        _tried("prompt", model, _prompts),
-        _tried("chat template", model, _chat_template),
-        _or_else(_tried("control tokens", model, _control_tokens), CONTROL_REFUSED),
-        _tried("reading order", model, _reading_order),
-    )
-    prompt, order = asked[0].ok, asked[-1].ok
+    prompt = _tried("prompt", model, _prompts)
+    if not prompt.ok:
+        # Nothing can be asked, and a row that is too long or holds unknown tokens would end a process on CUDA.
+        return _outcome(model, (WEIGHTS, prompt), NOTHING)
+    chat_template = _tried("chat template", model, _chat_template)
+    controls = _or_else(_tried("control tokens", model, _control_tokens), CONTROL_REFUSED)
+    order = _tried("reading order", model, _reading_order)
     attention = _tried("attention", model, _attention)
     batch = _tried("batch", model, _batch)
     can = Can(batch=batch.ok)
@@ -132,27 +136,25 @@ def checked_anew(model: LoadedModel) -> ModelCheck:
         prefix = _tried("shared prefix", _able(model, can), _shared_prefix)
     can = can.model_copy(update={"shared_prefix": prefix.detail == SHARED})
     words = _tried("answer words", _able(model, can), _answer_words)
+    english = _or_else(_tried("English", model, _english), "How well it reads English was not seen.")
     longer = _or_else(_tried("longer words", _able(model, can), _long_words), NO_LONG_WORDS)
     can = can.model_copy(update={"long_words": not longer.detail.startswith(NO_LONG_WORDS)})
     chat = _or_else(_tried("chat verdicts", _able(model, can), _chat_verdicts), NOT_IN_CHAT)
     arms = _or_else(_tried("shared arms", _able(model, can), _arms), ARMS_APART)
     steering = _tried("steering", model, _steering)
-    weights = Check(
-        name="weights", ok=True, detail="Every weight came from the files, and none was left over."
-    )
     can = Can(
-        verdict=prompt and words.ok and order and prefix.ok,
-        text=prompt and order and written.ok,
-        steer=order and steering.ok,
+        verdict=words.ok and order.ok and prefix.ok,
+        text=order.ok and written.ok,
+        steer=order.ok and steering.ok,
         batch=can.batch,
         shared_prefix=can.shared_prefix,
         shared_arms=arms.detail == ARMS_TOGETHER,
         chat_verdict=chat.detail == IN_CHAT,
         long_words=can.long_words,
     )
-    return _outcome(
-        model, (weights, *asked, attention, batch, prefix, words, longer, chat, arms, steering, written), can
-    )
+    asked = (prompt, chat_template, controls, order)
+    scored = (attention, english, batch, prefix, words, longer, chat, arms, steering, written)
+    return _outcome(model, (WEIGHTS, *asked, *scored), can)
 
 
 def _or_else(check: Check, way_round: str) -> Check:
@@ -160,6 +162,8 @@ def _or_else(check: Check, way_round: str) -> Check:
     return check if check.ok else Check(name=check.name, ok=True, detail=f"{way_round} {check.detail}")
 
 
+WEIGHTS = Check(name="weights", ok=True, detail="Every weight came from the files, and none was left over.")
+NOTHING = Can(**dict.fromkeys(Can.model_fields, False))
 CONTROL_REFUSED = "A question that holds a control token is refused, since it would not stay text."
 ROWS_APART = (
     "A padded row differs from the same row alone, so that rows of unequal length are answered apart."
@@ -209,11 +213,35 @@ def _tried(name: str, model: LoadedModel, attempt: Callable[[LoadedModel], str])
 
 
 def _prompts(model: LoadedModel) -> str:
-    for prompt in PROMPTS:
-        ids = prompt_ids(model.tokenizer, prompt.filled(QUESTION))
-        _hold_question(model, ids, f"The prompt {prompt.version}")
-    _hold_question(model, text_prompt_ids(model.tokenizer, QUESTION), "The prompt for written answers")
-    return "All prompts hold the question and end in no end token."
+    _hold_vocabulary(model)
+    asked = {
+        f"The prompt {prompt.version}": verdict_ids(model.tokenizer, prompt, QUESTION) for prompt in PROMPTS
+    }
+    asked["The prompt for written answers"] = text_prompt_ids(model.tokenizer, QUESTION)
+    for which, ids in asked.items():
+        _hold_question(model, ids, which)
+        if model.longest is not None and len(ids) >= model.longest:
+            raise AssertionError(
+                f"{which} has {len(ids):,} tokens with a short question, and this model reads no more than {model.longest:,}"
+            )
+    limit = "" if model.longest is None else f"; the model reads up to {model.longest:,} tokens"
+    return f"All prompts hold the question and end in no end token{limit}."
+
+
+def _hold_vocabulary(model: LoadedModel) -> None:
+    """Refuse a tokenizer with words that the network has no weights for: on CUDA, one of them ends the whole process."""
+    table: Any = model.network.get_input_embeddings()
+    controls = control_tokens(model.tokenizer)
+    strange = sorted(
+        word
+        for word, token in model.tokenizer.get_vocab().items()
+        if token >= table.num_embeddings and not controls.written.fullmatch(word)
+    )
+    if strange:
+        shown = ", ".join(map(repr, strange[:3])) + (", ..." if len(strange) > 3 else "")
+        raise AssertionError(
+            f"The tokenizer has {len(strange):,} words that the network has no weights for ({shown}), so it is another model's"
+        )
 
 
 def _hold_question(model: LoadedModel, ids: Sequence[int], which: str) -> None:
@@ -264,7 +292,31 @@ def _control_tokens(model: LoadedModel) -> str:
 
 
 def _answer_words(model: LoadedModel) -> str:
-    return _words_hold(_asked(model, prompt) for prompt in PROMPTS)
+    held = _words_hold(_asked(model, prompt) for prompt in PROMPTS)
+    prefix = _asked(model, PROMPTS[0])
+    head = AnswerHead(prefix)
+    scores = [
+        head.logit_differences(prefix.last_states([prefix.encoded(text)])).item()
+        for text in (TEXTS[0], TEXTS[2], QUESTION)
+    ]
+    if max(scores) - min(scores) <= ROUNDING * max(1.0, *map(abs, scores)):
+        raise AssertionError(f"This model gives every statement the same score ({scores[0]:.3f})")
+    return held
+
+
+def _english(model: LoadedModel) -> str:
+    """Compare the loss on plain English with that of guessing, which another model's tokenizer does not beat.
+
+    Nothing is refused for it: a model may be made for another language, and random ones are checked too.
+    """
+    ids = prompt_ids(model.tokenizer, LONG_TEXT)
+    logits = _plain_logits(model, ids)
+    loss = float(functional.cross_entropy(logits[:-1], torch.tensor(ids[1:], device=logits.device)))
+    guessing = math.log(logits.shape[-1])
+    figures = f"(loss per token {loss:.1f}, guessing {guessing:.1f})"
+    if loss >= guessing:
+        return f"It reads English no better than by guessing {figures}: are the weights random, or the tokenizer another model's?"
+    return f"It reads English better than by guessing {figures}."
 
 
 def _long_words(model: LoadedModel) -> str:
@@ -388,9 +440,11 @@ def _rows(model: LoadedModel, prompt: VerdictPrompt = STATEMENT_PROMPT) -> list[
     window = narrowest_window(model.network)
     if window is not None and _can_be_tried(model, window):
         tokens = max(1, len(prompt_ids(model.tokenizer, LONG_TEXT)))
-        texts[1] = LONG_TEXT * (window // tokens + 2)
-    longest = int(getattr(model.network.config.get_text_config(), "max_position_embeddings", 0) or 1 << 30)
-    return [prompt_ids(model.tokenizer, prompt.filled(text))[-longest:] for text in texts]
+        frame = len(prompt_ids(model.tokenizer, prompt.filled("")))
+        times = window // tokens + 2
+        fitting = times if model.longest is None else (model.longest - frame) // tokens - 1
+        texts[1] = LONG_TEXT * max(1, min(times, fitting))
+    return [prompt_ids(model.tokenizer, prompt.filled(text)) for text in texts]
 
 
 def _can_be_tried(model: LoadedModel, window: int) -> bool:
@@ -549,21 +603,22 @@ def _hold_cache(model: LoadedModel, ids: list[int], other: list[int]) -> None:
 
 def _library_writes(model: LoadedModel, prompt: list[int]) -> list[int]:
     ids = torch.tensor([prompt], device=model.device)
-    with torch.inference_mode(), _plainly_greedy(model):
+    most = NEW_TOKENS if model.longest is None else min(NEW_TOKENS, model.longest - len(prompt))
+    with torch.inference_mode(), _plainly_greedy(model, most):
         own: Tensor = model.network.generate(ids, attention_mask=torch.ones_like(ids))  # type: ignore[operator]  # of a mixin
     return [int(token) for token in own[0, len(prompt) :]]
 
 
 @contextmanager
-def _plainly_greedy(model: LoadedModel) -> Iterator[None]:
-    """Let the library search as MedX does: greedily, with the makers' repetition penalty and none of their other settings.
+def _plainly_greedy(model: LoadedModel, most: int) -> Iterator[None]:
+    """Let the library search as MedX does: greedily, `most` new tokens, with the makers' repetition penalty and none of their other settings.
 
     What is left open when `generate` is called is filled from the model's own configuration, so that is replaced.
     """
     own = model.network.generation_config
     model.network.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]  # left untyped there
         do_sample=False,
-        max_new_tokens=NEW_TOKENS,
+        max_new_tokens=most,
         pad_token_id=int(model.tokenizer.pad_token_id or 0),
         eos_token_id=sorted(stop_token_ids(model)),
         repetition_penalty=repetition_penalty(model),

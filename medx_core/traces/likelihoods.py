@@ -66,7 +66,9 @@ class TextLikelihoods:
 
     def _encoded(self, text: str) -> list[int]:
         tokens = self._prefix.encoded(text)
-        return tokens if tokens[: len(self._start)] == self._start else [*self._start, *tokens]
+        whole = tokens if tokens[: len(self._start)] == self._start else [*self._start, *tokens]
+        self._model.refuse_longer(len(whole))
+        return whole
 
     @cached_property
     def _state_before(self) -> Tensor:

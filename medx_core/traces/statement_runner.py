@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from medx_core.errors import BadInput
 from medx_core.models.devices import memory_faults_in_words
 from medx_core.models.loading import LoadedModel
 from medx_core.models.prefix_cache import SharedPrefix
@@ -31,6 +32,8 @@ from medx_core.traces.running import (
     by_length,
     silent,
 )
+
+NAMED_BY = 60  # letters of a text in a message
 
 
 @dataclass(frozen=True)
@@ -179,13 +182,27 @@ class StatementRunner:
         Raises:
             VectorRefused: a layer does not exist.
         """
-        prompts = [self.prefix.encoded(text) for text in texts]
+        prompts = self._encoded(texts)
         sums = {layer: torch.zeros(self.width) for layer in layers}
         for rows in by_length(prompts, self.batch_rows):
             with memory_faults_in_words("This batch of statements"):
                 for layer, gradients in self._gradients([prompts[i] for i in rows], layers).items():
                     sums[layer] += gradients.sum(dim=0).float().cpu()
         return {layer: total / max(1, len(prompts)) for layer, total in sums.items()}
+
+    def _encoded(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return every text's prompt.
+
+        Raises:
+            BadInput: the model cannot be asked about one of them; the message names it by how it begins.
+        """
+        prompts = []
+        for text in texts:
+            try:
+                prompts.append(self.prefix.encoded(text))
+            except BadInput as error:
+                raise BadInput(f"{error} It is the one that begins {text[:NAMED_BY]!r}.") from error
+        return prompts
 
     def _gradients(self, prompts: list[list[int]], layers: Sequence[int]) -> dict[int, Tensor]:
         """Return each row's gradient (rows, hidden_size) after each layer."""
@@ -231,7 +248,7 @@ class StatementRunner:
 
         `key` names what `run` does, for batches kept on disk; None where it cannot be named.
         """
-        prompts = [self.prefix.encoded(text) for text in texts]
+        prompts = self._encoded(texts)
         whole: Arrays = {}
         done = 0
         for rows in by_length(prompts, self.batch_rows):

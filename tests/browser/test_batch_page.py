@@ -7,7 +7,7 @@ from medx_core.data.emergency_lines import EMERGENCY_LINE
 from tests.browser.conftest import NARROW
 from tests.browser.pretend_worker import TOO_LONG, UNLIMITED
 from tests.result_files import read_results
-from web import wording
+from web import submission, wording
 
 
 @pytest.fixture
@@ -128,3 +128,29 @@ def test_earlier_batches_are_listed_for_their_owner_only(site, open_page, questi
     expect(other.locator("#medx-history")).to_contain_text("Your batches appear here.")
     other.goto(page.url)
     expect(other.get_by_text(wording.NO_SUCH_JOB)).to_be_visible()
+
+
+@pytest.mark.parametrize("as_written", [False, True], ids=["masked", "as written"])
+def test_patient_data_of_a_file_is_shown_as_it_would_be_stored_and_the_person_decides(
+    site, open_page, tmp_path, as_written
+):
+    path = tmp_path / "clinic.csv"
+    asked = "Can Mrs Ottilie Brandreth fly?"
+    path.write_text(f"question,MRN,age\n{asked},4829117,40\nCalm is good.,,{int(as_written)}\n")
+    page = open_page(site, "asa", "/app/batch", size=NARROW)
+    check(page, path)
+    panel = page.locator(".medx-found")
+    expect(panel).to_contain_text("2 cells may identify a patient: a name, a record number.")
+    expect(panel.locator("li").first).to_have_text("row 1, question Can Mrs [removed] fly?")
+    expect(panel.locator("mark")).to_have_count(2)
+    assert "Notices" not in page.locator(".medx-check").inner_text()
+    assert page.evaluate("document.documentElement.scrollWidth") <= NARROW[0]
+    if as_written:
+        page.get_by_label(wording.AS_WRITTEN).check()
+    read = submission._masked_content.cache_info()
+    run(page)
+    job = page.url.split("job=")[1]
+    now = submission._masked_content.cache_info()
+    assert (now.hits - read.hits, now.misses - read.misses) == (1, 0)  # not looked for a second time
+    stored = site.services.jobs.items(job, limit=1)[0][0]
+    assert stored.text == (asked if as_written else "Can Mrs [removed] fly?")

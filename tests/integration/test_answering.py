@@ -71,8 +71,8 @@ def test_a_batch_of_many_gives_the_verdicts_of_batches_of_one(engine):
 
 def test_steering_changes_the_steered_arm_alone(engine, real_model):
     bare = AnsweringEngine(real_model, FixedRouter(Category.TRIAGE), FixedRecipe(), Settings())
-    mixed = engine.verdicts(rows(engine, STATEMENTS))
-    plain = bare.verdicts(rows(bare, STATEMENTS))
+    mixed = engine.verdicts(rows(engine, STATEMENTS[:2]))
+    plain = bare.verdicts(rows(bare, STATEMENTS[:2]))
     for steered, unsteered, before in zip(mixed[::2], mixed[1::2], plain[1::2], strict=True):
         assert unsteered.score == pytest.approx(before.score, abs=1e-5)
         assert steered.score != unsteered.score

@@ -114,7 +114,7 @@ def test_the_real_model_resumes_to_what_whole_passes_give(real_model):
 
 @pytest.mark.weights
 def test_one_logit_along_the_answer_gradient_is_about_one_logit_in_the_score(real_model):
-    texts = [statement.statement for statement in bundled_statements()[:16]]
+    texts = [statement.statement for statement in bundled_statements()[:6]]
     runner = StatementRunner(real_model, STATEMENT_PROMPT)
     gradient = runner.answer_gradients(texts, [21])[21]
     push = gradient / gradient.square().sum()

@@ -25,7 +25,7 @@ from medx_core.lab.synthetic_arms import TRAIN_TWINS, Statements, fit_in, swappe
 from medx_core.lab.synthetic_world import TWIN_DISTANCES, TwinWorld, World, worded_swaps
 
 MANY = 10_000
-WORLDS = 12
+WORLDS = 6
 
 
 @cache

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from medx_core.cli.app import app
@@ -14,10 +15,11 @@ from medx_core.models.devices import choose_placement
 from medx_core.models.generation import GreedyWriting
 from medx_core.models.loading import load_model
 from medx_core.models.prefix_cache import SharedPrefix
+from medx_core.models.prompting import prompt_ids
 from medx_core.prompts import STATEMENT_PROMPT, VerdictPrompt
-from medx_core.traces.checking import KEPT, checked, checked_anew
+from medx_core.traces.checking import KEPT, LONG_TEXT, checked, checked_anew
 from tests.architectures import ARCHITECTURES, saved_model
-from tests.language_models import saved_tiny_model, tiny_model, word_tokenizer
+from tests.language_models import VOCABULARY, saved_tiny_model, tiny_model, word_tokenizer
 
 TURNS = "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
 
@@ -33,7 +35,7 @@ def test_a_model_that_does_all_is_found_to_do_all(tmp_path):
     assert found.ok, found.faults
     assert found.can == Can()
     assert [check.name for check in found.checks] == [
-        "weights", "prompt", "chat template", "control tokens", "reading order", "attention", "batch", "shared prefix", "answer words",
+        "weights", "prompt", "chat template", "control tokens", "reading order", "attention", "English", "batch", "shared prefix", "answer words",
         "longer words", "chat verdicts", "shared arms", "steering", "written answers",
     ]  # fmt: skip
 
@@ -100,6 +102,58 @@ def test_a_tokenizer_that_loses_the_question_is_found_and_the_model_gives_no_ver
         ModelUnavailable, match=r"gives no verdicts here\. The prompt .* does not hold the question"
     ):
         model.require("verdict")
+
+
+def found_by(check, name):
+    return next(each for each in check.checks if each.name == name)
+
+
+def test_words_without_weights_are_counted_and_refused(tmp_path):
+    model = loaded(saved_tiny_model(tmp_path), tmp_path)
+    model.tokenizer.add_tokens([f"<picture {number}>" for number in range(300)])
+    assert checked_anew(model).ok, "a text holds no control token, so that these are never asked with"
+    model.tokenizer.add_tokens(["metformin", "heparin"])
+    found = checked_anew(model)
+    assert "has 2 words that the network has no weights for ('heparin', 'metformin')" in found.faults
+    assert not any(found.can.model_dump().values())
+
+
+def test_a_model_that_scores_every_statement_alike_gives_no_verdicts(tmp_path):
+    folder = saved_tiny_model(tmp_path)
+    weights = load_file(folder / "model.safetensors")
+    weights["lm_head.weight"] = weights["lm_head.weight"][:1].repeat(VOCABULARY, 1)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    found = checked_anew(loaded(folder, tmp_path))
+    assert not found.ok
+    assert not found.can.verdict
+    assert "gives every statement the same score" in found.faults
+
+
+def test_whether_a_model_reads_english_is_said_and_nothing_refused(tmp_path):
+    model = loaded(saved_tiny_model(tmp_path), tmp_path)
+    bias = torch.zeros(VOCABULARY)
+    ids = torch.tensor(prompt_ids(model.tokenizer, LONG_TEXT))
+    bias[ids] = 20.0  # it knows which tokens English is made of
+    for shift, says in ((0, "better than by guessing (loss per token "), (1, "no better than by guessing")):
+        handle = model.network.get_output_embeddings().register_forward_hook(
+            lambda _head, _given, logits, shift=shift: logits + bias.roll(shift * 7)
+        )
+        found = checked_anew(model)
+        handle.remove()
+        assert says in found_by(found, "English").detail
+        assert found_by(found, "English").ok
+
+
+@pytest.mark.parametrize(
+    ("architecture", "name"), [("llama", "max_position_embeddings"), ("gpt2", "n_positions")]
+)
+def test_a_model_that_reads_no_more_than_the_prompt_answers_nothing(
+    tmp_path, monkeypatch, architecture, name
+):
+    monkeypatch.setitem(ARCHITECTURES, architecture, {**ARCHITECTURES[architecture], name: 64})
+    found = checked_anew(loaded(saved_model(architecture, tmp_path / architecture), tmp_path))
+    assert "tokens with a short question, and this model reads no more than 64" in found.faults
+    assert not any(found.can.model_dump().values())
 
 
 def test_a_network_in_which_padding_reaches_the_tokens_is_answered_apart(tmp_path):

@@ -1,5 +1,6 @@
 """The tokens a model is asked with: they hold the question, end in no end token, and the answer word is whole."""
 
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -8,14 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from tokenizers.processors import TemplateProcessing
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from medx_core.errors import BadInput, ModelUnavailable
 from medx_core.evaluation.prompt_selection import chat_candidates
+from medx_core.models import generation
+from medx_core.models.generation import GreedyWriting
 from medx_core.models.loading import LoadedModel
 from medx_core.models.prefix_cache import SharedPrefix
 from medx_core.models.prompting import (
     SYSTEM,
+    chat_form,
     chat_text,
     control_tokens,
     prompt_ids,
@@ -322,3 +326,77 @@ def test_a_verdict_is_asked_in_the_chat_template_and_its_word_begins_the_models_
 def test_a_model_without_a_chat_template_is_not_asked_in_one():
     with pytest.raises(ModelUnavailable, match="no chat template"):
         SharedPrefix(tiny_model(), IN_CHAT)
+
+
+SHORT = "The heart pumps blood."
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2", "opt"])
+def test_what_is_longer_than_the_model_reads_is_refused_and_never_cut(architecture, monkeypatch):
+    monkeypatch.setattr(generation, "stop_token_ids", lambda _model: frozenset())
+    like = tiny_model(architecture)
+    prefix = SharedPrefix(like, STATEMENT_PROMPT)
+    longest = len(prefix.encoded(SHORT)) + 8
+    name = "n_positions" if architecture == "gpt2" else "max_position_embeddings"
+    network = tiny_network(architecture, **{name: longest})
+    model = LoadedModel("short", network.eval(), like.tokenizer, like.placement, "0" * 64)
+    assert model.longest == longest
+    runner, fits, too_long = (
+        StatementRunner(model, STATEMENT_PROMPT),
+        f"{SHORT} {SHORT}",
+        " ".join([SHORT] * 4),
+    )
+    assert len(runner.prefix.encoded(fits)) <= longest
+    says = rf"longer than the model short reads: \d+ tokens of {longest}"
+    with pytest.raises(BadInput, match=rf"{says}.* begins 'The heart pumps blood"):
+        runner.scores([SHORT, too_long, SHORT])
+    question = " ".join(
+        ["blood"] * (longest - len(prompt_ids(like.tokenizer, f"{SYSTEM}\n\nQuestion:\nAnswer:")) - 4)
+    )
+    written = []
+    for questions in ([question, "Is it?"], [question], ["Is it?"]):
+        writing = GreedyWriting(
+            model, [text_prompt_ids(model.tokenizer, each) for each in questions], max_new_tokens=40
+        )
+        while not writing.finished:
+            writing.step()
+        written.append([(row.tokens, row.finish) for row in writing.rows])
+    together, alone, short = written
+    assert together == [*alone, *short], (
+        "an answer is the same beside one that ends where the model reads no more"
+    )
+    assert alone[0][1] == "length"
+    assert 0 < len(alone[0][0]) < 10
+    with pytest.raises(BadInput, match=says):
+        GreedyWriting(model, [text_prompt_ids(model.tokenizer, f"{question} {question}")], max_new_tokens=4)
+
+
+def test_an_architecture_without_positions_reads_any_length():
+    config = AutoConfig.for_model("mamba", hidden_size=8, num_hidden_layers=1, vocab_size=20, state_size=2)
+    network = AutoModelForCausalLM.from_config(config)
+    assert replace(tiny_model(), network=network).longest is None
+
+
+CHANGES = {
+    "cuts": TURNS.replace("m['content']", "m['content'][:120]"),
+    "stops at ?": TURNS.replace("m['content']", "m['content'].split('?')[0]"),
+    "escapes": TURNS.replace("m['content']", "m['content']|e"),
+    "prints parts": TURNS.replace(
+        "{{m['content']}}", "{{ m['content'] if m['content'] is not string else '' }}"
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_template_that_changes_texts_is_used_for_no_question(change):
+    tokenizer = with_template(CHANGES[change])
+    for question in ("Is K low?", QUESTION, "Is 3 < 5 & 'so' on? Then what?"):
+        assert chat_text(tokenizer, SYSTEM, question) is None
+    assert chat_form(tokenizer, system=True) is None
+
+
+def test_a_question_that_the_template_changes_is_refused_and_asked_in_no_other_form():
+    tokenizer = with_template(TURNS.replace("m['content']", "m['content']|replace('warfarin', '')"))
+    assert chat_text(tokenizer, SYSTEM, "Is K low?") is not None
+    with pytest.raises(BadInput, match="leaves out or changes part of this text"):
+        text_prompt_ids(tokenizer, QUESTION)

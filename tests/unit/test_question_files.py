@@ -244,10 +244,12 @@ def test_the_separator_line_of_excel_is_no_header(read):
     assert texts(read("sep=;\r\nquestion;note\r\na, b;1\r\n")) == ["a, b"]
 
 
-def test_a_hundred_thousand_rows_are_taken(read):
-    file = read("question,answer\n" + "".join(f"Is number {n} even,{n % 2 == 0}\n" for n in range(100_000)))
-    assert len(file.rows) == 100_000
-    assert file.rows[-1].number == 100_000
+@pytest.mark.parametrize("rows", [10_000, pytest.param(100_000, marks=pytest.mark.slow)])
+def test_a_hundred_thousand_rows_are_taken(read, rows):
+    assert rows <= NORMAL.rows == Settings().max_file_rows == 100_000
+    file = read("question,answer\n" + "".join(f"Is number {n} even,{n % 2 == 0}\n" for n in range(rows)))
+    assert len(file.rows) == rows
+    assert file.rows[-1].number == rows
     assert not file.problems
 
 

@@ -28,7 +28,7 @@ from web.submission import submit_question
 
 RECENT = 12
 FOLLOWING = QUIET | {"concurrency_limit": None}
-MASKED, AS_IT_IS = "Ask with the masked text", "Ask as written, it names no patient"
+MASKED, AS_IT_IS = "Ask masked", "Ask as written"
 EXAMPLES = ("triage-053t", "free-literature-18", "patient-facing-039t")
 """Bundled statements and questions to try, one per category; the statements are true, and from the test split, so that
 no vector was fitted on them."""
@@ -82,9 +82,9 @@ class _IdentifierWarning:
 
 def _build_warning() -> _IdentifierWarning:
     with gr.Row(visible=False, elem_classes="medx-confirm", elem_id="medx-identifiers") as row:
-        sentence = gr.HTML(elem_classes="medx-inline")
-        masked = gr.Button(MASKED, variant="primary", scale=0, min_width=210, elem_id="medx-masked")
-        as_it_is = gr.Button(AS_IT_IS, scale=0, min_width=290, elem_id="medx-as-it-is")
+        sentence = gr.HTML(elem_classes="medx-stored")
+        masked = gr.Button(MASKED, variant="primary", scale=0, min_width=130, elem_id="medx-masked")
+        as_it_is = gr.Button(AS_IT_IS, scale=0, min_width=150, elem_id="medx-as-it-is")
     return _IdentifierWarning(row, sentence, masked, as_it_is, gr.Textbox(visible="hidden"))
 
 

@@ -9,6 +9,7 @@ import gradio as gr
 from markupsafe import Markup
 
 from medx_core.clock import utc_now
+from medx_core.data.identifiers import IdentifierKind
 from medx_core.data.problems import FileLimits
 from medx_core.data.question_files import QuestionFile
 from medx_core.errors import MedxError
@@ -92,15 +93,15 @@ def _build_new_batch(services: Services) -> gr.HTML:
         )
     gr.HTML(render("batch_limits.html", limits=FileLimits.of(services.settings).in_words()))
     check = gr.HTML(elem_id="medx-check")
+    as_written = gr.Checkbox(
+        label=wording.AS_WRITTEN, value=False, visible=False, elem_id="medx-batch-as-written", container=False
+    )
     with gr.Row(elem_classes="medx-choices"):
         mode = gr.Radio(wording.MODE_CHOICES, value="verdict", label="Answer as", min_width=230, scale=3)
         category = gr.Dropdown(
             wording.FILE_CATEGORY_CHOICES, value="auto", label="Category", min_width=200, scale=3
         )
         arm = gr.Radio(wording.ARM_CHOICES, value="both", label="Compare", min_width=330, scale=4)
-    as_written = gr.Checkbox(
-        label=wording.AS_WRITTEN, value=False, visible=False, elem_id="medx-batch-as-written", container=False
-    )
     run = gr.Button("Run", variant="primary", interactive=False, elem_id="medx-run", scale=0, min_width=160)
     heading("Your earlier batches", level=2)
     history = gr.HTML(elem_id="medx-history")
@@ -125,7 +126,7 @@ class _NewBatchHandlers:
         if not path:
             return "", hidden, gr.update(interactive=False, value="Run")
         file = read_upload(self.services, path)
-        screening = screened_upload(self.services, file)
+        screening = screened_upload(self.services, path)
         pace = pace_before(self.services.jobs.recent(person.id, limit=HISTORY), Mode(mode), utc_now())
         usable = not file.refused and bool(file.rows)
         title = f"Run {wording.counted(len(file.rows), 'question')}" if usable else "Run"
@@ -158,8 +159,23 @@ def note_submitted(services: Services, person: Person, job: JobSnapshot) -> None
 
 
 def file_html(file: QuestionFile, pace: float | None) -> Markup:
-    """Show what was understood of an uploaded file; `pace` is in rows per second, None when not known."""
-    return render("batch_file.html", file=file, pace=pace, shown_rows=SHOWN_ROWS, shown_remarks=SHOWN_REMARKS)
+    """Show what was understood of an uploaded file, but for what may identify a patient, which has a place of its own.
+
+    `pace` is in rows per second, None when not known.
+    """
+    notices = [
+        notice
+        for notice in file.notices
+        if not any(f"may contain {kind}" in notice.message for kind in IdentifierKind)
+    ]
+    return render(
+        "batch_file.html",
+        file=file,
+        notices=notices,
+        pace=pace,
+        shown_rows=SHOWN_ROWS,
+        shown_remarks=SHOWN_REMARKS,
+    )
 
 
 def history_html(jobs: Iterable[JobSnapshot], problem: str = "") -> Markup:

@@ -194,10 +194,10 @@ def _recipe_row(services: Services, record: RecipeRecord, names: dict[str, str])
     sentence = evidence.line
     if evidence.run:  # the verdict alone; the link leads to the rest
         sentence = _END_OF_VERDICT.split(sentence, maxsplit=1)[0].rstrip(".") + "."
-    steering = [
-        f"{key}: {names.get(entry.file_sha256, entry.file_sha256[:12])}"
-        for key, entry in recipe.steering.items()
-    ]
+    vectors = {
+        key: names.get(entry.file_sha256, entry.file_sha256[:12]) for key, entry in recipe.steering.items()
+    }
+    steering = [name if name.startswith(key) else f"{key}: {name}" for key, name in vectors.items()]
     model = ModelIdentity(record.model, recipe.model_sha256, recipe.number_type, recipe.identity_sha256)
     return {
         "record": record,
