@@ -124,7 +124,13 @@ def evaluate_request(
         return LoadedRecipe(built_in_recipe(model.identity, settings), UNSTEERED, {})
 
     evaluator = Evaluator(
-        data, request, on_stage, settings.max_batch_rows, extra_arms or {}, recipe_of=recipe_of
+        data,
+        request,
+        on_stage,
+        settings.max_batch_rows,
+        extra_arms or {},
+        recipe_of=recipe_of,
+        max_dose=settings.max_dose,
     )
     evaluated = evaluator.evaluate(models)
     result = evaluated.result

@@ -343,7 +343,7 @@ def _print_table(result: EvaluationResult | Recheck) -> None:
     print(f"\n{'arm':<20}" + "".join(f"{heading:>16}" for heading in HEADINGS))
     for name, arm in result.arms.items():
         print(f"{name:<20}" + "".join(f"{_cell(getattr(arm, figure)):>16}" for figure in SHOWN))
-    for line in _about_trust(result):
+    for line in (*_about_trust(result), *_about_dose(result)):
         print(line)
     train = f"{result.n_train} statements to train, " if isinstance(result, EvaluationResult) else ""
     print(f"\n{train}{result.n_test} to test, {result.model}.")
@@ -358,6 +358,21 @@ def _about_trust(result: EvaluationResult | Recheck) -> Iterator[str]:
     rule = result.choices.abstention_rules.get(name) if isinstance(result, EvaluationResult) else None
     if rule is not None:
         yield promise_in_words(rule)
+
+
+def _about_dose(result: EvaluationResult | Recheck) -> Iterator[str]:
+    """Yield how far the arms that a person may come to use move the states."""
+    if not isinstance(result, EvaluationResult):
+        return
+    doses = result.doses
+    shown = [f"{name} {dose.largest:.2g} ({dose.median:.2g})" for name, dose in doses.items()]
+    if shown:
+        yield f"Largest dose (median), as a share of a state's length: {', '.join(shown)}."
+    for name, dose in doses.items():
+        if name in result.recipes.values() and dose.largest > settings().max_dose:
+            yield (
+                f"MEDX_MAX_DOSE allows {settings().max_dose:g}: of the recipe {name}, questions with a larger dose are refused."
+            )
 
 
 def _cell(metric: Metric | DrawnMetric | None) -> str:

@@ -249,7 +249,7 @@ def _asked_with(name: str) -> Mapping[str, Any]:
 
 @app.command()
 def check(recipe: Named, as_json: AsJson = False) -> None:
-    """Check that a recipe can answer here: model, content and every vector. Exit code 1 when it cannot."""
+    """Check that a recipe can answer here: model, content, every prompt and vector. Exit code 1 when it cannot."""
     with opened_database() as database:
         record = _found(_all(RecipeStore(database))[0], recipe)
         checks = list(_checks(database, record))
@@ -273,6 +273,8 @@ def _checks(database: Database, record: RecipeRecord) -> Iterable[dict[str, Any]
     except ModelUnavailable as error:
         misfit = detail = str(error)
     yield {"name": "model", "ok": not misfit, "detail": detail}
+    if not misfit:
+        yield from _prompt_checks(recipe)
     for key, entry in recipe.steering.items():
         try:
             vector = RecipeStore(database).vector_of(recipe, key, settings().vectors_folder)
@@ -281,6 +283,28 @@ def _checks(database: Database, record: RecipeRecord) -> Iterable[dict[str, Any]
         else:
             detail = f"{vector.name}, {entry.strategy}, layer {entry.layer}, strength {entry.strength:g}"
             yield {"name": f"vector for {key}", "ok": True, "detail": detail}
+
+
+def _prompt_checks(recipe: Recipe) -> Iterable[dict[str, Any]]:
+    """Try each prompt on the model, which may refuse a chat template, or answer words of several tokens."""
+    from medx_core.assembly import build_model  # imports torch, which takes seconds
+    from medx_core.models.prefix_cache import SharedPrefix
+
+    prompts = (recipe.prompt, recipe.question_prompt, *recipe.category_prompts.values())
+    try:
+        model = build_model(settings())
+        model.require("verdict")
+    except ModelUnavailable as error:
+        yield {"name": "verdicts", "ok": False, "detail": str(error)}
+        return
+    for prompt in dict.fromkeys(prompt for prompt in prompts if prompt is not None):
+        name = f"prompt {prompt.version}"
+        try:
+            SharedPrefix(model, prompt)
+        except ModelUnavailable as error:
+            yield {"name": name, "ok": False, "detail": str(error)}
+        else:
+            yield {"name": name, "ok": True, "detail": "the model can be asked so"}
 
 
 @app.command()

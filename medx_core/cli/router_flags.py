@@ -54,7 +54,7 @@ def flags(
 def _detected(texts: Sequence[str]) -> tuple[str, tuple["Detection", ...]]:
     """Return the name of the detector in use, and what it says of every text."""
     from medx_core.routing.embedding_router import load_embedding_router
-    from medx_core.routing.emergencies import detect
+    from medx_core.routing.emergencies import detect, detect_by_rules
     from medx_core.routing.loading import uses_head
 
     options = settings()
@@ -70,11 +70,11 @@ def _detected(texts: Sequence[str]) -> tuple[str, tuple["Detection", ...]]:
             if router.emergency is not None:
                 return (
                     f"rules and a learned part ({router.emergency.version})",
-                    detect(texts, router.encoder.encode(texts), router.emergency),
+                    detect(texts, router.encoder.encode(texts), router.emergency, router.encoder.encode),
                 )
             reason = "no learned part was trained for this encoder; run `medx router train`"
     tell(f"The rules decide alone: {reason}.")
-    return "rules alone", detect(texts, None, None)
+    return "rules alone", detect_by_rules(texts)
 
 
 def _sha256(content: bytes) -> str:

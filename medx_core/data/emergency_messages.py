@@ -28,10 +28,10 @@ class EmergencyMessage:
     writer: str = ""
 
 
-@lru_cache(maxsize=2)
-def bundled_messages(name: str = "messages") -> tuple[EmergencyMessage, ...]:
-    """Return every bundled message to learn from, or those `kept_aside` for measuring; all name kind, style and writer."""
-    content = (files("medx_core.data") / "bundled" / "emergencies" / f"{name}.csv").read_text("utf-8")
+@lru_cache(maxsize=1)
+def bundled_messages() -> tuple[EmergencyMessage, ...]:
+    """Return every bundled message to learn from, with its kind, style and writer."""
+    content = (files("medx_core.data") / "bundled" / "emergencies" / "messages.csv").read_text("utf-8")
     return tuple(
         EmergencyMessage(row["text"], _LABELS[row["emergency"]], row["kind"], row["style"], row["writer"])
         for row in csv.DictReader(io.StringIO(content, newline=""))

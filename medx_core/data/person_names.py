@@ -43,7 +43,7 @@ _NAME = rf"(?<![\w’'-])(?:{_UPPER}\.\s?|{_PARTICLE}[ ]|(?:al|el|ul)-)*{_WORD}(
 _TITLE = r"(?:Mr|Mrs|Ms|Miss|Mx|Mstr|Dr|Prof(?:essor)?|Rev(?:erend)?|Sir|Lady|Lord|Dame|Sgt|Cpl|Capt(?:ain)?|Major|Cllr|Fr|Sister|Nurse|Imam|Rabbi|Hajja?|Sheikh|Shri|Smt|Ustaz|Alhaji|Auntie|Aunty|Uncle|Doctor)"
 _STRONG = re.compile(
     rf"(?:\b(?i:my|his|her|their|the|real|full|first|last|patient|client|baby|maiden|family|sur|birth|married|preferred|given|child)?['’]?s?\s?(?i:name)(?:['’]s|\s(?i:is|was|of|on|:))*\s*[:=]?\s+[\"“]?"
-    rf"|(?P<title>\b{_TITLE}\b\.?\s(?:{_TITLE}\.?\s)?)|\b(?i:call me|known as|named|i am called|who is called)\s)(?P<name>{_NAME})"
+    rf"|(?P<title>\b(?:(?<!\b[Ww]e )(?<!\b[Nn]ot )(?<!n't )(?=Miss\b)|(?!Miss\b)){_TITLE}\b\.?\s(?:{_TITLE}\.?\s)?)|\b(?i:call me|known as|named|i am called|who is called)\s)(?P<name>{_NAME})"
 )
 _KIN = (
     r"wife|husband|sons?|daughters?|mother|father|mum|mam|mom|mummy|mama|dad|daddy|brothers?|sisters?|aunt|auntie|uncle|nephews?|nieces?|cousin|granddaughter|"
@@ -96,6 +96,7 @@ _SMALL_ANNOUNCED = re.compile(
     rf"\b(?:my name is|name is|name's|name:?|i am|i'm|im|its|it's|this is|dr|mr|mrs|ms|miss|nurse|prof|pt|patient|from|regards|thanks|thx|cheers|yours|called|hi|hello|hey|dear|hiya|(?:{_KIN}))[,.]?\s$",
     re.I,
 )
+_SMALL_IS = re.compile(r"(?:i am|i'm|im|its|it's|this is|from)\b", re.I)
 _SMALL_MENTIONED = re.compile(
     r"\b(?:for|with|w/|to|and|about|tell|ask|ring|call|poor|hey|hi|hello|dear|is|of|by|refer|told|says|saw|see|can|will|has)[,.]?\s$|[.!?;:–—-]\s$|^\s*$",
     re.I,
@@ -138,6 +139,13 @@ _DOSE_NEXT = re.compile(
     r"(?i:[’']?s?\s+(?:[a-z]+\s)?[\d.,½]+(?:[-/]\d+)*\s?(?:mg|mcg|µg|g\b|ml|units?|iu|micrograms?|%|puffs?|tabs?|tablets?|bd|od|tds|qds|prn|nocte|daily|x)|\s+[a-z]?\d+(?:\.\d+)?[a-c]?\s?(?:$|[,;:.)]\s?)|\s+(?:tablets?|caps(?:ules)?|inhaler|cream|patch(?:es)?|injections?|vaccine|bd|od|tds|qds|prn|nocte))"
 )
 
+
+# How words of medicine and English end and names hardly do: headings write them large ("Lymphocytic Choriomeningitis").
+_TERM = re.compile(
+    r"[a-z]{3,}(?:itis|omas?|os[ie]s|a?emias?|path(?:y|ies|ic)|plas(?:ia|ty|tic|m)|algia|[uo]ria|penia|pn[oe]+a|opia|trophy|rrh[oe]+a|ectomy|"
+    r"ostomy|scopy|graphy|gram|ology|[bdghmnpt]ic|ular|eolar|ial|ous|ions?|[cst]ed|ity|ities|ive|ary|[tdcri]um|inate|[aoi][mnxt]ide|idine|"
+    r"azole|mycin|cillin|pril|sartan|statin|gliptin|parin|mab|ceuticals?|ency)|[a-z]{4,}[bcdfgmnptuv]al"
+)
 
 _SENTENCE = re.compile(r"\S.*?(?:[.!?]+(?=\s)|(?=\n)|$)", re.MULTILINE)
 
@@ -299,7 +307,11 @@ class _Reading:
                 if len(run) < 2:
                     continue
                 spoken_to = pattern in _NEAR and (pattern is not _ADDRESSED or self._is_likely(start, end))
-                if self._is_clinical(start, end, alone=not spoken_to) or self._is_owner(end):
+                if (
+                    self._is_clinical(start, end, alone=not spoken_to)
+                    or self._has_term(start, end)
+                    or self._is_owner(end)
+                ):
                     continue
                 if (self._marked(start, end) >= 0.5 and (words < 3 or self._is_likely(start, end))) or (
                     self._looks_like_a_name(run, words=min(words, 2))
@@ -374,7 +386,8 @@ class _Reading:
         if self.text[start].isupper():
             return 0
         before = self.text[max(0, start - 24) : start]
-        announced = bool(_SMALL_ANNOUNCED.search(before))
+        announced = _SMALL_ANNOUNCED.search(before)
+        introduced = announced and not _SMALL_IS.match(announced[0])  # "its unique shape": a given name, too
         length = 0
         for last, (a, b) in enumerate(words):
             bare = self.text[a : self._without_possessive(b)].casefold()
@@ -383,7 +396,7 @@ class _Reading:
             titled = not last and bool(_SMALL_TITLE.search(before))
             if (bare in plain_words() or bare in eponyms()) and not (titled and self._is_given(bare)):
                 break
-            if self._marked(a, b) < 0.6 and (titled or not (announced and self._is_given(bare))):
+            if self._marked(a, b) < 0.6 and (titled or not (introduced and self._is_given(bare))):
                 break
             length = last + 1
         if not length:
@@ -516,7 +529,12 @@ class _Reading:
             return True
         words = re.sub(r"[’']s\b", "", self.text[start:end]).replace("’", "'").split()
         parts = [part.casefold() for word in words for part in re.split(r"[-–]", word) if part]
-        return alone and all(part in eponyms() for part in parts)
+        return alone and (all(part in eponyms() for part in parts) or self._has_term(start, end))
+
+    def _has_term(self, start: int, end: int) -> bool:
+        """Whether a run has a word that ends as terms do, and no given name."""
+        words = re.findall(rf"{_LETTERS}+", self.text[start:end])
+        return any(_TERM.fullmatch(word.casefold()) for word in words) and not any(map(self._is_given, words))
 
 
 _CUES = (

@@ -23,7 +23,8 @@ class ArmScores:
 
     `scores` is (items,); `answer_words` (items,) says where the next token was an answer word at all, None where that
     was not recorded. `probabilities` (items,) are the mapped scores and `trusted` (items,) says where the arm's rule
-    trusts its answer, both None without a map. `fine_tuning` is what training took, in an arm that trains.
+    trusts its answer, both None without a map. `doses` (items,) is how far steering moved each item's states, not a number
+    where nothing did. `fine_tuning` is what training took, in an arm that trains.
     """
 
     name: str
@@ -32,10 +33,13 @@ class ArmScores:
     fine_tuning: FineTuning | None = None
     probabilities: Values | None = None
     trusted: Flags | None = None
+    doses: Values | None = None
 
     def among(self, kept: Flags) -> "ArmScores":
         """Return the arm on the items where `kept` (items,) is set."""
-        per_item = {name: getattr(self, name) for name in ("answer_words", "probabilities", "trusted")}
+        per_item = {
+            name: getattr(self, name) for name in ("answer_words", "probabilities", "trusted", "doses")
+        }
         parts = {name: values[kept] for name, values in per_item.items() if values is not None}
         return replace(self, scores=self.scores[kept], **parts)
 

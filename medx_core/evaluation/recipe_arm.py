@@ -5,13 +5,15 @@ Both ask `LoadedRecipe` what steers a statement, as the engine that answers does
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 
 import numpy as np
 
+from medx_core.accuracy import Values
 from medx_core.calibration import AbstentionRule, Calibration
 from medx_core.categories import Category
 from medx_core.data.labelled_statements import LabelledStatement
-from medx_core.errors import BadInput
+from medx_core.errors import BadInput, VectorRefused
 from medx_core.evaluation.arms import ArmScores
 from medx_core.evaluation.calibrated_arms import with_trust
 from medx_core.evaluation.fit import FittedArms
@@ -25,6 +27,7 @@ from medx_core.questions import Mode
 from medx_core.recipes import ALL, ModelIdentity, Recipe, SteeringEntry, built_in_recipe
 from medx_core.recipes import UNSTEERED as UNSTEERED_RECIPE
 from medx_core.settings import settings
+from medx_core.steering.dose import limited_meter
 from medx_core.steering.loaded_recipe import LoadedRecipe
 from medx_core.steering.names import ANSWER_WORD
 from medx_core.steering.steering_vector import SteeringVector
@@ -44,12 +47,16 @@ def recipe_scores(
     loaded: LoadedRecipe,
     statements: Sequence[LabelledStatement],
     on_progress: OnProgress,
+    *,
+    max_dose: float = inf,
 ) -> ArmScores:
     """Run statements as they would be answered now, those that are asked and steered alike together.
 
-    Scores are less the recipe's threshold, mapped and trusted as the recipe says.
+    Scores are less the recipe's threshold, mapped and trusted as the recipe says. `max_dose` is the setting; the smaller of it
+    and the recipe's own counts.
 
     Raises:
+        VectorRefused: some would be refused for their dose, so that there are no answers to all of them.
         ModelUnavailable: the tokenizer cannot tell a prompt's answer words apart, or a batch does not fit.
     """
     recipe = loaded.recipe
@@ -62,17 +69,30 @@ def recipe_scores(
     for place, (prompt, row) in enumerate(zip(prompts, rows, strict=True)):
         alike.setdefault((prompt, row.vector and row.vector.version), []).append(place)
     scores, words = np.zeros(len(statements)), np.zeros(len(statements), dtype=bool)
+    doses = np.full(len(statements), np.nan)
     done = 0
     for places in alike.values():
         texts = [statements[place].text for place in places]
         runner, plan = runner_for(prompts[places[0]]), rows[places[0]].plan(Mode.VERDICT)
-        run = runner.steered(texts, [plan])[0] if plan.steps else runner.scores(texts)
+        run = runner.steered(texts, [plan], with_doses=True)[0] if plan.steps else runner.scores(texts)
+        doses[places] = np.nan if run.doses is None else run.doses
         scores[places] = run.scores - recipe.threshold
         words[places] = False if run.answer_words is None else run.answer_words
         done += len(places)
         on_progress(done, len(statements))
-    arm = ArmScores(RECIPE, scores, words)
+    _refuse_doses(doses, loaded, max_dose)
+    arm = ArmScores(RECIPE, scores, words, doses=doses)
     return arm if recipe.calibration is None else with_trust(arm, recipe.calibration, recipe.abstention)
+
+
+def _refuse_doses(doses: Values, loaded: LoadedRecipe, max_dose: float) -> None:
+    meter = limited_meter(0, loaded.recipe.max_dose, by_setting=max_dose)
+    refused = int(np.sum(doses > meter.limit))
+    if refused:
+        raise VectorRefused(
+            f"The recipe in use, {loaded.name} ({loaded.recipe.id}), refuses {refused} of these {len(doses)} statements: their "
+            f"doses reach {np.nanmax(doses):.3g}, and {meter.limited_by} allows {meter.limit:g}."
+        )
 
 
 @dataclass(frozen=True)

@@ -437,13 +437,21 @@ class Figures(Value):
         return self.judged if name == self.judged.arm else self.exploratory.get(name)
 
 
+class DoseFigures(Value):
+    """How far an arm's steering moves a state, as a share of that state's own length (see `medx_core/steering/dose.py`)."""
+
+    largest: float = Field(description="largest dose of any test item")
+    median: float = Field(description="median of the test items that it steers")
+
+
 class ModelResult(Figures):
     """The figures of one model with what was chosen for it."""
 
     choices: Choices = Field(description="what was chosen and fitted on the training part")
     sweep: SettingMap | None = Field(description="map of layers and strengths, where `gated` is declared")
     seconds: float = Field(description="wall-clock seconds")
-    recipe_refused: str = Field("", description="why the recipe in use, which cannot answer, is no arm")
+    recipe_refused: str = Field("", description="why the recipe in use is no arm, where it could not answer")
+    doses: dict[str, DoseFigures] = Field({}, description="how far each arm's steering moves states, by arm")
 
 
 class Origin(Value):

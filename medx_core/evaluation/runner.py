@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
+from math import inf
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from medx_core.calibration import Calibration
 from medx_core.data.labelled_files import LabelledData
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.data.leakage import WORDING_READERS
-from medx_core.errors import BadInput, RecipeUnusable
+from medx_core.errors import BadInput, RecipeUnusable, VectorRefused
 from medx_core.evaluation.arms import ArmScores, ControlDraws, TestItems
 from medx_core.evaluation.calibrated_arms import calibrated_arms, unseen_scores
 from medx_core.evaluation.data_split import EvaluationParts, parts_of
@@ -41,6 +42,7 @@ from medx_core.evaluation.recipe_arm import (
 )
 from medx_core.evaluation.request import DECLARED, RECIPE, EvaluationRequest
 from medx_core.evaluation.result import (
+    DoseFigures,
     Environment,
     EvaluationResult,
     Figures,
@@ -83,7 +85,8 @@ class Evaluator:
     """Evaluates models on statements; `extra_arms` run only where the request names them.
 
     `recipe_of` names the recipe by which each model answers now; without a deployment, the built-in one. Where that recipe
-    cannot answer, there is no arm `recipe`, and the result says why.
+    cannot answer, or refuses some of the statements for their dose (`max_dose` is the setting), there is no arm `recipe`, and
+    the result says why.
     """
 
     data: LabelledData
@@ -92,6 +95,7 @@ class Evaluator:
     batch_rows: int = BATCH_ROWS
     extra_arms: Mapping[str, ExtraArm] = field(default_factory=dict)
     recipe_of: RecipeOf = built_in
+    max_dose: float = inf
 
     def evaluate(self, models: Iterable[LoadedModel]) -> Evaluated:
         """Evaluate every model on the same division of the data; the first is the one that is judged.
@@ -119,7 +123,8 @@ class Evaluator:
             name, loaded = _told_apart(model.name, results), self._recipe_of(model)
             results[name], model_scores, fitted = self._of_model(model, loaded, name, parts)
             if not scores:
-                recipes = {} if isinstance(loaded, RecipeUnusable) else {loaded.recipe.id: RECIPE}
+                if isinstance(loaded, LoadedRecipe) and not results[name].recipe_refused:
+                    recipes = {loaded.recipe.id: RECIPE}
                 saved = self._saved(fitted, results[name])
             scores.append(model_scores)
         first, *others = results.values()
@@ -171,15 +176,12 @@ class Evaluator:
         request, items = self.request, TestItems((*parts.test, *parts.association))
         fitted = fit_arms(runner_for, parts.train, request, self.on_stage)
         lexical_reader, wording_scores = scored_by_wording(parts.train, items.statements)
-        on_recipe = partial(self.on_stage, "the recipe in use")
+        model_arms = _model_arms(fitted, runner_for, items.statements, self.on_stage)
+        in_use, refused = self._in_use(loaded, runner_for, items.statements)
         arms = (
-            *_model_arms(fitted, runner_for, items.statements, self.on_stage),
+            *model_arms,
             ArmScores("lexical", wording_scores),
-            *(
-                ()
-                if isinstance(loaded, RecipeUnusable)
-                else (recipe_scores(runner_for, loaded, items.statements, on_recipe),)
-            ),
+            *in_use,
             *(
                 self.extra_arms[arm](fitted, items.statements, request, self.on_stage)
                 for arm in request.extra
@@ -218,9 +220,29 @@ class Evaluator:
             choices=choices,
             sweep=self._sweep(fitted),
             seconds=time.perf_counter() - began,
-            recipe_refused=str(loaded) if isinstance(loaded, RecipeUnusable) else "",
+            recipe_refused=refused,
+            doses={
+                arm.name: _dose_figures(arm.doses)
+                for arm in arms
+                if arm.doses is not None and np.isfinite(arm.doses).any()
+            },
         )
         return result, scores, fitted
+
+    def _in_use(
+        self,
+        loaded: LoadedRecipe | RecipeUnusable,
+        runner_for: RunnerFor,
+        statements: Sequence[LabelledStatement],
+    ) -> tuple[tuple[ArmScores, ...], str]:
+        """Return the recipe in use as an arm, or none and why."""
+        if isinstance(loaded, RecipeUnusable):
+            return (), str(loaded)
+        on_progress = partial(self.on_stage, "the recipe in use")
+        try:
+            return (recipe_scores(runner_for, loaded, statements, on_progress, max_dose=self.max_dose),), ""
+        except VectorRefused as refused:
+            return (), str(refused)
 
     def _sweep(self, fitted: FittedArms) -> SettingMap | None:
         if self.request.declared != DECLARED:
@@ -228,6 +250,12 @@ class Evaluator:
         on_progress = partial(self.on_stage, "mapping layers and strengths")
         mapped = map_of_settings(fitted.runner, fitted.gated, on_progress)
         return SettingMap.model_validate(mapped.as_json())
+
+
+def _dose_figures(doses: Values) -> DoseFigures:
+    """Return the figures of the doses (items,) of those that were steered."""
+    steered = doses[np.isfinite(doses)]
+    return DoseFigures(largest=float(steered.max()), median=float(np.median(steered)))
 
 
 def _tested(calibrations: Mapping[str, Calibration], figures: Figures) -> dict[str, Calibration]:
@@ -248,14 +276,16 @@ def _model_arms(
     for reading, vectors in fitted.paper.items():
         name = "paper" if reading == ANSWER_WORD else f"paper_{reading}"
         conditions[name] = vectors.condition(statements)
-    steered = fitted.runner.steered(texts, list(conditions.values()), partial(on_stage, "steered answers"))
+    on_progress = partial(on_stage, "steered answers")
+    steered = fitted.runner.steered(texts, list(conditions.values()), on_progress, with_doses=True)
     if fitted.prompts.prompt_only is not None:
         on_progress = partial(on_stage, "the best prompt alone")
         run = candidate_scores(runner_for, fitted.prompts.prompt_only.candidate, statements, on_progress)
         arms.append(ArmScores("prompt_only", run.scores, run.answer_words))
     arms.append(ArmScores("prior", unsteered.scores - fitted.threshold, unsteered.answer_words))
     arms += (
-        ArmScores(name, run.scores, run.answer_words) for name, run in zip(conditions, steered, strict=True)
+        ArmScores(name, run.scores, run.answer_words, doses=run.doses)
+        for name, run in zip(conditions, steered, strict=True)
     )
     arms.append(ArmScores("probe", fitted.gated.values(unsteered.states[chosen.layer])))
     return arms

@@ -3,7 +3,9 @@
 Risk control by Learn then Test (Angelopoulos et al., arXiv 2110.01052, section 3.2: fixed sequence testing with several
 starts). Each threshold is a null hypothesis "more than `max_error` of the answers above it are wrong", tested by the
 exact binomial tail of the wrong answers among those above it. From each start, thresholds are lowered until one cannot
-be rejected, and the starts share the error. They are needed because the surest few are too few to show anything.
+be rejected, and the starts share the error. They are needed because the surest few are too few to show anything. Where no start trusts enough
+answers to show it, because there are few or because many are tied (an isotonic map is equally sure of all above its last
+knot), the sequence starts at the first threshold that does: that is seen from the confidences alone, before any error is.
 
 The binomial tail asks for independent answers. Twins and near copies are not, so one statement of each group is drawn
 and the others are left aside: the promise is about questions that have nothing to do with each other. Given a threshold
@@ -40,11 +42,11 @@ def fit_abstention(
     order = drawn[np.argsort(-confidences[drawn], kind="stable")]
     sure, wrong = confidences[order], np.cumsum(~right[order], dtype=np.intp)
     counts = np.array([_above(sure, coverage) for coverage in COVERAGES])
-    held = _held(counts, wrong, max_error)
-    kept = max(_lowest(counts[first:], held[first:]) for first in map(COVERAGES.index, STARTS))
+    held, starts = _held(counts, wrong, max_error), _starts(counts, max_error)
+    kept = max((_lowest(counts[first:], held[first:]) for first in starts), default=0)
     about = {"max_error": max_error, "level": LEVEL, "n": len(drawn)}
     if not kept:
-        return AbstentionRule(promised=False, reason=_why_not(wrong, counts[counts > 0], max_error), **about)
+        return AbstentionRule(promised=False, reason=_why_not(sure, wrong, counts[starts]), **about)
     return AbstentionRule(
         promised=True,
         threshold=float(sure[kept]) if kept < len(sure) else 0.0,
@@ -67,6 +69,13 @@ def _above(sure: Values, coverage: float) -> int:
     return most if most == len(sure) else int((sure > sure[most]).sum())
 
 
+def _starts(counts: Counts, max_error: float) -> list[int]:
+    """Return where in `counts` the sequences start; nowhere if all answers are too few, even if every one were right."""
+    enough = _held(counts, np.zeros(max(counts) + 1, dtype=np.intp), max_error)
+    planned = [at for at in map(COVERAGES.index, STARTS) if enough[at]]
+    return planned or np.flatnonzero(enough)[:1].tolist()
+
+
 def _held(counts: Counts, wrong: Counts, max_error: float) -> Flags:
     """Return of which of `counts` of the surest answers it is shown that few enough are wrong."""
     chances = binom.cdf(wrong[np.maximum(counts, 1) - 1], counts, max_error)
@@ -79,9 +88,13 @@ def _lowest(counts: Counts, held: Flags) -> int:
     return int(counts[reached - 1]) if reached else 0
 
 
-def _why_not(wrong: Counts, counts: Counts, max_error: float) -> str:
+def _why_not(sure: Values, wrong: Counts, started_at: Counts) -> str:
+    """Say why no sequence, each of which failed at the count that it started at, showed anything."""
     n = len(wrong)
-    if not _held(np.array([n]), np.zeros(n, dtype=int), max_error)[0]:
+    if not len(started_at):
         return f"{n} unrelated statements are too few to show it, even if every answer were right"
-    surest = int(counts[np.argmin(wrong[counts - 1] / counts)]) if len(counts) else n
+    tied = int((sure == sure[0]).sum())
+    if tied > round(max(STARTS) * n) and wrong[tied - 1]:
+        return f"it is equally sure of the {tied} answers of {n} that it is surest of, and {wrong[tied - 1]} of them are wrong"
+    surest = int(started_at[np.argmin(wrong[started_at - 1] / started_at)])
     return f"of the {surest} answers of {n} that it is surest of, {wrong[surest - 1]} are wrong"

@@ -64,9 +64,11 @@ class EmbeddingRouter(ScoringRouter):
         return self.head.threshold if self.own_threshold is None else self.own_threshold
 
     def route(self, texts: Sequence[str]) -> tuple[Route, ...]:
-        """Route every text and look for emergencies, by one pass of the encoder."""
+        """Route every text and look for emergencies: one pass of the encoder, more for the windows of longer texts."""
         embeddings = self.encoder.encode(texts)
-        flags = [detection.flag for detection in detect(texts, embeddings, self.emergency)]
+        flags = [
+            detection.flag for detection in detect(texts, embeddings, self.emergency, self.encoder.encode)
+        ]
         return self.routes_from(*self.scores_of(texts, embeddings), flags)
 
     def scores(self, texts: Sequence[str]) -> tuple[Floats, Floats]:
@@ -150,7 +152,7 @@ def explain(router: EmbeddingRouter, text: str, training: Sequence[RoutingText])
     candidates = _sharing_terms(router.head.vocabulary, text, training)
     rows = router.encoder.encode([text, *(candidate.text for candidate in candidates)])
     probabilities, in_scope = router.scores_of([text], rows[:1])
-    (emergency,) = detect([text], rows[:1], router.emergency)
+    (emergency,) = detect([text], rows[:1], router.emergency, router.encoder.encode)
     (route,) = router.routes_from(probabilities, in_scope, [emergency.flag])
     likeness = rows[1:] @ rows[0]
     nearest = tuple(

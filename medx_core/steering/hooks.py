@@ -156,6 +156,16 @@ class SteeringPlan:
             ),
         )
 
+    def metered(self, meters: Sequence[DoseMeter]) -> "SteeringPlan":
+        """Return the plan for a batch with a meter for each of its rows; what acts at one layer and tokens has one dose."""
+        together = groupby(self.steps, key=lambda step: (step.layer, step.positions))
+        return SteeringPlan(
+            tuple(
+                SteeringStep(layer, _in_turn([step.shift for step in steps]), positions, tuple(meters))
+                for (layer, positions), steps in together
+            )
+        )
+
     def for_texts(self, indices: Sequence[int]) -> "SteeringPlan":
         """Return the plan for a batch of these texts of a run, lowest layer first."""
         rows = torch.as_tensor(list(indices))

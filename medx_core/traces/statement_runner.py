@@ -5,7 +5,7 @@ all its conditions together, plus the layers above each steered layer on a singl
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -19,6 +19,7 @@ from medx_core.models.loading import LoadedModel
 from medx_core.models.prefix_cache import SharedPrefix
 from medx_core.models.scoring import AnswerHead
 from medx_core.prompts import VerdictPrompt
+from medx_core.steering.dose import DoseMeter
 from medx_core.steering.hooks import SteeringPlan, SteeringStep, recorded, steered
 from medx_core.steering.layers import decoder_layers, hidden_size
 from medx_core.traces.resuming import SteeredRuns, prompt_batch
@@ -39,12 +40,13 @@ NAMED_BY = 60  # letters of a text in a message
 class RunScores:
     """One run over n texts: `scores` (n,) is logit(TRUE word) - logit(FALSE word), a text is judged TRUE at 0 or more.
 
-    `answer_words` (n,) says where the likeliest of all next tokens is one of the two answer words; None where the
-    caller did not ask.
+    `answer_words` (n,) says where the likeliest of all next tokens is one of the two answer words, `doses` (n,) how far
+    steering moved each text's states (see `steering.dose`); None where the caller did not ask.
     """
 
     scores: NDArray[np.float64]
     answer_words: NDArray[np.bool_] | None
+    doses: NDArray[np.float64] | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -130,13 +132,14 @@ class StatementRunner:
         states = {layer: torch.from_numpy(arrays[f"layer {layer}"]) for layer in layers}
         return RecordedStates(run_scores.scores, run_scores.answer_words, states)
 
-    def steered(
+    def steered(  # noqa: PLR0913 - what a run gives besides its scores, each by its own name
         self,
         texts: Sequence[str],
         conditions: Sequence[SteeringPlan],
         on_progress: OnProgress = silent,
         *,
         with_answer_words: bool = True,
+        with_doses: bool = False,
         name: str = "",
         resumed: bool = True,
     ) -> list[RunScores]:
@@ -154,11 +157,16 @@ class StatementRunner:
 
         def run(prompts: list[list[int]], rows: list[int]) -> Arrays:
             plans = [condition.for_texts(rows) for condition in conditions]
+            meters = [[DoseMeter(len(prompt)) for prompt in prompts] for _ in plans] if with_doses else []
+            if meters:
+                plans = [plan.metered(of_plan) for plan, of_plan in zip(plans, meters, strict=True)]
             finals = self._runs.of_plans(prompts, plans, shared=resumed)
             read = self._read(torch.cat(finals), with_answer_words)
+            if meters:
+                read["doses"] = np.array([meter.largest for of_plan in meters for meter in of_plan])
             return {key: values.reshape(len(conditions), len(rows)).T for key, values in read.items()}
 
-        key = ("steered", name, len(conditions), with_answer_words) if name else None
+        key = ("steered", name, len(conditions), with_answer_words, with_doses) if name else None
         arrays = self.per_batch(texts, run, on_progress, key)
         return [
             _run_scores({name: values[:, place] for name, values in arrays.items()})
@@ -264,4 +272,9 @@ class StatementRunner:
 def _run_scores(arrays: Arrays) -> RunScores:
     words = arrays.get("answer_words")
     scores = arrays.get("scores", np.zeros(0))
-    return RunScores(scores.astype(np.float64), None if words is None else words.astype(np.bool_))
+    doses = arrays.get("doses")
+    return RunScores(
+        scores.astype(np.float64),
+        None if words is None else words.astype(np.bool_),
+        doses=None if doses is None else doses.astype(np.float64),
+    )

@@ -16,7 +16,7 @@ from medx_core.cli.app import app
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.data.problems import FileLimits
 from medx_core.data.question_files import read_question_file
-from medx_core.errors import BadInput
+from medx_core.errors import BadInput, VectorRefused
 from medx_core.evaluation.calibrated_arms import calibrated_arms, unseen_scores
 from medx_core.evaluation.fit import fit_arms
 from medx_core.evaluation.recipe_arm import arm_as_recipe, recipe_scores
@@ -26,6 +26,7 @@ from medx_core.job_execution.dispatch import End, answer_here
 from medx_core.jobs.submission import file_submission
 from medx_core.questions import Arm, Mode, Verdict
 from medx_core.settings import Settings
+from medx_core.settings import settings as global_settings
 from medx_core.storage.jobs import JobStore
 from medx_core.traces.running import silent
 from medx_core.traces.statement_runner import StatementRunner
@@ -102,6 +103,12 @@ def test_a_saved_arm_answers_a_file_with_the_verdicts_it_was_measured_with(
     shares = [1 / (1 + math.exp(-score)) for score in scores]
     np.testing.assert_allclose([answer.score for answer in rows], shares, atol=1e-4)
     assert {answer.recipe for answer in rows} == {saved.id}
+    doses = np.array([np.nan if answer.dose is None else answer.dose for answer in rows])
+    np.testing.assert_allclose(measured_again.doses, doses, rtol=1e-4)
+    if arms[arm].doses is not None:
+        np.testing.assert_allclose(arms[arm].doses, doses, rtol=1e-4)
+        with pytest.raises(VectorRefused, match=r"refuses \d+ of these 40 .* MEDX_MAX_DOSE allows 1e-09"):
+            recipe_scores(runner_for, registry.answering(model.identity), test, silent, max_dose=1e-9)
     trusted = np.array([answer.verdict is not Verdict.UNCERTAIN for answer in rows])
     assert np.array_equal(trusted[sure], arms[arm].trusted[sure]), "whom to trust is part of the recipe"
     assert np.array_equal(measured_again.trusted[sure], arms[arm].trusted[sure])
@@ -129,7 +136,12 @@ def medx(*arguments: object):
     return done
 
 
-def test_the_commands_from_an_evaluation_to_the_recipe_in_use_and_its_evidence(tiny_home, tmp_path):
+def test_the_commands_from_an_evaluation_to_the_recipe_in_use_and_its_evidence(
+    tiny_home, tmp_path, monkeypatch
+):
+    # a tiny random model is pushed far to be told apart, and what refuses statements is not measured
+    monkeypatch.setenv("MEDX_MAX_DOSE", "1000000")
+    global_settings.cache_clear()
     file, out = write_statements(tmp_path / "mine.csv", split=True), tmp_path / "out.json"
     evaluate = ("evaluate", "--data", file, "--prompt", PROMPT, "--json", out)
     medx(*evaluate, "--save-recipe", "mine", "--save-arm", "gated")
@@ -153,6 +165,7 @@ def test_the_commands_from_an_evaluation_to_the_recipe_in_use_and_its_evidence(t
     second = json.loads(out.read_text())
     assert second["recipes"] == {saved: "recipe"}
     now, then = second["arms"]["recipe"], first["arms"]["gated"]
+    assert second["doses"]["recipe"] == pytest.approx(first["doses"]["gated"], rel=1e-4)
     assert now["auroc"] == then["auroc"]
     assert now["accuracy"] == then["accuracy"]
     assert "recipe" not in second["exploratory"]

@@ -21,6 +21,7 @@ from medx_core.settings import settings
 from medx_core.steering.gate import Gate
 from medx_core.steering.steering_vector import SteeringVector
 from medx_core.storage.vectors import VectorRecord
+from medx_core.traces.checking import CHAT_PROMPTS, KEPT
 from tests.language_models import WIDTH
 
 WORDS = ("heart", "kidneys", "blood", "insulin", "glucose")
@@ -170,6 +171,22 @@ def test_a_recipe_is_put_together_from_parts_and_checked(medx, recipes, data, tm
     assert isinstance(recipes("promote", "mine", "--yes").exception, VectorRefused)
     listed = json.loads(said(recipes("list", "--json")))["recipes"]
     assert {each["name"]: each["status"] for each in listed} == {"mine": "candidate", "paper": "built-in"}
+
+
+def test_the_check_of_a_recipe_names_a_prompt_that_the_model_refuses(recipes, tiny_home):
+    (memory,) = tiny_home.rglob(KEPT)
+    kept = json.loads(memory.read_text())
+    for found in kept.values():
+        found["can"]["chat_verdict"] = False
+    memory.write_text(json.dumps(kept))
+    said(recipes("build", "plain", "--threshold", 0.5))
+    assert "ok  prompt verdict-statement-" in said(recipes("check", "plain"))
+    prompt = CHAT_PROMPTS[0].version
+    said(recipes("build", "chat", "--prompt", prompt))
+    done = recipes("check", "chat")
+    assert done.exit_code == 1
+    assert f"NO  prompt {prompt}: The model" in done.output
+    assert "gives no verdicts in its chat template here" in done.output
 
 
 def test_a_recipe_for_another_configuration_is_not_promoted_and_in_use_it_stops_the_commands(

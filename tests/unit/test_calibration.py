@@ -127,6 +127,40 @@ def test_one_statement_of_each_group_is_drawn():
     assert {int(place) for draw in draws for place in draw} == set(range(6))
 
 
+@pytest.mark.parametrize(("n", "tied"), [(100, 98), (100, 1), (40, 37), (40, 1), (60, 60)])
+def test_a_model_that_is_always_right_gets_its_promise_however_many_answers_are_tied(n: int, tied: int):
+    sure = np.concatenate([np.full(tied, 0.99), np.linspace(0.98, 0.5, n - tied)])
+    rule = fit_abstention(sure, np.ones(n, dtype=bool), alone(n), max_error=MAX_ERROR, seed=1)
+    assert rule.promised
+    assert rule.error == 0
+    assert rule.coverage == 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "tied", "reason"),
+    [
+        (
+            range(0, 100, 4),
+            80,
+            "it is equally sure of the 80 answers of 100 that it is surest of, and 20 of them are wrong",
+        ),
+        (range(0, 100, 4), 1, "of the 40 answers of 100 that it is surest of, 10 are wrong"),
+        (
+            range(0, 100, 4),
+            100,
+            "it is equally sure of the 100 answers of 100 that it is surest of, and 25 of them are wrong",
+        ),
+        (range(80, 100), 80, None),
+    ],
+)
+def test_why_nothing_can_be_promised_is_said_as_it_is(wrong: range, tied: int, reason: str | None):
+    sure = np.concatenate([np.full(tied, 0.9), np.linspace(0.89, 0.5, 100 - tied)])
+    right = ~np.isin(np.arange(100), list(wrong))
+    rule = fit_abstention(sure, right, alone(100), max_error=MAX_ERROR, seed=1)
+    assert rule.promised is (reason is None)
+    assert (rule.reason or None) == reason
+
+
 CURVES = {
     "good": lambda sure: 0.5 * np.exp(-4 * sure),
     "all at the limit": lambda sure: np.full_like(sure, MAX_ERROR + 1e-9),
@@ -136,8 +170,13 @@ CURVES = {
 """Chance of a wrong answer by how sure the model is, from 0 to 1."""
 
 
-def broken_promises(n: int, copies: int, curve: str, worlds: int = 500) -> tuple[int, int]:
-    """Return in how many worlds there was a promise, and in how many it was broken; `copies` answers are one fact."""
+def broken_promises(
+    n: int, copies: int, curve: str, *, levels: int = 0, worlds: int = 500
+) -> tuple[int, int]:
+    """Return in how many worlds there was a promise, and in how many it was broken; `copies` answers are one fact.
+
+    With `levels`, the model tells no more than so many confidences apart, as an isotonic map does.
+    """
     chance, many = CURVES[curve], (np.arange(20_000) + 0.5) / 20_000
     from_here_up = np.cumsum(chance(many)[::-1])[::-1] / np.arange(20_000, 0, -1)
     groups, promised, broken = np.repeat(alone(n // copies), copies).tolist(), 0, 0
@@ -145,7 +184,8 @@ def broken_promises(n: int, copies: int, curve: str, worlds: int = 500) -> tuple
         random = np.random.default_rng([n, copies, seed])
         facts = random.random(n // copies)
         right = np.repeat(random.random(len(facts)) >= chance(facts), copies)
-        rule = fit_abstention(np.repeat(facts, copies), right, groups, max_error=MAX_ERROR, seed=seed)
+        sure = np.ceil(facts * levels) / levels if levels else facts
+        rule = fit_abstention(np.repeat(sure, copies), right, groups, max_error=MAX_ERROR, seed=seed)
         if rule.threshold is not None:
             promised += 1
             broken += bool(from_here_up[int(rule.threshold * 20_000)] > MAX_ERROR)
@@ -160,6 +200,13 @@ def test_the_promise_holds_in_95_of_100_worlds(curve: str, copies: int):
     assert promised == {"good": promised, "all at the limit": broken}.get(curve, promised)
     if curve == "good":
         assert promised > 450 if copies == 1 else promised > 250
+
+
+@pytest.mark.parametrize(("n", "levels"), [(60, 0), (150, 3)])
+def test_the_promise_holds_where_the_sequence_starts_later_than_planned(n: int, levels: int):
+    promised, broken = broken_promises(n, 1, "good", levels=levels)
+    assert promised > 50
+    assert broken <= 500 * 0.05 + NormalDist().inv_cdf(0.99) * (500 * 0.05 * 0.95) ** 0.5
 
 
 @pytest.mark.slow

@@ -59,6 +59,9 @@ def test_clinical_phrases_survive():
         "doses at 0800 1200 1600 2000, 10-5-5 mg, 1:20 titres, 138/86, 7.1/21.8",
         "published 12 March 2019 (PMID 12345678, NCT01234567)",
         "adults aged 80 to 95 years, over 90 years, 90% of 99 kg",
+        "What are the symptoms of Lymphocytic Choriomeningitis (LCM)?",
+        "SUBJECT: Periventricular Heterotopia. Its unique shape; storage of Estradiol Topical and Pectus Excavatum.",
+        "Will We Miss Cancers Following Updated Guidelines?",
     ],
 )
 def test_what_looks_like_an_identifier_in_clinical_text_is_none(text):
@@ -76,6 +79,7 @@ def test_what_looks_like_an_identifier_in_clinical_text_is_none(text):
         ("her sons Obinna and Kelechi were present", "her sons [removed] and [removed] were present"),
         ("Thomas splint, Bruce protocol, Austin Flint murmur", "Thomas splint, Bruce protocol, Austin Flint murmur"),
         ("Rose spots in week 2; will mark the site in May", "Rose spots in week 2; will mark the site in May"),
+        ("Ask Jamal Anthropic or Miss Cancers.", "Ask [removed] or Miss [removed]."),
         ("The memory nurse said donepezil 10 may help", "The memory nurse said donepezil 10 may help"),
     ],
 )  # fmt: skip

@@ -5,13 +5,15 @@ import math
 from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from medx_core.calibration import AbstentionRule, Calibration, CalibrationKind
 from medx_core.categories import Category
 from medx_core.metric import Metric
-from medx_core.prompts import QUESTION_PROMPT, STATEMENT_PROMPT
-from medx_core.recipes import Recipe
+from medx_core.prompts import QUESTION_PROMPT, STATEMENT_PROMPT, VerdictPrompt
+from medx_core.recipes import Recipe, SteeringEntry
 from tests.recipes import IDENTITY, recipe
 
 CALIBRATION = Calibration(kind=CalibrationKind.TEMPERATURE, slope=0.5, n=100)
@@ -44,6 +46,50 @@ def test_a_recipe_comes_back_from_json_as_the_same_and_whatever_differs_has_anot
     assert {name for change in changes for name in change} == set(Recipe.model_fields), "every field decides"
     ids = {Recipe.model_validate(first.model_dump() | change).id for change in changes}
     assert len(ids | {first.id}) == len(changes) + 1
+
+
+WORDS = st.text(max_size=12)
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False).map(lambda number: number + 0.0)  # -0.0 is 0.0
+PROMPTS = st.builds(
+    VerdictPrompt,
+    **dict.fromkeys(("version", "frame", "true_word", "false_word", "instruction"), WORDS),
+    shots=st.lists(st.tuples(WORDS, st.booleans()), max_size=2).map(tuple),
+    chat=st.booleans(),
+)
+ENTRIES = st.builds(
+    SteeringEntry,
+    **dict.fromkeys(("file_sha256", "strategy", "positions"), WORDS),
+    layer=st.integers(0, 99),
+    strength=NUMBERS,
+)
+RECIPES = st.builds(
+    Recipe,
+    **dict.fromkeys(("model_sha256", "identity_sha256", "number_type", "engine"), WORDS),
+    prompt=PROMPTS,
+    question_prompt=st.none() | PROMPTS,
+    category_prompts=st.dictionaries(st.sampled_from(Category), PROMPTS, max_size=2),
+    steering=st.dictionaries(st.sampled_from(["all", *Category]).map(str), ENTRIES, max_size=2),
+    threshold=NUMBERS,
+    uncertain_margin=st.floats(0, 0.49).map(lambda number: number + 0.0),
+    calibration=st.none() | st.just(CALIBRATION),
+    gated_text=st.booleans(),
+    max_dose=st.none() | st.floats(1e-6, 1e6),
+)
+
+
+@given(RECIPES, RECIPES)
+@settings(max_examples=60, deadline=None)
+def test_whatever_a_recipe_holds_it_is_read_as_written_and_each_field_that_differs_changes_its_name(
+    first, other
+):
+    read = Recipe.model_validate(json.loads(first.content))
+    assert read == first
+    assert read.id == first.id
+    for name in Recipe.model_fields:
+        if name == "calibration":
+            continue  # a rule of abstention needs one; the test above changes both
+        changed = first.model_copy(update={name: getattr(other, name)})
+        assert (changed.id == first.id) is (changed == first), name
 
 
 def test_the_name_of_a_recipe_stays_the_same_in_later_versions():

@@ -62,6 +62,10 @@ EMERGENCIES = {
     "poisoned by gas, chemicals, plants or another's medicine": "my toddler swallowed grandma's tablets",
     "major injury told by its signs": "he fell off the roof and can't feel his legs",
     "suicide with the means at hand": "the rope is in the shed, I can't go on any longer, tell my mum I'm sorry",
+    "numb saddle with bladder or bowel failing": "my bottom has gone numb since the lift and I leaked without noticing",
+    "suicide told by plan, farewell and preparations": "by the time you read this I'll be gone, it is all arranged for tonight",
+    "bleeding late in pregnancy or heavy after birth": "32 weeks pregnant and blood is running down my legs",
+    "button battery or magnets swallowed, or in nose or ear": "she put a coin battery up her nose",
     "asks whether this is an emergency": "Her lips tingle after the new tablets, is this an emergency?",
     "bleeding or a head knock on blood thinners": "gran is on apixaban, fell, and has a headache and is confused",
 }

@@ -462,6 +462,12 @@ def _missing_figures(figures: Figures) -> Iterator[str]:
     """Say why the recipe in use is missing, and once per metric and reason why that is, and for which arms where others have it."""
     if isinstance(figures, EvaluationResult) and figures.recipe_refused:
         yield f"The recipe in use is not among the arms. {figures.recipe_refused}"
+    if isinstance(figures, EvaluationResult) and figures.doses:
+        doses = (
+            f"{arm_title(name)} {dose.largest:.2g} ({dose.median:.2g})"
+            for name, dose in figures.doses.items()
+        )
+        yield f"Largest dose (median), as a share of a state's own length: {', '.join(doses)}."
     arms = arms_in_order(figures)
     for metric, words in METRICS.items():
         reasons: dict[str, list[str]] = {}
