@@ -48,7 +48,7 @@ _STRONG = re.compile(
 _KIN = (
     r"wife|husband|sons?|daughters?|mother|father|mum|mam|mom|mummy|mama|dad|daddy|brothers?|sisters?|aunt|auntie|uncle|nephews?|nieces?|cousin|granddaughter|"
     r"grandson|grandmother|grandfather|gran|granny|grandma|grandad|grandpa|nan|partner|fianc[eé]e?|carer|caregiver|guardian|neighbour|neighbor|friend|toddler|infant|twins?|"
-    r"boyfriend|girlfriend|in-law|stepson|stepdaughter|housemate|flatmate|roommate|little (?:one|boy|girl|man|lad)|boy|girl|kid|bloke|lad"
+    r"boyfriend|girlfriend|(?:mother|father|sister|brother|son|daughter)[ -]in[ -]law|in-law|stepson|stepdaughter|housemate|flatmate|roommate|little (?:one|boy|girl|man|lad)|boy|girl|kid|bloke|lad"
 )
 _RELATION = (
     rf"{_KIN}|baby|midwife|nurse|aide|receptionist|lady|man|woman|colleague|boss|teacher|coordinator|worker|family|interpreter|chaplain|pharmacist|dentist|lawyer|"
@@ -57,7 +57,7 @@ _RELATION = (
 # Words that stand before a person who is spoken to or about; after those of the second kind also before drugs and diseases.
 _ADDRESSED = re.compile(
     rf"(?:\b(?i:dear|hi|hello|hey|good (?:morning|afternoon|evening)|hiya|g['’]day)[,!]?\s(?:(?i:parents? of|sir|doc(?:tor)?)\s)?"
-    rf"|\b(?i:attn|attention|fao|cc|copy to|copy in|for the attention of|ask|ask for|tell|told|spoke to|spoke with|spoke w/|saw|seen by|contact|ring|rang|ringing|calling|phoned|phoning|texted|e-?mailed|visited|patient|pt|resident|client|worker|got|"
+    rf"|\b(?i:attn|attention|fao|cc|copy to|copy in|for the attention of|ask|ask for|tell|told|spoke to|spoke with|spoke w/|saw|seen by|seen|reviewed|d/w|s/b|contact|ring|rang|ringing|calling|phoned|phoning|texted|e-?mailed|visited|patient|pt|resident|client|worker|got|"
     rf"subject|participant|deceased|driver|passenger|nok|signed|witnessed|dictated by|parent of|booking of|identified as|here is|this is|i am|i['’]?m|it['’]s|its|met|called|wound nurse|one of these)[:,]?\s[\"“]?"
     rf")(?P<name>{_NAME})"
 )
@@ -76,7 +76,7 @@ _CLOSING = (
 )
 _SIGNED = re.compile(rf"(?:^|[.!?;]\s+|\n\s*){_CLOSING}[,.]?\s+(?:{_TITLE}\.?\s)?(?P<name>{_NAME})")
 _LAST_LINE = re.compile(
-    rf"(?:(?<=[.!?)\]]\s)|(?<=\n)|(?<=[–—-]\s))(?P<name>{_NAME})(?:\s\([^)\n]*\))?[.!]?\s*$"
+    rf"(?:(?<=[.!?)\]]\s)|(?<=\n)|(?<=[–—-]\s))(?P<name>{_NAME})(?:\s\([^)\n]*\))?(?:\s[xX]{{1,4}})?[.!]?\s*$"
 )
 _OWN_LINE = re.compile(rf"(?<=\n)[ ]*(?P<name>(?:{_UPPER}\.?[ ]?)*{_NAME})[ ]*(?=\n|$)")
 _CHART_NAME = re.compile(
@@ -93,7 +93,7 @@ _INITIALS = re.compile(
 _SMALL_WORD = re.compile(rf"(?<![\w’'@./-]){_LETTERS}[\w’'-]*\w(?![\w@/])")
 # Before a name in small letters: those that leave no doubt, and those that need a known given name.
 _SMALL_ANNOUNCED = re.compile(
-    rf"\b(?:my name is|name is|name's|name:?|i am|i'm|im|its|it's|this is|dr|mr|mrs|ms|miss|nurse|prof|pt|patient|from|regards|thanks|thx|cheers|yours|called|(?:{_KIN}))[,.]?\s$",
+    rf"\b(?:my name is|name is|name's|name:?|i am|i'm|im|its|it's|this is|dr|mr|mrs|ms|miss|nurse|prof|pt|patient|from|regards|thanks|thx|cheers|yours|called|hi|hello|hey|dear|hiya|(?:{_KIN}))[,.]?\s$",
     re.I,
 )
 _SMALL_IS = re.compile(r"(?:i am|i'm|im|its|it's|this is|from)\b", re.I)
@@ -102,7 +102,10 @@ _SMALL_MENTIONED = re.compile(
     re.I,
 )
 _SMALL_HERE = re.compile(rf"(?:^|[.!?\n]\s*)(?P<name>{_LETTERS}+(?:[ '-]{_LETTERS}+){{0,2}})\shere\b")
-_SMALL_TITLE = re.compile(r"\b(?:mrs|mr|miss|nurse|gran|granny|grandad|nan|auntie|uncle|cousin)\s$", re.I)
+_SMALL_TITLE = re.compile(
+    r"\b(?:mrs|mr|miss|nurse|gran|granny|grandad|nan|auntie|uncle|cousin|son|daughter|brother|sister|partner|wife|husband)\s$",
+    re.I,
+)
 _SMALL_INITIAL = re.compile(r"\s[a-z]\b\.?(?=\s*(?:$|\n|[,;]))")
 _HERE = r"\s(?:here|again|speaking)\b"
 _ROLE_NEXT = (
@@ -111,13 +114,13 @@ _ROLE_NEXT = (
 )
 # What goes on as only a person does.
 _PERSON_NEXT = re.compile(
-    rf"{_AGE_NEXT}|\s?\((?:my|his|her|their|our|patient|pt|mum|mother|dad|father|wife|husband|partner|daughter|son|carer|NOK|uncle|aunt|sister|brother)\b|{_ROLE_NEXT}|\sis\s(?:my|his|her|our)\b|,\s(?:my|his|her|our)\s(?:{_KIN})\b"
+    rf"{_AGE_NEXT}|\s?\((?:my|his|her|their|our|patient|pt|mum|mother|dad|father|wife|husband|partner|daughter|son|carer|NOK|uncle|aunt|sister|brother)\b|{_ROLE_NEXT}|\sis\s(?:my|his|her|our|\d{{1,3}})\b|,\s(?:my|his|her|our)\s(?:{_KIN})\b"
     rf"|['’]s\s(?:{_KIN})\b|{_HERE}|,\swho\b|,?\s(?:s?he)(?:['’]s|\s(?:is|was|has|had))\b|\stakes\s(?:her|his|{_UPPER}|\w{{4,}}(?:ine|ol|in|ide|il|one|ate|am)\b)|,?\s(?:who\s)?(?:\w+ly\s)?(?:rang|phoned|said|says|asked|asks|wants|wanted|told|tells|fell|lives|drinks|thinks|complain(?:s|ed)|swallowed|vomited|collapsed|cried|cries|fainted|attended|came|woke|"
     r"sleeps|eats|ate|drove|drives|smokes|reports|denies|wrote|texted|emailed|speaks|refuses|refused|agreed|keeps|hates|loves|hopes|wonders|worries|swears|knows)\b"
 )
 # What goes on as a person does, and other things too: enough for a given name that the classifier marks.
 _MAY_BE_PERSON = re.compile(
-    r"(?:['’]s)?\s?(?:$|\n|[.,;:!?)\]](?!\w)|\(|\s?[–—=-]\s)|\s(?:and|or|but|&|in|on|at|who|for|from|to|since|after|again|about|today|yesterday|now|so|just|"
+    r"(?:['’]s)?\s?(?:$|\n|[.,;:!?)\]](?!\w)|\(|\s?[–—=&-]\s)|\s(?:and|or|but|in|on|at|who|for|from|to|since|after|again|about|today|yesterday|now|so|just|"
     r"is|was|has|had|can|could|will|would|should|did|does|drive|have|get|need|needs|takes|took|got|gets|went|goes|[a-z]{2,}ed|[a-z]+n['’]?t)\b"
 )
 _AFTER = (
@@ -290,7 +293,7 @@ class _Reading:
             yield match.span("name") if match["name"] else match.span("named")
         for match in _STRONG.finditer(self.text):
             start, end = self._trimmed(
-                *match.span("name"), titled=bool(match["title"] and _CIVIL.match(match["title"]))
+                *match.span("name"), titled=not match["title"] or bool(_CIVIL.match(match["title"]))
             )
             if start < end and not self._is_clinical(start, end, alone=False):
                 yield start, end
@@ -299,7 +302,7 @@ class _Reading:
         """Names after words that may also stand before something else: they must be marked or look like nothing else."""
         for pattern, words in _CUES:
             for match in pattern.finditer(self.text):
-                start, end = self._trimmed(*match.span("name"))
+                start, end = self._trimmed(*match.span("name"), cued=pattern in _CUES_OF_PERSONS)
                 run = self.text[start:end]
                 if len(run) < 2:
                     continue
@@ -349,7 +352,11 @@ class _Reading:
         for match in _CAPITALS.finditer(self.text):
             words = re.split(r"[,\s-]+", match["name"])
             if (
-                (self._marked(*match.span("name")) >= 0.6 or _leads_to(self.text, match.end(), self.known))
+                (
+                    self._marked(*match.span("name")) >= 0.6
+                    or _leads_to(self.text, match.end(), self.known)
+                    or re.match(_AGE_NEXT, self.text[match.end() :])
+                )
                 and any(self._is_given(word) for word in words)
                 and not any(word.casefold() in plain_words() and not self._is_given(word) for word in words)
             ):
@@ -471,10 +478,11 @@ class _Reading:
         ]
         return len(plain) >= words or (words > 1 and len(plain) == 1 and bool(_INITIAL.match(run)))
 
-    def _trimmed(self, start: int, end: int, *, titled: bool = False) -> _Span:
+    def _trimmed(self, start: int, end: int, *, titled: bool = False, cued: bool = False) -> _Span:
         """Return the span without words of medicine or of English at its ends, and without a possessive.
 
-        Such words stay after a title ("Ms Tan"), and where they and a given name are all there is ("Mark May").
+        Such words stay after a title ("Ms Tan"), where they and a given name are all there is ("Mark May"), and where the
+        classifier marks a given name after a cue or before what only a person does ("ask Dawn", "Rose is 84").
         """
         words = [
             (start + word.start(), start + word.end()) for word in re.finditer(r"\S+", self.text[start:end])
@@ -489,6 +497,12 @@ class _Reading:
             )
         ):
             kept = [word for word in words if word in kept or self._may_be_name(word)]
+        if not kept and len(words) == 1:
+            a, b = words[0][0], self._without_possessive(words[0][1])
+            given = (
+                self._is_given(self.text[a:b]) and not _is_code(self.text[a:b]) and self._marked(a, b) >= 0.5
+            )
+            kept = words if given and (cued or _PERSON_NEXT.match(self.text, b)) else kept
         if not kept:
             return start, start
         return kept[0][0], self._without_possessive(kept[-1][1])
@@ -497,7 +511,7 @@ class _Reading:
         """Whether a word that is also an English one is written as a name, and is no drug and no code."""
         bare = self.text[slice(*word)].strip(".,;:")
         return (
-            len(bare) > 2
+            len(bare) > 1
             and bare[0].isupper()
             and not _is_code(bare)
             and (bare.casefold() not in _words()["things"] or self._is_given(bare))
@@ -535,6 +549,7 @@ _CUES = (
 """Patterns with how many words of a capital and small letters do without the classifier's vote; with 3 its vote alone is
 not enough either."""
 _NEAR = (_ADDRESSED, _OF_KIN, _SIGNED)
+_CUES_OF_PERSONS = (*_NEAR, _RELATIVE)
 _DASH = re.compile(r"[–—-]\s?$")
 _SIGNING_ROLE = re.compile(rf"{_ROLE_NEXT}[^.!?\n]{{0,20}}\s*$")
 _CIVIL = re.compile(r"(?:Mr|Mrs|Ms|Miss|Mx)\b")
