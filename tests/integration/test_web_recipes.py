@@ -213,7 +213,7 @@ def test_the_lists_say_what_answers_and_how_each_vector_was_read_or_that_its_fil
     listed, *_, vectors = part.show(ada)
     assert listed.count("answers now") == 1
     assert listed.count("not evaluated") == 2
-    assert "triage: triage v2" in listed
+    assert "triage v2" in listed
     assert vectors.count("reading answer word, 2 pairs") == 2
     file_of(services, "triage v2").unlink()
     vectors = part.show(ada)[-1]

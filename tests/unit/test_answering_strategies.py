@@ -246,7 +246,7 @@ def test_a_text_above_the_limit_ends_refused_and_the_one_beside_it_is_written_as
     questions = [replace(question, arms=(Arm.STEERED,)) for question in questions]
     alone = [free.answer(question).answers[0] for question in questions]
     limited = engine(model, CONSTANT, max_dose=limit_between(alone))
-    batcher = MicroBatcher(lambda: limited, BatchLimits(64, 10.0))
+    batcher = MicroBatcher(lambda: limited, BatchLimits(len(questions), 10.0))
     futures = [batcher.submit(question, lane=Lane.BATCH) for question in questions]
     batcher.start()
     fine = min((0, 1), key=lambda place: alone[place].dose)
