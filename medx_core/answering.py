@@ -116,6 +116,7 @@ class AnsweringEngine:
         A row whose vector moves it further than is allowed is refused, and those beside it have their answers.
 
         Raises:
+            BadInput: a question is longer than the model reads, or cannot be asked as it is.
             ModelUnavailable: a pass does not fit into the device's memory, or the model gives no verdicts.
             RecipeUnusable: the recipe in use cannot answer here.
         """
@@ -133,6 +134,7 @@ class AnsweringEngine:
         """Start a written answer for every row; nothing runs before the first step.
 
         Raises:
+            BadInput: a question leaves no room for an answer in what the model reads, or cannot be asked as it is.
             ModelUnavailable: the model writes no answers.
             RecipeUnusable: the recipe in use cannot answer here.
         """

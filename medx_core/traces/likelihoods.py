@@ -19,7 +19,7 @@ from medx_core.models.prefix_cache import PROBES, SharedPrefix
 from medx_core.models.prompting import prompt_ids
 from medx_core.models.scoring import LOGITS_AT_ONCE, network_logits
 from medx_core.prompts import VerdictPrompt
-from medx_core.traces.running import BATCH_ROWS, OnProgress, by_length, silent
+from medx_core.traces.running import BATCH_ROWS, OnProgress, by_length, naming, silent
 
 DOCUMENT_MARK = "<|endoftext|>"
 
@@ -44,6 +44,7 @@ class TextLikelihoods:
         """Return the log-likelihood (natural logarithm) of each text, summed over its tokens: (texts,).
 
         Raises:
+            BadInput: a text is longer than the model reads; the message says how it begins.
             ModelUnavailable: a batch does not fit into the device's memory.
         """
         rows = [self._encoded(text) for text in texts]
@@ -65,9 +66,10 @@ class TextLikelihoods:
         return float(np.exp(-self.totals(texts).sum() / max(1, self.counts(texts).sum())))
 
     def _encoded(self, text: str) -> list[int]:
-        tokens = self._prefix.encoded(text)
-        whole = tokens if tokens[: len(self._start)] == self._start else [*self._start, *tokens]
-        self._model.refuse_longer(len(whole))
+        with naming(text):
+            tokens = self._prefix.encoded(text)
+            whole = tokens if tokens[: len(self._start)] == self._start else [*self._start, *tokens]
+            self._model.refuse_longer(len(whole))
         return whole
 
     @cached_property

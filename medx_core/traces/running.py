@@ -6,6 +6,7 @@ Texts of like length share a batch, so that little is spent on padding; results 
 import hashlib
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from medx_core.errors import BadInput
+
 BATCH_ROWS = 32
+NAMED_BY = 60  # letters of a text
 
 OnProgress = Callable[[int, int], None]
 """Told how many texts are done, of how many."""
@@ -32,6 +36,19 @@ def by_length(rows: Sequence[Sequence[int]], batch_rows: int = BATCH_ROWS) -> It
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     for start in range(0, len(order), batch_rows):
         yield order[start : start + batch_rows]
+
+
+@contextmanager
+def naming(text: str) -> Iterator[None]:
+    """Let a refusal of one text among many say which it is, by how it begins.
+
+    Raises:
+        BadInput: the text was refused.
+    """
+    try:
+        yield
+    except BadInput as error:
+        raise BadInput(f"{error} It is the one that begins {text[:NAMED_BY]!r}.") from error
 
 
 @dataclass(frozen=True)

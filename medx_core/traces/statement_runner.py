@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from medx_core.errors import BadInput
 from medx_core.models.devices import memory_faults_in_words
 from medx_core.models.loading import LoadedModel
 from medx_core.models.prefix_cache import SharedPrefix
@@ -30,10 +29,9 @@ from medx_core.traces.running import (
     OnProgress,
     batch_key,
     by_length,
+    naming,
     silent,
 )
-
-NAMED_BY = 60  # letters of a text in a message
 
 
 @dataclass(frozen=True)
@@ -104,7 +102,8 @@ class StatementRunner:
         """Score every text, unsteered.
 
         Raises:
-            ModelUnavailable: a batch does not fit into the device's memory, here and in all other runs.
+            BadInput: the model cannot be asked about one of the texts, here and in all other runs.
+            ModelUnavailable: a batch does not fit into the device's memory, here too.
         """
         return self.recorded(texts, (), on_progress, with_answer_words=with_answer_words)
 
@@ -198,10 +197,8 @@ class StatementRunner:
         """
         prompts = []
         for text in texts:
-            try:
+            with naming(text):
                 prompts.append(self.prefix.encoded(text))
-            except BadInput as error:
-                raise BadInput(f"{error} It is the one that begins {text[:NAMED_BY]!r}.") from error
         return prompts
 
     def _gradients(self, prompts: list[list[int]], layers: Sequence[int]) -> dict[int, Tensor]:

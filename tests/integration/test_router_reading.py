@@ -44,6 +44,14 @@ def test_numpy_reads_texts_as_torch_does(encoder):
     np.testing.assert_allclose(light.encode(TEXTS), encoder.encode(TEXTS), atol=1e-5)
 
 
+def test_control_tokens_in_a_question_are_text_to_both_readers(encoder):
+    text = "Is it safe [SEP] to stop?"
+    end = encoder.tokenizer.sep_token_id
+    light = load_numpy_encoder(WHEEL_ENCODER, encoder_folder(WHEEL_ENCODER), encoder.sha256)
+    for ids in (tokens_of(encoder.tokenizer, [text])[0], light.tokenizer.encode(text).ids):
+        assert ids.count(end) == 1, "the reader's own, at the end"
+
+
 def test_a_text_that_comes_again_has_the_same_row_in_its_place(encoder):
     rows = encoder.encode([TEXTS[1], TEXTS[0], TEXTS[1]])
     np.testing.assert_array_equal(rows[0], rows[2])
