@@ -195,7 +195,7 @@ def test_confidences_promises_and_changes_of_a_real_evaluation_are_told():
     assert f"Gated: {calibration.kind} map, fitted on {calibration.n} training statements." in text
     kept, broken = (result.choices.abstention_rules[arm] for arm in ("gated", "unsteered"))
     assert kept.promised  # none of forty is wrong, which chance alone would do in 1.5 % where one in ten is
-    assert "With 95 % confidence at most 10.0 % of the answers it trusts are wrong." in text
+    assert "With 95.0 % confidence at most 10.0 % of the answers it trusts are wrong." in text
     assert not broken.promised
     assert (
         "cannot promise for this model on these statements that at most 10.0 % of the answers it trusts are wrong, "
