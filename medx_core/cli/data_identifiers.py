@@ -13,8 +13,9 @@ import typer
 from medx_core import __version__
 from medx_core.cli.outputs import JsonOut, refuse_input_as_output, write_json
 from medx_core.data.identifiers import Find, Identifier, identifiers, masked, settled
+from medx_core.data.name_classifier import name_finder
 from medx_core.data.patient_data import find_all
-from medx_core.data.person_names import name_finder, names
+from medx_core.data.person_names import names
 from medx_core.errors import BadInput
 
 

