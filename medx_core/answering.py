@@ -17,7 +17,7 @@ from medx_core.models.generation import GreedyWriting
 from medx_core.models.loading import LoadedModel
 from medx_core.models.prefix_cache import SharedPrefix
 from medx_core.models.prompting import TEXT_PROMPT_VERSION, text_prompt_ids
-from medx_core.models.scoring import AnswerHead, score
+from medx_core.models.scoring import AnswerHead, score, why_unaskable
 from medx_core.prompts import VerdictPrompt
 from medx_core.questions import Answer, Answered, Arm, ArmRow, Exploration, Mode, Question, Verdict
 from medx_core.recipes import ModelIdentity, Recipe
@@ -37,6 +37,10 @@ class RecipeSource(Protocol):
 
     def answering(self, model: ModelIdentity) -> LoadedRecipe:
         """Return the recipe by which this model answers now, with its vectors; RecipeUnusable where the promoted one cannot."""
+        ...
+
+    def known(self, model: ModelIdentity) -> tuple[Recipe, ...]:
+        """Return all recipes that could be put to use on this model."""
         ...
 
     def explored(self, model: ModelIdentity, exploration: Exploration) -> RowVector:
@@ -65,7 +69,9 @@ class AnsweringEngine:
         self._recipes = recipes
         self._settings = settings
         self._readers: dict[VerdictPrompt, VerdictReader] = {}
-        self._in_use = self._read_recipe()
+        self._unaskable: dict[VerdictPrompt, str] = {}
+        self._refused: dict[str, str] = {}
+        self.refresh_recipe()
 
     @property
     def description(self) -> EngineDescription:
@@ -81,6 +87,7 @@ class AnsweringEngine:
             identity_sha256=self._model.identity_sha256,
             check=self._model.check,
             parameters=self._model.parameters,
+            unaskable=self._refused,
         )
         if isinstance(in_use, RecipeUnusable):
             return replace(described, recipe=in_use.recipe, refused=str(in_use))
@@ -88,14 +95,28 @@ class AnsweringEngine:
         return replace(described, recipe=recipe.id, unsteered_recipe=recipe.unsteered.id)
 
     def refresh_recipe(self) -> None:
-        """Read again which recipe is in use."""
-        self._in_use = self._read_recipe()
+        """Read again which recipe is in use, and which others the model could not be asked by."""
+        self._in_use: LoadedRecipe | RecipeUnusable = self._read_recipe()
+        known = self._recipes.known(self._model.identity)
+        self._refused = {recipe.id: reason for recipe in known if (reason := self._why_unaskable(recipe))}
 
     def _read_recipe(self) -> LoadedRecipe | RecipeUnusable:
         try:
-            return self._recipes.answering(self._model.identity)
+            loaded = self._recipes.answering(self._model.identity)
         except RecipeUnusable as unusable:
             return unusable
+        if loaded.is_promoted and (reason := self._why_unaskable(loaded.recipe)):
+            return RecipeUnusable(loaded.recipe.id, loaded.name, reason)
+        return loaded
+
+    def _why_unaskable(self, recipe: Recipe) -> str:
+        """Return why the model refuses one of a recipe's prompts; empty where it refuses none, or gives no verdicts at all."""
+        if not self._model.can.verdict:
+            return ""
+        for prompt in recipe.prompts:
+            if prompt not in self._unaskable:
+                self._unaskable[prompt] = why_unaskable(self._model, prompt)
+        return next(filter(None, (self._unaskable[prompt] for prompt in recipe.prompts)), "")
 
     @property
     def _loaded(self) -> LoadedRecipe:

@@ -1,11 +1,12 @@
 """Steering vectors and recipes as a deployment sees them: files in one folder, versions and use in the database."""
 
 import logging
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medx_core.errors import RecipeUnusable, VectorRefused
+from medx_core.errors import NotFound, RecipeUnusable, StorageFault, VectorRefused
 from medx_core.models.catalog import sha256_of_file
 from medx_core.questions import Exploration
 from medx_core.recipes import ALL, ModelIdentity, Recipe, built_in_recipe
@@ -38,6 +39,7 @@ class VectorRegistry:
         self._folder = settings.vectors_folder
         self._read: dict[str, SteeringVector] = {}
         self._refused: set[str] = set()
+        self._recipes: dict[str, Recipe] = {}
 
     def publish(self, vector: SteeringVector, *, preset: str = PAPER_PRESET) -> VectorRecord:
         """Save a vector under the hash of its content and register it as the next version of its category.
@@ -74,8 +76,9 @@ class VectorRegistry:
         categories are steered as ever. Why is written to the log, once for each file, until it is mended.
 
         Raises:
-            RecipeUnusable: a recipe was promoted, and it was made for another model, or one of its vectors cannot be used.
-            StorageFault: the database cannot be used, or the recipe was changed in it.
+            RecipeUnusable: a recipe was promoted, and it was made for another model, its row in the database was changed, or one
+                of its vectors cannot be used.
+            StorageFault: the database cannot be used.
         """
         record = self.recipes.answering(model, self._settings)
         if record.created_at is None:
@@ -87,7 +90,14 @@ class VectorRegistry:
             vectors = {key: self._vector(record.recipe, key) for key in record.recipe.steering}
         except VectorRefused as error:
             raise RecipeUnusable(record.id, record.name, as_reason(error)) from error
-        return LoadedRecipe(record.recipe, record.name, vectors, held)
+        return LoadedRecipe(record.recipe, record.name, vectors, held, is_promoted=True)
+
+    def known(self, model: ModelIdentity) -> tuple[Recipe, ...]:
+        """Return all recipes that were made for this model in its number type, whatever their state."""
+        for recipe_id in self.recipes.ids(model.sha256) - self._recipes.keys():
+            with suppress(NotFound, StorageFault):  # damaged, which `RecipeStore.damaged` tells
+                self._recipes[recipe_id] = self.recipes.get(recipe_id).recipe
+        return tuple(recipe for recipe in self._recipes.values() if not recipe.misfit(model))
 
     def explored(self, model: ModelIdentity, exploration: Exploration) -> RowVector:
         """Return an exploration's vectors, each as many times as strong as it says.

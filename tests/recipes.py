@@ -30,6 +30,10 @@ class FixedRecipe:
         first, *beside = (named[version] for version in exploration.vectors)
         return RowVector(first, beside=tuple(beside), factor=exploration.strength)
 
+    def known(self, model: ModelIdentity) -> tuple[Recipe, ...]:
+        """Nothing else could be put to use."""
+        return ()
+
     def answering(self, model: ModelIdentity) -> LoadedRecipe:
         steering = {
             key: {

@@ -183,7 +183,9 @@ class MicroBatcher:
     def _refresh_recipe(self, engine: Engine) -> None:
         try:
             engine.refresh_recipe()
-        except Exception:  # a database that is away for a moment must not stop answers
+        except (
+            Exception
+        ):  # a database that is away for a moment must not stop answers; a damaged recipe does not come here
             log.exception("the recipe could not be read again; the one read before stays in use")
 
 

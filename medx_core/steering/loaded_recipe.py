@@ -58,6 +58,7 @@ UNSTEERED_ROW = RowVector(None)
 class LoadedRecipe:
     """A recipe under its name, and the vectors of its steering by key; one that cannot be used is left out.
 
+    One that `is_promoted` answers as it is, or nothing does.
     `probability_held` turns false where a newer evaluation of that very recipe found its calibration wanting.
     """
 
@@ -65,6 +66,7 @@ class LoadedRecipe:
     name: str
     vectors: Mapping[str, SteeringVector]
     probability_held: bool = True
+    is_promoted: bool = False
 
     def probability(self, margin: float, *, as_measured: bool) -> float | None:
         """Return the probability of TRUE as `Recipe.probability` does, None where newer evidence does not allow it."""

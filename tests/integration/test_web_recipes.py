@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from sqlalchemy import text
 
 from medx_core.answering import AnsweringEngine
 from medx_core.categories import Category, Route
@@ -146,6 +147,66 @@ def test_a_promoted_recipe_whose_vector_is_gone_answers_nothing_until_another_on
     services.recipes.roll_back(candidate.recipe.model_sha256, "float32")
     until(lambda: refused() is None)
     assert used_by_worker() == ("triage v1", built_in.id)
+
+
+def test_a_worker_that_finds_its_recipe_damaged_waits_started_or_starting_and_answers_once_it_is_put_right(
+    services, model, registry, part, recipes, used_by_worker
+):
+    _, candidate = recipes
+    services.recipes.promote(candidate.id)
+    until(lambda: used_by_worker() == ("triage v2", candidate.id))
+    with services.database.write() as session:
+        session.connection().execute(
+            text("UPDATE recipe SET content = :content WHERE id = :id"),
+            {"content": '{"threshold": 0', "id": candidate.id},
+        )
+
+    def refused():
+        try:
+            used_by_worker()
+        except RecipeUnusable as unusable:
+            return str(unusable)
+
+    sentence = until(refused)
+    assert f"second ({candidate.id}), cannot answer, and no other one answers in its place" in sentence
+    started_anew = AnsweringEngine(model, ToTriage(), registry, services.settings)
+    assert started_anew.description.refused == sentence
+    listed, *_ = part.show(services.people.find("ada"))
+    assert f"medx recipes retire {candidate.id}" in listed
+    assert "answers now" not in listed
+    services.recipes.keep(candidate.recipe, name="second", model="tiny")
+    until(lambda: refused() is None)
+
+
+def test_a_recipe_with_a_prompt_that_the_model_refuses_is_not_put_to_use_and_in_use_it_answers_nothing(
+    services, model, registry, part, recipes
+):
+    built_in, candidate = recipes
+    ada = services.people.find("ada")
+    for changes, words in (
+        ({"true_word": " No"}, "cannot tell the answer words"),
+        ({"frame": "Is it so?"}, "does not hold the question"),
+        ({"frame": "{statement}: {}"}, "no one place for the question"),
+        ({"chat": True}, "has no chat template"),
+        ({"instruction": "Think. " * 600}, "longer than the model tiny reads"),
+    ):
+        prompt = replace(built_in.recipe.prompt, version=f"own {words}", **changes)
+        kept = services.recipes.keep(built_in.recipe.changed(prompt=prompt), name=words, model=model.name)
+        told = AnsweringEngine(model, ToTriage(), registry, services.settings).description
+        assert words in told.unaskable[kept.id]
+        assert not told.refused
+        services.health.beat("w1", "worker", {"stage": "ready", **told.report(services.settings)})
+        with pytest.raises(BadInput, match=words):
+            part.ask(ada, PROMOTE, kept.id)
+        services.recipes.promote(kept.id)
+        engine = AnsweringEngine(model, ToTriage(), registry, services.settings)
+        assert words in engine.description.refused
+        with pytest.raises(RecipeUnusable, match=words):
+            engine.answer(Question("Yes or no?"))
+        services.recipes.promote(candidate.id)
+        with pytest.raises(BadInput, match=words):
+            part.ask(ada, ROLL_BACK, candidate.id)
+        services.recipes.retire(kept.id)
 
 
 def test_a_recipe_for_another_model_than_the_workers_say_they_have_is_not_put_to_use(services, part, recipes):
