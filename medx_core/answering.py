@@ -229,7 +229,7 @@ def _verdict(answer: Answer, loaded: LoadedRecipe, difference: float) -> Answer:
     raw = Verdict.TRUE if margin >= 0 else Verdict.FALSE
     # An exploration, the unsteered arm of a recipe that steers, and what had to stay unsteered is not what was measured.
     as_measured = answer.recipe is not None and bool(answer.vector) is bool(recipe.steering)
-    doubt = recipe.doubt(margin, as_measured=as_measured)
+    doubt = loaded.doubt(margin, as_measured=as_measured)
     return replace(
         answer,
         score=score(margin),

@@ -3,6 +3,7 @@
 import logging
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,14 +84,21 @@ class VectorRegistry:
         record = self.recipes.answering(model, self._settings)
         if record.created_at is None:
             self.recipes.keep(record.recipe, name=record.name, model=record.model)
-        held = self._evidence.allows_probability(record.recipe)
+        held = self._evidence.held(record.recipe)
+        loaded = partial(
+            LoadedRecipe,
+            record.recipe,
+            record.name,
+            probability_held=held.probability,
+            broken_promise=held.broken_promise,
+        )
         if not record.is_promoted:
-            return LoadedRecipe(record.recipe, record.name, self._usable(record.recipe), held)
+            return loaded(vectors=self._usable(record.recipe))
         try:
             vectors = {key: self._vector(record.recipe, key) for key in record.recipe.steering}
         except VectorRefused as error:
             raise RecipeUnusable(record.id, record.name, as_reason(error)) from error
-        return LoadedRecipe(record.recipe, record.name, vectors, held, is_promoted=True)
+        return loaded(vectors=vectors, is_promoted=True)
 
     def known(self, model: ModelIdentity) -> tuple[Recipe, ...]:
         """Return all recipes that were made for this model in its number type, whatever their state."""
