@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 from medx_core.errors import NotFound, RecipeUnusable, StorageFault, VectorRefused
 from medx_core.models.catalog import sha256_of_file
 from medx_core.questions import Exploration
-from medx_core.recipes import ALL, ModelIdentity, Recipe, built_in_recipe
+from medx_core.recipes import ALL, BUILT_IN, ModelIdentity, Recipe, built_in_recipe
 from medx_core.settings import Settings
 from medx_core.steering.loaded_recipe import LoadedRecipe, RowVector
 from medx_core.steering.steering_vector import SteeringVector
 from medx_core.steering.vector_files import load_vector, save_vector
 from medx_core.storage.engine import Database
 from medx_core.storage.evidence import Evidence
-from medx_core.storage.recipes import RecipeRecord, RecipeStore, as_reason
+from medx_core.storage.recipes import RecipeRecord, RecipeStatus, RecipeStore, as_reason
 from medx_core.storage.vectors import PAPER_PRESET, VectorRecord, VectorStore, check_file
 
 if TYPE_CHECKING:
@@ -84,6 +84,30 @@ class VectorRegistry:
         record = self.recipes.answering(model, self._settings)
         if record.created_at is None:
             self.recipes.keep(record.recipe, name=record.name, model=record.model)
+        return self._loaded(record)
+
+    def bound(self, model: ModelIdentity, recipe_id: str) -> LoadedRecipe:
+        """Return a recipe that a job began with, with its vectors, whether or not it is in use any more.
+
+        Raises:
+            RecipeUnusable: it was withdrawn, was made for another model, its row was changed, or one of its vectors cannot be
+                used.
+            StorageFault: the database cannot be used.
+        """
+        known = next((each for each in self.recipes.names() if each.id == recipe_id), None)
+        if known is None or known.damage:
+            raise RecipeUnusable(
+                recipe_id,
+                known.name if known else "unnamed",
+                known.damage if known else "it is not stored here",
+            )
+        record = self.recipes.get(recipe_id)
+        is_withdrawn = record.status is RecipeStatus.WITHDRAWN
+        if reason := "it was withdrawn" if is_withdrawn else record.recipe.misfit(model):
+            raise RecipeUnusable(record.id, record.name, reason)
+        return self._loaded(record)
+
+    def _loaded(self, record: RecipeRecord) -> LoadedRecipe:
         held = self._evidence.held(record.recipe)
         loaded = partial(
             LoadedRecipe,
@@ -92,13 +116,13 @@ class VectorRegistry:
             probability_held=held.probability,
             broken_promise=held.broken_promise,
         )
-        if not record.is_promoted:
+        if record.name in BUILT_IN and not record.is_promoted:
             return loaded(vectors=self._usable(record.recipe))
         try:
             vectors = {key: self._vector(record.recipe, key) for key in record.recipe.steering}
         except VectorRefused as error:
             raise RecipeUnusable(record.id, record.name, as_reason(error)) from error
-        return loaded(vectors=vectors, is_promoted=True)
+        return loaded(vectors=vectors, is_promoted=record.is_promoted)
 
     def known(self, model: ModelIdentity) -> tuple[Recipe, ...]:
         """Return all recipes that were made for this model in its number type, whatever their state."""

@@ -12,15 +12,22 @@ from medx_core.answering import AnsweringEngine
 from medx_core.categories import Category, Route
 from medx_core.errors import BadInput, RecipeUnusable, VectorRefused
 from medx_core.job_execution.batching import MicroBatcher
+from medx_core.job_execution.executor import JobExecutor
 from medx_core.job_execution.interfaces import Lane
+from medx_core.job_execution.leases import LeaseKeeper, LeaseTerms
 from medx_core.job_execution.scheduling import BatchLimits
+from medx_core.jobs.messages import AnswerRequest
+from medx_core.jobs.snapshots import recipes_in_words
+from medx_core.jobs.status import JobKind
 from medx_core.questions import Arm, Question
 from medx_core.recipes import Recipe
 from medx_core.settings import Settings
 from medx_core.steering.loaded_recipe import REFUSED
 from medx_core.steering.steering_vector import SteeringVector
+from medx_core.storage.leases import LeaseStore
 from medx_core.vector_registry import VectorRegistry
 from tests.language_models import WIDTH, tiny_model
+from tests.samples import submission
 from tests.waiting import until
 from tests.web_site import prepared_services, site_settings
 from web.tabs.admin import health_html
@@ -115,6 +122,54 @@ def test_a_running_worker_takes_up_what_was_promoted_and_goes_back_from_what_was
     until(lambda: used_by_worker() == ("triage v1", built_in.id))
     acts = [entry.action for entry in services.audit.entries() if entry.action.startswith("recipe")]
     assert acts == ["recipe retired", "recipe promoted"]
+
+
+def test_a_job_stays_with_the_recipe_it_began_with_until_that_is_withdrawn_and_then_says_so(
+    services, model, registry, recipes
+):
+    built_in, candidate = recipes
+    third = services.recipes.keep(candidate.recipe.changed(threshold=0.5), name="third", model=model.name)
+    engine = AnsweringEngine(model, ToTriage(), registry, Settings(max_dose=1e6))
+    batcher = MicroBatcher(lambda: engine, BatchLimits(8, 0.0))
+    batcher.start()
+    until(batcher.ready.done)
+    terms = LeaseTerms("w", seconds=30, max_attempts=3)
+    leases = LeaseStore(services.database)
+    executor = JobExecutor(leases, batcher, LeaseKeeper(leases, terms), terms)
+    job, other = (services.jobs.submit(submission(9, kind=JobKind.BATCH)).public_id for _ in range(2))
+
+    def answered_by(public_id, rows):
+        items = [item.id for item in services.jobs.every_item(public_id)][rows]
+        executor.run(AnswerRequest(job_id=public_id, item_ids=tuple(items)), lane=Lane.BATCH)
+        batcher.submit(Question("Any?"), lane=Lane.BATCH).result(30)
+        done = list(services.jobs.every_item(public_id))[rows]
+        return {stored.answer.recipe for item in done for stored in item.answers}
+
+    def in_use(record):
+        services.recipes.promote(record.id)
+        until(
+            lambda: (
+                batcher.submit(Question("Any?"), lane=Lane.BATCH).result(30).answers[0].recipe == record.id
+            )
+        )
+
+    in_use(candidate)
+    assert answered_by(job, slice(0, 2)) == {candidate.id}
+    in_use(built_in)
+    assert answered_by(other, slice(0, 2)) == {built_in.id}
+    assert answered_by(job, slice(2, 4)) == {candidate.id}, "a promotion in the middle changes nothing"
+    assert recipes_in_words(services.jobs.recipes(job)) == ""
+    services.recipes.retire(candidate.id)
+    in_use(third)
+    assert answered_by(job, slice(4, 6)) == {third.id}
+    in_use(built_in)
+    assert answered_by(job, slice(6, 9)) == {third.id}, "and it stays with the one that took its place"
+    assert answered_by(other, slice(2, 9)) == {built_in.id}
+    said = recipes_in_words(services.jobs.recipes(job))
+    assert said.startswith("Answered by 2 recipes, since the one that it began with was withdrawn")
+    assert f"second ({candidate.id}) 4 rows, third ({third.id}) 5 rows" in said
+    assert services.jobs.get(job).as_json()["recipe"] == third.id
+    batcher.close()
 
 
 def test_a_promoted_recipe_whose_vector_is_gone_answers_nothing_until_another_one_is_in_use(
