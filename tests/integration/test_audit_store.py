@@ -1,6 +1,10 @@
 """The audit log: a changed, missing or added row shows."""
 
+from contextlib import contextmanager
+
 import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, delete, update
 
 from medx_core.errors import StorageFault
@@ -32,17 +36,36 @@ def test_an_empty_log_is_whole(audit):
     assert audit.verify() == 0
 
 
+@contextmanager
+def forging(database):
+    """A session of somebody who may do everything in the database."""
+    with database.write() as session:
+        if database.is_sqlite:
+            for act in ("update", "delete"):
+                session.connection().execute(text(f"DROP TRIGGER audit_no_{act}"))
+        else:
+            session.connection().execute(text("SET LOCAL session_replication_role = replica"))
+        yield session
+
+
+def test_rows_can_be_neither_changed_nor_deleted(database, filled):
+    for act in (update(AuditTable).values(actor="Eve"), delete(AuditTable)):
+        with pytest.raises((StorageFault, IntegrityError), match="append-only"), database.write() as session:
+            session.exec(act)
+    assert filled.verify() == 5
+
+
 @pytest.mark.parametrize("column", ["actor", "action", "target", "detail", "hash", "previous_hash", "at"])
 def test_a_changed_cell_is_named_by_its_row(database, filled, clock, column):
     forged = clock.now if column == "at" else '{"rows":0}'
-    with database.write() as session:
+    with forging(database) as session:
         session.exec(update(AuditTable).where(col(AuditTable.id) == 3).values({column: forged}))
     with pytest.raises(StorageFault, match="row 3"):
         filled.verify()
 
 
 def test_a_missing_row_shows_at_the_one_after_it(database, filled):
-    with database.write() as session:
+    with forging(database) as session:
         session.exec(delete(AuditTable).where(col(AuditTable.id) == 2))
     with pytest.raises(StorageFault, match="row 3"):
         filled.verify()
