@@ -1,16 +1,13 @@
 """The audit log: a changed, missing or added row shows."""
 
-from contextlib import contextmanager
-
 import pytest
-from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, delete, update
 
 from medx_core.errors import StorageFault
 from medx_core.storage.audit import AuditStore
 from medx_core.storage.tables import AuditTable
-from tests.databases import at_once
+from tests.databases import at_once, forging
 
 
 @pytest.fixture
@@ -34,18 +31,6 @@ def test_an_untouched_log_is_whole(filled, audit):
 
 def test_an_empty_log_is_whole(audit):
     assert audit.verify() == 0
-
-
-@contextmanager
-def forging(database):
-    """A session of somebody who may do everything in the database."""
-    with database.write() as session:
-        if database.is_sqlite:
-            for act in ("update", "delete"):
-                session.connection().execute(text(f"DROP TRIGGER audit_no_{act}"))
-        else:
-            session.connection().execute(text("SET LOCAL session_replication_role = replica"))
-        yield session
 
 
 def test_rows_can_be_neither_changed_nor_deleted(database, filled):

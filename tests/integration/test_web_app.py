@@ -109,8 +109,29 @@ def test_signing_out_needs_the_token_of_this_session(client, services):
     assert client.post("/logout", data={"token": "guess"}).status_code == 403
     assert client.get("/logout").status_code == 405
     token = services.sessions.form_token(visitor_of(client, services))
+    copied = dict(client.cookies)
     assert client.post("/logout", data={"token": token}).headers["location"] == "/login"
     assert client.get("/app/", headers=HTML).status_code == 303
+    client.cookies.update(copied)
+    assert client.get("/app/", headers=HTML).status_code == 303
+    assert services.audit.entries(limit=1)[0].action == "sign out"
+
+
+def test_two_installations_on_one_host_with_one_secret_know_nothing_of_each_other(tmp_path):
+    both = [
+        prepared_services(site_settings(tmp_path / name, session_secret="copied")) for name in ("one", "two")
+    ]
+    first, second = (TestClient(build_app(each.settings, each), follow_redirects=False) for each in both)
+    sign_in(first, "ada")
+    (cookie,) = first.cookies.items()
+    second.cookies.set(*cookie)
+    assert second.get("/app/", headers=HTML).status_code == 303
+    sign_in(second, "asa")
+    assert len(second.cookies) == 2
+    first.cookies.update(second.cookies)
+    for client, services, name in ((first, both[0], "ada"), (second, both[1], "asa")):
+        assert visitor_of(client, services).name == name
+        services.database.close()
 
 
 def test_every_page_states_a_policy_that_keeps_it_on_this_host(client):
