@@ -136,7 +136,9 @@ def test_a_job_stays_with_the_recipe_it_began_with_until_that_is_withdrawn_and_t
     terms = LeaseTerms("w", seconds=30, max_attempts=3)
     leases = LeaseStore(services.database)
     executor = JobExecutor(leases, batcher, LeaseKeeper(leases, terms), terms)
-    job, other = (services.jobs.submit(submission(9, kind=JobKind.BATCH)).public_id for _ in range(2))
+    job, other = (
+        services.jobs.submit(submission(9, kind=JobKind.BATCH), chunk_rows=9).public_id for _ in range(2)
+    )
 
     def answered_by(public_id, rows):
         items = [item.id for item in services.jobs.every_item(public_id)][rows]
