@@ -15,6 +15,7 @@ from medx_core.errors import Cancelled, ModelUnavailable, RecipeUnusable, Vector
 from medx_core.job_execution.batching import MicroBatcher
 from medx_core.job_execution.interfaces import Interrupted, Lane, Listener
 from medx_core.job_execution.scheduling import BatchLimits, WaitingQuestion, nearest_in_length
+from medx_core.jobs.engine import EngineDescription
 from medx_core.questions import CANCELLED, Answer, Answered, Arm, ArmRow, Mode, Question
 
 SECONDS = 20
@@ -38,6 +39,10 @@ class ScriptedEngine:
     def pause(self) -> None:
         self.at_gate.release()
         assert self.gate.acquire(timeout=SECONDS), "nobody opened the gate"
+
+    @property
+    def description(self) -> EngineDescription:
+        return EngineDescription("scripted", "0" * 64, "cpu", "float32", recipe="", recipe_name="")
 
     def route(self, questions: Sequence[Question]) -> tuple[Route, ...]:
         self.threads.add(threading.get_ident())
