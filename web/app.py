@@ -3,7 +3,8 @@
 import asyncio
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -34,13 +35,22 @@ def build_app(settings: Settings, services: Services | None = None) -> FastAPI:
     from web.access import AccessControl, sign_in_routes
     from web.downloads import download_routes
     from web.health_and_metrics import operations_routes
+    from web.request_bodies import RequestBodies
+    from web.uploads import upload_route
 
     made = services or build_services(settings)
-    lifespan = beating(made.health, settings)
+    beats = beating(made.health, settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with made.uploads.kept(), beats(app):
+            yield
+
     app = FastAPI(title="MedX", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.include_router(sign_in_routes(made))
     app.include_router(operations_routes(made))
     app.include_router(download_routes(made))
+    app.include_router(upload_route(made.uploads))  # before Gradio's pages, whose route it replaces
     app.mount("/assets", StaticFiles(directory=ASSETS), name="assets")
 
     @app.get("/")
@@ -53,6 +63,7 @@ def build_app(settings: Settings, services: Services | None = None) -> FastAPI:
         return Response(body, media_type="image/svg+xml", headers={"cache-control": "max-age=86400"})
 
     _mount_pages(app, made)
+    app.add_middleware(RequestBodies, uploads=made.uploads)
     app.add_middleware(AccessControl, sessions=made.sessions)
     return app
 
@@ -60,8 +71,7 @@ def build_app(settings: Settings, services: Services | None = None) -> FastAPI:
 def _settle_gradio(settings: Settings) -> None:
     """Say before Gradio is imported: no telemetry, and uploads in a private folder of ours."""
     uploads = settings.home / "uploads"
-    uploads.mkdir(parents=True, exist_ok=True)
-    uploads.chmod(0o700)
+    uploads.mkdir(parents=True, exist_ok=True, mode=0o700)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["GRADIO_TEMP_DIR"] = str(uploads)
 
@@ -91,7 +101,7 @@ def _built_pages(services: Services) -> "Blocks":
     from web.tabs import account, admin, ask, batch, results, review
 
     pages: Blocks
-    with Blocks(title="MedX", analytics_enabled=False, delete_cache=(3600, 86400), fill_width=True) as pages:
+    with Blocks(title="MedX", analytics_enabled=False, fill_width=True) as pages:
         ask.build(services)
         api.build(services)
     for path, title, build in (

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from medx_core.home import make_private
 from medx_core.settings import Settings
 from medx_core.storage.audit import AuditStore
 from medx_core.storage.engine import Database, open_database
@@ -17,6 +18,7 @@ from web.limits import AttemptCounts, AttemptLimit, per_hour, per_minute
 from web.rating_tokens import RatingTokens
 from web.session import Sessions, session_secret
 from web.token_streams import TokenStreams
+from web.uploads import Uploads
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Services:
     evidence: Evidence
     audit: AuditStore
     streams: TokenStreams
+    uploads: Uploads
     sessions: Sessions
     rating_tokens: RatingTokens
     counts: AttemptCounts
@@ -62,7 +65,7 @@ def build_services(settings: Settings) -> Services:
     Raises:
         StorageFault: the database cannot be reached or is not at this program's version.
     """
-    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_private(settings.home)
     database = open_database(settings)
     people, runs = PersonStore(database), RunStore(database)
     secret = session_secret(settings)
@@ -80,6 +83,7 @@ def build_services(settings: Settings) -> Services:
         evidence=Evidence(database),
         audit=AuditStore(database),
         streams=TokenStreams(settings.redis_url),
+        uploads=Uploads(settings),
         sessions=Sessions(secret, hours=settings.session_hours, people=people),
         rating_tokens=RatingTokens(secret, hours=settings.session_hours),
         counts=counts,
