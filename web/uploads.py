@@ -31,7 +31,6 @@ from web.session import PERSON_IN_SCOPE
 
 if TYPE_CHECKING:
     from gradio import File
-    from gradio.data_classes import FileData
 
 log = logging.getLogger(__name__)
 
@@ -221,11 +220,12 @@ def file_field(**options: Any) -> "File":
     The original (Gradio 6.31, components/file.py) leaves an empty temporary file among the uploads at every call.
     """
     from gradio import Error, File
+    from gradio.data_classes import FileData
     from gradio_client.utils import is_valid_file
 
     field = File(**options, type="filepath")
 
-    def path_of(file: "FileData") -> str:
+    def path_of(file: FileData) -> str:
         if field.file_types and not is_valid_file(file.path, field.file_types):
             raise Error(wording.other_kind_of_file(field.file_types), print_exception=False)
         return file.path

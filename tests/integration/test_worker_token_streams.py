@@ -53,7 +53,7 @@ def test_a_broker_that_writes_to_disk_gets_no_text(tmp_path: Path, setting: str,
 def test_a_broker_that_does_not_say_whether_it_writes_gets_no_text(tmp_path: Path) -> None:
     with running_broker(tmp_path) as url:
         with Redis.from_url(redis_client_url(url)) as broker:
-            broker.execute_command("ACL", "SETUSER", "default", "-config")  # type: ignore[no-untyped-call]
+            broker.execute_command("ACL", "SETUSER", "default", "-config")
         assert streamed(url) == [{"restart": "1"}, {"done": "1"}]
 
 
