@@ -71,6 +71,7 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(7860, ge=0, le=65_535)
     session_hours: float = Field(12.0, gt=0)
+    session_idle_minutes: float = Field(120.0, gt=0)
     session_secret: str = Field("", repr=False)
     sign_in_attempts_a_minute: int = Field(10, ge=1)
     questions_a_minute: int = Field(30, ge=1)

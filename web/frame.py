@@ -6,6 +6,7 @@ from typing import Any
 import gradio as gr
 from markupsafe import Markup
 
+from medx_core.storage.credentials import Visitor
 from medx_core.storage.people import Person, Role
 from web.handler_guard import guarded, reaches
 from web.rendering import note, render
@@ -34,7 +35,7 @@ def page_frame(services: Services, page: str) -> None:
     header = gr.HTML(header_html(None, page, ""), elem_id="medx-header", elem_classes="medx-header")
 
     @guarded(services)
-    def show_header(person: Person) -> str:
+    def show_header(person: Visitor) -> str:
         return header_html(person, page, services.sessions.form_token(person))
 
     on_load(show_header, None, [header])

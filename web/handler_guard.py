@@ -1,14 +1,16 @@
 """The guard of every page event: who is asking, may they, are the arguments sound, and what they read when it fails.
 
 A handler takes the signed-in person first. `guarded` turns it into the function Gradio calls. It looks the person up
-again, so that a role taken away works at once; refuses roles that are too low and arguments of the wrong type
+again, so that a role taken away or a session ended works at once, also while an answer is followed; refuses roles that are too low and arguments of the wrong type
 (programs may send anything); and turns errors into sentences.
 """
 
+import asyncio
 import inspect
 import logging
 import math
 import secrets
+import time
 import typing
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,12 +21,15 @@ from typing import Any
 import gradio as gr
 
 from medx_core.errors import BadInput, MedxError, NotAllowed
+from medx_core.storage.credentials import Visitor
 from medx_core.storage.people import Person, Role
 from web import wording
 from web.services import Services
+from web.session import PERSON_IN_SCOPE
 
 log = logging.getLogger(__name__)
 
+LOOK_AGAIN_SECONDS = 1.0
 RANK = {Role.ASKER: 0, Role.CLINICIAN: 1, Role.ADMIN: 2}
 TYPE_WORDS: dict[type, str] = {
     str: "text",
@@ -43,21 +48,18 @@ def reaches(person: Person, at_least: Role) -> bool:
     return RANK[person.role] >= RANK[at_least]
 
 
-def admit(services: Services, name: str | None, at_least: Role) -> Person:
-    """Return the signed-in person.
+def admit(services: Services, visitor: Visitor | None, at_least: Role) -> Visitor:
+    """Return the signed-in person as they are now.
 
     Raises:
-        NotAllowed: nobody is signed in, or the role is too low.
-        NotFound: the person was removed.
+        NotAllowed: nobody is signed in, the session has ended meanwhile, or the role is too low.
     """
-    if not name:
+    present = None if visitor is None else services.sessions.still(visitor)
+    if present is None:
         raise NotAllowed(wording.SIGN_IN_FIRST)
-    person = services.people.find(name)
-    if person.disabled:
-        raise NotAllowed(wording.SIGN_IN_FIRST)
-    if not reaches(person, at_least):
-        raise NotAllowed(wording.action_needs(needed=at_least.value, own=person.role.value))
-    return person
+    if not reaches(present, at_least):
+        raise NotAllowed(wording.action_needs(needed=at_least.value, own=present.role.value))
+    return present
 
 
 @contextmanager
@@ -83,8 +85,8 @@ def guarded(services: Services, at_least: Role = Role.ASKER) -> Callable[[Handle
 
         async def stream(request: gr.Request, *inputs: Any) -> AsyncIterator[Any]:
             with errors_as_messages():
-                person = let_in(request, inputs)
-                async for value in handler(person, *inputs):
+                person = await asyncio.to_thread(let_in, request, inputs)
+                async for value in _while_let_in(handler(person, *inputs), partial(let_in, request, inputs)):
                     yield value
 
         def call(request: gr.Request, *inputs: Any) -> Any:
@@ -93,7 +95,7 @@ def guarded(services: Services, at_least: Role = Role.ASKER) -> Callable[[Handle
 
         async def wait(request: gr.Request, *inputs: Any) -> Any:
             with errors_as_messages():
-                return await handler(let_in(request, inputs), *inputs)
+                return await handler(await asyncio.to_thread(let_in, request, inputs), *inputs)
 
         made: Handler = call
         if inspect.isasyncgenfunction(handler):
@@ -131,11 +133,22 @@ def check_arguments(expected: ArgumentTypes, given: Sequence[Any]) -> None:
 
 def _let_in(
     services: Services, at_least: Role, expected: ArgumentTypes, request: gr.Request, inputs: tuple[Any, ...]
-) -> Person:
+) -> Visitor:
     """Return the person who asks, once they may and their arguments are of the handler's types."""
-    person = admit(services, request.username, at_least)
+    visitor = request.request.scope.get(PERSON_IN_SCOPE) if request.request else None
+    person = admit(services, visitor, at_least)
     check_arguments(expected, inputs)
     return person
+
+
+async def _while_let_in(values: AsyncIterator[Any], let_in: Callable[[], object]) -> AsyncIterator[Any]:
+    """Yield the values; NotAllowed is raised between two of them once the person would not be let in any more."""
+    looked_at = time.monotonic()
+    async for value in values:
+        if time.monotonic() - looked_at > LOOK_AGAIN_SECONDS:
+            await asyncio.to_thread(let_in)
+            looked_at = time.monotonic()
+        yield value
 
 
 def _with_signature_of(handler: Handler, made: Handler, *, at_least: Role) -> Handler:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from medx_core.home import make_private
 from medx_core.settings import Settings
 from medx_core.storage.audit import AuditStore
+from medx_core.storage.credentials import CredentialStore
 from medx_core.storage.engine import Database, open_database
 from medx_core.storage.evidence import Evidence
 from medx_core.storage.health import HealthStore, ProcessHealth
@@ -29,6 +30,7 @@ class Services:
     database: Database
     jobs: JobStore
     people: PersonStore
+    credentials: CredentialStore
     ratings: RatingStore
     health: HealthStore
     vectors: VectorStore
@@ -67,14 +69,15 @@ def build_services(settings: Settings) -> Services:
     """
     make_private(settings.home)
     database = open_database(settings)
-    people, runs = PersonStore(database), RunStore(database)
-    secret = session_secret(settings)
+    people, runs, credentials = PersonStore(database), RunStore(database), CredentialStore(database)
+    secret, installation = session_secret(settings), credentials.installation()
     counts = AttemptCounts(settings.redis_url)
     return Services(
         settings=settings,
         database=database,
         jobs=JobStore(database),
         people=people,
+        credentials=credentials,
         ratings=RatingStore(database),
         health=HealthStore(database),
         vectors=VectorStore(database),
@@ -84,8 +87,14 @@ def build_services(settings: Settings) -> Services:
         audit=AuditStore(database),
         streams=TokenStreams(settings.redis_url),
         uploads=Uploads(settings),
-        sessions=Sessions(secret, hours=settings.session_hours, people=people),
-        rating_tokens=RatingTokens(secret, hours=settings.session_hours),
+        sessions=Sessions(
+            secret,
+            credentials,
+            installation=installation,
+            hours=settings.session_hours,
+            idle_minutes=settings.session_idle_minutes,
+        ),
+        rating_tokens=RatingTokens(secret, installation=installation, hours=settings.session_hours),
         counts=counts,
         sign_in_limit=per_minute(counts, "sign-in", settings.sign_in_attempts_a_minute),
         question_limit=per_minute(counts, "questions", settings.questions_a_minute),

@@ -16,6 +16,7 @@ from medx_core.jobs.status import ItemStatus, JobStatus
 from medx_core.model_check import ModelCheck
 from medx_core.questions import Answer, Arm, Exploration, Mode, Verdict
 from medx_core.settings import PatientDataRule
+from medx_core.storage.credentials import Credential
 from medx_core.storage.health import ProcessHealth
 from medx_core.storage.runs import Run, RunStatus
 
@@ -408,6 +409,36 @@ RUN_STATES = {
     RunStatus.CANCELLED: "cancelled",
 }
 HELPS = {True: "helps", False: "not shown to help", None: "open"}
+
+
+BROWSERS = (("Edg/", "Edge"), ("Firefox/", "Firefox"), ("Chrome/", "Chrome"), ("Safari/", "Safari"))
+SYSTEMS = (
+    ("Android", "Android"),
+    ("iPhone", "iPhone"),
+    ("iPad", "iPad"),
+    ("Windows", "Windows"),
+    ("Mac OS", "Mac"),
+    ("Linux", "Linux"),
+)
+
+
+def credential_name(credential: Credential) -> str:
+    """Return the browser of a session in words; of a program the beginning of how it names itself."""
+    title = credential.title
+    browser = next((name for mark, name in BROWSERS if mark in title), "")
+    system = next((name for mark, name in SYSTEMS if mark in title), "")
+    return f"{browser} on {system}" if browser and system else title[:40] or "unknown program"
+
+
+def credential_line(credential: Credential) -> str:
+    """Return a session in one line, as one chooses it from a list."""
+    place = f" from {credential.address}" if credential.address else ""
+    return f"{credential_name(credential)}{place}, since {minute(credential.created_at)}"
+
+
+def sessions_ended(count: int) -> str:
+    """Say how many sessions were ended."""
+    return f"{count} session{'' if count == 1 else 's'} ended."
 
 
 def minute(moment: datetime) -> str:

@@ -12,9 +12,11 @@ from typing import Annotated, NoReturn
 import typer
 
 from medx_core.cli.database import note, opened_database
+from medx_core.clock import iso
 from medx_core.errors import BadInput
 from medx_core.settings import settings
 from medx_core.storage.audit import AuditStore
+from medx_core.storage.credentials import CredentialStore
 from medx_core.storage.engine import Database
 from medx_core.storage.people import Person, PersonStore, read_role
 
@@ -58,7 +60,7 @@ def list_people() -> None:
 
 @users_app.command()
 def disable(name: Name) -> None:
-    """Keep a person from signing in and end their sessions; nothing that they did is lost."""
+    """Keep a person from signing in and end their sessions, tokens and links; nothing that they did is lost."""
     person = _changed("person disabled", lambda people: people.disable(name))
     print(f"{person.name} can no longer sign in.")
 
@@ -89,6 +91,23 @@ def reset_password(name: Name, password_stdin: FromInput = False, generate: Gene
         note(database, "password reset", person.name)
     print(f"{person.name} has a new password; all sessions have ended.")
     _show_made(password, made=generate)
+
+
+@users_app.command()
+def sessions(
+    name: Name,
+    end: Annotated[str, typer.Option(help="The id of the session to end.")] = "",
+    end_all: Annotated[bool, typer.Option("--end-all", help="End every session of this person.")] = False,
+) -> None:
+    """List where a person is signed in; or end one session, or all."""
+    with opened_database() as database:
+        person, credentials = PersonStore(database).find(name), CredentialStore(database)
+        if end or end_all:
+            count = credentials.end_all(person) if end_all else len((credentials.end(person, end),))
+            note(database, "sessions ended", person.name, count=count)
+            print(f"{count} ended.")
+        for each in credentials.of(person):
+            print(f"{each.public_id}\t{each.address}\t{iso(each.seen_at)}\t{each.title}")
 
 
 def _changed(action: str, change: Callable[[PersonStore], Person], **detail: str) -> Person:

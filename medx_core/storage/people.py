@@ -7,12 +7,12 @@ from functools import cached_property
 from argon2 import PasswordHasher
 from argon2.exceptions import VerificationError
 from sqlalchemy.exc import IntegrityError
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, delete, select
 
 from medx_core.clock import utc_now
 from medx_core.errors import BadInput, NotAllowed, NotFound
 from medx_core.storage.engine import Clock, Database, Store
-from medx_core.storage.tables import PersonTable, as_value
+from medx_core.storage.tables import CredentialTable, PersonTable, as_value
 
 SHORTEST_PASSWORD = 10
 LONGEST_PASSWORD = 1_000
@@ -37,13 +37,12 @@ def read_role(text: str) -> Role:
 
 @dataclass(frozen=True)
 class Person:
-    """A person who may sign in. A session is valid only while `session_epoch` is unchanged since it was opened."""
+    """A person who may sign in, unless disabled."""
 
     id: int
     name: str
     role: Role
     disabled: bool
-    session_epoch: int
 
 
 class PersonStore(Store):
@@ -77,7 +76,7 @@ class PersonStore(Store):
             with self._database.write() as session:
                 session.add(person)
                 session.flush()
-                return _person(person)
+                return as_person(person)
         except IntegrityError as error:
             raise _taken(name) from error
 
@@ -97,45 +96,39 @@ class PersonStore(Store):
         with self._database.read() as session:
             row = _row_of(session, name)
             stored = row.password_hash if row is not None else self._nobodys_hash
-            person = None if row is None or row.disabled else _person(row)
+            person = None if row is None or row.disabled else as_person(row)
         try:
             self._hasher.verify(stored, password)
         except (VerificationError, UnicodeEncodeError):
             return None
         return person
 
-    def get(self, person_id: int) -> Person | None:
-        """Return the person, None where there is none; whoever asks compares `session_epoch` and `disabled`."""
-        with self._database.read() as session:
-            row = session.get(PersonTable, person_id)
-            return None if row is None else _person(row)
-
     def find(self, name: str) -> Person:
         """Return the person of that name."""
         with self._database.read() as session:
-            return _person(_row(session, name))
+            return as_person(_row(session, name))
 
     def list(self) -> tuple[Person, ...]:
         """Return everybody by name."""
         with self._database.read() as session:
-            return tuple(map(_person, session.exec(select(PersonTable).order_by(PersonTable.name_key))))
+            return tuple(map(as_person, session.exec(select(PersonTable).order_by(PersonTable.name_key))))
 
     def disable(self, name: str) -> Person:
-        """Keep a person from signing in and end all sessions."""
+        """Keep a person from signing in, and end their sessions, tokens and links."""
         with self._database.write() as session:
             row = _row(session, name)
             if not row.disabled:
                 _keep_an_admin(session, row)
                 row.disabled = True
-                row.session_epoch += 1
-            return _person(row)
+                _end_credentials(session, row)
+            return as_person(row)
 
     def enable(self, name: str) -> Person:
         """Let a disabled person sign in again."""
         with self._database.write() as session:
             row = _row(session, name)
             row.disabled = False
-            return _person(row)
+            return as_person(row)
 
     def set_role(self, name: str, role: Role) -> Person:
         """Give a person another role; it counts from the next request on."""
@@ -144,22 +137,22 @@ class PersonStore(Store):
             if role is not Role.ADMIN:
                 _keep_an_admin(session, row)
             row.role = role
-            return _person(row)
+            return as_person(row)
 
     def change_password(self, name: str, old: str, new: str) -> Person:
-        """Give oneself a new password; all sessions end. NotAllowed is raised if `old` is not the present one."""
+        """Give oneself a new password; sessions, tokens and links end. NotAllowed is raised if `old` is not the present one."""
         if self.authenticate(name, old) is None:
             raise NotAllowed("The present password is not right.")
         return self.reset_password(name, new)
 
     def reset_password(self, name: str, new: str) -> Person:
-        """Give somebody a new password, as an administrator; all sessions end."""
+        """Give somebody a new password, as an administrator; their sessions, tokens and links end."""
         hashed = self._hash(new)
         with self._database.write() as session:
             row = _row(session, name)
             row.password_hash = hashed
-            row.session_epoch += 1
-            return _person(row)
+            _end_credentials(session, row)
+            return as_person(row)
 
     @cached_property
     def _nobodys_hash(self) -> str:
@@ -197,6 +190,10 @@ def _row(session: Session, name: str) -> PersonTable:
     return row
 
 
+def _end_credentials(session: Session, row: PersonTable) -> None:
+    session.exec(delete(CredentialTable).where(col(CredentialTable.person_id) == row.id))
+
+
 def _keep_an_admin(session: Session, row: PersonTable) -> None:
     if row.role != Role.ADMIN or row.disabled:
         return
@@ -208,5 +205,6 @@ def _keep_an_admin(session: Session, row: PersonTable) -> None:
         raise NotAllowed(f"{row.name} is the only administrator; make somebody else one first.")
 
 
-def _person(row: PersonTable) -> Person:
+def as_person(row: PersonTable) -> Person:
+    """Return the person that a row of the table describes."""
     return as_value(Person, row, role=Role(row.role))

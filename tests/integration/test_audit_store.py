@@ -1,12 +1,13 @@
 """The audit log: a changed, missing or added row shows."""
 
 import pytest
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, delete, update
 
 from medx_core.errors import StorageFault
 from medx_core.storage.audit import AuditStore
 from medx_core.storage.tables import AuditTable
-from tests.databases import at_once
+from tests.databases import at_once, forging
 
 
 @pytest.fixture
@@ -32,17 +33,24 @@ def test_an_empty_log_is_whole(audit):
     assert audit.verify() == 0
 
 
+def test_rows_can_be_neither_changed_nor_deleted(database, filled):
+    for act in (update(AuditTable).values(actor="Eve"), delete(AuditTable)):
+        with pytest.raises((StorageFault, IntegrityError), match="append-only"), database.write() as session:
+            session.exec(act)
+    assert filled.verify() == 5
+
+
 @pytest.mark.parametrize("column", ["actor", "action", "target", "detail", "hash", "previous_hash", "at"])
 def test_a_changed_cell_is_named_by_its_row(database, filled, clock, column):
     forged = clock.now if column == "at" else '{"rows":0}'
-    with database.write() as session:
+    with forging(database) as session:
         session.exec(update(AuditTable).where(col(AuditTable.id) == 3).values({column: forged}))
     with pytest.raises(StorageFault, match="row 3"):
         filled.verify()
 
 
 def test_a_missing_row_shows_at_the_one_after_it(database, filled):
-    with database.write() as session:
+    with forging(database) as session:
         session.exec(delete(AuditTable).where(col(AuditTable.id) == 2))
     with pytest.raises(StorageFault, match="row 3"):
         filled.verify()

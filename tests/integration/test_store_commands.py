@@ -1,6 +1,7 @@
 """`medx db`, `medx users` and `medx audit`, against the database that the settings name."""
 
 import io
+from datetime import timedelta
 from getpass import fallback_getpass
 
 import pytest
@@ -9,11 +10,13 @@ from sqlmodel import col, update
 from typer.testing import CliRunner
 
 from medx_core.cli import administration
-from medx_core.errors import BadInput, StorageFault
+from medx_core.errors import BadInput, NotFound, StorageFault
 from medx_core.settings import settings
+from medx_core.storage.credentials import CredentialKind, CredentialStore
 from medx_core.storage.engine import Database
 from medx_core.storage.people import PersonStore, Role
 from medx_core.storage.tables import AuditTable
+from tests.databases import forging
 
 
 @pytest.fixture
@@ -87,11 +90,31 @@ def test_every_change_of_people_is_in_the_audit_log_and_a_forged_row_is_found(co
     command("users reset-password Ann --generate")
     assert "2 rows" in command("audit verify")
     database = Database(database_url)
-    with database.write() as session:
+    with forging(database) as session:
         session.exec(update(AuditTable).where(col(AuditTable.id) == 1).values(target="Eve"))
     database.close()
     with pytest.raises(StorageFault, match="row 1"):
         command("audit verify")
+
+
+def test_where_somebody_is_signed_in_is_listed_and_ended(command, database_url):
+    command("db upgrade")
+    command("users add Ann --generate")
+    database = Database(database_url)
+    ann, credentials = PersonStore(database).find("Ann"), CredentialStore(database)
+    for address in ("10.0.0.1", "10.0.0.2", "10.0.0.3"):
+        credentials.issue(
+            ann, CredentialKind.SESSION, lasts=timedelta(hours=1), title="Firefox", address=address
+        )
+    listed = command("users sessions Ann").splitlines()
+    assert {line.split("\t")[1] for line in listed} == {"10.0.0.1", "10.0.0.2", "10.0.0.3"}
+    ended = listed[0].split("\t")[0]
+    assert ended not in command(f"users sessions Ann --end {ended}")
+    with pytest.raises(NotFound, match="ended already"):
+        command(f"users sessions Ann --end {ended}")
+    assert command("users sessions Ann --end-all").splitlines() == ["2 ended."]
+    assert credentials.of(ann) == ()
+    database.close()
 
 
 def test_two_sources_of_a_password_are_refused(command):

@@ -20,7 +20,6 @@ from tests.recipes import IDENTITY, recipe
 from tests.small_evaluation import write_statements
 from tests.web_site import running_site
 from web.evaluations import StartForm, checked, start
-from web.session import COOKIE
 
 KIND = "evaluation"
 BUNDLED = StartForm("bundled", None, "", None, None, None, 1, "gated", [])
@@ -43,7 +42,9 @@ def finished(services):
 
 
 def test_programs_read_evaluations(site, finished):
-    client = Client(f"{site.url}/app", headers={"Cookie": f"{COOKIE}={site.cookie('asa')}"}, verbose=False)
+    client = Client(
+        f"{site.url}/app", headers={"Cookie": f"{site.cookie_name}={site.cookie('asa')}"}, verbose=False
+    )
     try:
         newest = client.predict(5, api_name="/evaluations")[0]
         assert (newest["run"], newest["status"]) == (finished.public_id, "done")
@@ -58,7 +59,7 @@ def test_programs_read_evaluations(site, finished):
 
 def test_downloads_are_files_for_whoever_is_signed_in(site, finished, services):
     unfinished = services.runs.request(KIND, EvaluationRequest("x.csv").as_json(), requested_by="ada")
-    with httpx.Client(base_url=site.url, cookies={COOKIE: site.cookie("asa")}) as client:
+    with httpx.Client(base_url=site.url, cookies={site.cookie_name: site.cookie("asa")}) as client:
         for file, start_of in (
             ("report.html", "<!doctype html>"),
             ("arms.csv", "model,arm"),

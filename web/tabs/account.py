@@ -1,4 +1,4 @@
-"""Account: a person changes their own password."""
+"""Account: a person's own password, and where they are signed in."""
 
 import gradio as gr
 
@@ -7,6 +7,7 @@ from medx_core.storage.people import SHORTEST_PASSWORD, Person
 from web.frame import QUIET, heading, page_frame
 from web.handler_guard import guarded
 from web.services import Services
+from web.tabs.credentials import build_own
 
 TO_SIGN_IN = "() => { location.assign('/login'); return []; }"
 
@@ -14,11 +15,9 @@ TO_SIGN_IN = "() => { location.assign('/login'); return []; }"
 def build(services: Services) -> None:
     """Build the page inside the blocks that are open."""
     page_frame(services, "account")
-    with gr.Column(elem_classes="medx-page medx-narrow"):
-        heading(
-            "Change your password", "You will be signed out everywhere; sign in again with the new password."
-        )
-        with gr.Group(elem_classes="medx-form"):
+    with gr.Column(elem_classes="medx-page"):
+        heading("Your account", "Another password signs you out everywhere; sign in again with the new one.")
+        with gr.Group(elem_classes="medx-form medx-narrow"):
             old = gr.Textbox(label="Current password", type="password", elem_id="medx-old-password")
             new = gr.Textbox(
                 label=f"New password, {SHORTEST_PASSWORD} characters or more",
@@ -29,6 +28,8 @@ def build(services: Services) -> None:
         change = gr.Button(
             "Change password", variant="primary", elem_id="medx-change-password", scale=0, min_width=180
         )
+        heading("Where you are signed in", "End what you do not know, then change your password.", level=2)
+        build_own(services)
 
     @guarded(services)
     def change_password(person: Person, present: str, wanted: str, repeated: str) -> None:

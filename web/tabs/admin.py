@@ -15,6 +15,7 @@ from web.frame import QUIET, heading, on_load, page_frame
 from web.handler_guard import guarded
 from web.rendering import render
 from web.services import Services
+from web.tabs.credentials import build_of_person
 from web.tabs.explore import build_explore
 from web.tabs.recipes import build_recipes
 
@@ -135,6 +136,7 @@ def _build_people(services: Services) -> None:
         set_role = gr.Button("Set role", elem_id="medx-set-role", scale=0, min_width=110)
         reset = gr.Button("Reset password", elem_id="medx-reset-password", scale=0, min_width=170)
         switch = gr.Button("Disable or enable", elem_id="medx-switch", scale=0, min_width=185)
+    build_of_person(services, chosen)
     people, guard, shown = _PeopleHandlers(services), guarded(services, Role.ADMIN), [listed, chosen, report]
     on_load(guard(people.show), None, shown)
     gr.on([add.click, name.submit], guard(people.add), [name, role], [*shown, name], **QUIET)
