@@ -14,7 +14,6 @@ from medx_core.storage.people import Person, Role
 from tests.integration.test_web_files_and_cookies import call, events, named_file
 from tests.web_site import running_site
 from web.request_bodies import SIGNED_IN_BYTES, SIGNED_OUT_BYTES
-from web.session import COOKIE
 from web.uploads import SMALLEST_BYTES, NoRoom, Uploads
 
 QUESTIONS = b"question\nIs aspirin safe for a child with flu?\n"
@@ -50,7 +49,7 @@ def send(site, cookie: str, content: bytes = QUESTIONS, name: str = "mine.csv") 
     return httpx.post(
         f"{site.url}/app/gradio_api/upload",
         files={"files": (name, content)},
-        cookies={COOKIE: cookie},
+        cookies={site.cookie_name: cookie},
         timeout=30,
     )
 
@@ -103,7 +102,10 @@ def test_one_person_cannot_fill_the_disk_and_the_next_one_still_has_room(site, c
 def test_many_small_files_take_the_room_of_large_ones(site, cookies):
     files = [("files", (f"{number}.csv", b"x")) for number in range(100)]
     reply = httpx.post(
-        f"{site.url}/app/gradio_api/upload", files=files, cookies={COOKIE: cookies["asa"]}, timeout=30
+        f"{site.url}/app/gradio_api/upload",
+        files=files,
+        cookies={site.cookie_name: cookies["asa"]},
+        timeout=30,
     )
     assert reply.status_code in {200, 413}
     assert send(site, cookies["asa"]).status_code == 413
@@ -113,7 +115,7 @@ def test_a_file_that_is_too_large_or_breaks_off_leaves_nothing(site, cookies):
     assert send(site, cookies["asa"], b"x" * (5 * SMALLEST_BYTES)).status_code == 413
     part = b'--a\r\ncontent-disposition: form-data; name="files"; filename="m.csv"\r\n\r\n' + b"x" * 1000
     head = (
-        f"POST /app/gradio_api/upload?upload_id=u HTTP/1.1\r\nhost: x\r\ncookie: {COOKIE}={cookies['asa']}\r\n"
+        f"POST /app/gradio_api/upload?upload_id=u HTTP/1.1\r\nhost: x\r\ncookie: {site.cookie_name}={cookies['asa']}\r\n"
         "content-type: multipart/form-data; boundary=a\r\ncontent-length: 100000\r\nconnection: close"
     )
     host, port = site.url.removeprefix("http://").split(":")
@@ -129,9 +131,9 @@ def test_another_persons_file_is_refused(site, cookies, wish):
     path = send(site, cookies["asa"]).json()[0]
     if wish == "gets it":
         address = f"{site.url}/app/gradio_api/file={path}"
-        assert httpx.get(address, cookies={COOKIE: cookies["asa"]}).status_code == 200
+        assert httpx.get(address, cookies={site.cookie_name: cookies["asa"]}).status_code == 200
         for other in ("clio", "ada"):
-            reply = httpx.get(address, cookies={COOKIE: cookies[other]})
+            reply = httpx.get(address, cookies={site.cookie_name: cookies[other]})
             assert (reply.status_code, b"aspirin" in reply.content) == (403, False)
         return
     uploads = site.services.settings.home / "uploads"
@@ -152,8 +154,8 @@ def test_results_that_were_written_for_one_person_are_not_anothers(site, cookies
     job = call(site, cookies["asa"], submit, [sent, "verdict", "auto", "both"]).json()["data"][0]
     written = call(site, cookies["asa"], download, [job]).json()["data"][0]["path"]
     address = f"{site.url}/app/gradio_api/file={written}"
-    assert httpx.get(address, cookies={COOKIE: cookies["asa"]}).status_code == 200
-    assert httpx.get(address, cookies={COOKIE: cookies["clio"]}).status_code == 403
+    assert httpx.get(address, cookies={site.cookie_name: cookies["asa"]}).status_code == 200
+    assert httpx.get(address, cookies={site.cookie_name: cookies["clio"]}).status_code == 403
 
 
 @pytest.mark.parametrize(
@@ -180,7 +182,7 @@ def test_what_gradio_would_write_beside_uploads_is_not_served(site, cookies, met
     reply = httpx.request(
         method,
         f"{site.url}/app/gradio_api/{path}",
-        cookies={COOKIE: cookies["asa"]},
+        cookies={site.cookie_name: cookies["asa"]},
         files={"video": ("v.mp4", b"x")} if method == "POST" else None,
     )
     assert reply.status_code == 404
@@ -191,7 +193,7 @@ def test_what_gradio_would_write_beside_uploads_is_not_served(site, cookies, met
 
 
 def someone(number: int = 1) -> Person:
-    return Person(number, "asa", Role.ASKER, disabled=False, session_epoch=0)
+    return Person(number, "asa", Role.ASKER, disabled=False)
 
 
 def filled(home, *, hours: float = 24.0) -> Uploads:
