@@ -19,7 +19,14 @@ def main() -> int:
     except MedxError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    uvicorn.run(app, host=chosen.host, port=chosen.port, log_level="warning", timeout_graceful_shutdown=3)
+    uvicorn.run(
+        app,
+        host=chosen.host,
+        port=chosen.port,
+        log_level="warning",
+        timeout_graceful_shutdown=3,
+        proxy_headers=False,  # `web.proxies` asks whom to believe; uvicorn would believe this whole host
+    )
     return 0
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from fastapi import FastAPI, Request
 from fastapi.responses import RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from medx_core.settings import Settings
 from web.heartbeat import beating
@@ -32,39 +33,55 @@ def build_app(settings: Settings, services: Services | None = None) -> FastAPI:
         StorageFault: the database cannot be reached or is not at this program's version.
     """
     _settle_gradio(settings)
-    from web.access import AccessControl, sign_in_routes
-    from web.downloads import download_routes
-    from web.health_and_metrics import operations_routes
-    from web.request_bodies import RequestBodies
     from web.uploads import upload_route
 
     made = services or build_services(settings)
-    beats = beating(made.health, settings)
+    app = build_routes(made)
+    app.include_router(upload_route(made.uploads))  # before Gradio's pages, whose route it replaces
+    _mount_pages(app, made)
+    return app
+
+
+def build_routes(services: Services) -> FastAPI:
+    """Return the application without Gradio's pages: what lets people in, health, downloads and assets."""
+    from web.access import AccessControl, sign_in_routes
+    from web.downloads import download_routes
+    from web.health_and_metrics import operations_routes
+    from web.proxies import BehindProxies
+    from web.rendering import serve_below
+    from web.request_bodies import RequestBodies
+
+    settings = services.settings
+    serve_below(settings.root_path)
+    beats = beating(services.health, settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with made.uploads.kept(), beats(app):
+        async with services.uploads.kept(), beats(app):
             yield
 
     app = FastAPI(title="MedX", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
-    app.include_router(sign_in_routes(made))
-    app.include_router(operations_routes(made))
-    app.include_router(download_routes(made))
-    app.include_router(upload_route(made.uploads))  # before Gradio's pages, whose route it replaces
+    app.include_router(sign_in_routes(services))
+    app.include_router(operations_routes(services))
+    app.include_router(download_routes(services))
     app.mount("/assets", StaticFiles(directory=ASSETS), name="assets")
 
     @app.get("/")
     def first_page() -> Response:
-        return RedirectResponse("/app/", status_code=307)
+        return RedirectResponse(f"{settings.root_path}/app/", status_code=307)
 
     @app.get("/favicon.ico")
     def icon() -> Response:
         body = (ASSETS / "icon.svg").read_bytes()
         return Response(body, media_type="image/svg+xml", headers={"cache-control": "max-age=86400"})
 
-    _mount_pages(app, made)
-    app.add_middleware(RequestBodies, uploads=made.uploads)
-    app.add_middleware(AccessControl, sessions=made.sessions)
+    app.add_middleware(RequestBodies, uploads=services.uploads)
+    app.add_middleware(AccessControl, sessions=services.sessions)
+    if settings.allowed_hosts:
+        app.add_middleware(
+            TrustedHostMiddleware, allowed_hosts=settings.allowed_hosts.split(","), www_redirect=False
+        )
+    app.add_middleware(BehindProxies, settings=settings)
     return app
 
 

@@ -44,6 +44,7 @@ class Services:
     rating_tokens: RatingTokens
     counts: AttemptCounts
     sign_in_limit: AttemptLimit
+    address_limit: AttemptLimit
     question_limit: AttemptLimit
     batch_limit: AttemptLimit
 
@@ -97,6 +98,7 @@ def build_services(settings: Settings) -> Services:
         rating_tokens=RatingTokens(secret, installation=installation, hours=settings.session_hours),
         counts=counts,
         sign_in_limit=per_minute(counts, "sign-in", settings.sign_in_attempts_a_minute),
+        address_limit=per_minute(counts, "sign-in from", settings.sign_in_attempts_a_minute_per_address),
         question_limit=per_minute(counts, "questions", settings.questions_a_minute),
         batch_limit=per_hour(counts, "batches", settings.batches_an_hour),
     )

@@ -142,6 +142,7 @@ class Uploads:
 
     @contextmanager
     def _in_use(self) -> Iterator[None]:
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with (self.folder / IN_USE).open("a") as mark:
             self._remove_all_if_alone(mark)
             fcntl.flock(mark, fcntl.LOCK_SH)

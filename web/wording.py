@@ -43,7 +43,7 @@ EXPLORE_FIGURES = (
 )
 SCORE_LABEL = "score for TRUE (uncalibrated)"
 SIGN_IN_FAILED = "That name and password do not match an active account. Check both, or ask an administrator."
-SIGN_IN_TOO_OFTEN = "Too many attempts to sign in. Wait a minute, then try again."
+SIGN_IN_TOO_OFTEN = "Too many attempts. Wait a minute, then try again."
 FORM_EXPIRED = "This form has expired. Go back, reload the page and try again."
 SIGN_IN_FIRST = "Sign in first."
 OTHER_SITE = "This request came from another site and was refused."
