@@ -109,7 +109,7 @@ def _batches(services: Services) -> None:
     def job_status(person: Person, job: str) -> dict[str, Any]:
         """Return the state of a job: its status and how many rows are answered, quarantined, cancelled or waiting.
 
-        `recipes` counts the rows by the recipe that answered them: several where another one was put to use meanwhile.
+        `recipes` counts the rows by the recipe that answered them: several where the first could not answer any more.
         `waits_for` says why the worker's model or the recipe in use cannot be used, where unanswered rows wait for that.
         """
         return state_of(services, visible_job(services, job, person))
