@@ -1,6 +1,7 @@
 """Who gets in: the middleware in front of every page, and the routes to sign in and out."""
 
 import asyncio
+from collections.abc import Mapping
 from functools import partial
 from typing import Annotated
 from urllib.parse import quote, urlsplit
@@ -15,13 +16,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from medx_core.errors import MedxError
 from medx_core.storage.credentials import Visitor
+from medx_core.storage.people import name_key
 from web import wording
 from web.frame import PAGES
 from web.handler_guard import reaches
 from web.health_and_metrics import SIGN_INS_FAILED
+from web.limits import AttemptLimit
 from web.rendering import render
 from web.services import Services
-from web.session import PERSON_IN_SCOPE, Sessions
+from web.session import DEVICE_SECONDS, PERSON_IN_SCOPE, Sessions
 
 CACHEABLE_PATHS = ("/assets/", "/favicon.ico", "/app/assets/", "/app/static/", "/app/svelte/")
 OPEN_PATHS = ("/login", "/healthz", "/metrics", *CACHEABLE_PATHS)
@@ -64,7 +67,7 @@ class AccessControl:
         if scope["method"] not in SAFE_METHODS and not same_origin(headers):
             refusal: ASGIApp | None = JSONResponse({"detail": wording.OTHER_SITE}, status_code=403)
         elif visitor is None:
-            refusal = None if scope["path"].startswith(OPEN_PATHS) else _to_sign_in(scope, headers)
+            refusal = None if route_path(scope).startswith(OPEN_PATHS) else _to_sign_in(scope, headers)
         else:
             refusal = _role_refusal(scope, visitor)
         sending = _with_policy(scope, send)
@@ -127,6 +130,11 @@ def same_origin(headers: Headers) -> bool:
     return urlsplit(origin).netloc == headers.get("host", "")
 
 
+def route_path(scope: Scope) -> str:
+    """Return the path of a request below the root path."""
+    return str(scope["path"]).removeprefix(scope.get("root_path", ""))
+
+
 def safe_next(address: str) -> str:
     """Return where to go after signing in: an address of ours, else the first page."""
     clean = address.startswith("/app") and not any(mark in address for mark in ("//", "\\", "\n", "\r"))
@@ -140,7 +148,7 @@ def sign_in_routes(services: Services) -> APIRouter:
     @router.get("/login", response_class=HTMLResponse)
     def login_page(request: Request, next: str = "/app/") -> Response:
         if request.scope.get(PERSON_IN_SCOPE) is not None:
-            return RedirectResponse(safe_next(next), status_code=303)
+            return RedirectResponse(services.settings.root_path + safe_next(next), status_code=303)
         return _sign_in_page(next=next)
 
     @router.post("/login", response_class=HTMLResponse)
@@ -160,8 +168,8 @@ def sign_in_routes(services: Services) -> APIRouter:
                 return _sign_in_page(403, fault=wording.FORM_EXPIRED)
             services.sessions.end(visitor)
             services.audit.append(visitor.name, "sign out", f"session {visitor.credential.public_id}")
-        reply = RedirectResponse("/login", status_code=303)
-        reply.delete_cookie(services.sessions.cookie_name, path="/")
+        reply = RedirectResponse(f"{services.settings.root_path}/login", status_code=303)
+        reply.delete_cookie(services.sessions.cookie_name, path=services.settings.root_path or "/")
         return reply
 
     return router
@@ -170,34 +178,58 @@ def sign_in_routes(services: Services) -> APIRouter:
 def _signed_in(services: Services, request: Request, name: str, password: str, next: str) -> Response:
     """Check the password and hand out a cookie; the attempt is counted before the check."""
     address = request.client.host if request.client else ""
-    keys = (f"name {name.strip().casefold()}", f"from {address}")
-    allowed = [services.sign_in_limit.take(key) for key in keys]
-    if not all(allowed):
+    counted = _counted(services, request, name, address)
+    taken = [limit.take(key) for limit, key in counted]  # each is counted, whatever the others say
+    if not all(taken):
         return _sign_in_page(429, next=next, name=name, fault=wording.SIGN_IN_TOO_OFTEN)
     person = services.people.authenticate(name, password)
     if person is None:
         SIGN_INS_FAILED.inc()
         return _sign_in_page(401, next=next, name=name, fault=wording.SIGN_IN_FAILED)
-    for key in keys:  # only failures count: a whole clinic may sign in from one address
-        services.sign_in_limit.give_back(key)
+    for limit, key in counted:  # only failures count: programs sign in often
+        limit.give_back(key)
     services.audit.append(person.name, "sign in", "session")
     browser = request.headers.get("user-agent", "")
     cookie = services.sessions.open(person, browser=browser, address=address)
-    reply = RedirectResponse(next, status_code=303)
-    _set_cookie(reply, services, cookie, secure=request.url.scheme == "https")
+    reply = RedirectResponse(services.settings.root_path + next, status_code=303)
+    _set_cookies(
+        reply,
+        services,
+        request,
+        {
+            services.sessions.cookie_name: (cookie, services.sessions.max_age_seconds),
+            services.sessions.device_cookie_name: (services.sessions.device_token(person), DEVICE_SECONDS),
+        },
+    )
     return reply
+
+
+def _counted(services: Services, request: Request, name: str, address: str) -> list[tuple[AttemptLimit, str]]:
+    """Return the limits that an attempt counts towards, with its key in each.
+
+    A browser with which this person has signed in before has a count of its own: whoever guesses at a name, or from
+    behind the same address, does not lock its owner out of it (OWASP: "Slow Down Online Guessing Attacks with Device
+    Cookies").
+    """
+    token = request.cookies.get(services.sessions.device_cookie_name, "")
+    device = services.sessions.known_device(token, name)
+    if device is not None:
+        return [(services.sign_in_limit, f"device {device}")]
+    return [(services.sign_in_limit, f"name {name_key(name)}"), (services.address_limit, f"from {address}")]
 
 
 def _to_sign_in(scope: Scope, headers: Headers) -> Response:
     if "text/html" not in headers.get("accept", "") or scope["method"] != "GET":
         return JSONResponse({"detail": wording.SIGN_IN_FIRST}, status_code=401)
     query = scope["query_string"].decode("latin-1")
-    wanted = scope["path"] + (f"?{query}" if query else "")
-    return RedirectResponse(f"/login?next={quote(safe_next(wanted), safe='')}", status_code=303)
+    wanted = route_path(scope) + (f"?{query}" if query else "")
+    return RedirectResponse(
+        f"{scope['root_path']}/login?next={quote(safe_next(wanted), safe='')}", status_code=303
+    )
 
 
 def _role_refusal(scope: Scope, person: Visitor) -> Response | None:
-    page = PAGE_ROLES.get(scope["path"].rstrip("/"))
+    page = PAGE_ROLES.get(route_path(scope).rstrip("/"))
     if page is None or reaches(person, page[1]):
         return None
     title, at_least = page
@@ -206,7 +238,7 @@ def _role_refusal(scope: Scope, person: Visitor) -> Response | None:
 
 
 def _with_policy(scope: Scope, send: Send) -> Send:
-    cacheable = scope["path"].startswith(CACHEABLE_PATHS)
+    cacheable = route_path(scope).startswith(CACHEABLE_PATHS)
 
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -230,13 +262,17 @@ def _sign_in_page(status: int = 200, *, next: str = "/app/", name: str = "", fau
     return HTMLResponse(page, status_code=status)
 
 
-def _set_cookie(reply: Response, services: Services, cookie: str, *, secure: bool) -> None:
-    reply.set_cookie(
-        services.sessions.cookie_name,
-        cookie,
-        max_age=services.sessions.max_age_seconds,
-        httponly=True,
-        samesite="lax",
-        secure=secure,
-        path="/",
-    )
+def _set_cookies(
+    reply: Response, services: Services, request: Request, cookies: Mapping[str, tuple[str, int]]
+) -> None:
+    """Set cookies that scripts and other sites do not get; each is a value and its seconds."""
+    for cookie, (value, seconds) in cookies.items():
+        reply.set_cookie(
+            cookie,
+            value,
+            max_age=seconds,
+            httponly=True,
+            samesite="lax",
+            secure=request.url.scheme == "https",
+            path=services.settings.root_path or "/",
+        )

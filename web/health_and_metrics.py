@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 
 from medx_core.clock import iso
 from medx_core.errors import MedxError
+from web.proxies import UNTRUSTED_PROXY_IN_SCOPE
 from web.services import Services
 
 REGISTRY = CollectorRegistry()
@@ -88,6 +89,8 @@ def operations_routes(services: Services) -> APIRouter:
 
 
 def _from_this_host(request: Request) -> bool:
+    if request.scope.get(UNTRUSTED_PROXY_IN_SCOPE):  # from anywhere, by a proxy on this host
+        return False
     try:
         return request.client is not None and ipaddress.ip_address(request.client.host).is_loopback
     except ValueError:

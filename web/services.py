@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from medx_core.home import make_private
 from medx_core.settings import Settings
 from medx_core.storage.audit import AuditStore
 from medx_core.storage.credentials import CredentialStore
@@ -18,6 +19,7 @@ from web.limits import AttemptCounts, AttemptLimit, per_hour, per_minute
 from web.rating_tokens import RatingTokens
 from web.session import Sessions, session_secret
 from web.token_streams import TokenStreams
+from web.uploads import Uploads
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,12 @@ class Services:
     evidence: Evidence
     audit: AuditStore
     streams: TokenStreams
+    uploads: Uploads
     sessions: Sessions
     rating_tokens: RatingTokens
     counts: AttemptCounts
     sign_in_limit: AttemptLimit
+    address_limit: AttemptLimit
     question_limit: AttemptLimit
     batch_limit: AttemptLimit
 
@@ -64,7 +68,7 @@ def build_services(settings: Settings) -> Services:
     Raises:
         StorageFault: the database cannot be reached or is not at this program's version.
     """
-    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_private(settings.home)
     database = open_database(settings)
     people, runs, credentials = PersonStore(database), RunStore(database), CredentialStore(database)
     secret, installation = session_secret(settings), credentials.installation()
@@ -83,6 +87,7 @@ def build_services(settings: Settings) -> Services:
         evidence=Evidence(database),
         audit=AuditStore(database),
         streams=TokenStreams(settings.redis_url),
+        uploads=Uploads(settings),
         sessions=Sessions(
             secret,
             credentials,
@@ -93,6 +98,7 @@ def build_services(settings: Settings) -> Services:
         rating_tokens=RatingTokens(secret, installation=installation, hours=settings.session_hours),
         counts=counts,
         sign_in_limit=per_minute(counts, "sign-in", settings.sign_in_attempts_a_minute),
+        address_limit=per_minute(counts, "sign-in from", settings.sign_in_attempts_a_minute_per_address),
         question_limit=per_minute(counts, "questions", settings.questions_a_minute),
         batch_limit=per_hour(counts, "batches", settings.batches_an_hour),
     )

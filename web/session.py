@@ -11,13 +11,14 @@ from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
-from itsdangerous import BadSignature, URLSafeSerializer
+from itsdangerous import BadSignature, URLSafeSerializer, URLSafeTimedSerializer
 
 from medx_core.errors import NotFound
 from medx_core.settings import Settings
 from medx_core.storage.credentials import CredentialKind, CredentialStore, Visitor
-from medx_core.storage.people import Person
+from medx_core.storage.people import Person, name_key
 
+DEVICE_SECONDS = 365 * 24 * 3600
 PERSON_IN_SCOPE = "medx_person"
 
 
@@ -50,10 +51,12 @@ class Sessions:
         idle_minutes: float,
     ) -> None:
         self._forms = URLSafeSerializer(secret, salt=f"medx-form {installation}")
+        self._devices = URLSafeTimedSerializer(secret, salt=f"medx-device {installation}")
         self._credentials = credentials
         self._lasts = timedelta(hours=hours)
         self._idle = timedelta(minutes=idle_minutes)
         self.cookie_name = f"medx_session_{installation[:12]}"
+        self.device_cookie_name = f"medx_device_{installation[:12]}"
 
     @property
     def max_age_seconds(self) -> int:
@@ -92,3 +95,15 @@ class Sessions:
             return bool(self._forms.loads(token) == visitor.credential.public_id)
         except BadSignature:
             return False
+
+    def device_token(self, person: Person) -> str:
+        """Return what a browser keeps after this person has signed in with it."""
+        return self._devices.dumps([person.name, secrets.token_hex(8)])
+
+    def known_device(self, token: str, name: str) -> str | None:
+        """Return the id of a browser with which the person of that name has signed in before; None for any other."""
+        try:
+            owner, device = self._devices.loads(token, max_age=DEVICE_SECONDS)
+        except (BadSignature, ValueError, TypeError):
+            return None
+        return str(device) if name_key(owner) == name_key(name) else None

@@ -165,9 +165,7 @@ def _where_longrope_switches(config: PreTrainedConfig) -> list[int]:
     rotary: Any = getattr(config, "rope_parameters", None) or {}
     kinds = [rotary, *(by_layer for by_layer in rotary.values() if isinstance(by_layer, dict))]
     return [
-        int(kind["original_max_position_embeddings"])
-        for kind in kinds
-        if kind.get("rope_type") == "longrope"
+        int(kind["original_max_position_embeddings"]) for kind in kinds if kind.get("rope_type") == "longrope"
     ]
 
 

@@ -121,10 +121,12 @@ def test_two_installations_on_one_host_with_one_secret_know_nothing_of_each_othe
     both = [
         prepared_services(site_settings(tmp_path / name, session_secret="copied")) for name in ("one", "two")
     ]
-    first, second = (TestClient(build_app(each.settings, each), follow_redirects=False) for each in both)
+    first, second = (
+        TestClient(build_app(each.settings, each), base_url="http://medx.local", follow_redirects=False)
+        for each in both
+    )
     sign_in(first, "ada")
-    (cookie,) = first.cookies.items()
-    second.cookies.set(*cookie)
+    second.cookies.update(first.cookies)
     assert second.get("/app/", headers=HTML).status_code == 303
     sign_in(second, "asa")
     assert len(second.cookies) == 2

@@ -4,12 +4,13 @@ import gradio as gr
 
 from medx_core.errors import BadInput
 from medx_core.storage.people import SHORTEST_PASSWORD, Person
+from web import wording
 from web.frame import QUIET, heading, page_frame
 from web.handler_guard import guarded
 from web.services import Services
 from web.tabs.credentials import build_own
 
-TO_SIGN_IN = "() => { location.assign('/login'); return []; }"
+TO_SIGN_IN = "() => {{ location.assign('{root}/login'); return []; }}"
 
 
 def build(services: Services) -> None:
@@ -35,7 +36,11 @@ def build(services: Services) -> None:
     def change_password(person: Person, present: str, wanted: str, repeated: str) -> None:
         if wanted != repeated:
             raise BadInput("The two new passwords differ; type both again.")
+        attempts = f"password of {person.id}"
+        if not services.sign_in_limit.take(attempts):
+            raise BadInput(wording.SIGN_IN_TOO_OFTEN)
         services.people.change_password(person.name, present, wanted)
+        services.sign_in_limit.give_back(attempts)
         services.audit.append(person.name, "change password", f"person {person.name}", {})
 
     gr.on(
@@ -44,4 +49,6 @@ def build(services: Services) -> None:
         [old, new, again],
         None,
         **QUIET,
-    ).success(None, None, None, js=TO_SIGN_IN, api_visibility="private")
+    ).success(
+        None, None, None, js=TO_SIGN_IN.format(root=services.settings.root_path), api_visibility="private"
+    )
