@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from deploy.preparation import first_admin, prepare
 from deploy.stack import Stack, run_until_stopped
 from medx_core.errors import MedxError
+from medx_core.home import write_privately
 from medx_core.settings import settings
 
 
@@ -21,6 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--smoke", metavar="OUT.json", help="ask, upload and rate through the real page, write OUT.json, stop"
     )
     given = parser.parse_args(arguments)
+    write_privately()
     try:
         return _smoke(Path(given.smoke)) if given.smoke else _run()
     except MedxError as fault:

@@ -5,12 +5,14 @@ import sys
 import uvicorn
 
 from medx_core.errors import MedxError
+from medx_core.home import write_privately
 from medx_core.settings import settings
 from web.app import build_app
 
 
 def main() -> int:
     """Serve; return 1 with one sentence when that cannot start."""
+    write_privately()
     try:
         chosen = settings()
         app = build_app(chosen)

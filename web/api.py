@@ -29,6 +29,7 @@ from web.services import Services
 from web.submission import screened_upload, submit_file, submit_question
 from web.tabs.batch import cancel_job, note_submitted, still_running
 from web.tabs.review import keep_rating
+from web.uploads import file_field
 
 WAIT_SECONDS = 600.0
 
@@ -124,9 +125,9 @@ def _batches(services: Services) -> None:
         """Return the results so far as a CSV file in the format of `medx batch`."""
         visible_job(services, job, person)
         services.audit.append(person.name, "download results", f"job {job}", {})
-        return str(written_results(services, job))
+        return str(written_results(services, job, person))
 
-    file = gr.File(type="filepath", visible=False, label="file")
+    file = file_field(visible=False, label="file")
     job = gr.Textbox(visible=False, label="job")
     results = gr.File(visible=False, label="results")
     choices = [

@@ -17,6 +17,7 @@ from typer.main import get_command
 from medx_core import __version__
 from medx_core.cli.outputs import EXIT_INTERRUPTED
 from medx_core.errors import MedxError
+from medx_core.home import write_privately
 
 # Where each command or group of commands is defined, and its line in the list of commands.
 COMMANDS = {
@@ -107,6 +108,7 @@ def main() -> None:
     """Run one command; a fault becomes one sentence on standard error and an exit code that is not 0."""
     # Two model processes on few cores stand in each other's way if a waiting thread spins; read when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    write_privately()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         app()
