@@ -15,8 +15,8 @@ from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from medx_core.errors import MedxError
+from medx_core.storage.account_rules import name_key
 from medx_core.storage.credentials import Visitor
-from medx_core.storage.people import name_key
 from web import wording
 from web.frame import PAGES
 from web.handler_guard import reaches

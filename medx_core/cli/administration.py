@@ -1,7 +1,6 @@
 """`medx users`, `db`, `audit` and `serve`: who may sign in, the tables, the log of who did what, and single parts."""
 
 import os
-import secrets
 import sys
 import warnings
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from medx_core.cli.database import note, opened_database
 from medx_core.clock import iso
 from medx_core.errors import BadInput
 from medx_core.settings import settings
+from medx_core.storage.account_rules import generated_password
 from medx_core.storage.audit import AuditStore
 from medx_core.storage.credentials import CredentialStore
 from medx_core.storage.engine import Database
@@ -43,7 +43,7 @@ def add(
     with opened_database() as database:
         people = PersonStore(database)
         people.refuse_name(name)  # before the password is asked for
-        password = _password(from_input=password_stdin, generate=generate)
+        password = _password(name, from_input=password_stdin, generate=generate)
         person = people.add(name, chosen_role, password)
         note(database, "person added", person.name, role=person.role.value)
     print(f"{person.name} may sign in as {person.role.value}.")
@@ -86,7 +86,7 @@ def reset_password(name: Name, password_stdin: FromInput = False, generate: Gene
     with opened_database() as database:
         people = PersonStore(database)
         people.find(name)
-        password = _password(from_input=password_stdin, generate=generate)
+        password = _password(name, from_input=password_stdin, generate=generate)
         person = people.reset_password(name, password)
         note(database, "password reset", person.name)
     print(f"{person.name} has a new password; all sessions have ended.")
@@ -123,11 +123,11 @@ def _show_made(password: str, *, made: bool) -> None:
         print(f"Password (shown only now): {password}")
 
 
-def _password(*, from_input: bool, generate: bool) -> str:
+def _password(name: str, *, from_input: bool, generate: bool) -> str:
     if from_input and generate:
         raise BadInput("Choose one of --password-stdin and --generate.")
     if generate:
-        return secrets.token_urlsafe(15)
+        return generated_password(name)
     if from_input:
         return sys.stdin.readline().rstrip("\r\n")
     return _asked()
