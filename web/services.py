@@ -8,6 +8,7 @@ from medx_core.storage.credentials import CredentialStore
 from medx_core.storage.engine import Database, open_database
 from medx_core.storage.evidence import Evidence
 from medx_core.storage.health import HealthStore, ProcessHealth
+from medx_core.storage.installation import installation_id
 from medx_core.storage.jobs import JobStore
 from medx_core.storage.people import PersonStore
 from medx_core.storage.ratings import RatingStore
@@ -42,6 +43,7 @@ class Services:
     counts: AttemptCounts
     sign_in_limit: AttemptLimit
     address_limit: AttemptLimit
+    once_an_hour: AttemptLimit
     question_limit: AttemptLimit
     batch_limit: AttemptLimit
 
@@ -68,7 +70,7 @@ def build_services(settings: Settings) -> Services:
     settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
     database = open_database(settings)
     people, runs, credentials = PersonStore(database), RunStore(database), CredentialStore(database)
-    secret, installation = session_secret(settings), credentials.installation()
+    secret, installation = session_secret(settings), installation_id(database)
     counts = AttemptCounts(settings.redis_url)
     return Services(
         settings=settings,
@@ -82,7 +84,7 @@ def build_services(settings: Settings) -> Services:
         recipes=RecipeStore(database),
         runs=runs,
         evidence=Evidence(database),
-        audit=AuditStore(database),
+        audit=AuditStore(database, anchors=settings.anchors_folder),
         streams=TokenStreams(settings.redis_url),
         sessions=Sessions(
             secret,
@@ -95,6 +97,7 @@ def build_services(settings: Settings) -> Services:
         counts=counts,
         sign_in_limit=per_minute(counts, "sign-in", settings.sign_in_attempts_a_minute),
         address_limit=per_minute(counts, "sign-in from", settings.sign_in_attempts_a_minute_per_address),
+        once_an_hour=per_hour(counts, "noted", 1),
         question_limit=per_minute(counts, "questions", settings.questions_a_minute),
         batch_limit=per_hour(counts, "batches", settings.batches_an_hour),
     )
