@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from deploy.preparation import first_admin, prepare
 from deploy.stack import Stack, run_until_stopped
 from medx_core.errors import MedxError
+from medx_core.home import disk_sentence, write_privately
 from medx_core.settings import settings
 
 
@@ -21,15 +22,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--smoke", metavar="OUT.json", help="ask, upload and rate through the real page, write OUT.json, stop"
     )
     given = parser.parse_args(arguments)
+    write_privately()
     try:
         return _smoke(Path(given.smoke)) if given.smoke else _run()
     except MedxError as fault:
         print(f"MedX: {fault}", file=sys.stderr)
     except KeyboardInterrupt:
         print("\nInterrupted; run the same command again to go on.", file=sys.stderr)
-    except Exception:  # noqa: BLE001 - the outermost door: the traceback goes to the log
+    except Exception as fault:  # noqa: BLE001 - the outermost door: the traceback goes to the log
+        reason = disk_sentence(fault, settings().home) if isinstance(fault, OSError) else ""
+        where = "" if reason else _logged_fault()
         print(
-            f"MedX: an unexpected fault stopped this; the details are in {_logged_fault()}.", file=sys.stderr
+            f"MedX: {reason or f'an unexpected fault stopped this; the details are in {where}.'}",
+            file=sys.stderr,
         )
     return 1
 

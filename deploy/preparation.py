@@ -14,6 +14,7 @@ from time import monotonic
 from medx_core.categories import Category
 from medx_core.data.routing_texts import training_texts
 from medx_core.errors import MedxError
+from medx_core.home import make_private
 from medx_core.models.catalog import CATALOGUE, model_source, pull
 from medx_core.models.model_files import weight_sha256
 from medx_core.routing.heads import FORMAT as HEAD_FORMAT
@@ -38,6 +39,7 @@ def prepare(chosen: Settings) -> None:
     Raises:
         MedxError: one of these steps failed.
     """
+    make_private(chosen.home)
     open_database(chosen).close()
     if _is_prepared(chosen):
         return

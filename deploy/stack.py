@@ -24,6 +24,7 @@ from deploy.faults import StackFault
 from deploy.ports import refuse_taken_port
 from deploy.watched_part import WatchedPart
 from medx_core.errors import MedxError
+from medx_core.home import disk_sentence, make_private, write_privately
 from medx_core.settings import Settings, settings
 from medx_core.storage.engine import open_database
 from medx_core.storage.health import HealthStore
@@ -266,12 +267,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("command", choices=["run"], help="run in the foreground until Ctrl-C")
     parser.add_argument("--parts", default=",".join(ALL_PARTS), help="which parts, separated by commas")
     given = parser.parse_args(arguments)
+    write_privately()
     try:
         chosen = settings()
+        make_private(chosen.home)
         open_database(chosen).close()
         run_until_stopped(Stack(chosen, parts=given.parts.split(",")))
-    except MedxError as fault:
-        print(fault, file=sys.stderr)
+    except (MedxError, OSError) as fault:
+        reason = disk_sentence(fault, settings().home) if isinstance(fault, OSError) else ""
+        print(reason or fault, file=sys.stderr)
         return 1
     return 0
 

@@ -55,7 +55,8 @@ class Exploration:
 class Question:
     """One question as it was asked, with the category that its asker chose, if any.
 
-    With an `exploration`, the steered arm is steered by that in place of the recipe in use.
+    With an `exploration`, the steered arm is steered by that in place of the recipe in use. `recipe` is the id of the one that
+    its job is bound to; None goes by the one in use.
     """
 
     text: str
@@ -64,6 +65,7 @@ class Question:
     category_from_file: bool = False
     arms: tuple[Arm, ...] = (Arm.STEERED,)
     exploration: Exploration | None = None
+    recipe: str | None = None
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,11 @@ class Answered:
     question: Question
     route: Route
     answers: tuple[Answer, ...] = ()
+
+    @property
+    def is_cut_short(self) -> bool:
+        """Whether a text ended early because its question was cancelled."""
+        return any(answer.finish == CANCELLED for answer in self.answers)
 
     def as_json(self) -> dict[str, Any]:
         """Return the object that `medx ask --json` prints."""

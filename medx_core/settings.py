@@ -86,6 +86,9 @@ class Settings(BaseSettings):
     max_file_rows: int = Field(100_000, ge=1)
     max_file_bytes: int = Field(50_000_000, ge=1)
     max_cell_characters: int = Field(100_000, ge=1)
+    upload_bytes_per_person: int = Field(250_000_000, ge=1)
+    upload_bytes_in_all: int = Field(2_000_000_000, ge=1)
+    upload_hours: float = Field(24.0, gt=0)
 
     worker_threads: int = Field(4, ge=1)
     interactive_threads: int = Field(8, ge=1)

@@ -29,6 +29,7 @@ from web.services import Services
 from web.submission import screened_upload, submit_file, submit_question
 from web.tabs.batch import cancel_job, note_submitted, still_running
 from web.tabs.review import keep_rating
+from web.uploads import file_field
 
 WAIT_SECONDS = 600.0
 
@@ -112,7 +113,7 @@ def _batches(services: Services) -> None:
     def job_status(person: Person, job: str) -> dict[str, Any]:
         """Return the state of a job: its status and how many rows are answered, quarantined, cancelled or waiting.
 
-        `recipes` counts the rows by the recipe that answered them: several where another one was put to use meanwhile.
+        `recipes` counts the rows by the recipe that answered them: several where the first could not answer any more.
         `waits_for` says why the worker's model or the recipe in use cannot be used, where unanswered rows wait for that.
         """
         return state_of(services, visible_job(services, job, person))
@@ -128,9 +129,9 @@ def _batches(services: Services) -> None:
         """Return the results so far as a CSV file in the format of `medx batch`."""
         visible_job(services, job, person)
         services.audit.append(person.name, "download results", f"job {job}", {})
-        return str(written_results(services, job))
+        return str(written_results(services, job, person))
 
-    file = gr.File(type="filepath", visible=False, label="file")
+    file = file_field(visible=False, label="file")
     job = gr.Textbox(visible=False, label="job")
     results = gr.File(visible=False, label="results")
     choices = [

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import tempfile
 from pathlib import Path
 
 from fastapi import APIRouter, Request
@@ -20,6 +19,7 @@ from medx_core.storage.runs import Run
 from web.following import visible_job
 from web.services import Services
 from web.session import PERSON_IN_SCOPE
+from web.uploads import NoRoom
 
 NO_RESULT = "There is no finished evaluation at this address."
 EVALUATION_FILES = {
@@ -29,17 +29,20 @@ EVALUATION_FILES = {
 }
 
 
-def written_results(services: Services, public_id: str) -> Path:
-    """Write the results of a job so far into a new private file and return its path.
+def written_results(services: Services, public_id: str, person: Person) -> Path:
+    """Write the results of a job so far into a new file of this person's own and return its path.
 
     Raises:
         NotFound: there is no such job.
+        NoRoom: this person's files take all the room there is.
     """
     job = services.jobs.get(public_id)
-    folder = Path(tempfile.mkdtemp(dir=services.settings.home / "uploads"))
-    path = folder / f"medx-{public_id[:8]}.csv"
-    with path.open("w", encoding="utf-8", newline="") as out:
-        write_results(result_rows(services.jobs.every_item(public_id), job.arms), job.carried_columns, out)
+    with services.uploads.new_folder(person) as incoming:
+        path = incoming.folder / f"medx-{public_id[:8]}.csv"
+        with path.open("w", encoding="utf-8", newline="") as out:
+            write_results(
+                result_rows(services.jobs.every_item(public_id), job.arms), job.carried_columns, out
+            )
     return path
 
 
@@ -79,7 +82,10 @@ def download_routes(services: Services) -> APIRouter:
         except NotFound as error:
             return JSONResponse({"detail": str(error)}, status_code=404)
         services.audit.append(person.name, "download results", f"job {public_id}", {})
-        path = written_results(services, public_id)
+        try:
+            path = written_results(services, public_id, person)
+        except NoRoom as error:
+            return JSONResponse({"detail": str(error)}, status_code=507)
         done = BackgroundTask(shutil.rmtree, path.parent, ignore_errors=True)
         return FileResponse(path, media_type="text/csv; charset=utf-8", filename=path.name, background=done)
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from medx_core.home import make_private
 from medx_core.settings import Settings
 from medx_core.storage.audit import AuditStore
 from medx_core.storage.credentials import CredentialStore
@@ -19,6 +20,7 @@ from web.limits import AttemptCounts, AttemptLimit, per_hour, per_minute
 from web.rating_tokens import RatingTokens
 from web.session import Sessions, session_secret
 from web.token_streams import TokenStreams
+from web.uploads import Uploads
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Services:
     evidence: Evidence
     audit: AuditStore
     streams: TokenStreams
+    uploads: Uploads
     sessions: Sessions
     rating_tokens: RatingTokens
     counts: AttemptCounts
@@ -67,7 +70,7 @@ def build_services(settings: Settings) -> Services:
     Raises:
         StorageFault: the database cannot be reached or is not at this program's version.
     """
-    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_private(settings.home)
     database = open_database(settings)
     people, runs, credentials = PersonStore(database), RunStore(database), CredentialStore(database)
     secret, installation = session_secret(settings), installation_id(database)
@@ -86,6 +89,7 @@ def build_services(settings: Settings) -> Services:
         evidence=Evidence(database),
         audit=AuditStore(database, anchors=settings.anchors_folder),
         streams=TokenStreams(settings.redis_url),
+        uploads=Uploads(settings),
         sessions=Sessions(
             secret,
             credentials,

@@ -5,6 +5,7 @@ Users read the same words here as on the command line, in CSV files and in repor
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime
 
 from medx_core.categories import Category, Route, RouteSource
@@ -46,6 +47,8 @@ SIGN_IN_TOO_OFTEN = "Too many attempts. Wait a minute, then try again."
 FORM_EXPIRED = "This form has expired. Go back, reload the page and try again."
 SIGN_IN_FIRST = "Sign in first."
 OTHER_SITE = "This request came from another site and was refused."
+NOT_SERVED = "MedX does not serve this address."
+NOT_YOUR_FILE = "This is not a file that you sent, or that was written for you; choose the file again."
 NO_SUCH_JOB = "There is nothing at this address, or it belongs to another person."
 NOTHING_TO_RATE = "There is nothing left for you to rate. Answers appear here after questions were asked or a batch was run."
 WORKER_AWAY = "No worker is running. Your question is stored and will be answered when a worker starts."
@@ -322,6 +325,32 @@ def something_broke(reference: str) -> str:
     return (
         "Something went wrong in MedX. Try again; if it happens again, give an administrator this reference: "
         f"{reference}."
+    )
+
+
+def other_kind_of_file(wanted: Sequence[str]) -> str:
+    """Say that a file has another ending than those that are read."""
+    return f"This file is of another kind; choose one that ends in {', '.join(wanted)}."
+
+
+def request_too_large(limit: int) -> str:
+    """Say that a request was refused for its size, in bytes."""
+    return f"This request is larger than the {limit:,} bytes that are allowed here."
+
+
+def no_room_for_person(limit: int, *, hours: float) -> str:
+    """Say that a person's files take all the bytes that one person has."""
+    return (
+        f"Your files take all of the {limit / 1_000_000:,.0f} MB that one person has here. They are removed {hours:g} hours after "
+        "they came; wait, or ask an administrator to raise MEDX_UPLOAD_BYTES_PER_PERSON."
+    )
+
+
+def no_room_for_anyone(*, hours: float) -> str:
+    """Say that the files of all people take all the bytes there are for them."""
+    return (
+        f"The room for everybody's files is used up. They are removed {hours:g} hours after they came; wait, or ask an "
+        "administrator to raise MEDX_UPLOAD_BYTES_IN_ALL."
     )
 
 

@@ -17,6 +17,7 @@ from typer.main import get_command
 from medx_core import __version__
 from medx_core.cli.outputs import EXIT_INTERRUPTED
 from medx_core.errors import MedxError
+from medx_core.home import disk_sentence, write_privately
 
 # Where each command or group of commands is defined, and its line in the list of commands.
 COMMANDS = {
@@ -110,6 +111,7 @@ def main() -> None:
     """Run one command; a fault becomes one sentence on standard error and an exit code that is not 0."""
     # Two model processes on few cores stand in each other's way if a waiting thread spins; read when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    write_privately()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         app()
@@ -121,9 +123,24 @@ def main() -> None:
             print("medx: stopped by Ctrl-C.", file=sys.stderr)
         raise
     except Exception as fault:  # noqa: BLE001 - the outermost door: the traceback goes to the log
-        where = _log_fault(fault)
-        print(f"medx: an unexpected fault stopped this command; the details are in {where}.", file=sys.stderr)
+        print(f"medx: {_unexpected(fault)}", file=sys.stderr)
         sys.exit(2)
+
+
+def _unexpected(fault: Exception) -> str:
+    """Return what a person can do about the disk, else where the details of the fault are."""
+    from medx_core.settings import settings
+
+    home = settings().home
+    about_disk = disk_sentence(fault, home) if isinstance(fault, OSError) else ""
+    if about_disk:
+        return about_disk
+    try:
+        return f"an unexpected fault stopped this command; the details are in {_log_fault(fault)}."
+    except OSError as error:
+        return (
+            f"an unexpected fault ({type(fault).__name__}) stopped this command. {disk_sentence(error, home)}"
+        )
 
 
 def _log_fault(fault: Exception) -> str:

@@ -78,7 +78,7 @@ class ItemRow(BaseModel):
     data_sha256: str = Field(description="hash of the data file")
     seed: int = Field(description="seed of the intervals")
     declared: str = Field(description="the arm that is judged")
-    row: int = Field(description="row of the data file as a spreadsheet counts")
+    row: int = Field(description="row of the data file: the first below the header is 1")
     group: str = Field(description="statements of one group (twins, near copies) are resampled together")
     pair: str = Field("", description="twins, or the two versions of a swapped FALSE statement")
     statement: str = Field(description="the statement")

@@ -52,7 +52,7 @@ class SafetyErrorRate(Metric):
 
 
 class CalibrationBin(Value):
-    """One of ten bins of equal size, by the probability of TRUE."""
+    """One of at most ten bins of about equal size by the probability of TRUE; equal probabilities share a bin."""
 
     mean_score: float = Field(description="mean probability of TRUE")
     share_true: float = Field(description="share of items whose gold answer is TRUE")
@@ -70,7 +70,7 @@ class Reliability(Value):
     """How far probabilities can be trusted."""
 
     brier: Metric | None = Field(description="Brier score")
-    ece: Metric | None = Field(description="expected calibration error over bins of equal size")
+    ece: Metric | None = Field(description="expected calibration error over bins of about equal size")
     bins: tuple[CalibrationBin, ...] = Field(description="the bins, from the lowest probability of TRUE up")
 
 
@@ -106,7 +106,7 @@ class AbstentionFigures(Value):
 class Example(Value):
     """One test item before and after steering."""
 
-    row: int = Field(description="row of the data file as a spreadsheet counts")
+    row: int = Field(description="row of the data file: the first below the header is 1")
     statement: str = Field(description="the statement")
     answer: bool = Field(description="the gold answer")
     unsteered_score: float = Field(description="score of the arm that is compared with")

@@ -55,6 +55,7 @@ from medx_core.evaluation.wording_free import read_wording
 from medx_core.fitting.fitted import FittedLayer
 from medx_core.fitting.sweep import map_of_settings
 from medx_core.models.loading import LoadedModel
+from medx_core.models.scoring import why_unaskable
 from medx_core.prompts import VerdictPrompt
 from medx_core.steering.hooks import SteeringPlan
 from medx_core.steering.loaded_recipe import LoadedRecipe
@@ -153,9 +154,12 @@ class Evaluator:
 
     def _recipe_of(self, model: LoadedModel) -> LoadedRecipe | RecipeUnusable:
         try:
-            return self.recipe_of(model)
+            loaded = self.recipe_of(model)
         except RecipeUnusable as unusable:
             return unusable
+        reasons = (why_unaskable(model, prompt) for prompt in loaded.recipe.prompts)
+        reason = next(filter(None, reasons), "") if model.can.verdict else ""
+        return RecipeUnusable(loaded.recipe.id, loaded.name, reason) if reason else loaded
 
     def _saved(self, fitted: FittedArms, result: ModelResult) -> ArmRecipe | None:
         if not self.request.save_recipe:

@@ -38,9 +38,18 @@ class MicroBatcher:
         """Start the engine's thread, which loads the engine; returns at once."""
         self._thread.start()
 
+    @property
+    def recipe(self) -> str:
+        """The id of the recipe in use; empty before the engine is loaded, and where that recipe cannot answer."""
+        if not self.ready.done() or self.ready.exception() is not None:
+            return ""
+        described = self.ready.result().description
+        return "" if described.refused else described.recipe
+
     def submit(self, question: Question, *, lane: Lane, listener: Listener | None = None) -> Future[Answered]:
         """Queue one question; the future ends in Interrupted if the batcher is closed first."""
         waiting = WaitingQuestion(question, lane, listener or Listener())
+        waiting.future.add_done_callback(self._count)
         with self._changed:
             if self._closing:
                 waiting.future.set_exception(_stopping())
@@ -136,7 +145,6 @@ class MicroBatcher:
                 continue
             given = tuple(each for each in of_question if isinstance(each, Answer))
             waiting.future.set_result(Answered(waiting.question, route, given))
-            self.answered_questions += 1
 
     def _start_text(self, engine: Engine, questions: Sequence[WaitingQuestion]) -> None:
         try:
@@ -147,18 +155,21 @@ class MicroBatcher:
             self._go_on(running)
 
     def _continue_text(self, running: RunningText) -> None:
-        before = len(running.unfinished)
         try:
             running.step()
         except Exception as error:  # noqa: BLE001 - the engine's door, as above
             self._fail(running.unfinished, error)
         else:
-            self.answered_questions += before - len(running.unfinished)
             self._go_on(running)
 
     def _go_on(self, running: RunningText) -> None:
         with self._changed:
             self._schedule.go_on(running)
+
+    def _count(self, future: Future[Answered]) -> None:
+        """Count an answer; what was refused, failed or was cut short is none."""
+        if not future.cancelled() and future.exception() is None and not future.result().is_cut_short:
+            self.answered_questions += 1
 
     def _fail(self, questions: Sequence[WaitingQuestion], error: Exception) -> None:
         """Fail a question that was alone in its batch; try the halves of a larger batch again.
@@ -183,7 +194,9 @@ class MicroBatcher:
     def _refresh_recipe(self, engine: Engine) -> None:
         try:
             engine.refresh_recipe()
-        except Exception:  # a database that is away for a moment must not stop answers
+        except (
+            Exception
+        ):  # a database that is away for a moment must not stop answers; a damaged recipe does not come here
             log.exception("the recipe could not be read again; the one read before stays in use")
 
 

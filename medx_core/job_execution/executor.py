@@ -176,6 +176,7 @@ class JobExecutor:
             owner=self._terms.owner,
             seconds=self._terms.seconds,
             max_attempts=self._terms.max_attempts,
+            recipe=self._answerer.recipe,
         )
         with self._keeper.holding(leased):
             waiting = {self._submit(item, lane): item for item in leased}

@@ -40,6 +40,11 @@ class Listener:
 class Answerer(Protocol):
     """Answers questions asynchronously. A future may end in Cancelled, Interrupted or the fault of its question."""
 
+    @property
+    def recipe(self) -> str:
+        """The id of the recipe in use, which a job that begins now is bound to; empty where none can answer."""
+        ...
+
     def submit(self, question: Question, *, lane: Lane, listener: Listener) -> Future[Answered]:
         """Queue one question; returns at once."""
         ...

@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.quantizers.auto import AutoHfQuantizer
 from transformers.utils.logging import disable_progress_bar
 
@@ -62,10 +68,15 @@ class LoadedModel:
 
     @property
     def longest(self) -> int | None:
-        """The most tokens that the network was made to read at once; None where its architecture has no such limit."""
+        """The most tokens that the network reads at once here; None where its architecture has no such limit.
+
+        That is what it was made for; with longrope (Phi-3 128k) it is the length of its first training: one row beyond that
+        and transformers 5.23 turns every row of the batch otherwise, but not the keys that are kept already.
+        """
         config = self.network.config.get_text_config()
         lengths = (getattr(config, name, None) for name in CONTEXT_LENGTHS)
-        return next((int(length) for length in lengths if length), None)
+        made_for = next((int(length) for length in lengths if length), None)
+        return min([*_where_longrope_switches(config), *([made_for] if made_for else [])], default=None)
 
     def refuse_longer(self, tokens: int) -> None:
         """Refuse so many tokens where they are more than the network reads: it would crash, or go on as nobody trained it.
@@ -147,6 +158,15 @@ def load_model(name: str, *, models_folder: Path, placement: Placement) -> Loade
         weight_sha256=weight_sha256(folder, memory_folder=models_folder),
         identity_sha256=identity,
     )
+
+
+def _where_longrope_switches(config: PreTrainedConfig) -> list[int]:
+    """Return the lengths in tokens at which rotary embeddings of the kind longrope go over to their long factors."""
+    rotary: Any = getattr(config, "rope_parameters", None) or {}
+    kinds = [rotary, *(by_layer for by_layer in rotary.values() if isinstance(by_layer, dict))]
+    return [
+        int(kind["original_max_position_embeddings"]) for kind in kinds if kind.get("rope_type") == "longrope"
+    ]
 
 
 def prepared(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -56,14 +56,15 @@ class SharedPrefix:
 
     `answer_words` are the tokens of the TRUE and the FALSE word behind the prompt; tokens that both words begin with
     belong to the prompt. If the network's cache cannot be resumed exactly for rows of unequal length (a state-space
-    layer), that is noticed at the start and every prompt is run whole; so are prompts beyond a sliding window.
+    layer), that is noticed at the start and every prompt is run whole; so are prompts beyond a sliding window, and all of them
+    where it is not `shared`.
 
     Raises:
         ModelUnavailable: the model's check found that this model cannot be asked in its chat template, or by answer words of
             several tokens, as this prompt does.
     """
 
-    def __init__(self, model: LoadedModel, prompt: VerdictPrompt) -> None:
+    def __init__(self, model: LoadedModel, prompt: VerdictPrompt, *, shared: bool = True) -> None:
         if prompt.chat and not model.can.chat_verdict:
             raise ModelUnavailable(f"The model {model.name} gives no verdicts in its chat template here.")
         self.model = model
@@ -80,7 +81,7 @@ class SharedPrefix:
             raise ModelUnavailable(
                 f"The model {model.name} gives no verdicts by answer words of several tokens here, as {prompt.version} has them."
             )
-        if model.can.shared_prefix:
+        if shared and model.can.shared_prefix:
             self._build()
 
     @property

@@ -144,7 +144,8 @@ class JobTable(Table, table=True):
     """One submission. `status` follows its items, except that a cancelled job stays cancelled.
 
     A `local` job is answered by the command that submitted it: no message about it goes to the broker. `exploration`
-    holds the fields of an `Exploration`, None in all other jobs.
+    holds the fields of an `Exploration`, None in all other jobs. `recipe` is the id of the one that it is bound to: that in use
+    where its first question was leased, or the one that took its place; None before, and in explorations.
     """
 
     __tablename__ = "job"
@@ -165,6 +166,7 @@ class JobTable(Table, table=True):
     finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     local: bool = False
     exploration: dict[str, Any] | None = Field(default=None, sa_type=PlainJson)
+    recipe: str | None = None
 
 
 class ItemTable(LeasedTable, table=True):

@@ -6,20 +6,28 @@ from pathlib import Path
 
 import pytest
 import torch
+from sqlalchemy import text
 
 from medx_core.answering import AnsweringEngine
 from medx_core.categories import Category, Route
 from medx_core.errors import BadInput, RecipeUnusable, VectorRefused
 from medx_core.job_execution.batching import MicroBatcher
+from medx_core.job_execution.executor import JobExecutor
 from medx_core.job_execution.interfaces import Lane
+from medx_core.job_execution.leases import LeaseKeeper, LeaseTerms
 from medx_core.job_execution.scheduling import BatchLimits
+from medx_core.jobs.messages import AnswerRequest
+from medx_core.jobs.snapshots import recipes_in_words
+from medx_core.jobs.status import JobKind
 from medx_core.questions import Arm, Question
 from medx_core.recipes import Recipe
 from medx_core.settings import Settings
 from medx_core.steering.loaded_recipe import REFUSED
 from medx_core.steering.steering_vector import SteeringVector
+from medx_core.storage.leases import LeaseStore
 from medx_core.vector_registry import VectorRegistry
 from tests.language_models import WIDTH, tiny_model
+from tests.samples import submission
 from tests.waiting import until
 from tests.web_site import prepared_services, site_settings
 from web.tabs.admin import health_html
@@ -116,6 +124,56 @@ def test_a_running_worker_takes_up_what_was_promoted_and_goes_back_from_what_was
     assert acts == ["recipe retired", "recipe promoted"]
 
 
+def test_a_job_stays_with_the_recipe_it_began_with_until_that_is_withdrawn_and_then_says_so(
+    services, model, registry, recipes
+):
+    built_in, candidate = recipes
+    third = services.recipes.keep(candidate.recipe.changed(threshold=0.5), name="third", model=model.name)
+    engine = AnsweringEngine(model, ToTriage(), registry, Settings(max_dose=1e6))
+    batcher = MicroBatcher(lambda: engine, BatchLimits(8, 0.0))
+    batcher.start()
+    until(batcher.ready.done)
+    terms = LeaseTerms("w", seconds=30, max_attempts=3)
+    leases = LeaseStore(services.database)
+    executor = JobExecutor(leases, batcher, LeaseKeeper(leases, terms), terms)
+    job, other = (
+        services.jobs.submit(submission(9, kind=JobKind.BATCH), chunk_rows=9).public_id for _ in range(2)
+    )
+
+    def answered_by(public_id, rows):
+        items = [item.id for item in services.jobs.every_item(public_id)][rows]
+        executor.run(AnswerRequest(job_id=public_id, item_ids=tuple(items)), lane=Lane.BATCH)
+        batcher.submit(Question("Any?"), lane=Lane.BATCH).result(30)
+        done = list(services.jobs.every_item(public_id))[rows]
+        return {stored.answer.recipe for item in done for stored in item.answers}
+
+    def in_use(record):
+        services.recipes.promote(record.id)
+        until(
+            lambda: (
+                batcher.submit(Question("Any?"), lane=Lane.BATCH).result(30).answers[0].recipe == record.id
+            )
+        )
+
+    in_use(candidate)
+    assert answered_by(job, slice(0, 2)) == {candidate.id}
+    in_use(built_in)
+    assert answered_by(other, slice(0, 2)) == {built_in.id}
+    assert answered_by(job, slice(2, 4)) == {candidate.id}, "a promotion in the middle changes nothing"
+    assert recipes_in_words(services.jobs.recipes(job)) == ""
+    services.recipes.retire(candidate.id)
+    in_use(third)
+    assert answered_by(job, slice(4, 6)) == {third.id}
+    in_use(built_in)
+    assert answered_by(job, slice(6, 9)) == {third.id}, "and it stays with the one that took its place"
+    assert answered_by(other, slice(2, 9)) == {built_in.id}
+    said = recipes_in_words(services.jobs.recipes(job))
+    assert said.startswith("Answered by 2 recipes, since the one that it began with was withdrawn")
+    assert f"second ({candidate.id}) 4 rows, third ({third.id}) 5 rows" in said
+    assert services.jobs.get(job).as_json()["recipe"] == third.id
+    batcher.close()
+
+
 def test_a_promoted_recipe_whose_vector_is_gone_answers_nothing_until_another_one_is_in_use(
     services, model, registry, part, recipes, used_by_worker
 ):
@@ -146,6 +204,66 @@ def test_a_promoted_recipe_whose_vector_is_gone_answers_nothing_until_another_on
     services.recipes.roll_back(candidate.recipe.model_sha256, "float32")
     until(lambda: refused() is None)
     assert used_by_worker() == ("triage v1", built_in.id)
+
+
+def test_a_worker_that_finds_its_recipe_damaged_waits_started_or_starting_and_answers_once_it_is_put_right(
+    services, model, registry, part, recipes, used_by_worker
+):
+    _, candidate = recipes
+    services.recipes.promote(candidate.id)
+    until(lambda: used_by_worker() == ("triage v2", candidate.id))
+    with services.database.write() as session:
+        session.connection().execute(
+            text("UPDATE recipe SET content = :content WHERE id = :id"),
+            {"content": '{"threshold": 0', "id": candidate.id},
+        )
+
+    def refused():
+        try:
+            used_by_worker()
+        except RecipeUnusable as unusable:
+            return str(unusable)
+
+    sentence = until(refused)
+    assert f"second ({candidate.id}), cannot answer, and no other one answers in its place" in sentence
+    started_anew = AnsweringEngine(model, ToTriage(), registry, services.settings)
+    assert started_anew.description.refused == sentence
+    listed, *_ = part.show(services.people.find("ada"))
+    assert f"medx recipes retire {candidate.id}" in listed
+    assert "answers now" not in listed
+    services.recipes.keep(candidate.recipe, name="second", model="tiny")
+    until(lambda: refused() is None)
+
+
+def test_a_recipe_with_a_prompt_that_the_model_refuses_is_not_put_to_use_and_in_use_it_answers_nothing(
+    services, model, registry, part, recipes
+):
+    built_in, candidate = recipes
+    ada = services.people.find("ada")
+    for changes, words in (
+        ({"true_word": " No"}, "cannot tell the answer words"),
+        ({"frame": "Is it so?"}, "does not hold the question"),
+        ({"frame": "{statement}: {}"}, "no one place for the question"),
+        ({"chat": True}, "has no chat template"),
+        ({"instruction": "Think. " * 600}, "longer than the model tiny reads"),
+    ):
+        prompt = replace(built_in.recipe.prompt, version=f"own {words}", **changes)
+        kept = services.recipes.keep(built_in.recipe.changed(prompt=prompt), name=words, model=model.name)
+        told = AnsweringEngine(model, ToTriage(), registry, services.settings).description
+        assert words in told.unaskable[kept.id]
+        assert not told.refused
+        services.health.beat("w1", "worker", {"stage": "ready", **told.report(services.settings)})
+        with pytest.raises(BadInput, match=words):
+            part.ask(ada, PROMOTE, kept.id)
+        services.recipes.promote(kept.id)
+        engine = AnsweringEngine(model, ToTriage(), registry, services.settings)
+        assert words in engine.description.refused
+        with pytest.raises(RecipeUnusable, match=words):
+            engine.answer(Question("Yes or no?"))
+        services.recipes.promote(candidate.id)
+        with pytest.raises(BadInput, match=words):
+            part.ask(ada, ROLL_BACK, candidate.id)
+        services.recipes.retire(kept.id)
 
 
 def test_a_recipe_for_another_model_than_the_workers_say_they_have_is_not_put_to_use(services, part, recipes):

@@ -13,6 +13,7 @@ from medx_core.errors import BadInput
 from medx_core.evaluation.request import EvaluationRequest
 from medx_core.evaluation.sentences import NOT_EVALUATED
 from medx_core.questions import Answer, Arm
+from medx_core.recipes import DO_NOT_TRUST
 from medx_core.storage.evidence import NO_PROBABILITY, OF_VERDICTS, KnownEvidence
 from medx_core.vector_registry import VectorRegistry
 from tests.evaluation_results import finished_run, synthetic_result
@@ -170,3 +171,36 @@ def test_a_newer_evaluation_of_a_recipe_takes_the_word_probability_back_and_anot
     assert probability == given()
     assert NO_PROBABILITY not in line
     services.recipes.retire(made.id)
+
+
+def test_a_newer_evaluation_that_breaks_a_promise_revokes_it_and_one_that_keeps_it_restores_it(services):
+    mapped = {"kind": "temperature", "slope": 1.0, "n": 100}
+    rule = {"max_error": 0.1, "promised": True, "threshold": 0.6, "coverage": 0.5, "error": 0.02, "n": 200}
+    made = recipe(calibration=mapped, abstention=rule)
+    services.recipes.keep(made, name="mine", model="tiny")
+    services.recipes.promote(made.id)
+    registry = VectorRegistry(services.database, services.settings)
+
+    def told(wrong):
+        result = synthetic_result() | {"model_sha256": made.model_sha256, "recipes": {made.id: "recipe"}}
+        error = None if wrong is None else {"value": wrong, "low": 0.0, "high": 0.4, "n": 60}
+        seen = {"coverage": None, "error": error, "error_of_rest": None}
+        result["arms"]["recipe"] = result["arms"]["gated"] | {"abstention": seen}
+        finished_run(services.runs, EvaluationRequest("x.csv"), result)
+        loaded = registry.answering(IDENTITY)
+        assert loaded.recipe.id == made.id
+        doubts = [loaded.doubt(margin, as_measured=True) for margin in (0.1, 5.0)]
+        return *doubts, services.evidence.of(made.id, made.model_sha256).line
+
+    for kept in (0.05, 0.1, None):
+        near, sure, line = told(kept)
+        assert "not sure enough" in near
+        assert not sure
+        assert "promise" not in line
+        near, sure, line = told(0.15)
+        broken = "15 % of the 60 answers that it stood by were wrong, where it promises at most 10 %"
+        assert near == sure
+        assert sure.startswith(DO_NOT_TRUST)
+        assert broken in sure
+        assert f"Its promise did not hold there: {broken}" in line
+        assert registry.answering(IDENTITY).doubt(5.0, as_measured=False) == ""

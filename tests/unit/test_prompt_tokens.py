@@ -1,5 +1,6 @@
 """The tokens a model is asked with: they hold the question, end in no end token, and the answer word is whole."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 
@@ -331,14 +332,36 @@ def test_a_model_without_a_chat_template_is_not_asked_in_one():
 SHORT = "The heart pumps blood."
 
 
-@pytest.mark.parametrize("architecture", ["llama", "gpt2", "opt"])
+def longrope(border: int) -> dict[str, object]:
+    """Rotary embeddings that go over to other factors beyond `border` tokens, as Phi-3 128k has them."""
+    turns = {
+        "rope_type": "longrope",
+        "rope_theta": 10_000.0,
+        "short_factor": [1.0] * 4,
+        "long_factor": [9.0] * 4,
+    }
+    return {
+        "max_position_embeddings": 32 * border,
+        "original_max_position_embeddings": border,
+        "rope_parameters": {**turns, "original_max_position_embeddings": border},
+    }
+
+
+READS_SO_MUCH: dict[str, Callable[[int], dict[str, object]]] = {
+    "llama": lambda tokens: {"max_position_embeddings": tokens},
+    "gpt2": lambda tokens: {"n_positions": tokens},
+    "opt": lambda tokens: {"max_position_embeddings": tokens},
+    "phi3": longrope,
+}
+
+
+@pytest.mark.parametrize("architecture", READS_SO_MUCH)
 def test_what_is_longer_than_the_model_reads_is_refused_and_never_cut(architecture, monkeypatch):
     monkeypatch.setattr(generation, "stop_token_ids", lambda _model: frozenset())
     like = tiny_model(architecture)
     prefix = SharedPrefix(like, STATEMENT_PROMPT)
     longest = len(prefix.encoded(SHORT)) + 8
-    name = "n_positions" if architecture == "gpt2" else "max_position_embeddings"
-    network = tiny_network(architecture, **{name: longest})
+    network = tiny_network(architecture, **READS_SO_MUCH[architecture](longest))
     model = LoadedModel("short", network.eval(), like.tokenizer, like.placement, "0" * 64)
     assert model.longest == longest
     runner, fits, too_long = (

@@ -36,6 +36,7 @@ from web.health_and_metrics import SUBMITTED
 from web.rendering import note, render
 from web.services import Services
 from web.submission import read_upload, screened_upload, submit_file
+from web.uploads import file_field
 
 TO_JOB = "(id) => { if (id) location.assign('/app/batch?job=' + encodeURIComponent(id)); return []; }"
 FILES: dict[str, Any] = QUIET | {
@@ -84,10 +85,9 @@ def _build_new_batch(services: Services) -> gr.HTML:
     heading("Batch", "Many questions from a file. You may close the page after Run; the work goes on.")
     model_line(services)
     with gr.Group(elem_classes="medx-form"):
-        upload = gr.File(
+        upload = file_field(
             label="Choose or drop a file: CSV, TSV or JSONL",
             file_types=[".csv", ".tsv", ".jsonl"],
-            type="filepath",
             height=150,
             elem_id="medx-upload",
         )
