@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from deploy.preparation import first_admin, prepare
 from deploy.stack import Stack, run_until_stopped
 from medx_core.errors import MedxError
-from medx_core.home import write_privately
+from medx_core.home import disk_sentence, write_privately
 from medx_core.settings import settings
 
 
@@ -29,9 +29,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"MedX: {fault}", file=sys.stderr)
     except KeyboardInterrupt:
         print("\nInterrupted; run the same command again to go on.", file=sys.stderr)
-    except Exception:  # noqa: BLE001 - the outermost door: the traceback goes to the log
+    except Exception as fault:  # noqa: BLE001 - the outermost door: the traceback goes to the log
+        reason = disk_sentence(fault, settings().home) if isinstance(fault, OSError) else ""
+        where = "" if reason else _logged_fault()
         print(
-            f"MedX: an unexpected fault stopped this; the details are in {_logged_fault()}.", file=sys.stderr
+            f"MedX: {reason or f'an unexpected fault stopped this; the details are in {where}.'}",
+            file=sys.stderr,
         )
     return 1
 

@@ -24,7 +24,7 @@ from deploy.faults import StackFault
 from deploy.ports import refuse_taken_port
 from deploy.watched_part import WatchedPart
 from medx_core.errors import MedxError
-from medx_core.home import make_private, write_privately
+from medx_core.home import disk_sentence, make_private, write_privately
 from medx_core.settings import Settings, settings
 from medx_core.storage.engine import open_database
 from medx_core.storage.health import HealthStore
@@ -273,8 +273,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         make_private(chosen.home)
         open_database(chosen).close()
         run_until_stopped(Stack(chosen, parts=given.parts.split(",")))
-    except MedxError as fault:
-        print(fault, file=sys.stderr)
+    except (MedxError, OSError) as fault:
+        reason = disk_sentence(fault, settings().home) if isinstance(fault, OSError) else ""
+        print(reason or fault, file=sys.stderr)
         return 1
     return 0
 

@@ -7,12 +7,14 @@ umask of the shell and the rights of the folders above.
 import errno
 import os
 import stat
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
 from medx_core.errors import StorageFault
 
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
+PROBE = b"\0" * 65_536
 
 DISK_FULL = "The disk of {home} is full; free some space there, and try again."
 DISK_READ_ONLY = "The disk of {home} is read-only; see that it is mounted for writing, and try again."
@@ -63,3 +65,13 @@ def _take_from_others(path: Path) -> None:
 def disk_sentence(error: OSError, home: Path) -> str:
     """Return what a person can do about a disk that is full, read-only, closed to MedX or failing; empty for other faults."""
     return SENTENCES.get(error.errno or 0, "").format(home=home)
+
+
+def write_fault(home: Path) -> str:
+    """Return why nothing can be written under `home` just now; empty while that works."""
+    try:
+        with tempfile.TemporaryFile(dir=home) as probe:
+            probe.write(PROBE)
+    except OSError as error:
+        return disk_sentence(error, home) or f"Nothing can be written in {home} ({error.strerror})."
+    return ""

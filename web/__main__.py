@@ -5,7 +5,7 @@ import sys
 import uvicorn
 
 from medx_core.errors import MedxError
-from medx_core.home import write_privately
+from medx_core.home import disk_sentence, write_privately
 from medx_core.settings import settings
 from web.app import build_app
 
@@ -16,8 +16,9 @@ def main() -> int:
     try:
         chosen = settings()
         app = build_app(chosen)
-    except MedxError as error:
-        sys.stderr.write(f"{error}\n")
+    except (MedxError, OSError) as error:
+        reason = disk_sentence(error, settings().home) if isinstance(error, OSError) else ""
+        sys.stderr.write(f"{reason or error}\n")
         return 1
     uvicorn.run(
         app,

@@ -46,6 +46,7 @@ def build_routes(services: Services) -> FastAPI:
     """Return the application without Gradio's pages: what lets people in, health, downloads and assets."""
     from web.access import AccessControl, sign_in_routes
     from web.downloads import download_routes
+    from web.faults import FaultsInWords
     from web.health_and_metrics import operations_routes
     from web.proxies import BehindProxies
     from web.rendering import serve_below
@@ -82,6 +83,7 @@ def build_routes(services: Services) -> FastAPI:
             TrustedHostMiddleware, allowed_hosts=settings.allowed_hosts.split(","), www_redirect=False
         )
     app.add_middleware(BehindProxies, settings=settings)
+    app.add_middleware(FaultsInWords, home=settings.home)
     return app
 
 

@@ -7,14 +7,13 @@ again, so that a role taken away or a session ended works at once, also while an
 
 import asyncio
 import inspect
-import logging
 import math
-import secrets
 import time
 import typing
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any
 
@@ -24,10 +23,9 @@ from medx_core.errors import BadInput, MedxError, NotAllowed
 from medx_core.storage.credentials import Visitor
 from medx_core.storage.people import Person, Role
 from web import wording
+from web.faults import sentence_of
 from web.services import Services
 from web.session import PERSON_IN_SCOPE
-
-log = logging.getLogger(__name__)
 
 LOOK_AGAIN_SECONDS = 1.0
 RANK = {Role.ASKER: 0, Role.CLINICIAN: 1, Role.ADMIN: 2}
@@ -63,7 +61,7 @@ def admit(services: Services, visitor: Visitor | None, at_least: Role) -> Visito
 
 
 @contextmanager
-def errors_as_messages() -> Iterator[None]:
+def errors_as_messages(home: Path) -> Iterator[None]:
     """Turn errors into what a page may show: our sentences as they are, anything else as a reference to the log."""
     try:
         yield
@@ -71,10 +69,8 @@ def errors_as_messages() -> Iterator[None]:
         raise
     except MedxError as error:
         raise gr.Error(str(error), duration=8, print_exception=False) from error
-    except Exception as error:  # the traceback goes to the log, the reader gets a reference to it
-        reference = secrets.token_hex(4)
-        log.exception("page handler failed, reference %s", reference)
-        raise gr.Error(wording.something_broke(reference), print_exception=False) from error
+    except Exception as error:
+        raise gr.Error(sentence_of(error, home), print_exception=False) from error
 
 
 def guarded(services: Services, at_least: Role = Role.ASKER) -> Callable[[Handler], Handler]:
@@ -84,17 +80,17 @@ def guarded(services: Services, at_least: Role = Role.ASKER) -> Callable[[Handle
         let_in = partial(_let_in, services, at_least, argument_types(handler))
 
         async def stream(request: gr.Request, *inputs: Any) -> AsyncIterator[Any]:
-            with errors_as_messages():
+            with errors_as_messages(services.settings.home):
                 person = await asyncio.to_thread(let_in, request, inputs)
                 async for value in _while_let_in(handler(person, *inputs), partial(let_in, request, inputs)):
                     yield value
 
         def call(request: gr.Request, *inputs: Any) -> Any:
-            with errors_as_messages():
+            with errors_as_messages(services.settings.home):
                 return handler(let_in(request, inputs), *inputs)
 
         async def wait(request: gr.Request, *inputs: Any) -> Any:
-            with errors_as_messages():
+            with errors_as_messages(services.settings.home):
                 return await handler(await asyncio.to_thread(let_in, request, inputs), *inputs)
 
         made: Handler = call

@@ -17,7 +17,7 @@ from typer.main import get_command
 from medx_core import __version__
 from medx_core.cli.outputs import EXIT_INTERRUPTED
 from medx_core.errors import MedxError
-from medx_core.home import write_privately
+from medx_core.home import disk_sentence, write_privately
 
 # Where each command or group of commands is defined, and its line in the list of commands.
 COMMANDS = {
@@ -50,7 +50,10 @@ COMMANDS = {
         "bench:bench",
         "Measure how fast MedX is on this machine: commands, the first start, and both arms of a verdict.",
     ),
-    "audit": ("administration:audit_app", "The audit log: check that nobody changed it."),
+    "audit": (
+        "administration:audit_app",
+        "The audit log: check that nobody changed it, or write it to a file.",
+    ),
 }
 
 
@@ -120,9 +123,24 @@ def main() -> None:
             print("medx: stopped by Ctrl-C.", file=sys.stderr)
         raise
     except Exception as fault:  # noqa: BLE001 - the outermost door: the traceback goes to the log
-        where = _log_fault(fault)
-        print(f"medx: an unexpected fault stopped this command; the details are in {where}.", file=sys.stderr)
+        print(f"medx: {_unexpected(fault)}", file=sys.stderr)
         sys.exit(2)
+
+
+def _unexpected(fault: Exception) -> str:
+    """Return what a person can do about the disk, else where the details of the fault are."""
+    from medx_core.settings import settings
+
+    home = settings().home
+    about_disk = disk_sentence(fault, home) if isinstance(fault, OSError) else ""
+    if about_disk:
+        return about_disk
+    try:
+        return f"an unexpected fault stopped this command; the details are in {_log_fault(fault)}."
+    except OSError as error:
+        return (
+            f"an unexpected fault ({type(fault).__name__}) stopped this command. {disk_sentence(error, home)}"
+        )
 
 
 def _log_fault(fault: Exception) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medx_core.categories import Route, RouteSource
-from medx_core.cli.database import opened_database
+from medx_core.cli.database import note, opened_database
 from medx_core.cli.outputs import EXIT_INTERRUPTED, AsJson, print_json, tell
 from medx_core.data.emergency_lines import emergency_lines
 from medx_core.data.patient_data import screened_text
@@ -114,6 +114,7 @@ def _by_worker(question: Question, database: Database) -> tuple[JobSnapshot, Ite
     """Return the question as a worker answered it; None where all workers went away."""
     jobs = JobStore(database)
     job = jobs.submit(question_submission(question), chunk_rows=1)
+    note(database, "ask", f"job {job.public_id}")
     end = follow(settings(), database, job.public_id, on_progress=lambda _progress: None)
     if end is End.INTERRUPTED:
         raise typer.Exit(EXIT_INTERRUPTED)
