@@ -6,7 +6,6 @@ when the hashes of encoder and weights are those that they were made for. For ot
 
 import hashlib
 import os
-import secrets
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +21,7 @@ from medx_core.routing.heads import FORMAT as HEAD_FORMAT
 from medx_core.routing.loading import needs_training
 from medx_core.routing.router import texts_sha256
 from medx_core.settings import Settings
+from medx_core.storage.account_rules import generated_password
 from medx_core.storage.engine import open_database
 from medx_core.storage.people import PersonStore, Role
 from medx_core.storage.vectors import VectorStore, register_shipped_vectors
@@ -107,7 +107,7 @@ def first_admin(chosen: Settings) -> tuple[str, str] | None:
         people = PersonStore(database)
         if people.list():
             return None
-        password = secrets.token_urlsafe(12)
+        password = generated_password(FIRST_ADMIN)
         people.add(FIRST_ADMIN, Role.ADMIN, password)
     finally:
         database.close()

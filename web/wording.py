@@ -239,7 +239,7 @@ STATUS_CHOICES: list[tuple[str, str]] = [
 def question_failed(reason: str) -> str:
     """Say that a question failed in all its attempts, and what to do."""
     why = reason or "The worker could not answer this question."
-    return f"{why.rstrip('.')}. Ask again, or tell an administrator."
+    return f"{why.rstrip('.')}. Ask in other words, or tell an administrator."
 
 
 def job_status(status: JobStatus) -> str:

@@ -51,7 +51,10 @@ COMMANDS = {
         "bench:bench",
         "Measure how fast MedX is on this machine: commands, the first start, and both arms of a verdict.",
     ),
-    "audit": ("administration:audit_app", "The audit log: check that nobody changed it."),
+    "audit": (
+        "administration:audit_app",
+        "The audit log: check that nobody changed it, or write it to a file.",
+    ),
 }
 
 

@@ -30,6 +30,7 @@ from medx_core.models.prompting import (
 from medx_core.models.scoring import AnswerHead
 from medx_core.prompts import QUESTION_PROMPT, STATEMENT_PROMPT, VerdictPrompt
 from medx_core.steering.hooks import ConstantShift, SteeringPlan, SteeringStep, steered
+from medx_core.steering.positions import Positions
 from medx_core.traces.statement_runner import StatementRunner
 from tests.language_models import WIDTH, tiny_model, tiny_network, word_tokenizer
 
@@ -252,12 +253,15 @@ LONG = VerdictPrompt("long", STATEMENT_PROMPT.frame, " correct? Answer: The body
 
 
 @pytest.mark.parametrize("prompt", [LONG, STATEMENT_PROMPT])
-@pytest.mark.parametrize("strength", [0.0, 3.0])
-def test_a_word_of_several_tokens_is_scored_whole_as_the_model_would_write_it(prompt, strength):
+@pytest.mark.parametrize(
+    ("strength", "positions"), [(0.0, "last"), *((3.0, window) for window in ("last", "-1:1", "-12:2", ":2"))]
+)
+def test_a_word_of_several_tokens_is_scored_whole_as_the_model_would_write_it(prompt, strength, positions):
     model = tiny_model("qwen3")
     runner = StatementRunner(model, prompt)
     texts = ["The heart pumps blood.", "Insulin raises glucose in the blood and the kidneys make urine."]
-    plan = SteeringPlan((SteeringStep(1, ConstantShift(torch.linspace(-1, 1, WIDTH)[None] * strength)),))
+    shift = ConstantShift(torch.linspace(-1, 1, WIDTH)[None] * strength)
+    plan = SteeringPlan((SteeringStep(1, shift, Positions.parse(positions)),))
     scores = runner.steered(texts, [plan])[0].scores
     whole = model.tokenizer(prompt.filled(texts[0]))["input_ids"]
     words = [
