@@ -137,6 +137,11 @@ class Settings(BaseSettings):
         return self.home / "evaluations"
 
     @property
+    def anchors_folder(self) -> Path:
+        """Where the file lies that says where the audit log ended."""
+        return self.home / "audit"
+
+    @property
     def routers_folder(self) -> Path:
         """Where trained router heads lie."""
         return self.home / "routers"

@@ -14,9 +14,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from medx_core.errors import MedxError
+from medx_core.errors import MedxError, NotFound
+from medx_core.storage.account_rules import name_key
 from medx_core.storage.credentials import Visitor
-from medx_core.storage.people import name_key
 from web import wording
 from web.frame import PAGES
 from web.handler_guard import reaches
@@ -181,14 +181,17 @@ def _signed_in(services: Services, request: Request, name: str, password: str, n
     counted = _counted(services, request, name, address)
     taken = [limit.take(key) for limit, key in counted]  # each is counted, whatever the others say
     if not all(taken):
+        if services.once_an_hour.take(f"refused {counted[0][1]} {address}"):
+            _note_refused(services, "sign in refused, too often", name, address)
         return _sign_in_page(429, next=next, name=name, fault=wording.SIGN_IN_TOO_OFTEN)
     person = services.people.authenticate(name, password)
     if person is None:
         SIGN_INS_FAILED.inc()
+        _note_refused(services, "sign in failed", name, address)
         return _sign_in_page(401, next=next, name=name, fault=wording.SIGN_IN_FAILED)
     for limit, key in counted:  # only failures count: programs sign in often
         limit.give_back(key)
-    services.audit.append(person.name, "sign in", "session")
+    services.audit.append(person.name, "sign in", "session", {"address": address})
     browser = request.headers.get("user-agent", "")
     cookie = services.sessions.open(person, browser=browser, address=address)
     reply = RedirectResponse(services.settings.root_path + next, status_code=303)
@@ -202,6 +205,15 @@ def _signed_in(services: Services, request: Request, name: str, password: str, n
         },
     )
     return reply
+
+
+def _note_refused(services: Services, action: str, name: str, address: str) -> None:
+    """Note who could not sign in; a name that nobody has is left out: people type passwords into that field."""
+    try:
+        actor = services.people.find(name).name
+    except NotFound:
+        actor = "unknown name"
+    services.audit.append(actor, action, "session", {"address": address})
 
 
 def _counted(services: Services, request: Request, name: str, address: str) -> list[tuple[AttemptLimit, str]]:

@@ -59,6 +59,10 @@ def _questions(services: Services) -> None:
             submit_question, services, person, question, mode=mode, category=category, arm=arm
         )
         SUBMITTED.labels("question").inc()
+        detail = {"mode": mode, "category": category, "arm": arm}
+        await asyncio.to_thread(
+            services.audit.append, person.name, "ask by program", f"job {job.public_id}", detail
+        )
         state = await followed(services, job, person)
         return state | {"patient_data": screening.as_json()}
 
@@ -95,7 +99,7 @@ def _batches(services: Services) -> None:
         `check_patient_data` says beforehand what that is.
         """
         job, screening = submit_file(services, person, file, mode=mode, category=category, arm=arm)
-        note_submitted(services, person, job)
+        note_submitted(services, person, job, by_program=True)
         if screening:
             gr.Info(screening.sentence())
         return job.public_id

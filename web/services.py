@@ -9,6 +9,7 @@ from medx_core.storage.credentials import CredentialStore
 from medx_core.storage.engine import Database, open_database
 from medx_core.storage.evidence import Evidence
 from medx_core.storage.health import HealthStore, ProcessHealth
+from medx_core.storage.installation import installation_id
 from medx_core.storage.jobs import JobStore
 from medx_core.storage.people import PersonStore
 from medx_core.storage.ratings import RatingStore
@@ -45,6 +46,7 @@ class Services:
     counts: AttemptCounts
     sign_in_limit: AttemptLimit
     address_limit: AttemptLimit
+    once_an_hour: AttemptLimit
     question_limit: AttemptLimit
     batch_limit: AttemptLimit
 
@@ -71,7 +73,7 @@ def build_services(settings: Settings) -> Services:
     make_private(settings.home)
     database = open_database(settings)
     people, runs, credentials = PersonStore(database), RunStore(database), CredentialStore(database)
-    secret, installation = session_secret(settings), credentials.installation()
+    secret, installation = session_secret(settings), installation_id(database)
     counts = AttemptCounts(settings.redis_url)
     return Services(
         settings=settings,
@@ -85,7 +87,7 @@ def build_services(settings: Settings) -> Services:
         recipes=RecipeStore(database),
         runs=runs,
         evidence=Evidence(database),
-        audit=AuditStore(database),
+        audit=AuditStore(database, anchors=settings.anchors_folder),
         streams=TokenStreams(settings.redis_url),
         uploads=Uploads(settings),
         sessions=Sessions(
@@ -99,6 +101,7 @@ def build_services(settings: Settings) -> Services:
         counts=counts,
         sign_in_limit=per_minute(counts, "sign-in", settings.sign_in_attempts_a_minute),
         address_limit=per_minute(counts, "sign-in from", settings.sign_in_attempts_a_minute_per_address),
+        once_an_hour=per_hour(counts, "noted", 1),
         question_limit=per_minute(counts, "questions", settings.questions_a_minute),
         batch_limit=per_hour(counts, "batches", settings.batches_an_hour),
     )

@@ -15,8 +15,9 @@ from itsdangerous import BadSignature, URLSafeSerializer, URLSafeTimedSerializer
 
 from medx_core.errors import NotFound
 from medx_core.settings import Settings
+from medx_core.storage.account_rules import name_key
 from medx_core.storage.credentials import CredentialKind, CredentialStore, Visitor
-from medx_core.storage.people import Person, name_key
+from medx_core.storage.people import Person
 
 DEVICE_SECONDS = 365 * 24 * 3600
 PERSON_IN_SCOPE = "medx_person"

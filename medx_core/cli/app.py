@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -50,7 +51,10 @@ COMMANDS = {
         "bench:bench",
         "Measure how fast MedX is on this machine: commands, the first start, and both arms of a verdict.",
     ),
-    "audit": ("administration:audit_app", "The audit log: check that nobody changed it."),
+    "audit": (
+        "administration:audit_app",
+        "The audit log: check that nobody changed it, or write it to a file.",
+    ),
 }
 
 
@@ -133,22 +137,15 @@ def _unexpected(fault: Exception) -> str:
     if about_disk:
         return about_disk
     try:
-        return f"an unexpected fault stopped this command; the details are in {_log_fault(fault)}."
+        return f"an unexpected fault stopped this command; the details are in {_log_fault(fault, home / 'logs' / 'cli.log')}."
     except OSError as error:
         return (
             f"an unexpected fault ({type(fault).__name__}) stopped this command. {disk_sentence(error, home)}"
         )
 
 
-def _log_fault(fault: Exception) -> str:
-    from medx_core.settings import settings
+def _log_fault(fault: Exception, file: Path) -> str:
+    from medx_core.logs import log_fault
 
-    file = settings().home / "logs" / "cli.log"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(file, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logger = logging.getLogger("medx_core.cli")
-    logger.propagate = False
-    logger.addHandler(handler)
-    logger.error("A command failed.", exc_info=fault)
+    log_fault(fault, file, "A command failed.")
     return str(file)

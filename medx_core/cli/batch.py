@@ -22,7 +22,7 @@ from medx_core.cli.ask import (
     Local,
     load_engine,
 )
-from medx_core.cli.database import opened_database
+from medx_core.cli.database import note, opened_database
 from medx_core.cli.outputs import (
     EXIT_INTERRUPTED,
     AsJson,
@@ -101,6 +101,7 @@ def _answered(
     tell(choice.sentence)
     if choice.through_worker:
         job_id = jobs.submit(submission, chunk_rows=chunk_rows).public_id
+        note(database, "submit batch", f"job {job_id}", rows=len(submission.items))
         with _progress_bar(show=show_progress) as on_progress:
             end = follow(settings(), database, job_id, on_progress=on_progress)
         if end is not End.WORKER_GONE:
@@ -114,6 +115,7 @@ def _answered(
     else:
         engine = load_engine(database)  # before the job is stored: without a model there is no job
         job_id = jobs.submit(submission, chunk_rows=chunk_rows, local=True).public_id
+        note(database, "submit batch", f"job {job_id}", rows=len(submission.items))
     with _progress_bar(show=show_progress) as on_progress:
         end = answer_here(settings(), database, job_id, engine=engine, on_progress=on_progress)
     return job_id, end, IN_PROCESS, engine.description.report(settings())

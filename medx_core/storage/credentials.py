@@ -12,14 +12,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import insert as plain_insert
-from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, delete, select
 
 from medx_core.errors import NotFound, StorageFault
 from medx_core.storage.engine import Store
 from medx_core.storage.people import Person, as_person
-from medx_core.storage.tables import CredentialKind, CredentialTable, InstallationTable, PersonTable, as_value
+from medx_core.storage.tables import CredentialKind, CredentialTable, PersonTable, as_value
 
 log = logging.getLogger(__name__)
 
@@ -145,21 +143,6 @@ class CredentialStore(Store):
             theirs = theirs.where(col(CredentialTable.public_id) != but.public_id)
         with self._database.write() as session:
             return session.exec(theirs).rowcount
-
-    def installation(self) -> str:
-        """Return the id of this installation, made at the first call by any of its processes."""
-        with self._database.read() as session:
-            row = session.get(InstallationTable, 1)
-        if row is not None:
-            return row.public_id
-        try:
-            with self._database.write() as session:
-                made = {"id": 1, "public_id": secrets.token_hex(16), "created_at": self._clock()}
-                session.connection().execute(plain_insert(InstallationTable), made)
-        except IntegrityError:  # another process was first
-            pass
-        with self._database.read() as session:
-            return session.exec(select(InstallationTable.public_id)).one()
 
     def _let_in(
         self, session: Session, which: object, kind: CredentialKind, idle: timedelta | None

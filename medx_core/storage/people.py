@@ -12,12 +12,16 @@ from sqlmodel import Session, col, delete, select
 
 from medx_core.clock import utc_now
 from medx_core.errors import BadInput, NotAllowed, NotFound
+from medx_core.storage.account_rules import (
+    LONGEST_PASSWORD,
+    appearance,
+    check_password,
+    name_key,
+    usable_name,
+)
 from medx_core.storage.engine import Clock, Database, Store
 from medx_core.storage.tables import CredentialTable, PersonTable, as_value
 
-SHORTEST_PASSWORD = 10
-LONGEST_PASSWORD = 1_000
-LONGEST_NAME = 80
 CHECKS_AT_ONCE = 4  # each takes 64 MiB of memory while it runs
 
 
@@ -51,7 +55,7 @@ class PersonStore(Store):
     """The people of one database; names differ by more than case.
 
     Methods that change a person raise NotFound if nobody has the name, and NotAllowed if the change would leave no
-    administrator. Those that take a password to set raise BadInput if it is too short or too long.
+    administrator. Those that take a password to set raise BadInput if it is too weak.
     """
 
     def __init__(
@@ -65,18 +69,19 @@ class PersonStore(Store):
         """Add a person.
 
         Raises:
-            BadInput: the name is empty or taken, or the password is too short or too long.
+            BadInput: the name cannot be used or looks like one that is taken, or the password is too weak.
         """
-        name = _usable_name(name)
+        name = usable_name(name)
         person = PersonTable(
             name=name,
             name_key=name_key(name),
             role=role,
-            password_hash=self._hash(password),
+            password_hash=self._hash(password, name),
             created_at=self._clock(),
         )
         try:
             with self._database.write() as session:
+                _refuse_look_alike(session, name)
                 session.add(person)
                 session.flush()
                 return as_person(person)
@@ -85,10 +90,9 @@ class PersonStore(Store):
 
     def refuse_name(self, name: str) -> None:
         """Raise the BadInput with which `add` would refuse this name, if it would."""
-        name = _usable_name(name)
+        name = usable_name(name)
         with self._database.read() as session:
-            if _row_of(session, name) is not None:
-                raise _taken(name)
+            _refuse_look_alike(session, name)
 
     def authenticate(self, name: str, password: str) -> Person | None:
         """Return the person whose name and password these are, None otherwise or when disabled.
@@ -151,7 +155,7 @@ class PersonStore(Store):
 
     def reset_password(self, name: str, new: str) -> Person:
         """Give somebody a new password, as an administrator; their sessions, tokens and links end."""
-        hashed = self._hash(new)
+        hashed = self._hash(new, name)
         with self._database.write() as session:
             row = _row(session, name)
             row.password_hash = hashed
@@ -162,30 +166,27 @@ class PersonStore(Store):
     def _nobodys_hash(self) -> str:
         return self._hasher.hash("the password of nobody")
 
-    def _hash(self, password: str) -> str:
-        if not SHORTEST_PASSWORD <= len(password) <= LONGEST_PASSWORD:
-            raise BadInput(f"A password has at least {SHORTEST_PASSWORD} characters.")
+    def _hash(self, password: str, name: str) -> str:
+        check_password(password, name)
         return self._hasher.hash(password)
 
 
-def _usable_name(name: str) -> str:
-    name = " ".join(name.split())
-    if not name or len(name) > LONGEST_NAME or not name.isprintable():
-        raise BadInput(f"A name has between 1 and {LONGEST_NAME} characters.")
-    return name
+def _refuse_look_alike(session: Session, name: str) -> None:
+    looks = appearance(name)
+    if any(appearance(other) == looks for other in session.exec(select(PersonTable.name))):
+        raise _taken(name)
 
 
 def _taken(name: str) -> BadInput:
-    return BadInput(f"There is already somebody called {name}; choose another name.")
-
-
-def name_key(name: str) -> str:
-    """Return what names are compared by."""
-    return " ".join(name.split()).casefold()
+    return BadInput(
+        f"There is already somebody called {name}, or so alike that people would take one for the other; choose another name."
+    )
 
 
 def _row_of(session: Session, name: str) -> PersonTable | None:
-    return session.exec(select(PersonTable).where(PersonTable.name_key == name_key(name))).first()
+    # Names from before names were normalised have their keys as they were typed.
+    keys = (name_key(name), " ".join(name.split()).casefold())
+    return session.exec(select(PersonTable).where(col(PersonTable.name_key).in_(keys))).first()
 
 
 def _row(session: Session, name: str) -> PersonTable:

@@ -52,7 +52,7 @@ def test_a_password_of_the_wrong_length_is_refused(people, password):
     assert people.list() == ()
 
 
-@pytest.mark.parametrize("name", ["", "   ", "x" * 81, "a\0b", "a\u202eb"])
+@pytest.mark.parametrize("name", ["", "a\u202eb", "Аnn"])
 def test_a_name_that_nobody_can_read_is_refused(people, name):
     with pytest.raises(BadInput, match="name"):
         people.add(name, Role.ASKER, PASSWORD)
@@ -62,9 +62,13 @@ def test_no_two_people_have_names_that_look_alike(people):
     people.add("Ann Lee", Role.ASKER, PASSWORD)
     with pytest.raises(BadInput, match="already somebody"):
         people.add(" ann lee", Role.ADMIN, PASSWORD)
+    people.add("scope", Role.ASKER, PASSWORD)
+    with pytest.raises(BadInput, match="already somebody"):
+        people.add("ѕсоре", Role.ADMIN, PASSWORD)  # every letter is Cyrillic
+    people.disable("scope")
     results = at_once(*(partial(people.add, "Bob", Role.ASKER, PASSWORD) for _ in range(4)))
     assert sorted(type(result).__name__ for result in results) == ["BadInput"] * 3 + ["Person"]
-    assert [person.name for person in people.list()] == ["Ann Lee", "Bob"]
+    assert [person.name for person in people.list()] == ["Ann Lee", "Bob", "scope"]
 
 
 def test_the_only_administrator_can_be_neither_disabled_nor_demoted(people):

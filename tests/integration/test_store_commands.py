@@ -1,12 +1,13 @@
 """`medx db`, `medx users` and `medx audit`, against the database that the settings name."""
 
 import io
+import json
 from datetime import timedelta
 from getpass import fallback_getpass
 
 import pytest
 import typer
-from sqlmodel import col, update
+from sqlmodel import col, delete, update
 from typer.testing import CliRunner
 
 from medx_core.cli import administration
@@ -20,9 +21,10 @@ from tests.databases import forging
 
 
 @pytest.fixture
-def command(database_url, monkeypatch):
+def command(database_url, monkeypatch, tmp_path):
     """Run one command line; an error comes out as it was raised."""
     monkeypatch.setenv("DATABASE_URL", database_url)
+    monkeypatch.setenv("MEDX_HOME", str(tmp_path / "home"))
     settings.cache_clear()
     medx = typer.Typer()
     for name, app in (
@@ -95,6 +97,22 @@ def test_every_change_of_people_is_in_the_audit_log_and_a_forged_row_is_found(co
     database.close()
     with pytest.raises(StorageFault, match="row 1"):
         command("audit verify")
+
+
+def test_the_audit_log_is_written_to_a_file_and_a_cut_off_tail_is_found(command, database_url, tmp_path):
+    command("db upgrade")
+    command("users add Ann --role admin --generate")
+    command(f"audit export -o {tmp_path / 'audit.jsonl'}")
+    lines = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
+    assert [line["action"] for line in lines] == ["person added", "audit log exported"]
+    assert lines[1]["previous_hash"] == lines[0]["hash"]
+    database = Database(database_url)
+    with forging(database) as session:
+        session.exec(delete(AuditTable).where(col(AuditTable.id) == 2))
+    database.close()
+    with pytest.raises(StorageFault, match="row 2"):
+        command("audit verify")
+    assert "2 rows" in command("audit verify --after-restore")
 
 
 def test_where_somebody_is_signed_in_is_listed_and_ended(command, database_url):

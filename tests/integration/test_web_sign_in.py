@@ -3,9 +3,12 @@
 import pytest
 from fastapi.testclient import TestClient
 
+from medx_core.jobs.status import JobKind
 from tests.databases import at_once
+from tests.samples import submission
 from tests.web_site import PASSWORD, prepared_services, site_settings
 from web.app import build_app, build_routes
+from web.following import visible_job
 from web.rendering import serve_below
 
 HTML = {"accept": "text/html"}
@@ -67,6 +70,32 @@ def test_names_tried_from_one_address_are_limited_together(services_with):
     client = client_of(services)
     assert [sign_in(client, f"name {n}", "wrong") for n in range(6)] == [401] * 5 + [429]
     assert sign_in(client_of(services, "10.1.1.2"), "asa") == 303
+
+
+def test_who_could_not_sign_in_is_in_the_audit_log_but_no_word_that_may_be_a_password(services_with):
+    services = services_with(sign_in_attempts_a_minute=2)
+    client = client_of(services)
+    for name in ("Clio", "Clio", "Clio", "Clio", "my secret word"):
+        sign_in(client, name, "another secret")
+    acts = [(act.actor, act.action, dict(act.detail)) for act in reversed(services.audit.entries())]
+    here = {"address": "10.1.1.1"}
+    assert acts == [
+        ("clio", "sign in failed", here),
+        ("clio", "sign in failed", here),
+        ("clio", "sign in refused, too often", here),  # once, not for every further attempt
+        ("unknown name", "sign in failed", here),
+    ]
+    assert services.audit.verify().rows == 4
+
+
+def test_reading_the_job_of_another_is_noted_once_an_hour(services_with):
+    services = services_with()
+    asa, ada = (services.people.find(name) for name in ("asa", "ada"))
+    job = services.jobs.submit(submission(2, kind=JobKind.BATCH, person_id=asa.id), chunk_rows=32)
+    for person in (asa, ada, ada):
+        visible_job(services, job.public_id, person)
+    acts = [(act.actor, act.action, act.target, dict(act.detail)) for act in services.audit.entries()]
+    assert acts == [("ada", "read job of another", f"job {job.public_id}", {"of": "asa"})]
 
 
 def test_signing_in_often_is_no_failure(services_with):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
@@ -46,11 +46,14 @@ def test_the_same_seed_draws_the_same_and_another_seed_draws_otherwise():
 
 
 @settings(max_examples=25)  # scikit-learn takes its time
-@given(st.lists(st.tuples(st.booleans(), st.integers(-3, 3)), min_size=4, max_size=40))
+@given(st.lists(st.tuples(st.booleans(), st.integers(-3, 3), st.integers(2, 9)), min_size=4, max_size=40))
+@example([(True, 1, 2)] * 6 + [(False, 1, 3), (False, -1, 4), (True, 0, 5), (False, 1, 2)])
 def test_figures_of_every_resample_are_those_of_scikit_learn(drawn):
-    gold = np.array([True, False, *(answer for answer, _ in drawn)])
-    scores = np.array([0.0, 1.0, *(float(score) for _, score in drawn)])  # few values, so many ties
-    weights = resamples(gold, np.arange(len(gold)), seed=5, count=4)
+    """Groups are of unequal size, so that resamples are too: none of their figures may go by the number of items."""
+    gold = np.array([True, False, *(answer for answer, _, _ in drawn)])
+    scores = np.array([0.0, 1.0, *(float(score) for _, score, _ in drawn)])  # few values, so many ties
+    groups = numbered([0, 1, *(group for _, _, group in drawn)])
+    weights = resamples(gold, groups, seed=5, count=4)
     area, balanced = weights.auroc(scores), weights.balanced((scores >= 0) == gold)
     share = weights.share(scores >= 0, ~gold)
     assert area.value == pytest.approx(roc_auc_score(gold, scores))

@@ -1,5 +1,6 @@
 import asyncio
 import itertools
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from medx_core.clock import utc_now
 from medx_core.errors import BadInput
 from medx_core.storage.credentials import CredentialStore
 from medx_core.storage.engine import Database
+from medx_core.storage.installation import installation_id
 from medx_core.storage.people import PersonStore, Role
 from tests.databases import at_once
 from tests.web_site import site_settings
@@ -32,7 +34,7 @@ def people(sqlite_database):
 
 def sessions_of(database, clock=utc_now):
     credentials = CredentialStore(database, clock=clock)
-    return Sessions("secret", credentials, installation=credentials.installation(), hours=1, idle_minutes=30)
+    return Sessions("secret", credentials, installation=installation_id(database), hours=1, idle_minutes=30)
 
 
 @pytest.fixture
@@ -106,7 +108,7 @@ def test_the_token_of_a_form_belongs_to_one_session_of_one_installation(people, 
 
 
 def test_all_processes_of_an_installation_know_it_by_one_id(sqlite_database):
-    ids = at_once(*(CredentialStore(sqlite_database).installation for _ in range(4)))
+    ids = at_once(*(partial(installation_id, sqlite_database) for _ in range(4)))
     assert len(set(ids)) == 1
     assert len(ids[0]) == 32
 

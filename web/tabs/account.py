@@ -3,7 +3,8 @@
 import gradio as gr
 
 from medx_core.errors import BadInput
-from medx_core.storage.people import SHORTEST_PASSWORD, Person
+from medx_core.storage.account_rules import SHORTEST_PASSWORD
+from medx_core.storage.people import Person
 from web import wording
 from web.frame import QUIET, heading, page_frame
 from web.handler_guard import guarded

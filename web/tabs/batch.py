@@ -151,11 +151,12 @@ class _NewBatchHandlers:
         return job.public_id
 
 
-def note_submitted(services: Services, person: Person, job: JobSnapshot) -> None:
+def note_submitted(services: Services, person: Person, job: JobSnapshot, *, by_program: bool = False) -> None:
     """Note a submitted batch in the metrics and the audit log."""
     rows = job.progress.total
     SUBMITTED.labels("batch").inc(rows)
-    services.audit.append(person.name, "submit batch", f"job {job.public_id}", {"rows": rows})
+    action = "submit batch by program" if by_program else "submit batch"
+    services.audit.append(person.name, action, f"job {job.public_id}", {"rows": rows})
 
 
 def file_html(file: QuestionFile, pace: float | None) -> Markup:
