@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from deploy.preparation import first_admin, prepare
 from deploy.stack import Stack, run_until_stopped
 from medx_core.errors import MedxError
 from medx_core.home import disk_sentence, write_privately
+from medx_core.logs import log_fault
 from medx_core.settings import settings
 
 
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\nInterrupted; run the same command again to go on.", file=sys.stderr)
     except Exception as fault:  # noqa: BLE001 - the outermost door: the traceback goes to the log
         reason = disk_sentence(fault, settings().home) if isinstance(fault, OSError) else ""
-        where = "" if reason else _logged_fault()
+        where = "" if reason else _logged_fault(fault)
         print(
             f"MedX: {reason or f'an unexpected fault stopped this; the details are in {where}.'}",
             file=sys.stderr,
@@ -53,11 +53,9 @@ def _smoke(out: Path) -> int:
     return run_smoke(out)
 
 
-def _logged_fault() -> Path:
+def _logged_fault(fault: Exception) -> Path:
     file = settings().home / "logs" / "demo.log"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("a", encoding="utf-8") as log:
-        traceback.print_exc(file=log)
+    log_fault(fault, file, "The demo failed.")
     return file
 
 

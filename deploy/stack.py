@@ -183,6 +183,7 @@ class Stack:
                     self._start_evaluator()
                 for part in self._parts.values():
                     self._look_after(part)
+                    part.rotate_log()
         except OSError as error:
             self.fault = f"A part of MedX cannot be started ({error})."
         finally:

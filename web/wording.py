@@ -299,7 +299,7 @@ def process_state(process: ProcessHealth, seen_limit: float) -> str:
     if isinstance(detail.get("answered"), int):
         parts.append(f"{counted(detail['answered'], 'question')} answered since it started")
     if detail.get("weight_sha256"):
-        parts.append(f"weights {str(detail['weight_sha256'])[:8]}")
+        parts.append(f"weights {str(detail['weight_sha256'])[:8]}, verified by their content when it started")
     return " · ".join(parts)
 
 

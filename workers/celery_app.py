@@ -5,7 +5,6 @@ again what the broker lost, so every delivery may come twice.
 """
 
 import logging
-import sys
 import warnings
 
 from celery import Celery
@@ -13,6 +12,7 @@ from celery.exceptions import SecurityWarning
 from kombu.entity import Exchange, Queue
 
 from medx_core.jobs.messages import BATCH_QUEUE, EVALUATION_QUEUE, INTERACTIVE_QUEUE
+from medx_core.logs import log_without_content
 from medx_core.settings import Settings, settings
 
 NO_BROKER = "memory://"
@@ -70,11 +70,7 @@ def named_queue(name: str) -> Queue:
 
 def log_to_standard_error() -> None:
     """Log one line per event to standard error; questions and answers are never logged."""
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    log_without_content()
     # It warns of running as root for fear of pickled messages; ours are JSON alone.
     warnings.simplefilter("ignore", SecurityWarning)
     for chatty in ("alembic", "celery.worker.strategy", "celery.app.trace", "httpx"):

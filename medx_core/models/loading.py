@@ -29,6 +29,7 @@ from medx_core.models.model_files import (
     identity_sha256,
     local_folder,
     refuse_incomplete,
+    verified_weight_sha256,
     weight_sha256,
 )
 from medx_core.models.packed_linear import pack_linear_layers, parameter_count
@@ -160,6 +161,7 @@ def load_model(name: str, *, models_folder: Path, placement: Placement) -> Loade
     source = model_source(name, models_folder)
     folder = local_folder(source)
     refuse_incomplete(folder)
+    verified_weight_sha256(folder, memory_folder=models_folder)  # by content: what is loaded answers for long
     identity = identity_sha256(folder, memory_folder=models_folder)
     network, tokenizer = _read(source, folder, placement)
     if identity_sha256(folder, memory_folder=models_folder) != identity:
