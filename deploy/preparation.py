@@ -29,6 +29,7 @@ from medx_core.storage.vectors import VectorStore, register_shipped_vectors
 MEDX = str(Path(sys.executable).with_name("medx"))
 FIRST_ADMIN = "admin"
 PREPARED = "prepared"
+FIRST_ADMIN_FILE = "first-admin.txt"
 
 
 def prepare(chosen: Settings) -> None:
@@ -96,7 +97,11 @@ def _weights(chosen: Settings) -> str:
 
 
 def first_admin(chosen: Settings) -> tuple[str, str] | None:
-    """Add the first administrator to an empty database and print the credentials once."""
+    """Add the first administrator to an empty database, and show the credentials once.
+
+    They are shown on a terminal; where the output goes somewhere else, into a log perhaps, a file under MEDX_HOME that its
+    owner alone may read holds them.
+    """
     database = open_database(chosen)
     try:
         people = PersonStore(database)
@@ -106,7 +111,16 @@ def first_admin(chosen: Settings) -> tuple[str, str] | None:
         people.add(FIRST_ADMIN, Role.ADMIN, password)
     finally:
         database.close()
-    _say(f"\n  First administrator: {FIRST_ADMIN}\n  Password, shown only now: {password}\n")
+    if sys.stdout.isatty():
+        _say(f"\n  First administrator: {FIRST_ADMIN}\n  Password, shown only now: {password}\n")
+    else:
+        file = chosen.home / FIRST_ADMIN_FILE
+        file.unlink(missing_ok=True)
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
+            out.write(f"{password}\n")
+        _say(
+            f"\n  First administrator: {FIRST_ADMIN}\n  The password is in {file}; delete it when you have read it.\n"
+        )
     return FIRST_ADMIN, password
 
 

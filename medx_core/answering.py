@@ -20,7 +20,17 @@ from medx_core.models.prefix_cache import SharedPrefix
 from medx_core.models.prompting import TEXT_PROMPT_VERSION, text_prompt_ids
 from medx_core.models.scoring import AnswerHead, score, why_unaskable
 from medx_core.prompts import VerdictPrompt
-from medx_core.questions import Answer, Answered, Arm, ArmRow, Exploration, Mode, Question, Verdict
+from medx_core.questions import (
+    Answer,
+    Answered,
+    Arm,
+    ArmRow,
+    Exploration,
+    Mode,
+    Question,
+    Verdict,
+    answered,
+)
 from medx_core.recipes import ModelIdentity, Recipe
 from medx_core.routing.router import Router
 from medx_core.settings import Settings
@@ -192,21 +202,17 @@ class AnsweringEngine:
         return Writing(self._model, [loaded.recipe for loaded in recipes], rows, row_vectors, self._settings)
 
     def answer(self, question: Question) -> Answered:
-        """Answer one question in all its arms, without a queue.
-
-        Raises:
-            VectorRefused: an arm is steered further than is allowed.
-        """
+        """Answer one question in all its arms, without a queue; an arm that is steered further than is allowed is refused."""
         route = self.route([question])[0]
         rows = [ArmRow(question, route, arm) for arm in question.arms]
         if question.mode is Mode.VERDICT:
-            return Answered(question, route, tuple(map(_or_raised, self.verdicts(rows))))
+            return answered(question, route, self.verdicts(rows))
         writing = self.write(rows)
         while not writing.finished:
             writing.step()
-            for refusal in filter(None, map(writing.refusal, range(len(rows)))):
-                raise refusal
-        return Answered(question, route, writing.answers())
+        refusals = (writing.refusal(index) for index in range(len(rows)))
+        given = zip(refusals, writing.answers(), strict=True)
+        return answered(question, route, [refusal or answer for refusal, answer in given])
 
     def _score(self, prompt: VerdictPrompt, rows: Sequence[ArmRow]) -> list[Answer | VectorRefused]:
         started = time.perf_counter()
@@ -243,12 +249,6 @@ class AnsweringEngine:
             prefix = SharedPrefix(self._model, prompt)
             self._readers[prompt] = VerdictReader(prefix, AnswerHead(prefix), SteeredRuns(prefix))
         return self._readers[prompt]
-
-
-def _or_raised(answer: Answer | VectorRefused) -> Answer:
-    if isinstance(answer, VectorRefused):
-        raise answer
-    return answer
 
 
 def _verdict(answer: Answer, loaded: LoadedRecipe, difference: float) -> Answer:

@@ -1,11 +1,13 @@
 """A question, the arms it is answered in, and its answers."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
 from medx_core import __version__
 from medx_core.categories import Category, Route
+from medx_core.errors import VectorRefused
 
 
 class Mode(StrEnum):
@@ -120,11 +122,15 @@ class Answer:
 
 @dataclass(frozen=True)
 class Answered:
-    """A question with its route and the answers of its arms, in the order of `question.arms`."""
+    """A question with its route and the answers of its arms, in the order of `question.arms`.
+
+    An arm that was refused has none, and `refusal` says why; the others have theirs all the same.
+    """
 
     question: Question
     route: Route
     answers: tuple[Answer, ...] = ()
+    refusal: str = ""
 
     @property
     def is_cut_short(self) -> bool:
@@ -138,7 +144,14 @@ class Answered:
             "mode": self.question.mode,
             "route": self.route.as_json(),
             "answers": [answer.as_json() for answer in self.answers],
+            "reason": self.refusal,
             "recipe": next((answer.recipe for answer in self.answers), None),
             "emergency": self.route.red_flag,
             "medx_version": __version__,
         }
+
+
+def answered(question: Question, route: Route, arms: Sequence[Answer | VectorRefused]) -> Answered:
+    """Return a question with what came of its arms: their answers, and why others were refused."""
+    refusal = next((str(each) for each in arms if isinstance(each, VectorRefused)), "")
+    return Answered(question, route, tuple(each for each in arms if isinstance(each, Answer)), refusal)

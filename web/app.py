@@ -1,11 +1,14 @@
 """The web application: FastAPI around the Gradio pages, behind access control."""
 
 import asyncio
+import logging
 import os
+import sys
 import warnings
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, TypeVar
 
 from fastapi import FastAPI, Request
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
     from gradio import Blocks
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 ASSETS = Path(__file__).parent / "assets"
 
@@ -95,6 +100,20 @@ def _settle_gradio(settings: Settings) -> None:
     uploads.mkdir(parents=True, exist_ok=True, mode=0o700)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["GRADIO_TEMP_DIR"] = str(uploads)
+    _log_malformed_calls()
+
+
+def _log_malformed_calls() -> None:
+    """Let a call that Gradio cannot run be one line in the log; Gradio prints a traceback with the call's arguments."""
+    import gradio.queueing
+    import gradio.routes
+
+    def print_exc() -> None:
+        kind = sys.exc_info()[0]
+        log.warning("Gradio could not run a call: %s", kind.__name__ if kind else "no fault")
+
+    for module in (gradio.queueing, gradio.routes):
+        vars(module)["traceback"] = SimpleNamespace(print_exc=print_exc)
 
 
 def build_pages(services: Services) -> "Blocks":

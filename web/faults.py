@@ -42,6 +42,9 @@ class FaultsInWords:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the request, or say why it cannot be served."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
         begun = False
 
         async def sending(message: Message) -> None:
@@ -51,9 +54,10 @@ class FaultsInWords:
 
         try:
             await self._app(scope, receive, sending)
-        except Exception as fault:
-            if begun or scope["type"] != "http":
-                raise
+        except Exception as fault:  # noqa: BLE001 - the outermost door
+            if begun:  # nobody can be told any more; the server closes the connection
+                log.warning("a reply broke off (%s)", type(fault).__name__)
+                return
             reply = _reply(scope, fault, sentence_of(fault, self._home))
             await reply(scope, receive, send)
 

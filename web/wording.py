@@ -239,7 +239,7 @@ STATUS_CHOICES: list[tuple[str, str]] = [
 def question_failed(reason: str) -> str:
     """Say that a question failed in all its attempts, and what to do."""
     why = reason or "The worker could not answer this question."
-    return f"{why.rstrip('.')}. Ask again, or tell an administrator."
+    return f"{why.rstrip('.')}. Ask in other words, or tell an administrator."
 
 
 def job_status(status: JobStatus) -> str:
@@ -299,7 +299,7 @@ def process_state(process: ProcessHealth, seen_limit: float) -> str:
     if isinstance(detail.get("answered"), int):
         parts.append(f"{counted(detail['answered'], 'question')} answered since it started")
     if detail.get("weight_sha256"):
-        parts.append(f"weights {str(detail['weight_sha256'])[:8]}")
+        parts.append(f"weights {str(detail['weight_sha256'])[:8]}, verified by their content when it started")
     return " · ".join(parts)
 
 

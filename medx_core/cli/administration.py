@@ -16,6 +16,8 @@ from medx_core.cli.database import audit_log, note, opened_database
 from medx_core.cli.outputs import Force, refuse_existing, text_file
 from medx_core.clock import iso
 from medx_core.errors import BadInput
+from medx_core.home import make_private, share_home
+from medx_core.ports import refuse_taken_port
 from medx_core.settings import settings
 from medx_core.storage.account_rules import generated_password
 from medx_core.storage.credentials import CredentialStore, new_link, new_token
@@ -257,6 +259,7 @@ serve_app = typer.Typer(
 @serve_app.command()
 def web() -> None:
     """Serve the web page on MEDX_HOST and MEDX_PORT."""
+    refuse_taken_port(settings().host, settings().port)
     _become("web")
 
 
@@ -287,4 +290,6 @@ def _on(device: str) -> tuple[str, ...]:
 
 def _become(package: str, *arguments: str) -> NoReturn:
     """Replace this process, so that signals and the exit status are those of the part itself."""
+    make_private(settings().home)
+    share_home(settings().home)
     os.execv(sys.executable, [sys.executable, "-m", package, *arguments])  # noqa: S606 - fixed arguments

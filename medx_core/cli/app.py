@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -136,22 +137,15 @@ def _unexpected(fault: Exception) -> str:
     if about_disk:
         return about_disk
     try:
-        return f"an unexpected fault stopped this command; the details are in {_log_fault(fault)}."
+        return f"an unexpected fault stopped this command; the details are in {_log_fault(fault, home / 'logs' / 'cli.log')}."
     except OSError as error:
         return (
             f"an unexpected fault ({type(fault).__name__}) stopped this command. {disk_sentence(error, home)}"
         )
 
 
-def _log_fault(fault: Exception) -> str:
-    from medx_core.settings import settings
+def _log_fault(fault: Exception, file: Path) -> str:
+    from medx_core.logs import log_fault
 
-    file = settings().home / "logs" / "cli.log"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(file, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logger = logging.getLogger("medx_core.cli")
-    logger.propagate = False
-    logger.addHandler(handler)
-    logger.error("A command failed.", exc_info=fault)
+    log_fault(fault, file, "A command failed.")
     return str(file)

@@ -340,6 +340,8 @@ def explore(
         files = tuple(store.get(number).file_sha256 for number in vector)
         engine = load_engine(database)
         answered = engine.answer(replace(asked, exploration=Exploration(files, strength)))
+        if answered.refusal:
+            raise VectorRefused(answered.refusal)
     if as_json:
         print_json(answered.as_json())
         return

@@ -444,6 +444,14 @@ class DoseFigures(Value):
     median: float = Field(description="median of the test items that it steers")
 
 
+class ExcludedStatement(Value):
+    """One statement that the model could not be asked, so that it is left out for all arms alike."""
+
+    row: int = Field(description="row of the data file, the first below the header being 1")
+    part: str = Field(description="the part that it was drawn for: train, test or association")
+    reason: str = Field(description="why the model could not be asked it")
+
+
 class ModelResult(Figures):
     """The figures of one model with what was chosen for it."""
 
@@ -452,6 +460,9 @@ class ModelResult(Figures):
     seconds: float = Field(description="wall-clock seconds")
     recipe_refused: str = Field("", description="why the recipe in use is no arm, where it could not answer")
     doses: dict[str, DoseFigures] = Field({}, description="how far each arm's steering moves states, by arm")
+    excluded: tuple[ExcludedStatement, ...] = Field(
+        (), description="statements that the model could not be asked, left out for all arms alike"
+    )
 
 
 class Origin(Value):

@@ -4,7 +4,7 @@ Weights are safetensors only, and code that comes with a model is never run (`tr
 """
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from medx_core.models.model_files import (
     identity_sha256,
     local_folder,
     refuse_incomplete,
+    verified_weight_sha256,
     weight_sha256,
 )
 from medx_core.models.packed_linear import pack_linear_layers, parameter_count
@@ -78,6 +79,29 @@ class LoadedModel:
         made_for = next((int(length) for length in lengths if length), None)
         return min([*_where_longrope_switches(config), *([made_for] if made_for else [])], default=None)
 
+    def refuse_unread(self, ids: Sequence[int], *, more: int = 0) -> None:
+        """Refuse a row of tokens that the network cannot read: with `more` behind them too many, or one without weights.
+
+        Raises:
+            BadInput: it cannot.
+        """
+        self.refuse_longer(len(ids) + more)
+        if (strange := self._without_weights(ids)) is not None:
+            raise BadInput(self._strange(strange))
+
+    def _without_weights(self, ids: Iterable[int]) -> int | None:
+        """Return the first token that the tokenizer knows and the network does not."""
+        table: Any = self.network.get_input_embeddings()
+        known = int(table.num_embeddings)
+        return next((token for token in ids if token >= known), None)
+
+    def _strange(self, token: int) -> str:
+        # Gemma 3's tokenizer has one for pictures, which the text network has no row for.
+        return (
+            f"The text holds {self.tokenizer.convert_ids_to_tokens(token)!r}, a token that the model {self.name} has no "
+            "weights for; leave it out."
+        )
+
     def refuse_longer(self, tokens: int) -> None:
         """Refuse so many tokens where they are more than the network reads: it would crash, or go on as nobody trained it.
 
@@ -120,14 +144,8 @@ class LoadedModel:
             raise ModelUnavailable(
                 f"The model {self.name} answers rows of unequal length only apart, which this work cannot do."
             )
-        table: Any = self.network.get_input_embeddings()
-        known = int(table.num_embeddings)
-        if strange := next((token for row in rows for token in row if token >= known), None):
-            # Gemma 3's tokenizer has one for pictures, which the text network has no row for.
-            raise ModelUnavailable(
-                f"The text holds {self.tokenizer.convert_ids_to_tokens(strange)!r}, a token that the model {self.name} has no "
-                "weights for; leave it out."
-            )
+        if (strange := self._without_weights(token for row in rows for token in row)) is not None:
+            raise ModelUnavailable(self._strange(strange))
         pad_id = int(self.tokenizer.pad_token_id or 0)
         return left_padded(rows, pad_id=pad_id, device=self.device, prefix_length=prefix_length)
 
@@ -143,6 +161,7 @@ def load_model(name: str, *, models_folder: Path, placement: Placement) -> Loade
     source = model_source(name, models_folder)
     folder = local_folder(source)
     refuse_incomplete(folder)
+    verified_weight_sha256(folder, memory_folder=models_folder)  # by content: what is loaded answers for long
     identity = identity_sha256(folder, memory_folder=models_folder)
     network, tokenizer = _read(source, folder, placement)
     if identity_sha256(folder, memory_folder=models_folder) != identity:
@@ -170,11 +189,17 @@ def _where_longrope_switches(config: PreTrainedConfig) -> list[int]:
 
 
 def prepared(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Set what MedX relies on everywhere: frozen weights, packed on the CPU, inference mode, padding on the left."""
+    """Set what MedX relies on everywhere: frozen weights, packed on the CPU, inference mode, padding on the left.
+
+    A tokenizer that was saved as it was trained may still draw (BPE dropout): the same text gets the same tokens here.
+    """
     network.train(mode=False)
     network.requires_grad_(requires_grad=False)
     pack_linear_layers(network)
     tokenizer.padding_side = "left"
+    merges: Any = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
+    if getattr(merges, "dropout", None):
+        merges.dropout = None
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
 

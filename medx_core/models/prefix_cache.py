@@ -110,7 +110,7 @@ class SharedPrefix:
             BadInput: with the answer word these are more tokens than the model reads, or the text cannot be asked about.
         """
         ids = [*verdict_ids(self.model.tokenizer, self.prompt, text), *self._both_begin_with]
-        self.model.refuse_longer(len(ids) + max(map(len, self.answer_words), default=1) - 1)
+        self.model.refuse_unread(ids, more=max(map(len, self.answer_words), default=1) - 1)
         return ids
 
     def last_states(

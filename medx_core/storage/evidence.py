@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from medx_core.calibration import shows_probability
 from medx_core.errors import BadInput, NotFound, StorageFault
+from medx_core.evaluation.measured_changes import MeasuredChanges, measured_changes
 from medx_core.evaluation.model_accuracy import (
     MODEL_ACCURACY,
     ModelAccuracy,
@@ -108,6 +109,19 @@ class Evidence:
                 self._held.clear()
             self._held[key] = self._held_in(run, recipe)
         return self._held[key]
+
+    def changes_of(self, recipe_id: str | None) -> MeasuredChanges | None:
+        """Return what the latest evaluation of a recipe found that it mends and breaks; None where there is none."""
+        try:
+            recipe = RecipeStore(self.database).get(recipe_id or "").recipe
+            run = self.runs.latest_of_recipe(recipe.id, recipe.model_sha256)
+            if run is None:
+                return None
+            return measured_changes(
+                read_result(self.runs.get(run.public_id).result), run.summary.recipes[recipe.id]
+            )
+        except (BadInput, NotFound, StorageFault):
+            return None
 
     def of_answer(self, answer: Answer) -> KnownEvidence:
         """Return what is known of the recipe that an answer came from."""

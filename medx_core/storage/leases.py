@@ -101,7 +101,8 @@ class LeaseStore(Store):
         """Store the results of a micro-batch in one transaction; return the ids of the items that were stored.
 
         Nothing is stored for the others: another worker holds them, they were closed, or their lease ran out. An item
-        whose text was cut short becomes cancelled and keeps the text written so far. Where another recipe had to take the place
+        whose text was cut short becomes cancelled and keeps the text written so far; one of which an arm was refused is
+        quarantined, and keeps its route and the answers of its other arms. Where another recipe had to take the place
         of the one that a job was bound to, the job is bound to that from now on.
         """
         now = self._clock()
@@ -112,8 +113,9 @@ class LeaseStore(Store):
             for item in live:
                 answered = answered_by_id[item.id]
                 _set_route(item, answered.route)
-                item.close(ItemStatus.CANCELLED if answered.is_cut_short else ItemStatus.ANSWERED, now)
+                item.close(_status_of(answered), now, answered.refusal)
                 rows += _answer_rows(item, answered, now)
+            rows = _without_stored(session, rows)
             if rows:
                 session.exec(insert(AnswerTable), params=rows)
             _bind_anew(session, [leased for leased, _ in results], live, answered_by_id)
@@ -187,6 +189,23 @@ def _answer_rows(item: ItemTable, answered: Answered, now: datetime) -> list[dic
         | {"public_id": new_public_id(), "item_id": item.id, "shuffle": randbits(31), "created_at": now}
         for answer in answered.answers
     ]
+
+
+def _status_of(answered: Answered) -> ItemStatus:
+    if answered.refusal:
+        return ItemStatus.QUARANTINED
+    return ItemStatus.CANCELLED if answered.is_cut_short else ItemStatus.ANSWERED
+
+
+def _without_stored(session: Session, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Leave out the arms that have an answer: of a question that was tried again after another arm was refused."""
+    ids = {row["item_id"] for row in rows}
+    stored = set(
+        session.exec(
+            select(AnswerTable.item_id, AnswerTable.arm).where(col(AnswerTable.item_id).in_(ids))
+        ).all()
+    )
+    return [row for row in rows if (row["item_id"], row["arm"]) not in stored]
 
 
 def _bind(session: Session, jobs: Mapping[int, JobTable], recipe: str) -> None:

@@ -10,6 +10,7 @@ from sqlalchemy import text
 
 from medx_core.answering import AnsweringEngine
 from medx_core.categories import Category, Route
+from medx_core.data.question_files import FileRow
 from medx_core.errors import BadInput, RecipeUnusable, VectorRefused
 from medx_core.job_execution.batching import MicroBatcher
 from medx_core.job_execution.executor import JobExecutor
@@ -18,19 +19,24 @@ from medx_core.job_execution.leases import LeaseKeeper, LeaseTerms
 from medx_core.job_execution.scheduling import BatchLimits
 from medx_core.jobs.messages import AnswerRequest
 from medx_core.jobs.snapshots import recipes_in_words
-from medx_core.jobs.status import JobKind
-from medx_core.questions import Arm, Question
+from medx_core.jobs.status import ItemStatus, JobKind
+from medx_core.jobs.submission import Submission
+from medx_core.questions import Arm, Mode, Question
 from medx_core.recipes import Recipe
 from medx_core.settings import Settings
 from medx_core.steering.loaded_recipe import REFUSED
 from medx_core.steering.steering_vector import SteeringVector
+from medx_core.storage.evidence import KnownEvidence
+from medx_core.storage.jobs import result_rows
 from medx_core.storage.leases import LeaseStore
 from medx_core.vector_registry import VectorRegistry
 from tests.language_models import WIDTH, tiny_model
 from tests.samples import submission
 from tests.waiting import until
 from tests.web_site import prepared_services, site_settings
+from web.following import QuestionView
 from web.tabs.admin import health_html
+from web.tabs.ask import question_html
 from web.tabs.recipes import PROMOTE, RETIRE, ROLL_BACK, RecipeHandlers, consequence
 
 
@@ -264,6 +270,60 @@ def test_a_recipe_with_a_prompt_that_the_model_refuses_is_not_put_to_use_and_in_
         with pytest.raises(BadInput, match=words):
             part.ask(ada, ROLL_BACK, candidate.id)
         services.recipes.retire(kept.id)
+
+
+class Alarmed(ToTriage):
+    """Finds an emergency in everything."""
+
+    def route(self, texts):
+        return tuple(Route(Category.TRIAGE, {Category.TRIAGE: 1.0}, red_flag=True) for _ in texts)
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_what_is_refused_or_fails_keeps_its_emergency_line_and_the_answer_that_needs_no_vector(
+    services, model, registry, recipes, mode
+):
+    limited = AnsweringEngine(
+        model, Alarmed(), registry, services.settings.model_copy(update={"max_dose": 1e-3})
+    )
+    batcher = MicroBatcher(lambda: limited, BatchLimits(8, 0.0))
+    terms = LeaseTerms("w", seconds=30, max_attempts=3)
+    leases = LeaseStore(services.database)
+    executor = JobExecutor(leases, batcher, LeaseKeeper(leases, terms), terms)
+    texts = ("Chest pain that spreads to the left arm?", "Chest pain " * 400)
+    rows = tuple(FileRow(number, "", text) for number, text in enumerate(texts, start=1))
+    asked = Submission(JobKind.BATCH, mode, (Arm.STEERED, Arm.UNSTEERED), rows)
+    job = services.jobs.submit(asked, chunk_rows=9)
+    batcher.start()
+
+    def items():
+        return list(services.jobs.every_item(job.public_id))
+
+    for _ in range(2):  # it may be tried again, and no arm is stored twice
+        executor.run(
+            AnswerRequest(job_id=job.public_id, item_ids=tuple(each.id for each in items())), lane=Lane.BATCH
+        )
+        refused, too_long = items()
+        assert [item.status for item in items()] == [ItemStatus.QUARANTINED] * 2
+        assert "not answered steered" in refused.reason
+        assert "longer than the model" in too_long.reason
+        assert [item.route.red_flag for item in items()] == [True, True]
+        assert [stored.answer.arm for stored in refused.answers] == [Arm.UNSTEERED]
+        assert too_long.answers == ()
+        services.health.retry_quarantined(refused.id)
+    batcher.close()
+    progress = services.jobs.get(job.public_id).progress
+    assert (progress.answered, batcher.answered_questions) == (0, 0)
+    steered, unsteered, *_ = result_rows([refused, too_long], job.arms)
+    assert (steered.status, unsteered.status) == ("quarantined", "answered")
+    assert (steered.emergency, unsteered.emergency) == (True, True)
+    assert (steered.verdict, steered.text) == ("", "")
+    assert "not answered steered" not in unsteered.reason
+    for item in (refused, too_long):
+        shown = question_html(QuestionView(job, item), KnownEvidence())
+        assert "emergency" in shown
+        assert ("Unsteered" in shown) is bool(item.answers)
+        assert unescape(shown).count(item.reason.rstrip(".")) == 1
 
 
 def test_a_recipe_for_another_model_than_the_workers_say_they_have_is_not_put_to_use(services, part, recipes):

@@ -282,7 +282,7 @@ def test_what_was_refused_failed_or_was_cut_short_is_not_counted_as_answered() -
         engine.open()
         assert isinstance(bad.exception(SECONDS), ValueError)
         assert cut_short.result(SECONDS).is_cut_short
-        assert isinstance(refused.exception(SECONDS), VectorRefused)
+        assert refused.result(SECONDS).refusal == "The dose is too large."
         results([batcher.submit(written("whole"), lane=Lane.BATCH)])
         results([batcher.submit(verdict("right"), lane=Lane.BATCH)])
     assert batcher.answered_questions == before + 3, "the first, which was held, the whole text and the last"
