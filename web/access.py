@@ -27,7 +27,7 @@ from web.services import Services
 from web.session import DEVICE_SECONDS, PERSON_IN_SCOPE, Sessions
 
 CACHEABLE_PATHS = ("/assets/", "/favicon.ico", "/app/assets/", "/app/static/", "/app/svelte/")
-OPEN_PATHS = ("/login", "/healthz", "/metrics", *CACHEABLE_PATHS)
+OPEN_PATHS = ("/login", "/link", "/healthz", "/metrics", *CACHEABLE_PATHS)
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
@@ -77,6 +77,9 @@ class AccessControl:
             await self._while_signed_in(visitor, scope, receive, sending)
 
     async def _visitor(self, headers: Headers) -> Visitor | None:
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            return await anyio.to_thread.run_sync(self._sessions.program, token.strip())
         # Not SimpleCookie: it drops every cookie after the first malformed one, which another program on this host
         # may have set.
         cookie = cookie_parser(headers.get("cookie", "")).get(self._sessions.cookie_name)
