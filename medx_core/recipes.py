@@ -106,6 +106,28 @@ class Recipe(Value):
         return hashlib.sha256(self.content.encode()).hexdigest()[:ID_LENGTH]
 
     @property
+    def settings_in_words(self) -> str:
+        """What decides its answers beside prompts and vectors, for people who tell two recipes apart."""
+        parts = [f"TRUE from a logit difference of {self.threshold:.4g} on"]
+        if self.calibration is None:
+            parts.append("not calibrated")
+        else:
+            called = "a probability" if self.calibration.is_probability else "not called a probability"
+            parts.append(f"calibrated ({self.calibration.kind.value}, {called})")
+        if self.abstention is None:
+            parts.append("no promise")
+            parts.append(f"uncertain within {100 * self.uncertain_margin:.3g} % of one half")
+        else:
+            kept = "promises" if self.abstention.promised else "cannot promise"
+            parts.append(f"{kept} at most {100 * self.abstention.max_error:.3g} % wrong")
+        parts.append("no max_dose of its own" if self.max_dose is None else f"max_dose {self.max_dose:.3g}")
+        if self.category_prompts:
+            parts.append(f"own prompts for {', '.join(self.category_prompts)}")
+        if self.gated_text:
+            parts.append("gated vectors write")
+        return ", ".join(parts)
+
+    @property
     def unsteered(self) -> "Recipe":
         """The same recipe without what steers: how the unsteered arm answers."""
         return self.model_copy(update={"steering": {}})

@@ -352,14 +352,16 @@ def _print_table(result: EvaluationResult | Recheck) -> None:
 
 
 def _about_trust(result: EvaluationResult | Recheck) -> Iterator[str]:
-    """Yield what the judged arm mends and breaks, and what is promised of its answers."""
-    name = result.judged.arm
-    arm = result.arm(name)
-    if arm is not None and arm.vs_unsteered is not None:
-        yield f"\n{name}: {changes_in_words(arm.vs_unsteered)}."
-    rule = result.choices.abstention_rules.get(name) if isinstance(result, EvaluationResult) else None
-    if rule is not None:
-        yield promise_in_words(rule)
+    """Yield what an arm mends and breaks and what is promised of its answers: of the saved arm, else of the judged one."""
+    measured = result if isinstance(result, EvaluationResult) else None
+    saved = () if measured is None else tuple(name for name in measured.recipes.values() if name != RECIPE)
+    for name in saved or (result.judged.arm,):
+        arm = result.arm(name)
+        if arm is not None and arm.vs_unsteered is not None:
+            yield f"\n{name}: {changes_in_words(arm.vs_unsteered)}."
+        rule = None if measured is None else measured.choices.abstention_rules.get(name)
+        if rule is not None:
+            yield f"{name}: {promise_in_words(rule)}"
 
 
 def _about_dose(result: EvaluationResult | Recheck) -> Iterator[str]:

@@ -81,6 +81,7 @@ def list_recipes(as_json: AsJson = False) -> None:
         print(
             f"{mark} {recipe['id']}  {recipe['name']:<20} {recipe['status']:<10} {recipe['model']}  {recipe['number_type']}"
         )
+        print(f"    {recipe['prompt']['version']}; {recipe['settings']}")
         print(f"    {recipe['evidence']}")
     for sentence in damaged:
         print(sentence)
@@ -124,6 +125,7 @@ def _contract(record: RecipeRecord, evidence: Evidence, standing: Standing) -> d
     known = evidence.of(record.id, record.recipe.model_sha256)
     return record.as_json() | {
         "answers": record.id == standing.answering,
+        "settings": record.recipe.settings_in_words,
         "evidence": known.line,
         "run": known.run or None,
     }
@@ -444,11 +446,12 @@ def retire(recipe: Named, as_json: AsJson = False) -> None:
         note(database, "recipe retired", f"{known.model} {known.shown}", recipe=known.id)
         record = None if known.damage else store.get(known.id)
         answering = store.standing(_model_of(record) if record else model_in_use(), settings())
+        evidence = Evidence(database).of(answering.id, answering.recipe.model_sha256).line
     if as_json:
         shown = record.as_json() if record else {"id": known.id, "name": known.name, "model": known.model}
         print_json(shown | {"answering": answering.id, "medx_version": __version__})
     else:
-        print(f"{known.shown} is withdrawn. {answering.shown} answers for {answering.model}.")
+        print(f"{known.shown} is withdrawn. {answering.shown} answers for {answering.model}. {evidence}")
 
 
 @app.command()

@@ -210,16 +210,24 @@ def evidence_line(result: EvaluationResult, arm: str) -> str:
     if figures is None:
         return NOT_EVALUATED
     if judgement is None or not result.controls_of(arm):
-        sentences = [_right(figures)]
-        accepted = figures.false_acceptance_rate
-        sentences.append(f"False statements accepted: {percent(accepted.value)}." if accepted else "")
+        sentences = [_right(figures), _accepted(None, figures)]
     else:
-        sentences = [f"This recipe {_worth(judgement, figures)}."]
+        sentences = [f"This recipe {_helps(judgement, figures)}{_beyond_gain(judgement)}."]
         if judgement.verdict is not Verdict.PLAUSIBILITY_NOT_RULED_OUT:
             sentences.append(_on_twins(figures))
         sentences.append(_accepted(result.arm(UNSTEERED), figures))
     sentences.append(f"Measured on {result.data}." if result.data else "")
     return " ".join(sentence for sentence in sentences if sentence)
+
+
+def evidence_in_short(result: EvaluationResult, arm: str) -> str:
+    """Return the verdict or the accuracy of `evidence_line` alone, with false acceptance, for a table of recipes."""
+    figures, judgement = result.arm(arm), result.judgement(arm)
+    if figures is None:
+        return NOT_EVALUATED
+    if judgement is None or not result.controls_of(arm):
+        return f"{_right(figures)} {_accepted(None, figures)}".strip()
+    return f"This recipe {_helps(judgement, figures)}. {_accepted(result.arm(UNSTEERED), figures)}"
 
 
 def _right(arm: ArmResult) -> str:
@@ -230,18 +238,22 @@ def _right(arm: ArmResult) -> str:
     return f"This recipe answers {percent(accuracy.value)} right ({ends}, n {count(accuracy.n)})."
 
 
-def _worth(judgement: Judgement, arm: ArmResult) -> str:
+def _helps(judgement: Judgement, arm: ArmResult) -> str:
     gain = None if arm.vs_unsteered is None else arm.vs_unsteered.balanced_accuracy_difference
     size = ""
     if gain:
         ends = f"{plain(100 * gain.low)} to {plain(100 * gain.high)}"
         size = f" ({points(gain.value)} points, {ends}, n {count(gain.n)})"
+    return f"{'helps' if judgement.helps else 'is not shown to help'}{size}"
+
+
+def _beyond_gain(judgement: Judgement) -> str:
     if judgement.helps:
-        return f"helps{size}, also where wording gives nothing away"
+        return ", also where wording gives nothing away"
     if judgement.failed_controls:
-        return f"is not shown to help{size}: it does not beat {controls_in_text(judgement.failed_controls)}"
+        return f": it does not beat {controls_in_text(judgement.failed_controls)}"
     why = WORDING if judgement.verdict is Verdict.WORDING_NOT_RULED_OUT else judgement.reason or ""
-    return f"is not shown to help{size}: {why}"
+    return f": {why}"
 
 
 def _on_twins(arm: ArmResult) -> str:
@@ -262,7 +274,10 @@ def _on_twins(arm: ArmResult) -> str:
 
 
 def _accepted(unsteered: ArmResult | None, arm: ArmResult) -> str:
+    """Say how many false statements are accepted, or that it is not known: no other figure stands without this one."""
     before, after = None if unsteered is None else unsteered.false_acceptance_rate, arm.false_acceptance_rate
-    if before is None or after is None:
-        return ""
+    if after is None:
+        return "False statements accepted: not known, since none of the test statements is FALSE."
+    if before is None:
+        return f"False statements accepted: {percent(after.value)}."
     return f"False statements accepted: {percent(before.value)} without steering, {percent(after.value)} with it."

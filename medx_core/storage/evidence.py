@@ -7,7 +7,7 @@ is made here too.
 
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -22,7 +22,7 @@ from medx_core.evaluation.model_accuracy import (
     shipped_accuracy,
 )
 from medx_core.evaluation.result import EvaluationResult, read_result
-from medx_core.evaluation.sentences import NOT_EVALUATED, evidence_line, refused_for_dose
+from medx_core.evaluation.sentences import NOT_EVALUATED, evidence_in_short, evidence_line, refused_for_dose
 from medx_core.evaluation.vector_findings import gain_sentence
 from medx_core.questions import Answer, Arm
 from medx_core.recipes import Recipe, dose_limit
@@ -44,10 +44,14 @@ OF_VERDICTS = "It was measured on TRUE/FALSE verdicts, not on written answers."
 
 @dataclass(frozen=True)
 class KnownEvidence:
-    """What is known of a recipe, and the id of the evaluation behind it; empty where there is none."""
+    """What is known of a recipe, and the id of the evaluation behind it; empty where there is none.
+
+    `short` is the same for a table: the verdict or the accuracy, with false acceptance, and what would be refused.
+    """
 
     line: str = NOT_EVALUATED
     run: str = ""
+    short: str = NOT_EVALUATED
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ class Evidence:
 
     database: Database
     max_dose: float = field(default_factory=lambda: settings().max_dose)
-    _made: dict[tuple[str, str], str] = field(default_factory=dict)
+    _made: dict[tuple[str, str], KnownEvidence] = field(default_factory=dict)
     _held: dict[tuple[str, str], Held] = field(default_factory=dict)
 
     @property
@@ -85,22 +89,20 @@ class Evidence:
             return KnownEvidence()
         run = self.runs.latest_of_recipe(recipe_id, model_sha256)
         if run is None:
-            return KnownEvidence(self._of_validation(recipe_id))
+            return self._of_validation(recipe_id)
         key = (run.public_id, recipe_id)
         if key not in self._made:
             if len(self._made) >= REMEMBERED:
                 self._made.clear()
-            parts = (
-                self._line(run, run.summary.recipes[recipe_id]),
-                self._revoked(recipe_id),
-                self.refusals_of(recipe_id),
+            arm, refusals = run.summary.recipes[recipe_id], self.refusals_of(recipe_id)
+            line, short = self._line(run, arm)
+            whole, brief = (
+                " ".join(filter(None, (part.strip() for part in (told, self._revoked(recipe_id), refusals))))
+                for told in (line, short)
             )
-            self._made[key] = " ".join(filter(None, (part.strip() for part in parts)))
-        return (
-            KnownEvidence(self._made[key], run.public_id)
-            if self._made[key] != NOT_EVALUATED
-            else KnownEvidence(self._of_validation(recipe_id))
-        )
+            self._made[key] = KnownEvidence(whole, run.public_id, brief)
+        made = self._made[key]
+        return made if made.line != NOT_EVALUATED else self._of_validation(recipe_id)
 
     def held(self, recipe: Recipe) -> Held:
         """Return what is left of a recipe's probability and of its promise.
@@ -147,10 +149,12 @@ class Evidence:
         return recipe, result, run.summary.recipes[recipe.id]
 
     def of_answer(self, answer: Answer) -> KnownEvidence:
-        """Return what is known of the recipe that an answer came from."""
+        """Return what is known of the recipe that an answer came from; without an evaluation, of the vector that steered it."""
         known = self.of(answer.recipe, answer.model_sha256)
+        if answer.recipe is not None and answer.vector and not known.run:
+            return self._of_validation(answer.recipe, answer.vector)
         return (
-            KnownEvidence(f"{known.line} {OF_VERDICTS}", known.run)
+            replace(known, line=f"{known.line} {OF_VERDICTS}")
             if known.run and answer.text is not None
             else known
         )
@@ -179,11 +183,15 @@ class Evidence:
             measured = []
         return next((each for each in (*measured, shipped_accuracy()) if each.is_of(recipe_id)), None)
 
-    def _of_validation(self, recipe_id: str) -> str:
-        """Return what the vectors' own validation found, where no evaluation says how well a recipe answers."""
-        return " ".join((NOT_EVALUATED, *self._validated(recipe_id)))
+    def _of_validation(self, recipe_id: str, vector: str = "") -> KnownEvidence:
+        """Return what the vectors' own validation found, where no evaluation says how well a recipe answers.
 
-    def _validated(self, recipe_id: str) -> Iterator[str]:
+        With the name of a vector, what was found of that one alone.
+        """
+        line = " ".join((NOT_EVALUATED, *self._validated(recipe_id, vector)))
+        return KnownEvidence(line, short=line)
+
+    def _validated(self, recipe_id: str, named: str) -> Iterator[str]:
         try:
             recipe = RecipeStore(self.database).get(recipe_id).recipe
         except (NotFound, StorageFault):  # a built-in one is stored once it answers
@@ -191,7 +199,7 @@ class Evidence:
         vectors = {each.file_sha256: each for each in VectorStore(self.database).list(recipe.model_sha256)}
         of_sentence: dict[str, list[str]] = {}  # the same finding is told once
         for key, entry in recipe.steering.items():
-            if (vector := vectors.get(entry.file_sha256)) is not None:
+            if (vector := vectors.get(entry.file_sha256)) is not None and named in ("", vector.name):
                 of_sentence.setdefault(gain_sentence(vector.diagnostics), []).append(key)
         for sentence, keys in of_sentence.items():
             yield f"Its {'vector' if len(keys) == 1 else 'vectors'} for {', '.join(keys)}: {sentence}"
@@ -227,10 +235,11 @@ class Evidence:
             )
         return Held(error is None or shows_probability(error), broken)
 
-    def _line(self, run: Run, arm: str) -> str:
-        """Return the line on an arm of a run; a result that this version of MedX cannot read counts as none."""
+    def _line(self, run: Run, arm: str) -> tuple[str, str]:
+        """Return the line on an arm of a run, whole and short; a result that this version cannot read counts as none."""
         try:
-            return evidence_line(read_result(self.runs.get(run.public_id).result), arm)
+            result = read_result(self.runs.get(run.public_id).result)
+            return evidence_line(result, arm), evidence_in_short(result, arm)
         except BadInput as fault:
             log.warning("the evaluation %s counts as none: %s", run.public_id, fault)
-            return NOT_EVALUATED
+            return NOT_EVALUATED, NOT_EVALUATED

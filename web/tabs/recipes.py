@@ -1,6 +1,5 @@
 """The recipes part of Admin: what answers, with the evidence; promote, retire or roll back one, each after a confirmation."""
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +20,6 @@ from web.services import Services
 
 PROMOTE, RETIRE, ROLL_BACK = "Promote", "Retire", "Roll back"
 ACTIONS = {PROMOTE: "recipe promoted", RETIRE: "recipe retired", ROLL_BACK: "recipe rolled back"}
-_END_OF_VERDICT = re.compile(r": |\. ")
 
 
 @dataclass(frozen=True)
@@ -199,10 +197,6 @@ def recipes_html(services: Services, recipes: Sequence[RecipeRecord]) -> Markup:
 def _recipe_row(services: Services, record: RecipeRecord, names: dict[str, str]) -> dict[str, Any]:
     recipe = record.recipe
     evidence = services.evidence.of(record.id, recipe.model_sha256)
-    sentence = evidence.line
-    if evidence.run:  # the verdict alone; the link leads to the rest
-        sentence = _END_OF_VERDICT.split(sentence, maxsplit=1)[0].rstrip(".") + "."
-        sentence = f"{sentence} {services.evidence.refusals_of(record.id)}".strip()
     vectors = {
         key: names.get(entry.file_sha256, entry.file_sha256[:12]) for key, entry in recipe.steering.items()
     }
@@ -213,7 +207,8 @@ def _recipe_row(services: Services, record: RecipeRecord, names: dict[str, str])
         "answers": _answers(services, model, record),
         "steering": ", ".join(steering) or "unsteered",
         "prompt": recipe.prompt.version,
-        "evidence": sentence,
+        "settings": recipe.settings_in_words,
+        "evidence": evidence.short,
         "run_id": evidence.run,
     }
 
@@ -271,7 +266,8 @@ def consequence(
         place = present.shown if present else built_in
         return f"Answer by {record.shown}{withdrawn} on {model}, in place of {place}?"
     if action == RETIRE and record.status not in (RecipeStatus.BUILT_IN, RecipeStatus.WITHDRAWN):
-        return f"Retire {record.shown}?{f' Then {built_in} answers on {model}.' if is_in_use else ''}"
+        then = f" Then {built_in} answers on {model}, not the recipe before: Roll back leads to that."
+        return f"Retire {record.shown}?{then if is_in_use else ''}"
     if action == ROLL_BACK and present is not None:
         return f"Roll back from {present.shown} to {before.shown if before else built_in} on {model}?"
     raise BadInput(
