@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from pydantic import Field, model_validator
 
@@ -28,6 +29,11 @@ ALL = "all"
 """The key of the vector that steers whatever has none of its own category."""
 ID_LENGTH = 12
 DO_NOT_TRUST = "Do not trust this answer"
+
+
+def model_title(name: str) -> str:
+    """Return how people read a model's name: of a folder's whole path its last part, so that one model has one name."""
+    return Path(name).name if Path(name).is_absolute() else name
 
 
 @dataclass(frozen=True)

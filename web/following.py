@@ -52,6 +52,8 @@ class QuestionView:
         if self.item.status is ItemStatus.CANCELLED:
             written = any(self.partial.values()) or self.item.answers
             return wording.CANCELLED_WRITING if written else wording.CANCELLED_WAITING
+        if self.item.status is ItemStatus.QUARANTINED:
+            return wording.REFUSED
         if self.item.status is ItemStatus.RUNNING:
             return wording.ANSWERING
         return wording.waiting(self.ahead, self.worker, self.refused)

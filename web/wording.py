@@ -64,6 +64,7 @@ WORKER_LOADING_BATCH = (
 ANSWERING = "Answering ..."
 CANCELLED_WRITING = "Cancelled while it was written."
 CANCELLED_WAITING = "Cancelled before an answer was written."
+REFUSED = "No answer: refused."
 WROTE_NOTHING = "The model wrote nothing."
 CHOOSE_FILE = "Choose a file first: CSV, TSV or JSONL with a column called question or statement."
 FILE_NEEDS = (
@@ -236,10 +237,16 @@ STATUS_CHOICES: list[tuple[str, str]] = [
 ]
 
 
-def question_failed(reason: str) -> str:
-    """Say that a question failed in all its attempts, and what to do."""
+def question_failed(reason: str, *, administrator: bool = False) -> str:
+    """Say that a question failed in all its attempts, and what its reader can do: an administrator looks into it."""
     why = reason or "The worker could not answer this question."
-    return f"{why.rstrip('.')}. Ask in other words, or tell an administrator."
+    way = "look at Failed questions on Admin" if administrator else "tell an administrator"
+    return f"{why.rstrip('.')}. Ask in other words, or {way}."
+
+
+def exploration_failed(reason: str) -> str:
+    """Say to an administrator why a try came to nothing."""
+    return reason or "The worker could not try this; its log says why."
 
 
 def job_status(status: JobStatus) -> str:

@@ -159,9 +159,11 @@ def _summary(jobs: JobStore, job_id: str, content: QuestionFile) -> dict[str, An
 
     progress = jobs.get(job_id).progress
     accuracy: dict[str, Any] = {}
+    false_acceptance: dict[str, Any] = {}
     for counts in jobs.accuracy(job_id):
-        share = wilson(counts.right, counts.judged)
+        share, accepted = wilson(counts.right, counts.judged), wilson(counts.accepted, counts.false)
         accuracy[counts.arm.value] = None if share is None else share.model_dump()
+        false_acceptance[counts.arm.value] = None if accepted is None else accepted.model_dump()
     changed = all_changes(jobs.changes(job_id))
     return {
         "job": job_id,
@@ -172,11 +174,18 @@ def _summary(jobs: JobStore, job_id: str, content: QuestionFile) -> dict[str, An
         "problems": [problem.as_json() for problem in content.problems],
         "notices": [notice.as_json() for notice in content.notices],
         "accuracy": accuracy,
+        "false_acceptance": false_acceptance,
         "recipes": [asdict(count) for count in jobs.recipes(job_id)],
         "vs_unsteered": None if changed is None else changed.model_dump(),
         "medx_version": __version__,
         "data_sha256": content.sha256,
     }
+
+
+def _share(figure: dict[str, Any] | None) -> str:
+    if figure is None:
+        return "not known, since none is FALSE"
+    return f"{figure['value']:.3f} ({figure['low']:.3f} to {figure['high']:.3f}, n {figure['n']:,})"
 
 
 def _print_summary(summary: dict[str, Any]) -> None:
@@ -193,9 +202,8 @@ def _print_summary(summary: dict[str, Any]) -> None:
     for arm, figure in summary["accuracy"].items():
         if figure is None:
             continue
-        print(
-            f"{arm}: accuracy {figure['value']:.3f} ({figure['low']:.3f} to {figure['high']:.3f}, n {figure['n']:,})"
-        )
+        accepted = summary["false_acceptance"][arm]
+        print(f"{arm}: accuracy {_share(figure)}; false statements accepted {_share(accepted)}")
     if summary["vs_unsteered"]:
         _print_changes(ChangesByHarm.model_validate(summary["vs_unsteered"]))
     if summary["measured"]:

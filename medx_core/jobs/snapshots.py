@@ -123,11 +123,16 @@ class LeasedItem:
 
 @dataclass(frozen=True)
 class ArmAccuracy:
-    """Right verdicts of one arm, among the answered items that have an expected answer."""
+    """Right verdicts of one arm, among the answered items that have an expected answer.
+
+    `accepted` are called TRUE of the `false` items, whose expected answer is FALSE.
+    """
 
     arm: Arm
     right: int
     judged: int
+    accepted: int
+    false: int
 
 
 @dataclass(frozen=True)

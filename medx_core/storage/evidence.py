@@ -151,8 +151,8 @@ class Evidence:
     def of_answer(self, answer: Answer) -> KnownEvidence:
         """Return what is known of the recipe that an answer came from; without an evaluation, of the vector that steered it."""
         known = self.of(answer.recipe, answer.model_sha256)
-        if answer.recipe is not None and answer.vector and not known.run:
-            return self._of_validation(answer.recipe, answer.vector)
+        if answer.recipe is not None and not known.run:
+            return self._of_validation(answer.recipe, answer.vector) if answer.vector else KnownEvidence()
         return (
             replace(known, line=f"{known.line} {OF_VERDICTS}")
             if known.run and answer.text is not None

@@ -252,12 +252,16 @@ class JobStore(Store):
         return tuple(RecipeCount(str(recipe), name or "", rows) for recipe, name, rows in counted)
 
     def accuracy(self, public_id: str) -> tuple[ArmAccuracy, ...]:
-        """Count right verdicts per arm, by the raw verdict, over items with an expected answer."""
+        """Count right verdicts and accepted FALSE items per arm, by the raw verdict, over items with an expected answer."""
         said_true = col(AnswerTable.raw_verdict) == Verdict.TRUE
-        right = func.sum(case((said_true == col(ItemTable.expected), 1), else_=0))
+        is_false = col(ItemTable.expected).is_(False)
+        right, accepted, false = (
+            func.sum(case((counted, 1), else_=0))
+            for counted in (said_true == col(ItemTable.expected), and_(said_true, is_false), is_false)
+        )
         with self._database.read() as session:
             counted = session.exec(
-                select(AnswerTable.arm, right, func.count())
+                select(AnswerTable.arm, right, func.count(), accepted, false)
                 .join(ItemTable, col(ItemTable.id) == col(AnswerTable.item_id))
                 .where(
                     ItemTable.job_id == job_of(session, public_id).id,
@@ -266,7 +270,7 @@ class JobStore(Store):
                 )
                 .group_by(col(AnswerTable.arm))
             ).all()
-        by_arm = {Arm(arm): ArmAccuracy(Arm(arm), int(hits), judged) for arm, hits, judged in counted}
+        by_arm = {Arm(arm): ArmAccuracy(Arm(arm), *map(int, counts)) for arm, *counts in counted}
         return tuple(by_arm[arm] for arm in Arm if arm in by_arm)
 
     def changes(self, public_id: str) -> tuple[ArmChanges, ...]:

@@ -14,7 +14,7 @@ from sqlmodel import Session, col, select, update
 from sqlmodel.sql.expression import SelectOfScalar
 
 from medx_core.errors import BadInput, NotFound, RecipeUnusable, StorageFault, VectorRefused
-from medx_core.recipes import BUILT_IN, PAPER, UNSTEERED, ModelIdentity, Recipe, built_in_recipe
+from medx_core.recipes import BUILT_IN, PAPER, UNSTEERED, ModelIdentity, Recipe, built_in_recipe, model_title
 from medx_core.settings import Settings
 from medx_core.storage.engine import Store
 from medx_core.storage.tables import RecipeTable, as_value
@@ -297,7 +297,10 @@ class RecipeStore(Store):
             steering = {category.value: record.steering for category, record in papers.items()}
             recipe = recipe.model_copy(update={"steering": steering})
         return RecipeRecord(
-            recipe=recipe, name=PAPER if papers else UNSTEERED, model=model.name, status=RecipeStatus.BUILT_IN
+            recipe=recipe,
+            name=PAPER if papers else UNSTEERED,
+            model=model_title(model.name),
+            status=RecipeStatus.BUILT_IN,
         )
 
     def promote(self, recipe_id: str, *, withdrawn: bool = False) -> RecipeRecord:
@@ -478,7 +481,7 @@ def _damage(row: RecipeTable) -> str:
 
 
 def _named(row: RecipeTable, damage: str = "") -> RecipeName:
-    return RecipeName(row.id, row.name, row.model, damage)
+    return RecipeName(row.id, row.name, model_title(row.model), damage)
 
 
 def _record(row: RecipeTable) -> RecipeRecord:
@@ -486,4 +489,6 @@ def _record(row: RecipeTable) -> RecipeRecord:
     if damage := _damage(row):
         raise StorageFault(_named(row, damage).in_words)
     recipe = Recipe.model_validate(row.content)
-    return as_value(RecipeRecord, row, recipe=recipe, status=RecipeStatus(row.status))
+    return as_value(
+        RecipeRecord, row, recipe=recipe, model=model_title(row.model), status=RecipeStatus(row.status)
+    )

@@ -178,17 +178,17 @@ def test_a_page_is_searched_literally_and_filtered_by_state(database):
 
 
 def test_accuracy_counts_raw_verdicts_of_items_with_an_expected_answer(database):
-    expected = [True, True, False, None]
+    expected = [True, True, False, None, False]
     items = tuple(FileRow(row, "", f"S{row}", answer=gold) for row, gold in enumerate(expected, start=1))
     jobs, leases = JobStore(database), LeaseStore(database)
     job = jobs.submit(submission(items=items), chunk_rows=8)
     leased = lease_all(database)
-    verdicts = [Verdict.TRUE, Verdict.FALSE, Verdict.FALSE, Verdict.TRUE]
+    verdicts = [Verdict.TRUE, Verdict.FALSE, Verdict.FALSE, Verdict.TRUE, Verdict.TRUE]
     for item, verdict in zip(leased, verdicts, strict=True):
         leases.finish([(item, answered(item, verdict=verdict))])
     assert jobs.accuracy(job.public_id) == (
-        ArmAccuracy(Arm.STEERED, right=2, judged=3),
-        ArmAccuracy(Arm.UNSTEERED, right=2, judged=3),
+        ArmAccuracy(Arm.STEERED, right=2, judged=4, accepted=1, false=2),
+        ArmAccuracy(Arm.UNSTEERED, right=2, judged=4, accepted=1, false=2),
     )
 
 

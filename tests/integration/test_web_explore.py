@@ -131,7 +131,9 @@ def test_a_dose_that_is_too_large_is_refused_on_the_page_and_is_no_failed_questi
         (item,) = services.jobs.every_item(public_id)
         (leased,) = leases.lease([item.id], owner="w", seconds=60, max_attempts=1)
         leases.finish([(leased, engine.answer(leased.question))])
-    assert "MEDX_MAX_DOSE allows 0.01; use a weaker vector." in shown(services, ada, jobs)[-1]
+    page = shown(services, ada, jobs)[-1]
+    assert "MEDX_MAX_DOSE allows 0.01; use a weaker vector." in page
+    assert not any(words in page for words in ("Waiting", "an administrator", "writing")), "it is over"
     assert services.health.quarantined() == ()
 
 

@@ -11,12 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from medx_core.cli.evaluate import _print_table
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.evaluation.arms import ArmScores, ControlDraws, TestItems
 from medx_core.evaluation.number_format import percent, plain, points, signed
 from medx_core.evaluation.report.charts import Scale
 from medx_core.evaluation.report.page import TEMPLATES, report_html, results_section, write_report
 from medx_core.evaluation.result import read_result
+from medx_core.evaluation.sentences import promise_in_words
 from tests.evaluation_results import STRANGE, TWINS, bare_result, synthetic_result
 from tests.evaluation_scores import figures
 from tests.small_evaluation import small_evaluation
@@ -201,6 +203,16 @@ def test_confidences_promises_and_changes_of_a_real_evaluation_are_told():
         "cannot promise for this model on these statements that at most 10.0 % of the answers it trusts are wrong, "
         f"so no answer is marked as trusted: {broken.reason}."
     ) in text
+
+
+def test_the_closing_lines_of_an_evaluation_speak_of_the_arm_that_was_saved(capsys):
+    result = small_evaluation().result
+    _print_table(result.model_copy(update={"recipes": {"0123456789ab": "unsteered"}}))
+    told = capsys.readouterr().out
+    assert f"unsteered: {promise_in_words(result.choices.abstention_rules['unsteered'])}" in told
+    assert promise_in_words(result.choices.abstention_rules["gated"]) not in told
+    _print_table(result)
+    assert f"gated: {promise_in_words(result.choices.abstention_rules['gated'])}" in capsys.readouterr().out
 
 
 def test_the_folder_holds_the_page_and_the_json_it_was_made_from(tmp_path):

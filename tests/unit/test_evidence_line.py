@@ -1,7 +1,7 @@
 """The line below a steered answer that says what its vector is worth."""
 
 from medx_core.evaluation.result import Metric
-from medx_core.evaluation.sentences import NOT_EVALUATED, evidence_line
+from medx_core.evaluation.sentences import NOT_EVALUATED, evidence_in_short, evidence_line
 from medx_core.evaluation.verdicts import Reason, Verdict
 from tests.small_evaluation import small_evaluation
 
@@ -77,3 +77,16 @@ def test_of_an_arm_that_is_not_judged_the_line_gives_the_accuracy_and_of_one_tha
     assert "% right (" in line
     assert line.endswith("Measured on statements.csv.")
     assert evidence_line(small_evaluation().result, "never_run") == NOT_EVALUATED
+
+
+def test_no_accuracy_stands_without_false_acceptance_in_a_line_or_in_a_table():
+    result = small_evaluation().result
+    for said in (evidence_line(result, "unsteered"), evidence_in_short(result, "unsteered")):
+        assert "% right (" in said
+        assert "False statements accepted: " in said
+    without = result.arm("unsteered").model_copy(update={"false_acceptance_rate": None})
+    all_true = result.model_copy(update={"arms": result.arms | {"unsteered": without}})
+    for said in (evidence_line(all_true, "unsteered"), evidence_in_short(all_true, "unsteered")):
+        assert "False statements accepted: not known, since none of the test statements is FALSE." in said
+    verdict = evidence_in_short(result_with(Verdict.HELPS), "gated").replace("\u202f", " ")
+    assert verdict.endswith("False statements accepted: 13.1 % without steering, 36.2 % with it.")

@@ -8,15 +8,17 @@ from medx_core.categories import Category
 from medx_core.clock import utc_now
 from medx_core.errors import BadInput
 from medx_core.evaluation.request import EvaluationRequest
+from medx_core.jobs.snapshots import ItemSnapshot
+from medx_core.jobs.status import ItemStatus
 from medx_core.model_check import Can, Check, ModelCheck
-from medx_core.storage.health import ProcessHealth
+from medx_core.storage.health import ProcessHealth, QuarantinedItem
 from medx_core.storage.recipes import RecipeRecord, RecipeStatus
 from medx_core.storage.vectors import VectorRecord
 from tests.evaluation_results import finished_run, synthetic_result
 from tests.recipes import IDENTITY, recipe
 from tests.web_site import prepared_services, site_settings
 from web import wording
-from web.tabs.admin import health_html
+from web.tabs.admin import failed_questions_html, health_html
 from web.tabs.recipes import PROMOTE, RETIRE, ROLL_BACK, confirm_html, consequence, recipes_html
 from web.wording import process_state
 
@@ -156,4 +158,34 @@ def test_the_table_of_recipes_gives_the_verdict_and_leaves_the_rest_to_the_evalu
     html = recipes_html(services, [FIRST])
     assert "is not shown to help (+15.7 points" in html
     assert "does not beat" not in html
+    assert "False statements accepted: " in html
     assert f"run={run.public_id}" in html
+
+
+def test_the_table_of_recipes_says_by_what_two_differ_and_gives_a_model_one_name(services):
+    calibration = {"kind": "isotonic", "n": 90, "knots": [{"score": 0.0, "probability": 0.3}]}
+    rule = {"max_error": 0.2, "promised": False, "reason": "too few", "n": 90}
+    plain = services.recipes.keep(recipe(threshold=0.4), name="plain", model="base")
+    other = services.recipes.keep(
+        recipe(max_dose=0.01, calibration=calibration, abstention=rule), name="other", model="/somewhere/base"
+    )
+    assert (plain.model, other.model) == ("base", "base")
+    html = recipes_html(services, [plain, other])
+    assert "TRUE from a logit difference of 0.4 on, not calibrated, no promise, " in html
+    assert (
+        "calibrated (isotonic, not called a probability), cannot promise at most 20 % wrong, max_dose 0.01"
+        in html
+    )
+
+
+def test_failed_questions_are_folded_and_counted_by_reason_whatever_figures_it_names():
+    reasons = ["The dose is 1.08.", "The dose is 2.", "It is too long."]
+    items = [
+        ItemSnapshot(number, number, "", "?", ItemStatus.QUARANTINED, reason, 1)
+        for number, reason in enumerate(reasons, start=1)
+    ]
+    html = failed_questions_html([QuarantinedItem("j", "f.csv", item) for item in items])
+    assert html.count("<details") == 2
+    assert "<strong>2 questions</strong>: The dose is 1.08." in html
+    assert "open" not in html.split("<summary>")[0]
+    assert "No question failed." in failed_questions_html([])

@@ -15,7 +15,15 @@ import web
 from medx_core.categories import Category, Route, RouteSource
 from medx_core.clock import utc_now
 from medx_core.data.emergency_lines import EMERGENCY_LINE, ENGLISH_ONLY, TRANSLATIONS
-from medx_core.jobs.snapshots import ArmChanges, ItemSnapshot, JobSnapshot, Progress, StoredAnswer
+from medx_core.jobs.snapshots import (
+    ArmAccuracy,
+    ArmChanges,
+    ItemSnapshot,
+    JobSnapshot,
+    Progress,
+    RecipeCount,
+    StoredAnswer,
+)
 from medx_core.jobs.status import ItemStatus, JobKind, JobStatus
 from medx_core.questions import Answer, Arm, Mode, Verdict
 from medx_core.review import BlindedAnswer
@@ -243,4 +251,24 @@ def test_what_steering_mends_and_breaks_is_shown_in_all_and_by_harm():
     changes = (ArmChanges("", 4, helped=0, harmed=1), ArmChanges("severe", 5, helped=3, harmed=1))
     shown = " ".join(re.sub(r"<[^>]+>", " ", job_html(job, JobFigures(changes=changes), utc_now())).split())
     assert "3 wrong answers mended, 2 right answers broken (exact McNemar p 1.000) of 9" in shown
-    assert "harm severe 3 / 1 of 5" in shown
+    assert "harm severe 3 / 1 of 5 no harm given 0 / 1 of 4" in shown
+
+
+def test_a_batch_names_its_recipe_and_gives_no_accuracy_without_false_acceptance():
+    job = JobSnapshot(
+        "j", JobKind.BATCH, JobStatus.DONE, Mode.VERDICT, BOTH, "f.csv", Progress(9, answered=9), utc_now()
+    )
+    figures = JobFigures(
+        (ArmAccuracy(Arm.STEERED, 6, 9, 2, 4), ArmAccuracy(Arm.UNSTEERED, 5, 5, 0, 0)),
+        recipes=(RecipeCount("abc123", "mine", 9),),
+    )
+    shown = " ".join(re.sub(r"<[^>]+>", " ", job_html(job, figures, utc_now())).split())
+    assert "recipe mine (abc123)" in shown
+    assert "n 9), false statements accepted 0.50 (" in shown
+    assert "n 5), false statements accepted not known, since none is FALSE" in shown
+
+
+def test_an_administrator_is_not_sent_to_an_administrator():
+    failed = view(item(status=ItemStatus.QUARANTINED, reason="It is too long."))
+    assert "tell an administrator" in ask.question_html(failed, KnownEvidence())
+    assert "an administrator" not in ask.question_html(failed, KnownEvidence(), administrator=True)

@@ -1,5 +1,7 @@
-"""Admin: health in plain words, people and roles, failed questions, recipes and vectors, exploring. Every act is audited."""
+"""Admin: health in plain words, people and roles, recipes and vectors, failed questions, exploring. Every act is audited."""
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +11,7 @@ from markupsafe import Markup
 from medx_core.errors import BadInput, NotAllowed
 from medx_core.model_check import ModelCheck
 from medx_core.storage.account_rules import generated_password
-from medx_core.storage.health import ProcessHealth
+from medx_core.storage.health import ProcessHealth, QuarantinedItem
 from medx_core.storage.people import Person, Role, read_role
 from web.frame import QUIET, heading, on_load, page_frame
 from web.handler_guard import guarded
@@ -21,6 +23,8 @@ from web.tabs.recipes import build_recipes
 
 POLL_SECONDS = 5.0
 RETRY_AT_ONCE = 1000
+FAILED_SHOWN = 100
+_FIGURE = re.compile(r"\d+(?:[.,]\d+)*")
 ROLE_CHOICES = [role.value for role in Role]
 
 
@@ -31,8 +35,8 @@ def build(services: Services) -> None:
         heading("Admin")
         _build_health(services)
         _build_people(services)
-        _build_failed_questions(services)
         build_recipes(services)
+        _build_failed_questions(services)
         build_explore(services)
 
 
@@ -150,6 +154,15 @@ def _chosen(name: str | None) -> str:
     return name
 
 
+def failed_questions_html(failed: Sequence[QuarantinedItem]) -> Markup:
+    """List the failed questions folded by reason, the commonest first; reasons that differ in figures alone are one."""
+    alike: dict[str, list[QuarantinedItem]] = {}
+    for question in failed:
+        alike.setdefault(_FIGURE.sub("...", question.item.reason), []).append(question)
+    reasons = sorted(alike.values(), key=len, reverse=True)
+    return render("failed_questions.html", reasons=reasons, shown=len(failed), most=FAILED_SHOWN)
+
+
 def _build_failed_questions(services: Services) -> None:
     heading("Failed questions", level=2)
     listed = gr.HTML(elem_id="medx-quarantined")
@@ -160,12 +173,12 @@ def _build_failed_questions(services: Services) -> None:
     shown = [listed, chosen]
 
     def show() -> tuple[Any, ...]:
-        failed = services.health.quarantined()
+        failed = services.health.quarantined(limit=FAILED_SHOWN)
         choices = [
             (f"number {question.item.id}, row {question.item.row} of {question.job_title}", question.item.id)
             for question in failed
         ]
-        return render("failed_questions.html", failed=failed), gr.update(choices=choices, value=None)
+        return failed_questions_html(failed), gr.update(choices=choices, value=None)
 
     @guarded(services, Role.ADMIN)
     def show_failed(person: Person) -> tuple[Any, ...]:  # noqa: ARG001 - every guarded handler takes the person

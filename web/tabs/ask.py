@@ -16,11 +16,11 @@ from medx_core.jobs.submission import read_question_text
 from medx_core.questions import ARM_CHOICES, Mode
 from medx_core.settings import PatientDataRule
 from medx_core.storage.evidence import KnownEvidence
-from medx_core.storage.people import Person
+from medx_core.storage.people import Person, Role
 from web import wording
 from web.following import QuestionView, follow, look, visible_job
 from web.frame import ADDRESS, QUERY, QUIET, heading, model_line, on_load, page_frame
-from web.handler_guard import guarded
+from web.handler_guard import guarded, reaches
 from web.health_and_metrics import SUBMITTED
 from web.rendering import fault, note, render
 from web.services import Services
@@ -268,7 +268,7 @@ class _AskHandlers:
             yield (gr.skip(),) * 4  # a stream that yields nothing would empty what it fills
             return
         async for view in follow(self._services, public_id, person):
-            yield self._shown(view)
+            yield self._shown(view, person)
 
     async def restore(self, person: Person, public_id: str) -> AsyncIterator[tuple[Any, ...]]:
         """Show the question in the address, if there is one."""
@@ -278,7 +278,7 @@ class _AskHandlers:
         try:
             async for view in follow(self._services, public_id, person):
                 form = (view.item.text, view.job.mode.value, gr.skip(), _arm_choice(view))
-                yield (public_id, *form, *self._shown(view))
+                yield (public_id, *form, *self._shown(view, person))
         except MedxError as error:
             yield ("", *(gr.skip() for _ in range(7)), fault(str(error)))
 
@@ -312,23 +312,28 @@ class _AskHandlers:
         questions = [job for job in jobs if job.kind is JobKind.QUESTION][:RECENT]
         return render("recent_questions.html", jobs=questions)
 
-    def _shown(self, view: QuestionView) -> tuple[Any, ...]:
+    def _shown(self, view: QuestionView, person: Person) -> tuple[Any, ...]:
         """Return what the ask button, the cancel button, the row of categories and the answer show."""
         answer = view.recipe_answer
         return (
             gr.update(interactive=view.finished),
             gr.update(visible=not view.finished),
             gr.update(visible=view.finished and bool(view.item.answers)),
-            question_html(view, self._services.evidence.of_answer(answer) if answer else KnownEvidence()),
+            question_html(
+                view,
+                self._services.evidence.of_answer(answer) if answer else KnownEvidence(),
+                administrator=reaches(person, Role.ADMIN),
+            ),
         )
 
 
-def question_html(view: QuestionView, evidence: KnownEvidence) -> Markup:
+def question_html(view: QuestionView, evidence: KnownEvidence, *, administrator: bool = False) -> Markup:
     """Show a question with everything that is known of it by now.
 
-    `evidence` is what is known of the recipe that answered, with the evaluation behind that.
+    `evidence` is what is known of the recipe that answered, with the evaluation behind that; `administrator` is whether
+    an administrator reads it.
     """
-    return render("question.html", view=view, evidence=evidence)
+    return render("question.html", view=view, evidence=evidence, administrator=administrator)
 
 
 def _arm_choice(view: QuestionView) -> str:

@@ -320,16 +320,20 @@ def job_html(
     worker_note = worker_notes.get(worker, "") if running else ""
     left = None if worker_note or job.status is JobStatus.CANCELLED else seconds_left(job, now)
     changed = all_changes(figures.changes)
-    intervals = [(accuracy.arm, wilson(accuracy.right, accuracy.judged)) for accuracy in figures.accuracies]
+    intervals = [
+        (each.arm, wilson(each.right, each.judged), wilson(each.accepted, each.false))
+        for each in figures.accuracies
+    ]
     return render(
         "batch_job.html",
         job=job,
         estimate="" if left is None else f"{wording.about(left)} left",
         worker_note=worker_note,
         pace=rows_per_second(job, now),
-        accuracies=[(arm, interval) for arm, interval in intervals if interval is not None],
+        accuracies=[each for each in intervals if each[1] is not None],
         changed=changed,
         changed_in_words=changed and changes_in_words(changed),
+        recipes=figures.recipes,
         recipes_in_words=recipes_in_words(figures.recipes),
         measured=figures.measured.in_words if changed and figures.measured else "",
     )

@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 from markupsafe import Markup
 
-from medx_core.jobs.status import JobStatus
+from medx_core.jobs.status import ItemStatus, JobStatus
 from medx_core.questions import Exploration, Mode
 from medx_core.storage.people import Person, Role
 from web import wording
@@ -95,4 +95,5 @@ class ExploreHandlers:
 def exploration_html(views: list[QuestionView]) -> Markup:
     """Show what is there of an exploration: its views are of the same question and vectors, one in each mode."""
     remarks = dict.fromkeys(stored.answer.note for view in views for stored in view.item.answers)
-    return render("exploration.html", views=views, remarks=[remark for remark in remarks if remark])
+    failed = dict.fromkeys(view.item.reason for view in views if view.item.status is ItemStatus.QUARANTINED)
+    return render("exploration.html", views=views, failed=failed, remarks=[each for each in remarks if each])
