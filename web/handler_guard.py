@@ -12,7 +12,7 @@ import secrets
 import typing
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import partial, wraps
 from types import NoneType, UnionType
 from typing import Any
 
@@ -21,6 +21,7 @@ import gradio as gr
 from medx_core.errors import BadInput, MedxError, NotAllowed
 from medx_core.storage.people import Person, Role
 from web import wording
+from web.rendering import fault
 from web.services import Services
 
 log = logging.getLogger(__name__)
@@ -68,11 +69,33 @@ def errors_as_messages() -> Iterator[None]:
     except gr.Error:
         raise
     except MedxError as error:
-        raise gr.Error(str(error), duration=8, print_exception=False) from error
+        raise gr.Error(str(error), duration=None, print_exception=False, title="Not done") from error
     except Exception as error:  # the traceback goes to the log, the reader gets a reference to it
         reference = secrets.token_hex(4)
         log.exception("page handler failed, reference %s", reference)
         raise gr.Error(wording.something_broke(reference), print_exception=False) from error
+
+
+def beside(handler: Handler, *, fills: int, where: int = 0) -> Handler:
+    """Return a handler whose refusal is no passing message but stays on the page as one of the `fills` things it fills.
+
+    What it fills besides, at the place `where` a refusal stands, and that is emptied once nothing is refused.
+    """
+
+    @wraps(handler)
+    def told(person: Person, *inputs: Any) -> tuple[Any, ...]:
+        try:
+            result = handler(person, *inputs)
+        except MedxError as error:
+            shown: list[Any] = [gr.skip()] * fills
+            shown.insert(where, fault(str(error)))
+            return tuple(shown)
+        filled = list(result) if isinstance(result, tuple) else [result]
+        filled.insert(where, "")
+        return tuple(filled)
+
+    told.__annotations__ = handler.__annotations__ | {"return": tuple[Any, ...]}
+    return told
 
 
 def guarded(services: Services, at_least: Role = Role.ASKER) -> Callable[[Handler], Handler]:
