@@ -67,6 +67,16 @@ EMERGENCIES = {
     "bleeding late in pregnancy or heavy after birth": "32 weeks pregnant and blood is running down my legs",
     "button battery or magnets swallowed, or in nose or ear": "she put a coin battery up her nose",
     "asks whether this is an emergency": "Her lips tingle after the new tablets, is this an emergency?",
+    "a hand or leg that fails while words go wrong": "her hand keeps dropping things and the names of things come out jumbled",
+    "gasps with nothing in between": "uncle collapsed in the garden, a gasp every twenty seconds and otherwise nothing",
+    "temperature of 38 or more during chemotherapy": "my dad had docetaxel last week and the thermometer says 38.3",
+    "a pad soaked within the hour in pregnancy or after birth": "ten days after the birth I am going through a pad every half hour",
+    "more paracetamol than a day allows": "he took 22 of the paracetamol over the day for his back",
+    "a child had a medicine of which one dose may kill": "our toddler chewed one of granny's propranolol",
+    "a weekly medicine taken every day": "dad has been taking his methotrexate every morning instead of on Mondays",
+    "the wrong insulin, or insulin twice": "I injected NovoRapid instead of my Tresiba",
+    "signs of a medicine with little room between dose and harm": "he is on lithium and is shaking and slurring since the weekend",
+    "suicide told by what is left behind": "I have left the dog food and the keys on the step, the letters are written, and I am walking to the weir",
     "bleeding or a head knock on blood thinners": "gran is on apixaban, fell, and has a headache and is confused",
 }
 
