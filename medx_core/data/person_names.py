@@ -496,6 +496,7 @@ class _Reading:
         if any(_STAGE.fullmatch(word) for word in words[1:]):
             return True
         parts = [part.casefold() for word in words for part in re.split(r"[-–]", word) if part]
+        parts = [part for part in parts if not _ONLY_PARTICLE.fullmatch(part)] or parts
         return alone and (all(part in eponyms() for part in parts) or self._has_term(start, end))
 
     def _has_term(self, start: int, end: int) -> bool:
