@@ -68,7 +68,7 @@ FILE_NEEDS = (
 )
 NO_EVALUATION = {
     True: (
-        "No evaluation has been run yet. Start one under \"Start an evaluation\": choose the bundled statements or a file of "
+        'No evaluation has been run yet. Start one under "Start an evaluation": choose the bundled statements or a file of '
         "your own with TRUE or FALSE, and press Start. The report appears here, with a way to download it."
     ),
     False: (

@@ -136,7 +136,8 @@ def _may_contain_any(text: str) -> bool:
 
 _WORTH = re.compile(
     r"www\.|\.(?:com|org|net|example)\b|user ?name|\bhandle\b|_|Nagar|Cottage|Lodge|Hospital|Infirmary|Ward|Cent(?:re|er)|Clinic|Assisted|"
-    r"Home|House|Farm|Street|Road|Lane|Avenue|Crescent|Terrace|\bninety|\bul\.|\bCalle\b|\bRue\b", re.I
+    r"Home|House|Farm|Street|Road|Lane|Avenue|Crescent|Terrace|\bninety|\bul\.|\bCalle\b|\bRue\b",
+    re.I,
 )
 
 Exempt = Callable[[str, re.Match[str]], bool]
@@ -171,9 +172,7 @@ _FULL_DATE = (
     rf"|{_DAY}{_TH}(?:\s+of)?[\s-]+{_MONTH}[.,]?[\s-]+(?:{_YEAR}|['’]?\d{{2}}(?!\s*(?:mg|ml|mmol|%))))(?![\d/]|[.-]\d)"
     rf"|{_WEEKDAY}\b{_MONTH}\.?\s+{_DAY}{_TH},?\s+{_YEAR}\b"
 )
-_MONTH_NAMED = (
-    r"(?:Jan(?:uary)?|Feb(?:ruary)?|March|Mar|Apr(?:il)?|June?|July?|Aug(?:ust)?|Sept?(?:ember)?|Oct(?:ober)?|Nov(?:ember)?|Dec(?:ember)?)"
-)
+_MONTH_NAMED = r"(?:Jan(?:uary)?|Feb(?:ruary)?|March|Mar|Apr(?:il)?|June?|July?|Aug(?:ust)?|Sept?(?:ember)?|Oct(?:ober)?|Nov(?:ember)?|Dec(?:ember)?)"
 # A day of a month without its year; a number before "may" or "mar" in small letters is no date.
 _DAY_OF_MONTH = re.compile(
     rf"(?<![\d./-])(?:{_DAY}(?i:{_TH})(?:\sof)?[\s-](?:(?i:{_MONTH_NAMED})(?<!\smar)|May)|{_DAY}(?:st|nd|rd|th)(?:\sof)?\smay"
@@ -308,9 +307,7 @@ _FLAT = re.compile(
 _NUMBERED = re.compile(
     rf"\b(?:H\.? ?No\.?|House No\.?|Door No\.?|Plot|Qr\.? ?No\.?|Quarter)\s?#?\d{{1,5}}[A-Z]?(?:[/-]\w{{1,4}})?,?\s(?:Phase|Sector|Block|Ward|Street|Lane|Cross|Main|Extension)\s?\w{{1,3}}(?:-\w{{1,2}})?(?:,\s{_CAPITAL})*"
 )
-_NOT_BEFORE_STREET = (
-    r"(?!(?:The|In|At|From|To|A|An|Our|My|Your|His|Her|This|That|Which|What|Is|Any|Every|On|Off|Down|Up|And|Or|Of|Near|Silk|Main|High|One|Two|No|Same|Side|Cross|Busy|Next|Long|Middle|Memory|Abbey|Harley|Downing|Wall|Sesame|Coronation)\b)"
-)
+_NOT_BEFORE_STREET = r"(?!(?:The|In|At|From|To|A|An|Our|My|Your|His|Her|This|That|Which|What|Is|Any|Every|On|Off|Down|Up|And|Or|Of|Near|Silk|Main|High|One|Two|No|Same|Side|Cross|Busy|Next|Long|Middle|Memory|Abbey|Harley|Downing|Wall|Sesame|Coronation)\b)"
 # A street that nobody numbers: "junction of Tannery Lane and Hob Street".
 _STREET_ALONE = re.compile(
     rf"(?:\b(?:junction|corner) of\s)?(?:\d{{1,4}}[A-Za-z]?,?\s)?(?:{_NOT_BEFORE_STREET}{_CAPITAL}\s){{1,3}}(?:Street|Road|Lane|Avenue|Crescent|Terrace|Drive|Close|Grove|Mews|Boulevard|Gardens)\b(?!\s(?:Medical|Surgery|Hospital|Clinic|Practice|Cent))"
@@ -323,9 +320,7 @@ _SMALL_STREET = re.compile(
     r"months?|years?|yrs?|times?|mg|ml|mcg|units?|patients?|people|men|women|percent|pm|am|was|is|so|too|with|dual|lane|other|different|main|busy|long|hard|right|left|old|only|very|half|full|parking|hospital)\b)[a-z’'-]{3,}\s){1,2}"
     r"(?:street|road|rd|lane|avenue|ave|close|crescent|drive|grove|terrace|gardens|estate|mews|cottages|villas)\b(?!\s(?:to|of|enough|by|call|together|monitor\w*|follow\w*|bars?|drugs?|value|price))"
 )
-_HOUSE = (
-    r"(?:Cottages?|Lodge|Farm|Farmhouse|House|Barn|Villa|Manor|Hall|Mill|Rectory|Vicarage|Bungalow|Grange|Towers?|Mansions?|Apartments|Heights|Court|Residences?|Caravan Park|Halting Site|Hostel|Houseboat)"
-)
+_HOUSE = r"(?:Cottages?|Lodge|Farm|Farmhouse|House|Barn|Villa|Manor|Hall|Mill|Rectory|Vicarage|Bungalow|Grange|Towers?|Mansions?|Apartments|Heights|Court|Residences?|Caravan Park|Halting Site|Hostel|Houseboat)"
 # A house with a name: after where somebody lives, or before the name of its place.
 _NAMED_HOUSE = re.compile(
     rf"(?:(?<=\bin\s)|(?<=\bat\s)|(?<=\bto\s)|(?<=\baddress\s)|(?<=\baddress:\s)|(?<=\bhome\s)|(?<=:\s)|(?<=\bfrom\s))(?P<value>(?:The\s)?(?:{_CAPITAL}\s){{1,3}}{_HOUSE}\b(?:,\s{_CAPITAL}(?:\s{_CAPITAL}){{0,2}}(?!\s\d)){{0,2}})"

@@ -75,7 +75,9 @@ _PRESENTED = re.compile(
 _CAN_THEY = re.compile(
     rf"\b(?:Can|Could|Should|Will|Does|Did|May|can|should|will|did|does)\s(?P<name>{_NAME})\s(?:still\s|now\s|safely\s)?(?:drive|fly|swim|travel|drink|eat|walk|return|attend|play|sleep|smoke|go (?:back|home|to|on|swimming)|come (?:in|back|home|to|off)|have to|need to)\b"
 )
-_LISTED = re.compile(rf"(?:^|\n|[.;:]\s)(?P<name>{_WORD}(?:\s{_WORD})?)(?=,\s\d{{1,2}}(?:,|\s?[MFmf]\b|/(?:12|52|7)\b|\s(?:y|yo|months|weeks|days)\b))")
+_LISTED = re.compile(
+    rf"(?:^|\n|[.;:]\s)(?P<name>{_WORD}(?:\s{_WORD})?)(?=,\s\d{{1,2}}(?:,|\s?[MFmf]\b|/(?:12|52|7)\b|\s(?:y|yo|months|weeks|days)\b))"
+)
 _POSSESSING = re.compile(
     rf"(?<![\w’'-])(?P<name>{_WORD})['’]s\s(?:(?:MRI|CT|ECG|X-?ray|echo|scan|INR|GP|bloods?|results?|notes|appointment|consent|letter|carer|tablets|medicines|meds|bag|birthday|mum|mom|mam|dad|mother|father|wife|husband|son|daughter|sister|brother|nan|gran|parents|teacher|nurse|key ?worker|school|house|room|phone|passport|bed)\b)"
 )
@@ -226,11 +228,19 @@ class _Reading:
         for pattern in (_PRESENTED, _CAN_THEY, _LISTED, _POSSESSING):
             for match in pattern.finditer(self.text):
                 start, end = self._trimmed(*match.span("name"), cued=True)
-                if start < end and self._is_unlisted(start, end) and not self._is_clinical(start, end, alone=True):
+                if (
+                    start < end
+                    and self._is_unlisted(start, end)
+                    and not self._is_clinical(start, end, alone=True)
+                ):
                     yield start, end
         for match in _OF_ONESELF.finditer(self.text):
             start, end = self._trimmed(*match.span("name"), cued=True)
-            if start < end and not _NO_SELF.match(self.text, start) and not self._is_clinical(start, end, alone=True):
+            if (
+                start < end
+                and not _NO_SELF.match(self.text, start)
+                and not self._is_clinical(start, end, alone=True)
+            ):
                 yield start, end
         for match in _STRONG.finditer(self.text):
             start, end = self._trimmed(
@@ -310,7 +320,9 @@ class _Reading:
         for match in _HONORIFIC.finditer(self.text):
             words = [match.start("name") + word.start() for word in re.finditer(r"\S+", match["name"])]
             last = (words[-1], match.end("name"))
-            if (self._is_given(self.text[slice(*last)]) or self._marked(*last) >= 0.5) and not _is_word(self.text, *last):
+            if (self._is_given(self.text[slice(*last)]) or self._marked(*last) >= 0.5) and not _is_word(
+                self.text, *last
+            ):
                 yield last
         for match in _SMALL_HERE.finditer(self.text):
             if self._marked(*match.span("name")) > 0.4 and not any(
@@ -345,7 +357,8 @@ class _Reading:
             if (bare in plain_words() or bare in eponyms()) and not (titled and self._is_given(bare)):
                 break
             if self._marked(a, b) < 0.6 and (
-                titled or not (self._is_given(bare) and len(bare) > 3 and (introduced or self._goes_on_as_person(b)))
+                titled
+                or not (self._is_given(bare) and len(bare) > 3 and (introduced or self._goes_on_as_person(b)))
             ):
                 break
             length = last + 1
@@ -357,10 +370,11 @@ class _Reading:
         given = any(self._is_given(self.text[a : self._without_possessive(b)]) for a, b in words[:length])
         mentioned = _SMALL_MENTIONED.search(before)
         person = _PERSON_NEXT.match(self.text, end)
-        likely = (given and (length > 1 or person)) or (
-            mentioned and _BUSY.match(self.text, end)
-        ) or (length > 1 and mentioned and not self.text[end:].strip(" .!x")) or (
-            mentioned and (person or (given and self._may_be_person(end)))
+        likely = (
+            (given and (length > 1 or person))
+            or (mentioned and _BUSY.match(self.text, end))
+            or (length > 1 and mentioned and not self.text[end:].strip(" .!x"))
+            or (mentioned and (person or (given and self._may_be_person(end))))
         )
         return length if announced or likely else 0
 

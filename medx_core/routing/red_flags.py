@@ -201,7 +201,15 @@ _NUMBERS = {
         "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split(),
         start=1,
     )
-} | {"twenty": "20", "thirty": "30", "forty": "40", "fifty": "50", "sixty": "60", "eighty": "80", "hundred": "100"}
+} | {
+    "twenty": "20",
+    "thirty": "30",
+    "forty": "40",
+    "fifty": "50",
+    "sixty": "60",
+    "eighty": "80",
+    "hundred": "100",
+}
 _NUMBER_WORD = re.compile(rf"\b(?:a )?({'|'.join(_NUMBERS)})\b")
 _DOSE_UNIT = r"(mg|mcg|micrograms?|mls?|units?|g|iu|tablets?)"
 # A dose with its unit, or the bare number that was given: "said 4 units and I drew up 40".
@@ -214,7 +222,9 @@ _MISTAKE = re.compile(
     r"read it as|thought it (?:was|said)|mixed up)\b"
 )
 # Weaker: what stood written beside what was given. Then only a slip of the decimal point counts.
-_WRITTEN = re.compile(r"\b(?:chart\w*|label|box|script|prescription|letter|order\w*|says?|said|written|sheet|leaflet|usual\w*|normal\w*|dose is|but)\b")
+_WRITTEN = re.compile(
+    r"\b(?:chart\w*|label|box|script|prescription|letter|order\w*|says?|said|written|sheet|leaflet|usual\w*|normal\w*|dose is|but)\b"
+)
 _TENFOLD = re.compile(
     r"\b(?:ten times|10 times|10x|x10|ten ?fold|10-?fold)\b[^.?!]{0,40}\b(?:dose|much|amount|insulin|morphine|methotrexate|prescribed|strength)\b"
     r"|\b(?:gave|given|took|taken|injected|drew up|had|administered)\b[^.?!]{0,60}\b(?:ten times|10 times|10x|x10|ten ?fold|10-?fold)\b"

@@ -118,7 +118,9 @@ def test_an_empty_form_says_what_to_do_and_an_example_fills_it(site, open_page):
     page.locator("#medx-ask").click()
     refused = page.locator("#medx-refused")
     expect(refused).to_have_text("The question is empty; write a question or a statement.")
-    expect(page.locator(".toast-wrap .toast-body")).to_have_count(0)  # what covers the page and goes is no answer
+    expect(page.locator(".toast-wrap .toast-body")).to_have_count(
+        0
+    )  # what covers the page and goes is no answer
     written = next(example for example in examples() if example.mode is Mode.TEXT)
     page.get_by_role("button", name=written.text).click()
     expect(page.get_by_label("Question, or a statement")).to_have_value(written.text)

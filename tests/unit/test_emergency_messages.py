@@ -51,9 +51,7 @@ NAMES_NOBODY = {IdentifierKind.AGE, IdentifierKind.DATE, IdentifierKind.ADDRESS}
 
 def test_no_message_holds_an_identifier():
     assert [
-        message.text
-        for message in bundled_messages()
-        if set(identifier_kinds(message.text)) - NAMES_NOBODY
+        message.text for message in bundled_messages() if set(identifier_kinds(message.text)) - NAMES_NOBODY
     ] == []
 
 

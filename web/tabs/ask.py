@@ -155,7 +155,9 @@ def build(services: Services) -> None:
         with gr.Accordion("Recent questions", open=False):
             recent = gr.HTML(elem_id="medx-recent")
     job_id = gr.Textbox(visible="hidden", elem_id="medx-job")
-    parts = _Parts(question, mode, category, arm, refused, ask, cancel, warning, again, answer, recent, job_id)
+    parts = _Parts(
+        question, mode, category, arm, refused, ask, cancel, warning, again, answer, recent, job_id
+    )
     _wire(services, parts, tried, categories)
 
 
