@@ -203,6 +203,8 @@ class _Reading:
         """Return the places of names, which may overlap."""
         spans = [
             *self._announced(),
+            *self._by_form(),
+            *self._presented(),
             *self._supported(),
             *self._by_themselves(),
             *self._in_capitals(),
@@ -219,35 +221,35 @@ class _Reading:
             yield match.span("name") if match["name"] else match.span("named")
         for match in _SMALL_STRONG.finditer(self.text):
             yield match.span("titled") if match["titled"] else match.span("named")
-        for match in _PATRONYMIC.finditer(self.text):
-            if not self._is_clinical(*match.span("name"), alone=False):
-                yield match.span("name")
-        for match in _HEAD_OF_NOTE.finditer(self.text):
-            if self._is_given(match["first"]) and not _is_word(self.text, *match.span("last")):
-                yield match.span("name")
-        for pattern in (_PRESENTED, _CAN_THEY, _LISTED, _POSSESSING):
-            for match in pattern.finditer(self.text):
-                start, end = self._trimmed(*match.span("name"), cued=True)
-                if (
-                    start < end
-                    and self._is_unlisted(start, end)
-                    and not self._is_clinical(start, end, alone=True)
-                ):
-                    yield start, end
-        for match in _OF_ONESELF.finditer(self.text):
-            start, end = self._trimmed(*match.span("name"), cued=True)
-            if (
-                start < end
-                and not _NO_SELF.match(self.text, start)
-                and not self._is_clinical(start, end, alone=True)
-            ):
-                yield start, end
         for match in _STRONG.finditer(self.text):
             start, end = self._trimmed(
                 *match.span("name"), titled=not match["title"] or bool(_CIVIL.match(match["title"]))
             )
             if start < end and not self._is_clinical(start, end, alone=False):
                 yield start, end
+
+    def _by_form(self) -> Iterator[_Span]:
+        """Names that their own form tells: a surname's particle, SURNAME first at the head of a note."""
+        for match in _PATRONYMIC.finditer(self.text):
+            if not self._is_clinical(*match.span("name"), alone=False):
+                yield match.span("name")
+        for match in _HEAD_OF_NOTE.finditer(self.text):
+            if self._is_given(match["first"]) and not _is_word(self.text, *match.span("last")):
+                yield match.span("name")
+
+    def _presented(self) -> Iterator[_Span]:
+        """Names of whoever is presented, sent or owns something, and of whoever says who they are."""
+        for pattern in (_PRESENTED, _CAN_THEY, _LISTED, _POSSESSING, _OF_ONESELF):
+            for match in pattern.finditer(self.text):
+                start, end = self._trimmed(*match.span("name"), cued=True)
+                if start == end or self._is_clinical(start, end, alone=True):
+                    continue
+                if (
+                    not _NO_SELF.match(self.text, start)
+                    if pattern is _OF_ONESELF
+                    else self._is_unlisted(start, end)
+                ):
+                    yield start, end
 
     def _supported(self) -> Iterator[_Span]:
         """Names after words that may also stand before something else: they must be marked or look like nothing else."""

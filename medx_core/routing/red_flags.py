@@ -196,20 +196,11 @@ def _list_end(text: str, start: int, end: int) -> int:
 
 
 _NUMBERS = {
-    word: str(number)
-    for number, word in enumerate(
-        "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split(),
-        start=1,
-    )
-} | {
-    "twenty": "20",
-    "thirty": "30",
-    "forty": "40",
-    "fifty": "50",
-    "sixty": "60",
-    "eighty": "80",
-    "hundred": "100",
-}
+    "one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9",
+    "ten": "10", "eleven": "11", "twelve": "12", "thirteen": "13", "fourteen": "14", "fifteen": "15", "sixteen": "16",
+    "seventeen": "17", "eighteen": "18", "nineteen": "19", "twenty": "20", "thirty": "30", "forty": "40", "fifty": "50",
+    "sixty": "60", "eighty": "80", "hundred": "100",
+}  # fmt: skip
 _NUMBER_WORD = re.compile(rf"\b(?:a )?({'|'.join(_NUMBERS)})\b")
 _DOSE_UNIT = r"(mg|mcg|micrograms?|mls?|units?|g|iu|tablets?)"
 # A dose with its unit, or the bare number that was given: "said 4 units and I drew up 40".
