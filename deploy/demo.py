@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from deploy.preparation import first_admin, prepare
 from deploy.stack import Stack, run_until_stopped
 from medx_core.errors import MedxError
+from medx_core.home import disk_sentence, held_home, make_private, write_privately
+from medx_core.logs import log_fault
+from medx_core.ports import refuse_taken_port
 from medx_core.settings import settings
 
 
@@ -21,23 +23,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--smoke", metavar="OUT.json", help="ask, upload and rate through the real page, write OUT.json, stop"
     )
     given = parser.parse_args(arguments)
+    write_privately()
     try:
         return _smoke(Path(given.smoke)) if given.smoke else _run()
     except MedxError as fault:
         print(f"MedX: {fault}", file=sys.stderr)
     except KeyboardInterrupt:
         print("\nInterrupted; run the same command again to go on.", file=sys.stderr)
-    except Exception:  # noqa: BLE001 - the outermost door: the traceback goes to the log
+    except Exception as fault:  # noqa: BLE001 - the outermost door: the traceback goes to the log
+        reason = disk_sentence(fault, settings().home) if isinstance(fault, OSError) else ""
+        where = "" if reason else _logged_fault(fault)
         print(
-            f"MedX: an unexpected fault stopped this; the details are in {_logged_fault()}.", file=sys.stderr
+            f"MedX: {reason or f'an unexpected fault stopped this; the details are in {where}.'}",
+            file=sys.stderr,
         )
     return 1
 
 
 def _run() -> int:
-    prepare(settings())
-    first_admin(settings())
-    run_until_stopped(Stack(settings()))
+    chosen = settings()
+    make_private(chosen.home)
+    with held_home(chosen.home, "deploy/demo"):
+        refuse_taken_port(chosen.host, chosen.port)  # before minutes of preparation
+        prepare(chosen)
+        first_admin(chosen)
+        run_until_stopped(Stack(chosen))
     return 0
 
 
@@ -48,11 +58,9 @@ def _smoke(out: Path) -> int:
     return run_smoke(out)
 
 
-def _logged_fault() -> Path:
+def _logged_fault(fault: Exception) -> Path:
     file = settings().home / "logs" / "demo.log"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("a", encoding="utf-8") as log:
-        traceback.print_exc(file=log)
+    log_fault(fault, file, "The demo failed.")
     return file
 
 

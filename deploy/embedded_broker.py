@@ -1,4 +1,9 @@
-"""A Redis-compatible broker of our own, for one machine: the Valkey server from a wheel."""
+"""A Redis-compatible broker of our own, for one machine: the Valkey server from a wheel.
+
+It keeps everything in memory: text passes through it while an answer is written, and a file of the broker's would hold it
+for ever. Nothing is lost with it, because the database is the truth: workers send again what a broker that was started
+anew does not know.
+"""
 
 import os
 import secrets
@@ -7,8 +12,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from deploy.ports import free_port
 from medx_core.errors import QueueUnavailable
+from medx_core.ports import free_port
 
 # What a sockaddr_un holds, with its closing zero byte.
 LONGEST_SOCKET_PATH = 107
@@ -21,8 +26,7 @@ requirepass {password}
 {socket_lines}
 dir "{folder}"
 daemonize no
-appendonly yes
-appendfsync everysec
+appendonly no
 save ""
 maxmemory-policy noeviction
 """
@@ -47,6 +51,7 @@ def prepare_broker(folder: Path) -> EmbeddedBroker:
     server = _server()
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
+    shutil.rmtree(folder / "appendonlydir", ignore_errors=True)  # of versions that kept a file
     password = secrets.token_urlsafe(24)
     socket_path = folder.resolve() / "broker.sock"
     if len(os.fsencode(socket_path)) <= LONGEST_SOCKET_PATH:

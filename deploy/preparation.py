@@ -6,7 +6,6 @@ when the hashes of encoder and weights are those that they were made for. For ot
 
 import hashlib
 import os
-import secrets
 import subprocess
 import sys
 from pathlib import Path
@@ -15,12 +14,14 @@ from time import monotonic
 from medx_core.categories import Category
 from medx_core.data.routing_texts import training_texts
 from medx_core.errors import MedxError
+from medx_core.home import make_private
 from medx_core.models.catalog import CATALOGUE, model_source, pull
 from medx_core.models.model_files import weight_sha256
 from medx_core.routing.heads import FORMAT as HEAD_FORMAT
 from medx_core.routing.loading import needs_training
 from medx_core.routing.router import texts_sha256
 from medx_core.settings import Settings
+from medx_core.storage.account_rules import generated_password
 from medx_core.storage.engine import open_database
 from medx_core.storage.people import PersonStore, Role
 from medx_core.storage.vectors import VectorStore, register_shipped_vectors
@@ -28,6 +29,7 @@ from medx_core.storage.vectors import VectorStore, register_shipped_vectors
 MEDX = str(Path(sys.executable).with_name("medx"))
 FIRST_ADMIN = "admin"
 PREPARED = "prepared"
+FIRST_ADMIN_FILE = "first-admin.txt"
 
 
 def prepare(chosen: Settings) -> None:
@@ -38,6 +40,7 @@ def prepare(chosen: Settings) -> None:
     Raises:
         MedxError: one of these steps failed.
     """
+    make_private(chosen.home)
     open_database(chosen).close()
     if _is_prepared(chosen):
         return
@@ -94,17 +97,30 @@ def _weights(chosen: Settings) -> str:
 
 
 def first_admin(chosen: Settings) -> tuple[str, str] | None:
-    """Add the first administrator to an empty database and print the credentials once."""
+    """Add the first administrator to an empty database, and show the credentials once.
+
+    They are shown on a terminal; where the output goes somewhere else, into a log perhaps, a file under MEDX_HOME that its
+    owner alone may read holds them.
+    """
     database = open_database(chosen)
     try:
         people = PersonStore(database)
         if people.list():
             return None
-        password = secrets.token_urlsafe(12)
+        password = generated_password(FIRST_ADMIN)
         people.add(FIRST_ADMIN, Role.ADMIN, password)
     finally:
         database.close()
-    _say(f"\n  First administrator: {FIRST_ADMIN}\n  Password, shown only now: {password}\n")
+    if sys.stdout.isatty():
+        _say(f"\n  First administrator: {FIRST_ADMIN}\n  Password, shown only now: {password}\n")
+    else:
+        file = chosen.home / FIRST_ADMIN_FILE
+        file.unlink(missing_ok=True)
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
+            out.write(f"{password}\n")
+        _say(
+            f"\n  First administrator: {FIRST_ADMIN}\n  The password is in {file}; delete it when you have read it.\n"
+        )
     return FIRST_ADMIN, password
 
 

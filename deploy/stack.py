@@ -21,9 +21,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from deploy.embedded_broker import prepare_broker
 from deploy.faults import StackFault
-from deploy.ports import refuse_taken_port
 from deploy.watched_part import WatchedPart
 from medx_core.errors import MedxError
+from medx_core.home import disk_sentence, held_home, make_private, write_privately
+from medx_core.ports import refuse_taken_port
 from medx_core.settings import Settings, settings
 from medx_core.storage.engine import open_database
 from medx_core.storage.health import HealthStore
@@ -104,7 +105,7 @@ class Stack:
         """Start all parts; returns at once.
 
         Raises:
-            StackFault: the port is taken.
+            SettingsFault: the port is taken.
             QueueUnavailable: there is no broker for this machine.
         """
         if WEB in self._wanted:
@@ -182,6 +183,7 @@ class Stack:
                     self._start_evaluator()
                 for part in self._parts.values():
                     self._look_after(part)
+                    part.rotate_log()
         except OSError as error:
             self.fault = f"A part of MedX cannot be started ({error})."
         finally:
@@ -266,12 +268,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("command", choices=["run"], help="run in the foreground until Ctrl-C")
     parser.add_argument("--parts", default=",".join(ALL_PARTS), help="which parts, separated by commas")
     given = parser.parse_args(arguments)
+    write_privately()
     try:
         chosen = settings()
-        open_database(chosen).close()
-        run_until_stopped(Stack(chosen, parts=given.parts.split(",")))
-    except MedxError as fault:
-        print(fault, file=sys.stderr)
+        make_private(chosen.home)
+        with held_home(chosen.home, "deploy/stack.py"):
+            open_database(chosen).close()
+            run_until_stopped(Stack(chosen, parts=given.parts.split(",")))
+    except (MedxError, OSError) as fault:
+        reason = disk_sentence(fault, settings().home) if isinstance(fault, OSError) else ""
+        print(reason or fault, file=sys.stderr)
         return 1
     return 0
 

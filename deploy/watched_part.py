@@ -1,11 +1,13 @@
 """One process of the stack: started, watched, started again when it dies, and stopped."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from time import monotonic
 
@@ -14,6 +16,8 @@ END_WITH_PARENT = Path(__file__).with_name("end_with_parent.py")
 RESTARTS = 5
 RESTARTS_WITHIN_SECONDS = 60.0
 LOG_LINES_SHOWN = 3
+LOG_BYTES = 5_000_000
+LOGS_KEPT = 3
 
 
 @dataclass
@@ -59,6 +63,25 @@ class WatchedPart:
         """The moment (monotonic) from which on it may be started again: the more deaths lately, the later."""
         recent = sum(1 for start in self.starts if monotonic() - start < RESTARTS_WITHIN_SECONDS)
         return self.starts[-1] + 0.5 * (1 << max(0, recent - 1))
+
+    def rotate_log(self) -> None:
+        """Start the log anew when it has grown large: its content becomes `NAME.log.1`, that one `NAME.log.2` and so on.
+
+        The process goes on writing to the file that it was given, which is copied and emptied.
+        """
+        try:
+            if self.log_file.stat().st_size < LOG_BYTES:
+                return
+            numbered = [
+                self.log_file.with_name(f"{self.log_file.name}.{age}") for age in range(1, LOGS_KEPT + 1)
+            ]
+            for younger, older in reversed(tuple(pairwise(numbered))):
+                if younger.exists():
+                    younger.replace(older)
+            shutil.copyfile(self.log_file, numbered[0])
+            os.truncate(self.log_file, 0)
+        except OSError:  # a full disk, say: the log grows on until it can be copied
+            return
 
     def ask_to_stop(self) -> None:
         """Ask the process to end."""

@@ -3,6 +3,7 @@
 It knows nothing of jobs: the same engine serves `medx ask` and the micro-batches of a worker. One thread calls it.
 """
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -17,9 +18,19 @@ from medx_core.models.generation import GreedyWriting
 from medx_core.models.loading import LoadedModel
 from medx_core.models.prefix_cache import SharedPrefix
 from medx_core.models.prompting import TEXT_PROMPT_VERSION, text_prompt_ids
-from medx_core.models.scoring import AnswerHead, score
+from medx_core.models.scoring import AnswerHead, score, why_unaskable
 from medx_core.prompts import VerdictPrompt
-from medx_core.questions import Answer, Answered, Arm, ArmRow, Exploration, Mode, Question, Verdict
+from medx_core.questions import (
+    Answer,
+    Answered,
+    Arm,
+    ArmRow,
+    Exploration,
+    Mode,
+    Question,
+    Verdict,
+    answered,
+)
 from medx_core.recipes import ModelIdentity, Recipe
 from medx_core.routing.router import Router
 from medx_core.settings import Settings
@@ -31,12 +42,22 @@ from medx_core.traces.damage import repetition
 from medx_core.traces.likelihoods import perplexity_after
 from medx_core.traces.resuming import SteeredRuns
 
+log = logging.getLogger(__name__)
+
 
 class RecipeSource(Protocol):
     """Where the engine finds the recipe in use."""
 
     def answering(self, model: ModelIdentity) -> LoadedRecipe:
         """Return the recipe by which this model answers now, with its vectors; RecipeUnusable where the promoted one cannot."""
+        ...
+
+    def bound(self, model: ModelIdentity, recipe_id: str) -> LoadedRecipe:
+        """Return the recipe that a job began with; RecipeUnusable where it was withdrawn or cannot answer any more."""
+        ...
+
+    def known(self, model: ModelIdentity) -> tuple[Recipe, ...]:
+        """Return all recipes that could be put to use on this model."""
         ...
 
     def explored(self, model: ModelIdentity, exploration: Exploration) -> RowVector:
@@ -65,7 +86,10 @@ class AnsweringEngine:
         self._recipes = recipes
         self._settings = settings
         self._readers: dict[VerdictPrompt, VerdictReader] = {}
-        self._in_use = self._read_recipe()
+        self._unaskable: dict[VerdictPrompt, str] = {}
+        self._refused: dict[str, str] = {}
+        self._bound: dict[str, LoadedRecipe | None] = {}
+        self.refresh_recipe()
 
     @property
     def description(self) -> EngineDescription:
@@ -81,6 +105,7 @@ class AnsweringEngine:
             identity_sha256=self._model.identity_sha256,
             check=self._model.check,
             parameters=self._model.parameters,
+            unaskable=self._refused,
         )
         if isinstance(in_use, RecipeUnusable):
             return replace(described, recipe=in_use.recipe, refused=str(in_use))
@@ -88,14 +113,29 @@ class AnsweringEngine:
         return replace(described, recipe=recipe.id, unsteered_recipe=recipe.unsteered.id)
 
     def refresh_recipe(self) -> None:
-        """Read again which recipe is in use."""
-        self._in_use = self._read_recipe()
+        """Read again which recipe is in use, and which others the model could not be asked by."""
+        self._in_use: LoadedRecipe | RecipeUnusable = self._read_recipe()
+        self._bound = {}
+        known = self._recipes.known(self._model.identity)
+        self._refused = {recipe.id: reason for recipe in known if (reason := self._why_unaskable(recipe))}
 
     def _read_recipe(self) -> LoadedRecipe | RecipeUnusable:
         try:
-            return self._recipes.answering(self._model.identity)
+            loaded = self._recipes.answering(self._model.identity)
         except RecipeUnusable as unusable:
             return unusable
+        if loaded.is_promoted and (reason := self._why_unaskable(loaded.recipe)):
+            return RecipeUnusable(loaded.recipe.id, loaded.name, reason)
+        return loaded
+
+    def _why_unaskable(self, recipe: Recipe) -> str:
+        """Return why the model refuses one of a recipe's prompts; empty where it refuses none, or gives no verdicts at all."""
+        if not self._model.can.verdict:
+            return ""
+        for prompt in recipe.prompts:
+            if prompt not in self._unaskable:
+                self._unaskable[prompt] = why_unaskable(self._model, prompt)
+        return next(filter(None, (self._unaskable[prompt] for prompt in recipe.prompts)), "")
 
     @property
     def _loaded(self) -> LoadedRecipe:
@@ -104,6 +144,21 @@ class AnsweringEngine:
         if isinstance(in_use, RecipeUnusable):
             raise RecipeUnusable(in_use.recipe, in_use.name, in_use.reason)
         return in_use
+
+    def _by(self, question: Question) -> LoadedRecipe:
+        """Return the recipe that answers a question: that of its job while it can, else the one in use."""
+        in_use, wanted = self._loaded, question.recipe
+        if wanted in (None, in_use.recipe.id) or question.exploration is not None:
+            return in_use
+        if wanted not in self._bound:
+            try:
+                bound = self._recipes.bound(self._model.identity, wanted)
+            except RecipeUnusable as unusable:
+                log.warning("a job goes on by another recipe than the one it began with: %s", unusable.reason)
+                self._bound[wanted] = None
+            else:
+                self._bound[wanted] = None if self._why_unaskable(bound.recipe) else bound
+        return self._bound[wanted] or in_use
 
     def route(self, questions: Sequence[Question]) -> tuple[Route, ...]:
         """Route every question; a category given by a person or a file takes precedence over the router's."""
@@ -122,8 +177,9 @@ class AnsweringEngine:
         """
         self._model.require("verdict")
         answers: dict[int, Answer | VectorRefused] = {}
-        recipe = self._loaded.recipe
-        prompts = [recipe.prompt_for(row.question.text, row.route.category) for row in rows]
+        prompts = [
+            self._by(row.question).recipe.prompt_for(row.question.text, row.route.category) for row in rows
+        ]
         for prompt in dict.fromkeys(prompts):
             indices = [i for i, other in enumerate(prompts) if other == prompt]
             scored = self._score(prompt, [rows[i] for i in indices])
@@ -139,44 +195,44 @@ class AnsweringEngine:
             RecipeUnusable: the recipe in use cannot answer here.
         """
         self._model.require("text")
-        loaded = self._loaded
-        row_vectors = [self._row_vector(row, loaded.for_text) for row in rows]
-        return Writing(self._model, loaded.recipe, rows, row_vectors, self._settings)
+        recipes = [self._by(row.question) for row in rows]
+        row_vectors = [
+            self._row_vector(row, loaded.for_text) for row, loaded in zip(rows, recipes, strict=True)
+        ]
+        return Writing(self._model, [loaded.recipe for loaded in recipes], rows, row_vectors, self._settings)
 
     def answer(self, question: Question) -> Answered:
-        """Answer one question in all its arms, without a queue.
-
-        Raises:
-            VectorRefused: an arm is steered further than is allowed.
-        """
+        """Answer one question in all its arms, without a queue; an arm that is steered further than is allowed is refused."""
         route = self.route([question])[0]
         rows = [ArmRow(question, route, arm) for arm in question.arms]
         if question.mode is Mode.VERDICT:
-            return Answered(question, route, tuple(map(_or_raised, self.verdicts(rows))))
+            return answered(question, route, self.verdicts(rows))
         writing = self.write(rows)
         while not writing.finished:
             writing.step()
-            for refusal in filter(None, map(writing.refusal, range(len(rows)))):
-                raise refusal
-        return Answered(question, route, writing.answers())
+        refusals = (writing.refusal(index) for index in range(len(rows)))
+        given = zip(refusals, writing.answers(), strict=True)
+        return answered(question, route, [refusal or answer for refusal, answer in given])
 
     def _score(self, prompt: VerdictPrompt, rows: Sequence[ArmRow]) -> list[Answer | VectorRefused]:
         started = time.perf_counter()
-        reader, loaded = self._reader(prompt), self._loaded
-        for_verdict = partial(loaded.for_verdict, prompt_version=prompt.version)
-        row_vectors = [self._row_vector(row, for_verdict) for row in rows]
+        reader, recipes = self._reader(prompt), [self._by(row.question) for row in rows]
+        row_vectors = [
+            self._row_vector(row, partial(loaded.for_verdict, prompt_version=prompt.version))
+            for row, loaded in zip(rows, recipes, strict=True)
+        ]
         prompts = [reader.prefix.encoded(row.question.text) for row in rows]
-        meters = _meters(rows, row_vectors, prompts, loaded.recipe, self._settings)
+        meters = _meters(rows, row_vectors, prompts, [loaded.recipe for loaded in recipes], self._settings)
         plans = _metered(row_vectors, meters, Mode.VERDICT)
         differences = reader.head.logit_differences(reader.runs.of_rows(prompts, plans)).tolist()
         seconds = (time.perf_counter() - started) / len(rows)
         made = [
             _Made(self._model, loaded.recipe.id, row, row_vector, prompt.version)
-            for row, row_vector in zip(rows, row_vectors, strict=True)
+            for row, row_vector, loaded in zip(rows, row_vectors, recipes, strict=True)
         ]
         return [
             (meter and meter.refusal) or _verdict(each.without_content(seconds, meter), loaded, difference)
-            for each, meter, difference in zip(made, meters, differences, strict=True)
+            for each, loaded, meter, difference in zip(made, recipes, meters, differences, strict=True)
         ]
 
     def _row_vector(self, row: ArmRow, by_recipe: Callable[[Category | None], RowVector]) -> RowVector:
@@ -195,12 +251,6 @@ class AnsweringEngine:
         return self._readers[prompt]
 
 
-def _or_raised(answer: Answer | VectorRefused) -> Answer:
-    if isinstance(answer, VectorRefused):
-        raise answer
-    return answer
-
-
 def _verdict(answer: Answer, loaded: LoadedRecipe, difference: float) -> Answer:
     """Return the answer with the verdict that the recipe gives on this logit difference."""
     recipe = loaded.recipe
@@ -208,7 +258,7 @@ def _verdict(answer: Answer, loaded: LoadedRecipe, difference: float) -> Answer:
     raw = Verdict.TRUE if margin >= 0 else Verdict.FALSE
     # An exploration, the unsteered arm of a recipe that steers, and what had to stay unsteered is not what was measured.
     as_measured = answer.recipe is not None and bool(answer.vector) is bool(recipe.steering)
-    doubt = recipe.doubt(margin, as_measured=as_measured)
+    doubt = loaded.doubt(margin, as_measured=as_measured)
     return replace(
         answer,
         score=score(margin),
@@ -227,19 +277,19 @@ def _with_choice(question: Question, route: Route) -> Route:
 
 
 class Writing:
-    """Written answers of several rows, each steered by its own vector, that grow by one token per step."""
+    """Written answers of several rows, each by its own recipe and vector, that grow by one token per step."""
 
     def __init__(
         self,
         model: LoadedModel,
-        recipe: Recipe,
+        recipes: Sequence[Recipe],
         rows: Sequence[ArmRow],
         row_vectors: Sequence[RowVector],
         limits: Settings,
     ) -> None:
         self._made = tuple(
             _Made(model, recipe.id, row, row_vector, TEXT_PROMPT_VERSION)
-            for row, row_vector in zip(rows, row_vectors, strict=True)
+            for recipe, row, row_vector in zip(recipes, rows, row_vectors, strict=True)
         )
         self._model = model
         self._started = time.perf_counter()
@@ -247,7 +297,7 @@ class Writing:
         self._perplexity: dict[int, float] = {}
         self._passes = 0
         self._prompts = [text_prompt_ids(model.tokenizer, row.question.text) for row in rows]
-        self._meters = _meters(rows, row_vectors, self._prompts, recipe, limits)
+        self._meters = _meters(rows, row_vectors, self._prompts, recipes, limits)
         self._plans = plans = _metered(row_vectors, self._meters, Mode.TEXT)
         self._plan_of: dict[tuple[int, ...], SteeringPlan] = {}
         self._greedy = GreedyWriting(
@@ -332,12 +382,12 @@ def _meters(
     rows: Sequence[ArmRow],
     row_vectors: Sequence[RowVector],
     prompts: Sequence[Sequence[int]],
-    recipe: Recipe,
+    recipes: Sequence[Recipe],
     limits: Settings,
 ) -> list[DoseMeter | None]:
     """Return a meter of its dose for each row that is steered; what a recipe allows is no limit of an exploration."""
     meters: list[DoseMeter | None] = []
-    for row, row_vector, prompt in zip(rows, row_vectors, prompts, strict=True):
+    for row, row_vector, prompt, recipe in zip(rows, row_vectors, prompts, recipes, strict=True):
         by_recipe = None if row.question.exploration else recipe.max_dose
         meter = limited_meter(len(prompt), by_recipe, by_setting=limits.max_dose)
         meters.append(meter if row_vector.vector else None)

@@ -1,11 +1,13 @@
 """A question, the arms it is answered in, and its answers."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
 from medx_core import __version__
 from medx_core.categories import Category, Route
+from medx_core.errors import VectorRefused
 
 
 class Mode(StrEnum):
@@ -55,7 +57,8 @@ class Exploration:
 class Question:
     """One question as it was asked, with the category that its asker chose, if any.
 
-    With an `exploration`, the steered arm is steered by that in place of the recipe in use.
+    With an `exploration`, the steered arm is steered by that in place of the recipe in use. `recipe` is the id of the one that
+    its job is bound to; None goes by the one in use.
     """
 
     text: str
@@ -64,6 +67,7 @@ class Question:
     category_from_file: bool = False
     arms: tuple[Arm, ...] = (Arm.STEERED,)
     exploration: Exploration | None = None
+    recipe: str | None = None
 
 
 @dataclass(frozen=True)
@@ -118,11 +122,20 @@ class Answer:
 
 @dataclass(frozen=True)
 class Answered:
-    """A question with its route and the answers of its arms, in the order of `question.arms`."""
+    """A question with its route and the answers of its arms, in the order of `question.arms`.
+
+    An arm that was refused has none, and `refusal` says why; the others have theirs all the same.
+    """
 
     question: Question
     route: Route
     answers: tuple[Answer, ...] = ()
+    refusal: str = ""
+
+    @property
+    def is_cut_short(self) -> bool:
+        """Whether a text ended early because its question was cancelled."""
+        return any(answer.finish == CANCELLED for answer in self.answers)
 
     def as_json(self) -> dict[str, Any]:
         """Return the object that `medx ask --json` prints."""
@@ -131,7 +144,14 @@ class Answered:
             "mode": self.question.mode,
             "route": self.route.as_json(),
             "answers": [answer.as_json() for answer in self.answers],
+            "reason": self.refusal,
             "recipe": next((answer.recipe for answer in self.answers), None),
             "emergency": self.route.red_flag,
             "medx_version": __version__,
         }
+
+
+def answered(question: Question, route: Route, arms: Sequence[Answer | VectorRefused]) -> Answered:
+    """Return a question with what came of its arms: their answers, and why others were refused."""
+    refusal = next((str(each) for each in arms if isinstance(each, VectorRefused)), "")
+    return Answered(question, route, tuple(each for each in arms if isinstance(each, Answer)), refusal)

@@ -120,6 +120,12 @@ class Recipe(Value):
             self if changed == self else changed.model_copy(update={"calibration": None, "abstention": None})
         )
 
+    @property
+    def prompts(self) -> tuple[VerdictPrompt, ...]:
+        """All prompts that it asks with, each once."""
+        prompts = (self.prompt, self.question_prompt, *self.category_prompts.values())
+        return tuple(dict.fromkeys(prompt for prompt in prompts if prompt is not None))
+
     def prompt_for(self, text: str, category: Category | None) -> VerdictPrompt:
         """Return the prompt that asks for the verdict on a text of that category, None where none was decided."""
         if category is not None and category in self.category_prompts:

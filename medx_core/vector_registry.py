@@ -1,21 +1,23 @@
 """Steering vectors and recipes as a deployment sees them: files in one folder, versions and use in the database."""
 
 import logging
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medx_core.errors import RecipeUnusable, VectorRefused
+from medx_core.errors import NotFound, RecipeUnusable, StorageFault, VectorRefused
 from medx_core.models.catalog import sha256_of_file
 from medx_core.questions import Exploration
-from medx_core.recipes import ALL, ModelIdentity, Recipe, built_in_recipe
+from medx_core.recipes import ALL, BUILT_IN, ModelIdentity, Recipe, built_in_recipe
 from medx_core.settings import Settings
 from medx_core.steering.loaded_recipe import LoadedRecipe, RowVector
 from medx_core.steering.steering_vector import SteeringVector
 from medx_core.steering.vector_files import load_vector, save_vector
 from medx_core.storage.engine import Database
 from medx_core.storage.evidence import Evidence
-from medx_core.storage.recipes import RecipeRecord, RecipeStore, as_reason
+from medx_core.storage.recipes import RecipeRecord, RecipeStatus, RecipeStore, as_reason
 from medx_core.storage.vectors import PAPER_PRESET, VectorRecord, VectorStore, check_file
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ class VectorRegistry:
         self._folder = settings.vectors_folder
         self._read: dict[str, SteeringVector] = {}
         self._refused: set[str] = set()
+        self._recipes: dict[str, Recipe] = {}
 
     def publish(self, vector: SteeringVector, *, preset: str = PAPER_PRESET) -> VectorRecord:
         """Save a vector under the hash of its content and register it as the next version of its category.
@@ -74,20 +77,59 @@ class VectorRegistry:
         categories are steered as ever. Why is written to the log, once for each file, until it is mended.
 
         Raises:
-            RecipeUnusable: a recipe was promoted, and it was made for another model, or one of its vectors cannot be used.
-            StorageFault: the database cannot be used, or the recipe was changed in it.
+            RecipeUnusable: a recipe was promoted, and it was made for another model, its row in the database was changed, or one
+                of its vectors cannot be used.
+            StorageFault: the database cannot be used.
         """
         record = self.recipes.answering(model, self._settings)
         if record.created_at is None:
             self.recipes.keep(record.recipe, name=record.name, model=record.model)
-        held = self._evidence.allows_probability(record.recipe)
-        if not record.is_promoted:
-            return LoadedRecipe(record.recipe, record.name, self._usable(record.recipe), held)
+        return self._loaded(record)
+
+    def bound(self, model: ModelIdentity, recipe_id: str) -> LoadedRecipe:
+        """Return a recipe that a job began with, with its vectors, whether or not it is in use any more.
+
+        Raises:
+            RecipeUnusable: it was withdrawn, was made for another model, its row was changed, or one of its vectors cannot be
+                used.
+            StorageFault: the database cannot be used.
+        """
+        known = next((each for each in self.recipes.names() if each.id == recipe_id), None)
+        if known is None or known.damage:
+            raise RecipeUnusable(
+                recipe_id,
+                known.name if known else "unnamed",
+                known.damage if known else "it is not stored here",
+            )
+        record = self.recipes.get(recipe_id)
+        is_withdrawn = record.status is RecipeStatus.WITHDRAWN
+        if reason := "it was withdrawn" if is_withdrawn else record.recipe.misfit(model):
+            raise RecipeUnusable(record.id, record.name, reason)
+        return self._loaded(record)
+
+    def _loaded(self, record: RecipeRecord) -> LoadedRecipe:
+        held = self._evidence.held(record.recipe)
+        loaded = partial(
+            LoadedRecipe,
+            record.recipe,
+            record.name,
+            probability_held=held.probability,
+            broken_promise=held.broken_promise,
+        )
+        if record.name in BUILT_IN and not record.is_promoted:
+            return loaded(vectors=self._usable(record.recipe))
         try:
             vectors = {key: self._vector(record.recipe, key) for key in record.recipe.steering}
         except VectorRefused as error:
             raise RecipeUnusable(record.id, record.name, as_reason(error)) from error
-        return LoadedRecipe(record.recipe, record.name, vectors, held)
+        return loaded(vectors=vectors, is_promoted=record.is_promoted)
+
+    def known(self, model: ModelIdentity) -> tuple[Recipe, ...]:
+        """Return all recipes that were made for this model in its number type, whatever their state."""
+        for recipe_id in self.recipes.ids(model.sha256) - self._recipes.keys():
+            with suppress(NotFound, StorageFault):  # damaged, which `RecipeStore.damaged` tells
+                self._recipes[recipe_id] = self.recipes.get(recipe_id).recipe
+        return tuple(recipe for recipe in self._recipes.values() if not recipe.misfit(model))
 
     def explored(self, model: ModelIdentity, exploration: Exploration) -> RowVector:
         """Return an exploration's vectors, each as many times as strong as it says.

@@ -2,6 +2,8 @@
 
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from redis import Redis
@@ -15,7 +17,14 @@ from tests.waiting import until
 @pytest.fixture(scope="session")
 def broker_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a running broker, for token streams and shared counts."""
-    broker = prepare_broker(tmp_path_factory.mktemp("broker"))
+    with running_broker(tmp_path_factory.mktemp("broker")) as url:
+        yield url
+
+
+@contextmanager
+def running_broker(folder: Path) -> Iterator[str]:
+    """Run a broker with its files in a folder until the block ends; gives its address."""
+    broker = prepare_broker(folder)
     process = subprocess.Popen(broker.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         with Redis.from_url(redis_client_url(broker.url)) as redis:

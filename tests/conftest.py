@@ -14,7 +14,7 @@ settings.register_profile(
 )
 settings.load_profile("the same every time")
 
-pytest_plugins = ["tests.broker", "tests.databases", "tests.language_models"]
+pytest_plugins = ["tests.broker", "tests.databases", "tests.language_models", "tests.tiny_disks"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

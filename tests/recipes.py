@@ -30,6 +30,14 @@ class FixedRecipe:
         first, *beside = (named[version] for version in exploration.vectors)
         return RowVector(first, beside=tuple(beside), factor=exploration.strength)
 
+    def bound(self, model: ModelIdentity, recipe_id: str) -> LoadedRecipe:
+        """There is one recipe, whatever a job began with."""
+        return self.answering(model)
+
+    def known(self, model: ModelIdentity) -> tuple[Recipe, ...]:
+        """Nothing else could be put to use."""
+        return ()
+
     def answering(self, model: ModelIdentity) -> LoadedRecipe:
         steering = {
             key: {

@@ -17,7 +17,6 @@ from medx_core.storage.people import PersonStore, Role
 from tests.browser.pretend_worker import PretendWorker
 from web.app import build_app
 from web.services import Services, build_services
-from web.session import COOKIE
 
 PASSWORD = "correct horse"
 PEOPLE = {"asa": Role.ASKER, "clio": Role.CLINICIAN, "ada": Role.ADMIN}
@@ -31,10 +30,15 @@ class WebSite:
     services: Services
     worker: PretendWorker
 
+    @property
+    def cookie_name(self) -> str:
+        """What this installation calls its session cookie."""
+        return self.services.sessions.cookie_name
+
     def cookie(self, name: str) -> str:
         """Sign in and return the session cookie."""
         reply = httpx.post(f"{self.url}/login", data={"name": name, "password": PASSWORD}, timeout=30)
-        return reply.cookies[COOKIE]
+        return reply.cookies[self.cookie_name]
 
 
 def site_settings(home: Path, **given) -> Settings:

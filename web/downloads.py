@@ -2,10 +2,9 @@
 
 import json
 import shutil
-import tempfile
 from pathlib import Path
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 from starlette.background import BackgroundTask
 
@@ -14,12 +13,15 @@ from medx_core.errors import MedxError, NotFound
 from medx_core.evaluation.report.arm_csv import arms_csv
 from medx_core.evaluation.report.page import report_html
 from medx_core.evaluation.result import read_result
+from medx_core.storage.credentials import Scope
 from medx_core.storage.jobs import result_rows
 from medx_core.storage.people import Person
 from medx_core.storage.runs import Run
+from web import wording
 from web.following import visible_job
 from web.services import Services
-from web.session import PERSON_IN_SCOPE
+from web.session import PERSON_IN_SCOPE, may_use
+from web.uploads import NoRoom
 
 NO_RESULT = "There is no finished evaluation at this address."
 EVALUATION_FILES = {
@@ -29,17 +31,20 @@ EVALUATION_FILES = {
 }
 
 
-def written_results(services: Services, public_id: str) -> Path:
-    """Write the results of a job so far into a new private file and return its path.
+def written_results(services: Services, public_id: str, person: Person) -> Path:
+    """Write the results of a job so far into a new file of this person's own and return its path.
 
     Raises:
         NotFound: there is no such job.
+        NoRoom: this person's files take all the room there is.
     """
     job = services.jobs.get(public_id)
-    folder = Path(tempfile.mkdtemp(dir=services.settings.home / "uploads"))
-    path = folder / f"medx-{public_id[:8]}.csv"
-    with path.open("w", encoding="utf-8", newline="") as out:
-        write_results(result_rows(services.jobs.every_item(public_id), job.arms), job.carried_columns, out)
+    with services.uploads.new_folder(person) as incoming:
+        path = incoming.folder / f"medx-{public_id[:8]}.csv"
+        with path.open("w", encoding="utf-8", newline="") as out:
+            write_results(
+                result_rows(services.jobs.every_item(public_id), job.arms), job.carried_columns, out
+            )
     return path
 
 
@@ -67,11 +72,19 @@ def evaluation_file(run: Run, file: str) -> str:
     return report_html(result) if file == "report.html" else arms_csv(result)
 
 
+def _for_reading(request: Request) -> None:
+    if not may_use(request.scope[PERSON_IN_SCOPE], Scope.READ):
+        raise HTTPException(403, wording.token_needs(Scope.READ))
+
+
+FOR_READING = Depends(_for_reading)
+
+
 def download_routes(services: Services) -> APIRouter:
     """Return `/jobs/ID/results.csv`, `/template.csv` and `/evaluations/ID/FILE`; all need a signed-in person."""
     router = APIRouter()
 
-    @router.get("/jobs/{public_id}/results.csv")
+    @router.get("/jobs/{public_id}/results.csv", dependencies=[FOR_READING])
     def results(request: Request, public_id: str) -> Response:
         person: Person = request.scope[PERSON_IN_SCOPE]
         try:
@@ -79,11 +92,14 @@ def download_routes(services: Services) -> APIRouter:
         except NotFound as error:
             return JSONResponse({"detail": str(error)}, status_code=404)
         services.audit.append(person.name, "download results", f"job {public_id}", {})
-        path = written_results(services, public_id)
+        try:
+            path = written_results(services, public_id, person)
+        except NoRoom as error:
+            return JSONResponse({"detail": str(error)}, status_code=507)
         done = BackgroundTask(shutil.rmtree, path.parent, ignore_errors=True)
         return FileResponse(path, media_type="text/csv; charset=utf-8", filename=path.name, background=done)
 
-    @router.get("/evaluations/{public_id}/{file}")
+    @router.get("/evaluations/{public_id}/{file}", dependencies=[FOR_READING])
     def evaluation(request: Request, public_id: str, file: str) -> Response:
         person: Person = request.scope[PERSON_IN_SCOPE]
         try:

@@ -58,14 +58,17 @@ class QuestionView:
 
 
 def visible_job(services: Services, public_id: str, person: Person) -> JobSnapshot:
-    """Return the job under that address.
+    """Return the job under that address; reading another person's is noted in the audit log, once an hour.
 
     Raises:
         NotFound: there is none, or it is not for this person.
     """
     if not public_id or not services.jobs.may_see(public_id, person):
         raise NotFound(wording.NO_SUCH_JOB)
-    return services.jobs.get(public_id)
+    job = services.jobs.get(public_id)
+    if job.person not in {"", person.name} and services.once_an_hour.take(f"{person.id} reads {public_id}"):
+        services.audit.append(person.name, "read job of another", f"job {public_id}", {"of": job.person})
+    return job
 
 
 def worker_stage(services: Services) -> str:

@@ -6,6 +6,8 @@ from typing import Any
 import gradio as gr
 from markupsafe import Markup
 
+from medx_core.home import write_fault
+from medx_core.storage.credentials import Visitor
 from medx_core.storage.people import Person, Role
 from web.handler_guard import guarded, reaches
 from web.rendering import note, render
@@ -34,20 +36,23 @@ def page_frame(services: Services, page: str) -> None:
     header = gr.HTML(header_html(None, page, ""), elem_id="medx-header", elem_classes="medx-header")
 
     @guarded(services)
-    def show_header(person: Person) -> str:
-        return header_html(person, page, services.sessions.form_token(person))
+    def show_header(person: Visitor) -> str:
+        token, disk_fault = services.sessions.form_token(person), write_fault(services.settings.home)
+        return header_html(person, page, token, disk_fault=disk_fault)
 
     on_load(show_header, None, [header])
 
 
-def header_html(person: Person | None, page: str, form_token: str) -> Markup:
-    """Return the header; without a person only what everybody may see."""
+def header_html(person: Person | None, page: str, form_token: str, *, disk_fault: str = "") -> Markup:
+    """Return the header; without a person only what everybody may see. `disk_fault`: why nothing can be stored."""
     links = [
         (path, title)
         for path, title, at_least in LINKED_PAGES
         if (at_least is Role.ASKER if person is None else reaches(person, at_least))
     ]
-    return render("header.html", links=links, page=page, person=person, form_token=form_token)
+    return render(
+        "header.html", links=links, page=page, person=person, form_token=form_token, disk_fault=disk_fault
+    )
 
 
 def heading(title: str, sentence: str = "", *, level: int = 1) -> None:

@@ -1,31 +1,34 @@
 """The guard of every page event: who is asking, may they, are the arguments sound, and what they read when it fails.
 
 A handler takes the signed-in person first. `guarded` turns it into the function Gradio calls. It looks the person up
-again, so that a role taken away works at once; refuses roles that are too low and arguments of the wrong type
+again, so that a role taken away or a session ended works at once, also while an answer is followed; refuses roles that are too low and arguments of the wrong type
 (programs may send anything); and turns errors into sentences.
 """
 
+import asyncio
 import inspect
-import logging
 import math
-import secrets
+import time
 import typing
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial, wraps
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any
 
 import gradio as gr
 
 from medx_core.errors import BadInput, MedxError, NotAllowed
+from medx_core.storage.credentials import Scope, Visitor
 from medx_core.storage.people import Person, Role
 from web import wording
+from web.faults import sentence_of
 from web.rendering import fault
 from web.services import Services
+from web.session import PERSON_IN_SCOPE, may_use
 
-log = logging.getLogger(__name__)
-
+LOOK_AGAIN_SECONDS = 1.0
 RANK = {Role.ASKER: 0, Role.CLINICIAN: 1, Role.ADMIN: 2}
 TYPE_WORDS: dict[type, str] = {
     str: "text",
@@ -44,25 +47,25 @@ def reaches(person: Person, at_least: Role) -> bool:
     return RANK[person.role] >= RANK[at_least]
 
 
-def admit(services: Services, name: str | None, at_least: Role) -> Person:
-    """Return the signed-in person.
+def admit(services: Services, visitor: Visitor | None, at_least: Role, scope: Scope | None = None) -> Visitor:
+    """Return the signed-in person as they are now.
 
     Raises:
-        NotAllowed: nobody is signed in, or the role is too low.
-        NotFound: the person was removed.
+        NotAllowed: nobody is signed in, the session has ended meanwhile, the role is too low, or the token of a program is
+            not for this.
     """
-    if not name:
+    present = None if visitor is None else services.sessions.still(visitor)
+    if present is None:
         raise NotAllowed(wording.SIGN_IN_FIRST)
-    person = services.people.find(name)
-    if person.disabled:
-        raise NotAllowed(wording.SIGN_IN_FIRST)
-    if not reaches(person, at_least):
-        raise NotAllowed(wording.action_needs(needed=at_least.value, own=person.role.value))
-    return person
+    if not reaches(present, at_least):
+        raise NotAllowed(wording.action_needs(needed=at_least.value, own=present.role.value))
+    if not may_use(present, scope):
+        raise NotAllowed(wording.token_needs(scope))
+    return present
 
 
 @contextmanager
-def errors_as_messages() -> Iterator[None]:
+def errors_as_messages(home: Path) -> Iterator[None]:
     """Turn errors into what a page may show: our sentences as they are, anything else as a reference to the log."""
     try:
         yield
@@ -70,10 +73,8 @@ def errors_as_messages() -> Iterator[None]:
         raise
     except MedxError as error:
         raise gr.Error(str(error), duration=None, print_exception=False, title="Not done") from error
-    except Exception as error:  # the traceback goes to the log, the reader gets a reference to it
-        reference = secrets.token_hex(4)
-        log.exception("page handler failed, reference %s", reference)
-        raise gr.Error(wording.something_broke(reference), print_exception=False) from error
+    except Exception as error:
+        raise gr.Error(sentence_of(error, home), print_exception=False) from error
 
 
 def beside(handler: Handler, *, fills: int, where: int = 0) -> Handler:
@@ -98,32 +99,39 @@ def beside(handler: Handler, *, fills: int, where: int = 0) -> Handler:
     return told
 
 
-def guarded(services: Services, at_least: Role = Role.ASKER) -> Callable[[Handler], Handler]:
-    """Return a decorator that turns a handler `(person, *inputs)` into a function `(request, *inputs)` for Gradio."""
+def guarded(
+    services: Services, at_least: Role = Role.ASKER, *, scope: Scope | None = None
+) -> Callable[[Handler], Handler]:
+    """Return a decorator that turns a handler `(person, *inputs)` into a function `(request, *inputs)` for Gradio.
+
+    `scope` is what the token of a program must be for; without one the handler is for people on pages alone.
+    """
 
     def guard(handler: Handler) -> Handler:
-        let_in = partial(_let_in, services, at_least, argument_types(handler))
+        let_in = partial(
+            _let_in, partial(admit, services, at_least=at_least, scope=scope), argument_types(handler)
+        )
 
         async def stream(request: gr.Request, *inputs: Any) -> AsyncIterator[Any]:
-            with errors_as_messages():
-                person = let_in(request, inputs)
-                async for value in handler(person, *inputs):
+            with errors_as_messages(services.settings.home):
+                person = await asyncio.to_thread(let_in, request, inputs)
+                async for value in _while_let_in(handler(person, *inputs), partial(let_in, request, inputs)):
                     yield value
 
         def call(request: gr.Request, *inputs: Any) -> Any:
-            with errors_as_messages():
+            with errors_as_messages(services.settings.home):
                 return handler(let_in(request, inputs), *inputs)
 
         async def wait(request: gr.Request, *inputs: Any) -> Any:
-            with errors_as_messages():
-                return await handler(let_in(request, inputs), *inputs)
+            with errors_as_messages(services.settings.home):
+                return await handler(await asyncio.to_thread(let_in, request, inputs), *inputs)
 
         made: Handler = call
         if inspect.isasyncgenfunction(handler):
             made = stream
         elif inspect.iscoroutinefunction(handler):
             made = wait
-        return _with_signature_of(handler, made, at_least=at_least)
+        return _with_signature_of(handler, made, at_least=at_least, scope=scope)
 
     return guard
 
@@ -153,15 +161,29 @@ def check_arguments(expected: ArgumentTypes, given: Sequence[Any]) -> None:
 
 
 def _let_in(
-    services: Services, at_least: Role, expected: ArgumentTypes, request: gr.Request, inputs: tuple[Any, ...]
-) -> Person:
+    admitted: Callable[[Visitor | None], Visitor],
+    expected: ArgumentTypes,
+    request: gr.Request,
+    inputs: tuple[Any, ...],
+) -> Visitor:
     """Return the person who asks, once they may and their arguments are of the handler's types."""
-    person = admit(services, request.username, at_least)
+    visitor = request.request.scope.get(PERSON_IN_SCOPE) if request.request else None
+    person = admitted(visitor)
     check_arguments(expected, inputs)
     return person
 
 
-def _with_signature_of(handler: Handler, made: Handler, *, at_least: Role) -> Handler:
+async def _while_let_in(values: AsyncIterator[Any], let_in: Callable[[], object]) -> AsyncIterator[Any]:
+    """Yield the values; NotAllowed is raised between two of them once the person would not be let in any more."""
+    looked_at = time.monotonic()
+    async for value in values:
+        if time.monotonic() - looked_at > LOOK_AGAIN_SECONDS:
+            await asyncio.to_thread(let_in)
+            looked_at = time.monotonic()
+        yield value
+
+
+def _with_signature_of(handler: Handler, made: Handler, *, at_least: Role, scope: Scope | None) -> Handler:
     """Give `made` the name, docstring and inputs of the handler, with the request in the person's place.
 
     Gradio reads them for the API that programs see.
@@ -179,6 +201,7 @@ def _with_signature_of(handler: Handler, made: Handler, *, at_least: Role) -> Ha
         return_annotation=hints.get("return", Any),
     )
     made.__dict__["medx_role"] = at_least
+    made.__dict__["medx_scope"] = scope
     return made
 
 

@@ -12,6 +12,8 @@ from prometheus_client.registry import Collector
 
 from medx_core.clock import iso
 from medx_core.errors import MedxError
+from medx_core.home import write_fault
+from web.proxies import UNTRUSTED_PROXY_IN_SCOPE
 from web.services import Services
 
 REGISTRY = CollectorRegistry()
@@ -44,16 +46,18 @@ class Backlog(Collector):
 
 
 def health(services: Services) -> dict[str, object]:
-    """Say whether the database answers and a worker was seen; `ok` asks for both."""
+    """Say whether the database answers, the disk takes what is written, and a worker was seen; `ok` asks for all."""
+    disk = write_fault(services.settings.home)
     try:
         workers = services.health.processes(kind="worker")
         live = services.live_workers()
         backlog = services.health.backlog()
     except MedxError as error:
-        return {"ok": False, "database": False, "message": str(error)}
+        return {"ok": False, "database": False, "disk": disk or "writable", "message": str(error)}
     return {
-        "ok": bool(live),
+        "ok": bool(live) and not disk,
         "database": True,
+        "disk": disk or "writable",
         "workers": len(live),
         "worker_last_seen": iso(workers[0].seen_at) if workers else None,
         "limits": "shared" if services.counts.is_shared() else "per process",
@@ -88,6 +92,8 @@ def operations_routes(services: Services) -> APIRouter:
 
 
 def _from_this_host(request: Request) -> bool:
+    if request.scope.get(UNTRUSTED_PROXY_IN_SCOPE):  # from anywhere, by a proxy on this host
+        return False
     try:
         return request.client is not None and ipaddress.ip_address(request.client.host).is_loopback
     except ValueError:

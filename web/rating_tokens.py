@@ -9,8 +9,8 @@ from medx_core.errors import BadInput
 class RatingTokens:
     """Issues a token when an answer is shown and reads it when the rating arrives."""
 
-    def __init__(self, secret: str, *, hours: float) -> None:
-        self._tokens = URLSafeTimedSerializer(secret, salt="medx-shown")
+    def __init__(self, secret: str, *, installation: str, hours: float) -> None:
+        self._tokens = URLSafeTimedSerializer(secret, salt=f"medx-shown {installation}")
         self._max_age_seconds = int(hours * 3600)
 
     def issue(self, person_id: int, answer_id: str) -> str:

@@ -36,6 +36,11 @@ def fault(sentence: str) -> Markup:
     return _macro("fault", sentence)
 
 
+def serve_below(root_path: str) -> None:
+    """Begin every address in the templates with this path, for the whole process."""
+    _environment().globals["root"] = root_path
+
+
 def _macro(name: str, *values: str) -> Markup:
     return cast(Markup, getattr(_environment().get_template("macros.html").module, name)(*values))
 
@@ -50,6 +55,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=_escaped,
     )
+    environment.globals["root"] = ""
     environment.globals["wording"] = wording
     environment.globals["emergency_lines"] = emergency_lines
     return environment

@@ -2,11 +2,14 @@
 
 from dataclasses import dataclass
 
+from medx_core.home import make_private
 from medx_core.settings import Settings
 from medx_core.storage.audit import AuditStore
+from medx_core.storage.credentials import CredentialStore
 from medx_core.storage.engine import Database, open_database
 from medx_core.storage.evidence import Evidence
 from medx_core.storage.health import HealthStore, ProcessHealth
+from medx_core.storage.installation import installation_id
 from medx_core.storage.jobs import JobStore
 from medx_core.storage.people import PersonStore
 from medx_core.storage.ratings import RatingStore
@@ -17,6 +20,7 @@ from web.limits import AttemptCounts, AttemptLimit, per_hour, per_minute
 from web.rating_tokens import RatingTokens
 from web.session import Sessions, session_secret
 from web.token_streams import TokenStreams
+from web.uploads import Uploads
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,7 @@ class Services:
     database: Database
     jobs: JobStore
     people: PersonStore
+    credentials: CredentialStore
     ratings: RatingStore
     health: HealthStore
     vectors: VectorStore
@@ -35,10 +40,13 @@ class Services:
     evidence: Evidence
     audit: AuditStore
     streams: TokenStreams
+    uploads: Uploads
     sessions: Sessions
     rating_tokens: RatingTokens
     counts: AttemptCounts
     sign_in_limit: AttemptLimit
+    address_limit: AttemptLimit
+    once_an_hour: AttemptLimit
     question_limit: AttemptLimit
     batch_limit: AttemptLimit
 
@@ -62,28 +70,38 @@ def build_services(settings: Settings) -> Services:
     Raises:
         StorageFault: the database cannot be reached or is not at this program's version.
     """
-    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_private(settings.home)
     database = open_database(settings)
-    people, runs = PersonStore(database), RunStore(database)
-    secret = session_secret(settings)
+    people, runs, credentials = PersonStore(database), RunStore(database), CredentialStore(database)
+    secret, installation = session_secret(settings), installation_id(database)
     counts = AttemptCounts(settings.redis_url)
     return Services(
         settings=settings,
         database=database,
         jobs=JobStore(database),
         people=people,
+        credentials=credentials,
         ratings=RatingStore(database),
         health=HealthStore(database),
         vectors=VectorStore(database),
         recipes=RecipeStore(database),
         runs=runs,
         evidence=Evidence(database),
-        audit=AuditStore(database),
+        audit=AuditStore(database, anchors=settings.anchors_folder),
         streams=TokenStreams(settings.redis_url),
-        sessions=Sessions(secret, hours=settings.session_hours, people=people),
-        rating_tokens=RatingTokens(secret, hours=settings.session_hours),
+        uploads=Uploads(settings),
+        sessions=Sessions(
+            secret,
+            credentials,
+            installation=installation,
+            hours=settings.session_hours,
+            idle_minutes=settings.session_idle_minutes,
+        ),
+        rating_tokens=RatingTokens(secret, installation=installation, hours=settings.session_hours),
         counts=counts,
         sign_in_limit=per_minute(counts, "sign-in", settings.sign_in_attempts_a_minute),
+        address_limit=per_minute(counts, "sign-in from", settings.sign_in_attempts_a_minute_per_address),
+        once_an_hour=per_hour(counts, "noted", 1),
         question_limit=per_minute(counts, "questions", settings.questions_a_minute),
         batch_limit=per_hour(counts, "batches", settings.batches_an_hour),
     )

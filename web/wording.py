@@ -5,6 +5,7 @@ Users read the same words here as on the command line, in CSV files and in repor
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime
 
 from medx_core.categories import Category, Route, RouteSource
@@ -15,6 +16,7 @@ from medx_core.jobs.status import ItemStatus, JobStatus
 from medx_core.model_check import ModelCheck
 from medx_core.questions import Answer, Arm, Exploration, Mode, Verdict
 from medx_core.settings import PatientDataRule
+from medx_core.storage.credentials import Credential, CredentialKind, Scope
 from medx_core.storage.health import ProcessHealth
 from medx_core.storage.runs import Run, RunStatus
 
@@ -41,10 +43,12 @@ EXPLORE_FIGURES = (
 )
 SCORE_LABEL = "score for TRUE (uncalibrated)"
 SIGN_IN_FAILED = "That name and password do not match an active account. Check both, or ask an administrator."
-SIGN_IN_TOO_OFTEN = "Too many attempts to sign in. Wait a minute, then try again."
+SIGN_IN_TOO_OFTEN = "Too many attempts. Wait a minute, then try again."
 FORM_EXPIRED = "This form has expired. Go back, reload the page and try again."
 SIGN_IN_FIRST = "Sign in first."
 OTHER_SITE = "This request came from another site and was refused."
+NOT_SERVED = "MedX does not serve this address."
+NOT_YOUR_FILE = "This is not a file that you sent, or that was written for you; choose the file again."
 NO_SUCH_JOB = "There is nothing at this address, or it belongs to another person."
 NOTHING_TO_RATE = "There is nothing left for you to rate. Answers appear here after questions were asked or a batch was run."
 WORKER_AWAY = "No worker is running. Your question is stored and will be answered when a worker starts."
@@ -245,7 +249,7 @@ STATUS_CHOICES: list[tuple[str, str]] = [
 def question_failed(reason: str) -> str:
     """Say that a question failed in all its attempts, and what to do."""
     why = reason or "The worker could not answer this question."
-    return f"{why.rstrip('.')}. Ask again, or tell an administrator."
+    return f"{why.rstrip('.')}. Ask in other words, or tell an administrator."
 
 
 def job_status(status: JobStatus) -> str:
@@ -305,7 +309,7 @@ def process_state(process: ProcessHealth, seen_limit: float) -> str:
     if isinstance(detail.get("answered"), int):
         parts.append(f"{counted(detail['answered'], 'question')} answered since it started")
     if detail.get("weight_sha256"):
-        parts.append(f"weights {str(detail['weight_sha256'])[:8]}")
+        parts.append(f"weights {str(detail['weight_sha256'])[:8]}, verified by their content when it started")
     return " · ".join(parts)
 
 
@@ -331,6 +335,32 @@ def something_broke(reference: str) -> str:
     return (
         "Something went wrong in MedX. Try again; if it happens again, give an administrator this reference: "
         f"{reference}."
+    )
+
+
+def other_kind_of_file(wanted: Sequence[str]) -> str:
+    """Say that a file has another ending than those that are read."""
+    return f"This file is of another kind; choose one that ends in {', '.join(wanted)}."
+
+
+def request_too_large(limit: int) -> str:
+    """Say that a request was refused for its size, in bytes."""
+    return f"This request is larger than the {limit:,} bytes that are allowed here."
+
+
+def no_room_for_person(limit: int, *, hours: float) -> str:
+    """Say that a person's files take all the bytes that one person has."""
+    return (
+        f"Your files take all of the {limit / 1_000_000:,.0f} MB that one person has here. They are removed {hours:g} hours after "
+        "they came; wait, or ask an administrator to raise MEDX_UPLOAD_BYTES_PER_PERSON."
+    )
+
+
+def no_room_for_anyone(*, hours: float) -> str:
+    """Say that the files of all people take all the bytes there are for them."""
+    return (
+        f"The room for everybody's files is used up. They are removed {hours:g} hours after they came; wait, or ask an "
+        "administrator to raise MEDX_UPLOAD_BYTES_IN_ALL."
     )
 
 
@@ -389,6 +419,51 @@ RUN_STATES = {
     RunStatus.CANCELLED: "cancelled",
 }
 HELPS = {True: "helps", False: "not shown to help", None: "open"}
+
+
+BROWSERS = (("Edg/", "Edge"), ("Firefox/", "Firefox"), ("Chrome/", "Chrome"), ("Safari/", "Safari"))
+SYSTEMS = (
+    ("Android", "Android"),
+    ("iPhone", "iPhone"),
+    ("iPad", "iPad"),
+    ("Windows", "Windows"),
+    ("Mac OS", "Mac"),
+    ("Linux", "Linux"),
+)
+
+
+LINK_USED = "This link was used already or has ended. Ask an administrator for another one."
+PASSWORDS_DIFFER = "The two new passwords differ; type both again."
+
+
+def token_needs(scope: Scope | None) -> str:
+    """Say what a token would have to be for."""
+    if scope is None:
+        return "A token is for programs; sign in to use the pages."
+    return f"This token is not for this: it needs the scope {scope.value}."
+
+
+def credential_name(credential: Credential) -> str:
+    """Return the browser of a session in words, of a program the beginning of how it names itself; or the token, or link."""
+    title = credential.title
+    if credential.kind is CredentialKind.TOKEN:
+        return f"token {title} ({', '.join(credential.scopes)})"
+    if credential.kind is CredentialKind.LINK:
+        return "one-time link"
+    browser = next((name for mark, name in BROWSERS if mark in title), "")
+    system = next((name for mark, name in SYSTEMS if mark in title), "")
+    return f"{browser} on {system}" if browser and system else title[:40] or "unknown program"
+
+
+def credential_line(credential: Credential) -> str:
+    """Return a session in one line, as one chooses it from a list."""
+    place = f" from {credential.address}" if credential.address else ""
+    return f"{credential_name(credential)}{place}, since {minute(credential.created_at)}"
+
+
+def credentials_ended(count: int) -> str:
+    """Say how many sessions, tokens and links were ended."""
+    return f"{count} ended."
 
 
 def minute(moment: datetime) -> str:

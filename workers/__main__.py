@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from medx_core.errors import MedxError
+from medx_core.home import write_privately
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if given.queue == "evaluations" and not given.evaluate:
         parser.error("name the function that evaluates; `medx serve evaluator` does")
+    write_privately()
     # Page, worker and tests share few cores: a waiting thread must not spin. Read when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if given.device:

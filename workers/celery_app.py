@@ -5,7 +5,6 @@ again what the broker lost, so every delivery may come twice.
 """
 
 import logging
-import sys
 import warnings
 
 from celery import Celery
@@ -13,6 +12,7 @@ from celery.exceptions import SecurityWarning
 from kombu.entity import Exchange, Queue
 
 from medx_core.jobs.messages import BATCH_QUEUE, EVALUATION_QUEUE, INTERACTIVE_QUEUE
+from medx_core.logs import log_without_content
 from medx_core.settings import Settings, settings
 
 NO_BROKER = "memory://"
@@ -37,6 +37,8 @@ def build_app(chosen: Settings) -> Celery:
         worker_send_task_events=False,
         broker_connection_retry=True,
         broker_connection_retry_on_startup=True,
+        # A broker that takes no writes (a read-only replica, out of memory) answers with errors that Celery would end for.
+        broker_channel_error_retry=True,
         broker_connection_max_retries=None,
         broker_transport_options={
             # Only cleans up after a dead worker: the database has its items sent again long before.
@@ -70,11 +72,7 @@ def named_queue(name: str) -> Queue:
 
 def log_to_standard_error() -> None:
     """Log one line per event to standard error; questions and answers are never logged."""
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    log_without_content()
     # It warns of running as root for fear of pickled messages; ours are JSON alone.
     warnings.simplefilter("ignore", SecurityWarning)
     for chatty in ("alembic", "celery.worker.strategy", "celery.app.trace", "httpx"):

@@ -44,7 +44,8 @@ def run_evaluation(task: Any, request: dict[str, Any]) -> None:
     except Cancelled as end:
         log.info("evaluation %s: %s", run_id, end)
     except MedxError as fault:
-        log.warning("evaluation %s: %s", run_id, fault)
+        # What was wrong, which may name a row of the file, is told on Results.
+        log.warning("evaluation %s could not be run (%s)", run_id, type(fault).__name__)
 
 
 def _run(run_id: str, *, owner: str, evaluate: Evaluate) -> None:

@@ -11,6 +11,7 @@ from types import FrameType
 from celery.worker import state
 
 from medx_core.errors import MedxError, SettingsFault
+from medx_core.home import make_private
 from medx_core.job_execution.interfaces import Engine
 from medx_core.jobs.messages import INTERACTIVE_QUEUE
 from medx_core.models.catalog import refuse_missing
@@ -82,6 +83,7 @@ def opened_database(settings: Settings) -> Iterator[Database]:
         raise SettingsFault(
             "A worker needs a broker: set REDIS_URL, or start everything together with deploy/demo."
         )
+    make_private(settings.home)
     with closing(open_database(settings)) as database:
         # Until Celery sets its own handler, which may take seconds.
         signal.signal(signal.SIGTERM, _end_now)

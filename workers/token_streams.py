@@ -1,12 +1,14 @@
 """Sends the text of answers to whoever watches it being written, over Redis streams.
 
 Streams are a courtesy: the database gets the whole answer. So the engine's thread only puts pieces into a queue, and
-what cannot be sent is dropped.
+what cannot be sent is dropped. No text goes to a broker that writes what it is sent to its disk, where it would stay
+after it has expired; the answer then appears as a whole.
 """
 
 import logging
 import queue
 import threading
+from time import monotonic
 
 import redis
 
@@ -18,6 +20,7 @@ STREAM_ENTRIES = 4096
 KEEP_SECONDS = 600
 PIECES_WAITING = 10_000
 PIECES_AT_ONCE = 64
+ASK_AGAIN_SECONDS = 30.0
 
 Fields = dict[
     bytes | bytearray | memoryview | str | int | float, bytes | bytearray | memoryview | str | int | float
@@ -33,6 +36,8 @@ class TokenStreams:
             redis_client_url(broker_url), socket_connect_timeout=2, socket_timeout=5
         )
         self._records: queue.Queue[Record | None] = queue.Queue(maxsize=PIECES_WAITING)
+        self._carries_text = False
+        self._asked_at = float("-inf")
         self._thread = threading.Thread(target=self._run, name="token-streams", daemon=True)
 
     def start(self) -> None:
@@ -77,6 +82,8 @@ class TokenStreams:
 
     def _send(self, records: list[Record]) -> None:
         try:
+            if not self._may_carry_text():
+                records = [(name, fields) for name, fields in records if "text" not in fields]
             with self._client.pipeline(transaction=False) as pipe:
                 for name, fields in records:
                     pipe.xadd(name, fields, maxlen=STREAM_ENTRIES, approximate=True)
@@ -85,3 +92,25 @@ class TokenStreams:
                 pipe.execute()
         except (redis.RedisError, OSError) as error:
             log.warning("token streams cannot be sent just now (%s)", type(error).__name__)
+
+    def _may_carry_text(self) -> bool:
+        """Whether the broker keeps what it is sent in memory alone; asked now and then, because it may be replaced."""
+        if monotonic() - self._asked_at > ASK_AGAIN_SECONDS:
+            before, self._carries_text = self._carries_text, not writes_to_disk(self._client)
+            if not self._carries_text and (before or self._asked_at < 0):
+                log.warning(
+                    "the broker writes to its disk (its settings appendonly and save), or does not say: "
+                    "answers are not streamed through it and appear when they are complete"
+                )
+            self._asked_at = monotonic()
+        return self._carries_text
+
+
+def writes_to_disk(broker: "redis.Redis") -> bool:
+    """Whether a broker keeps an append-only file or snapshots; True as well where it may not be asked."""
+    try:
+        settings = [broker.config_get(name) for name in ("appendonly", "save")]
+    except redis.ResponseError:
+        return True
+    values = {str(value) for setting in settings for value in dict(setting).values()}
+    return not values <= {"no", ""}

@@ -1,20 +1,26 @@
 """`medx users`, `db`, `audit` and `serve`: who may sign in, the tables, the log of who did what, and single parts."""
 
+import json
 import os
-import secrets
 import sys
 import warnings
 from collections.abc import Callable
 from contextlib import closing
 from getpass import GetPassWarning
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
-from medx_core.cli.database import note, opened_database
+from medx_core.cli.database import audit_log, note, opened_database
+from medx_core.cli.outputs import Force, refuse_existing, text_file
+from medx_core.clock import iso
 from medx_core.errors import BadInput
+from medx_core.home import make_private, share_home
+from medx_core.ports import refuse_taken_port
 from medx_core.settings import settings
-from medx_core.storage.audit import AuditStore
+from medx_core.storage.account_rules import generated_password
+from medx_core.storage.credentials import CredentialStore, new_link, new_token
 from medx_core.storage.engine import Database
 from medx_core.storage.people import Person, PersonStore, read_role
 
@@ -41,7 +47,7 @@ def add(
     with opened_database() as database:
         people = PersonStore(database)
         people.refuse_name(name)  # before the password is asked for
-        password = _password(from_input=password_stdin, generate=generate)
+        password = _password(name, from_input=password_stdin, generate=generate)
         person = people.add(name, chosen_role, password)
         note(database, "person added", person.name, role=person.role.value)
     print(f"{person.name} may sign in as {person.role.value}.")
@@ -58,7 +64,7 @@ def list_people() -> None:
 
 @users_app.command()
 def disable(name: Name) -> None:
-    """Keep a person from signing in and end their sessions; nothing that they did is lost."""
+    """Keep a person from signing in and end their sessions, tokens and links; nothing that they did is lost."""
     person = _changed("person disabled", lambda people: people.disable(name))
     print(f"{person.name} can no longer sign in.")
 
@@ -84,11 +90,55 @@ def reset_password(name: Name, password_stdin: FromInput = False, generate: Gene
     with opened_database() as database:
         people = PersonStore(database)
         people.find(name)
-        password = _password(from_input=password_stdin, generate=generate)
+        password = _password(name, from_input=password_stdin, generate=generate)
         person = people.reset_password(name, password)
         note(database, "password reset", person.name)
     print(f"{person.name} has a new password; all sessions have ended.")
     _show_made(password, made=generate)
+
+
+@users_app.command()
+def token(
+    name: Name,
+    title: Annotated[str, typer.Option(help="What the token is for.")],
+    scope: Annotated[list[str], typer.Option(help="ask, read or rate; may be repeated.")],
+    days: Annotated[int, typer.Option(help="When it ends.")] = 90,
+) -> None:
+    """Make a token with which a program asks for a person; it is printed once."""
+    with opened_database() as database:
+        person = PersonStore(database).find(name)
+        made = new_token(CredentialStore(database), person, title=title, scopes=scope, days=days)
+        note(database, "make token", f"person {person.name}", title=title, scopes=" ".join(scope))
+    print(f"Token (shown only now): {made}")
+
+
+@users_app.command()
+def link(name: Name) -> None:
+    """Make a one-time link by which a person chooses a password; it is printed once."""
+    with opened_database() as database:
+        person = PersonStore(database).find(name)
+        key = new_link(CredentialStore(database), person, hours=settings().link_hours)
+        note(database, "make link", f"person {person.name}")
+    print(
+        f"Link for {person.name}, for {settings().link_hours:g} hours (shown only now): {settings().link(key)}"
+    )
+
+
+@users_app.command()
+def sessions(
+    name: Name,
+    end: Annotated[str, typer.Option(help="The id of the session, token or link to end.")] = "",
+    end_all: Annotated[bool, typer.Option("--end-all", help="End all of this person's.")] = False,
+) -> None:
+    """List the sessions, tokens and links of a person; or end one, or all."""
+    with opened_database() as database:
+        person, credentials = PersonStore(database).find(name), CredentialStore(database)
+        if end or end_all:
+            count = credentials.end_all(person) if end_all else len((credentials.end(person, end),))
+            note(database, "sessions ended", person.name, count=count)
+            print(f"{count} ended.")
+        for each in credentials.of(person):
+            print(f"{each.public_id}\t{each.kind.value}\t{each.address}\t{iso(each.seen_at)}\t{each.title}")
 
 
 def _changed(action: str, change: Callable[[PersonStore], Person], **detail: str) -> Person:
@@ -104,11 +154,11 @@ def _show_made(password: str, *, made: bool) -> None:
         print(f"Password (shown only now): {password}")
 
 
-def _password(*, from_input: bool, generate: bool) -> str:
+def _password(name: str, *, from_input: bool, generate: bool) -> str:
     if from_input and generate:
         raise BadInput("Choose one of --password-stdin and --generate.")
     if generate:
-        return secrets.token_urlsafe(15)
+        return generated_password(name)
     if from_input:
         return sys.stdin.readline().rstrip("\r\n")
     return _asked()
@@ -150,7 +200,9 @@ def _up_to_date_after(step: Callable[[Database], None]) -> None:
         print(f"The database at {database.shown_url} is up to date.")
 
 
-audit_app = typer.Typer(help="The audit log: check that nobody changed it.", no_args_is_help=True)
+audit_app = typer.Typer(
+    help="The audit log: check that nobody changed it, or write it to a file.", no_args_is_help=True
+)
 
 
 @audit_app.callback()
@@ -159,15 +211,44 @@ def audit() -> None:
 
 
 @audit_app.command()
-def verify() -> None:
-    """Check the chain of the audit log; fails at the first row that was changed, put in or taken out."""
+def verify(
+    go_on: Annotated[
+        bool,
+        typer.Option("--continue", help="Go on from where it was last found whole here: quick, for often."),
+    ] = False,
+    after_restore: Annotated[
+        bool,
+        typer.Option("--after-restore", help="The database came from a backup: its log ends where it ends."),
+    ] = False,
+) -> None:
+    """Check the chain of the audit log; fails at the first row that was changed, put in, taken out or cut off."""
     with opened_database() as database:
-        store = AuditStore(database)
-        rows = store.verify()
+        store = audit_log(database)
+        if after_restore:
+            store.accept_restored()
+        verified = store.verify(go_on=go_on)
         newest = store.entries(limit=1)
-    print(f"The audit log is whole: {rows} rows.")
+    known = f" after row {verified.after}, up to which it was whole before" if verified.after else ""
+    print(f"The audit log is whole: {verified.rows} rows{known}.")
     if newest:
         print(f"Last hash: {newest[0].hash}")
+
+
+@audit_app.command("export")
+def export_log(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write it, as JSON lines.")],
+    force: Force = False,
+) -> None:
+    """Write the whole audit log with its hashes, one JSON object per line, the oldest first; that is noted in it."""
+    refuse_existing(output, force=force)
+    rows = 0
+    with opened_database() as database, text_file(output) as out:
+        store = audit_log(database)
+        note(database, "audit log exported", "audit")
+        for rows, entry in enumerate(store.every_entry(), 1):  # noqa: B007 - the last one is how many there are
+            values = vars(entry) | {"at": entry.at.isoformat(timespec="microseconds")}
+            out.write(json.dumps(values, ensure_ascii=False) + "\n")
+    print(f"Wrote {rows} rows of the audit log to {output}.")
 
 
 serve_app = typer.Typer(
@@ -178,6 +259,7 @@ serve_app = typer.Typer(
 @serve_app.command()
 def web() -> None:
     """Serve the web page on MEDX_HOST and MEDX_PORT."""
+    refuse_taken_port(settings().host, settings().port)
     _become("web")
 
 
@@ -208,4 +290,6 @@ def _on(device: str) -> tuple[str, ...]:
 
 def _become(package: str, *arguments: str) -> NoReturn:
     """Replace this process, so that signals and the exit status are those of the part itself."""
+    make_private(settings().home)
+    share_home(settings().home)
     os.execv(sys.executable, [sys.executable, "-m", package, *arguments])  # noqa: S606 - fixed arguments

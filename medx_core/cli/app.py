@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -17,6 +18,7 @@ from typer.main import get_command
 from medx_core import __version__
 from medx_core.cli.outputs import EXIT_INTERRUPTED
 from medx_core.errors import MedxError
+from medx_core.home import disk_sentence, write_privately
 
 # Where each command or group of commands is defined, and its line in the list of commands.
 COMMANDS = {
@@ -49,7 +51,10 @@ COMMANDS = {
         "bench:bench",
         "Measure how fast MedX is on this machine: commands, the first start, and both arms of a verdict.",
     ),
-    "audit": ("administration:audit_app", "The audit log: check that nobody changed it."),
+    "audit": (
+        "administration:audit_app",
+        "The audit log: check that nobody changed it, or write it to a file.",
+    ),
 }
 
 
@@ -107,6 +112,7 @@ def main() -> None:
     """Run one command; a fault becomes one sentence on standard error and an exit code that is not 0."""
     # Two model processes on few cores stand in each other's way if a waiting thread spins; read when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    write_privately()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         app()
@@ -118,20 +124,28 @@ def main() -> None:
             print("medx: stopped by Ctrl-C.", file=sys.stderr)
         raise
     except Exception as fault:  # noqa: BLE001 - the outermost door: the traceback goes to the log
-        where = _log_fault(fault)
-        print(f"medx: an unexpected fault stopped this command; the details are in {where}.", file=sys.stderr)
+        print(f"medx: {_unexpected(fault)}", file=sys.stderr)
         sys.exit(2)
 
 
-def _log_fault(fault: Exception) -> str:
+def _unexpected(fault: Exception) -> str:
+    """Return what a person can do about the disk, else where the details of the fault are."""
     from medx_core.settings import settings
 
-    file = settings().home / "logs" / "cli.log"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(file, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logger = logging.getLogger("medx_core.cli")
-    logger.propagate = False
-    logger.addHandler(handler)
-    logger.error("A command failed.", exc_info=fault)
+    home = settings().home
+    about_disk = disk_sentence(fault, home) if isinstance(fault, OSError) else ""
+    if about_disk:
+        return about_disk
+    try:
+        return f"an unexpected fault stopped this command; the details are in {_log_fault(fault, home / 'logs' / 'cli.log')}."
+    except OSError as error:
+        return (
+            f"an unexpected fault ({type(fault).__name__}) stopped this command. {disk_sentence(error, home)}"
+        )
+
+
+def _log_fault(fault: Exception, file: Path) -> str:
+    from medx_core.logs import log_fault
+
+    log_fault(fault, file, "A command failed.")
     return str(file)

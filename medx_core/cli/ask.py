@@ -1,13 +1,14 @@
 """`medx ask`: one question, answered by a running worker or in this process."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from medx_core.categories import Route, RouteSource
-from medx_core.cli.database import opened_database
+from medx_core.cli.database import note, opened_database
 from medx_core.cli.outputs import EXIT_INTERRUPTED, AsJson, print_json, tell
 from medx_core.data.emergency_lines import emergency_lines
 from medx_core.data.patient_data import screened_text
@@ -77,24 +78,43 @@ def ask(
         if asked is not None:
             job, item = asked
             route, answers = item.route, tuple(stored.answer for stored in item.answers)
-            shown, report = item.as_json(job), choice.report
+            shown, report, refusal = item.as_json(job), choice.report, item.reason
         else:
             engine = load_engine(database)
-            answered = engine.answer(question)
+            with _emergency_first(question, engine.route([question])[0]):
+                answered = engine.answer(question)
             route, answers = answered.route, answered.answers
-            shown, report = answered.as_json(), engine.description.report(settings())
+            shown, report, refusal = (
+                answered.as_json(),
+                engine.description.report(settings()),
+                answered.refusal,
+            )
         line = Evidence(database).of_model(report)
     if as_json:
         print_json(shown | {"model_line": line, "patient_data": screening.as_json()})
     else:
         _print_answers(question.text, route, answers)
         print(f"{line}\n{RESEARCH_ONLY}")
+    if refusal:
+        raise MedxError(refusal)
+
+
+@contextmanager
+def _emergency_first(question: Question, route: Route) -> Iterator[None]:
+    """Tell the emergency lines of a question that cannot be answered, before its fault."""
+    try:
+        yield
+    except MedxError:
+        for line in emergency_lines(question.text, route):
+            tell(line)
+        raise
 
 
 def _by_worker(question: Question, database: Database) -> tuple[JobSnapshot, ItemSnapshot] | None:
     """Return the question as a worker answered it; None where all workers went away."""
     jobs = JobStore(database)
     job = jobs.submit(question_submission(question), chunk_rows=1)
+    note(database, "ask", f"job {job.public_id}")
     end = follow(settings(), database, job.public_id, on_progress=lambda _progress: None)
     if end is End.INTERRUPTED:
         raise typer.Exit(EXIT_INTERRUPTED)
@@ -103,8 +123,8 @@ def _by_worker(question: Question, database: Database) -> tuple[JobSnapshot, Ite
         tell(WORKER_GONE)
         return None
     (item,) = jobs.every_item(job.public_id)
-    if item.status is not ItemStatus.ANSWERED:
-        raise MedxError(item.reason or "The question was cancelled before it was answered.")
+    if item.status is ItemStatus.CANCELLED:
+        raise MedxError("The question was cancelled before it was answered.")
     return job, item
 
 

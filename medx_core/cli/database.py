@@ -20,4 +20,9 @@ def opened_database() -> AbstractContextManager[Database]:
 
 def note(database: Database, action: str, target: str, **detail: str | int) -> None:
     """Write into the audit log what this command did."""
-    AuditStore(database).append(ACTOR, action, target, detail)
+    audit_log(database).append(ACTOR, action, target, detail)
+
+
+def audit_log(database: Database) -> AuditStore:
+    """Return the audit log with the file in which its end is anchored."""
+    return AuditStore(database, anchors=settings().anchors_folder)

@@ -31,7 +31,7 @@ from medx_core.evaluation.data_split import parts_of
 from medx_core.evaluation.replicates import MeanMetric, ReplicatedModel, replicated
 from medx_core.evaluation.request import BUNDLED, MAX_ERROR, RECIPE, EvaluationRequest, arms_named
 from medx_core.evaluation.result import DrawnMetric, EvaluationResult, Metric, Recheck, read_result
-from medx_core.evaluation.sentences import changes_in_words, promise_in_words
+from medx_core.evaluation.sentences import changes_in_words, excluded_sentence, promise_in_words
 from medx_core.fitting.examples import gate_statements
 from medx_core.job_execution.evaluation_run import (
     EVALUATION,
@@ -313,6 +313,8 @@ def _show(result: Mapping[str, Any], json_out: str, report: Path | None) -> None
         tell(f"Report: {write_report(read_result(result), report)}")
     if json_out != "-":
         _print_table(read_result(result))
+    if excluded := excluded_sentence(read_result(result).excluded):
+        tell(excluded)
     if result.get("recipe_refused"):
         tell(f"The recipe in use was not measured. {result['recipe_refused']}")
     for recipe, arm in result.get("recipes", {}).items():

@@ -4,24 +4,34 @@ import math
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 from medx_core import __version__
 from medx_core.cli.database import note, opened_database
 from medx_core.cli.outputs import AsJson, print_json
-from medx_core.errors import BadInput, ModelUnavailable, NotFound, RecipeUnusable, VectorRefused
+from medx_core.errors import (
+    BadInput,
+    ModelUnavailable,
+    NotFound,
+    RecipeUnusable,
+    StorageFault,
+    VectorRefused,
+)
 from medx_core.job_execution.dispatch import number_types
 from medx_core.models.model_files import model_identity_sha256, model_weight_sha256
+from medx_core.prompts import QUESTION_PROMPT, STATEMENT_PROMPT
 from medx_core.recipes import ALL, ModelIdentity, Recipe
 from medx_core.settings import settings
 from medx_core.storage.engine import Database
 from medx_core.storage.evidence import Evidence, KnownEvidence
-from medx_core.storage.recipes import RecipeRecord, RecipeStore
+from medx_core.storage.health import HealthStore
+from medx_core.storage.recipes import RecipeName, RecipeRecord, RecipeStore
 from medx_core.storage.vectors import VectorRecord, VectorStatus, VectorStore, check_file
 
 Named = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's name or id in `medx recipes list`.")]
+Known = TypeVar("Known", RecipeRecord, RecipeName)
 Yes = Annotated[bool, typer.Option("--yes", help="Promote without asking.")]
 
 app = typer.Typer(no_args_is_help=True, help="Recipes: what answers, with the evidence beside it.")
@@ -51,15 +61,17 @@ def list_recipes(as_json: AsJson = False) -> None:
     """List all recipes with their evidence; the one that answers for the model in use is marked."""
     with opened_database() as database:
         evidence = Evidence(database)
-        records, standing = _all(RecipeStore(database))
+        records, standing = _all(database)
         shown = [_contract(record, evidence, standing) for record in records]
         answering = standing.answering
+        damaged = [known.in_words for known in RecipeStore(database).damaged()]
     if as_json:
         print_json(
             {
                 "recipes": shown,
                 "answering": answering,
                 "refused": standing.refused,
+                "damaged": damaged,
                 "medx_version": __version__,
             }
         )
@@ -70,6 +82,8 @@ def list_recipes(as_json: AsJson = False) -> None:
             f"{mark} {recipe['id']}  {recipe['name']:<20} {recipe['status']:<10} {recipe['model']}  {recipe['number_type']}"
         )
         print(f"    {recipe['evidence']}")
+    for sentence in damaged:
+        print(sentence)
     if standing.refused:
         print(standing.refused)
     else:
@@ -84,16 +98,23 @@ class Standing:
     refused: str = ""
 
 
-def _all(store: RecipeStore) -> tuple[list[RecipeRecord], Standing]:
+def _all(database: Database) -> tuple[list[RecipeRecord], Standing]:
     """Return all recipes, the one that is to answer now included, and whether it does."""
+    store = RecipeStore(database)
     records = list(store.list())
     with suppress(ModelUnavailable):
         model = model_in_use()
-        record = store.standing(model, settings())
+        try:
+            record = store.standing(model, settings())
+        except RecipeUnusable as damaged:
+            return records, Standing(refused=str(damaged))
         if record.id not in {each.id for each in records}:
             records.append(record)
-        reason = store.why_unusable(record, model, settings().vectors_folder) if record.is_promoted else ""
-        if reason:
+        reason = store.why_unusable(record, model, settings().vectors_folder)
+        if not reason:
+            workers, within = HealthStore(database), settings().worker_seen_seconds
+            reason = workers.why_unaskable(record.recipe, seen_within_seconds=within) or ""
+        if reason and record.is_promoted:
             return records, Standing(refused=str(RecipeUnusable(record.id, record.name, reason)))
         return records, Standing(record.id)
     return records, Standing()
@@ -112,13 +133,26 @@ def _contract(record: RecipeRecord, evidence: Evidence, standing: Standing) -> d
 def show(recipe: Named, as_json: AsJson = False) -> None:  # noqa: ARG001 - it is JSON either way
     """Show one recipe as JSON: everything that decides an answer, and the evidence."""
     with opened_database() as database:
-        records, standing = _all(RecipeStore(database))
-        record = _found(records, recipe)
+        record, standing = _readable(database, recipe), _all(database)[1]
         shown = _contract(record, Evidence(database), standing)
     print_json(shown | {"medx_version": __version__}, indent=2)
 
 
-def _found(records: Iterable[RecipeRecord], named: str) -> RecipeRecord:
+def _readable(database: Database, named: str) -> RecipeRecord:
+    """Return the recipe of an id or a name, that which is to answer included.
+
+    Raises:
+        NotFound: there is none.
+        BadInput: several have this name.
+        StorageFault: its row in the database was damaged.
+    """
+    for known in RecipeStore(database).damaged():
+        if named in (known.id, known.name):
+            raise StorageFault(known.in_words)
+    return _found(_all(database)[0], named)
+
+
+def _found(records: Iterable[Known], named: str) -> Known:
     """Return the recipe of an id or a name.
 
     Raises:
@@ -166,7 +200,7 @@ def build(  # noqa: PLR0913 - one parameter per option
     with opened_database() as database:
         store = RecipeStore(database)
         name = store.free_name(name)
-        started = _found(_all(store)[0], base) if base else store.standing(model_in_use(), settings())
+        started = _readable(database, base) if base else store.standing(model_in_use(), settings())
         recipe = started.recipe
         for key in without or ():
             recipe = without_key(recipe, key)
@@ -251,7 +285,7 @@ def _asked_with(name: str) -> Mapping[str, Any]:
 def check(recipe: Named, as_json: AsJson = False) -> None:
     """Check that a recipe can answer here: model, content, every prompt and vector. Exit code 1 when it cannot."""
     with opened_database() as database:
-        record = _found(_all(RecipeStore(database))[0], recipe)
+        record = _readable(database, recipe)
         checks = list(_checks(database, record))
     ok = all(each["ok"] for each in checks)
     if as_json:
@@ -288,23 +322,18 @@ def _checks(database: Database, record: RecipeRecord) -> Iterable[dict[str, Any]
 def _prompt_checks(recipe: Recipe) -> Iterable[dict[str, Any]]:
     """Try each prompt on the model, which may refuse a chat template, or answer words of several tokens."""
     from medx_core.assembly import build_model  # imports torch, which takes seconds
-    from medx_core.models.prefix_cache import SharedPrefix
+    from medx_core.models.scoring import why_unaskable
 
-    prompts = (recipe.prompt, recipe.question_prompt, *recipe.category_prompts.values())
     try:
         model = build_model(settings())
         model.require("verdict")
     except ModelUnavailable as error:
         yield {"name": "verdicts", "ok": False, "detail": str(error)}
         return
-    for prompt in dict.fromkeys(prompt for prompt in prompts if prompt is not None):
-        name = f"prompt {prompt.version}"
-        try:
-            SharedPrefix(model, prompt)
-        except ModelUnavailable as error:
-            yield {"name": name, "ok": False, "detail": str(error)}
-        else:
-            yield {"name": name, "ok": True, "detail": "the model can be asked so"}
+    for prompt in recipe.prompts:
+        reason = why_unaskable(model, prompt)
+        detail = f"{reason[:1].upper()}{reason[1:]}." if reason else "the model can be asked so"
+        yield {"name": f"prompt {prompt.version}", "ok": not reason, "detail": detail}
 
 
 @app.command()
@@ -319,8 +348,7 @@ def promote(
 ) -> None:
     """Put a recipe to use: show the evidence, ask, and then answer by it; the one before can be rolled back to."""
     with opened_database() as database:
-        store = RecipeStore(database)
-        record = _found(_all(store)[0], recipe)
+        record = _readable(database, recipe)
         promoted, known = put_to_use(database, record, yes=yes, withdrawn=withdrawn)
     if as_json:
         print_json(
@@ -347,9 +375,10 @@ def put_to_use(
     if not withdrawn:
         store.refuse_withdrawn(record.id)
     _refuse_misfit(record)
+    _refuse_unaskable(database, record)
     store.vectors_of(record.recipe, settings().vectors_folder)
     known = Evidence(database).of(record.id, record.recipe.model_sha256)
-    present = store.in_use(record.recipe.model_sha256, record.recipe.number_type)
+    present = store.named_in_use(record.recipe.model_sha256, record.recipe.number_type)
     place = f"in place of {present.shown}" if present else "in place of the built-in recipe"
     typer.echo(f"{record.shown} for {record.model} in {record.recipe.number_type}: {known.line}", err=True)
     if not yes:
@@ -384,20 +413,40 @@ def _refuse_misfit(record: RecipeRecord) -> None:
             raise BadInput(f"{record.shown} cannot answer here, so nothing was promoted: {misfit}.")
 
 
+def _refuse_unaskable(database: Database, record: RecipeRecord) -> None:
+    """Refuse a recipe with a prompt that its model refuses: as the workers say that have the model, else as it is here.
+
+    Nothing is loaded for MedX's own prompts, which the model's check has tried, nor for a model that is not here.
+
+    Raises:
+        BadInput: one of its prompts is refused.
+    """
+    recipe = record.recipe
+    reason = HealthStore(database).why_unaskable(recipe, seen_within_seconds=settings().worker_seen_seconds)
+    if reason is None and not set(recipe.prompts) <= {STATEMENT_PROMPT, QUESTION_PROMPT}:
+        with suppress(ModelUnavailable):
+            if not recipe.misfit(model_in_use()):
+                failed = (each["detail"] for each in _prompt_checks(recipe) if not each["ok"])
+                reason = next(failed, "")
+    if reason:
+        raise BadInput(f"{record.shown} cannot answer here, so nothing was promoted: {reason.rstrip('.')}.")
+
+
 @app.command()
 def retire(recipe: Named, as_json: AsJson = False) -> None:
     """Withdraw a recipe: no rollback leads to it; if it was in use, the built-in one answers from now on."""
     with opened_database() as database:
         store = RecipeStore(database)
-        record = _found(store.list(), recipe)
-        store.retire(record.id)
-        note(database, "recipe retired", f"{record.model} {record.shown}", recipe=record.id)
-        record = store.get(record.id)
-        answering = store.standing(_model_of(record), settings())
+        known = _found(store.names(), recipe)
+        store.retire(known.id)
+        note(database, "recipe retired", f"{known.model} {known.shown}", recipe=known.id)
+        record = None if known.damage else store.get(known.id)
+        answering = store.standing(_model_of(record) if record else model_in_use(), settings())
     if as_json:
-        print_json(record.as_json() | {"answering": answering.id, "medx_version": __version__})
+        shown = record.as_json() if record else {"id": known.id, "name": known.name, "model": known.model}
+        print_json(shown | {"answering": answering.id, "medx_version": __version__})
     else:
-        print(f"{record.shown} is withdrawn. {answering.shown} answers for {record.model}.")
+        print(f"{known.shown} is withdrawn. {answering.shown} answers for {answering.model}.")
 
 
 @app.command()
@@ -414,6 +463,7 @@ def rollback(
         model = _model_of(_found(store.list(), recipe)) if recipe else model_in_use()
         if before := store.way_back(model.sha256, model.number_type).before:
             _refuse_misfit(before)
+            _refuse_unaskable(database, before)
             store.vectors_of(before.recipe, settings().vectors_folder)
         way = store.roll_back(model.sha256, model.number_type)
         left = way.left

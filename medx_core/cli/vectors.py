@@ -11,7 +11,7 @@ import typer
 
 from medx_core.categories import Category
 from medx_core.cli.ask import answer_lines, load_engine
-from medx_core.cli.database import opened_database
+from medx_core.cli.database import note, opened_database
 from medx_core.cli.outputs import AsJson, print_json, refuse_unwritable
 from medx_core.cli.recipes import Yes, model_in_use, put_to_use, with_vector, without_key
 from medx_core.cli.vector_building import build, note_vector, statements_by_category, sweep
@@ -340,6 +340,8 @@ def explore(
         files = tuple(store.get(number).file_sha256 for number in vector)
         engine = load_engine(database)
         answered = engine.answer(replace(asked, exploration=Exploration(files, strength)))
+        if answered.refusal:
+            raise VectorRefused(answered.refusal)
     if as_json:
         print_json(answered.as_json())
         return
@@ -365,7 +367,8 @@ def export_vector(
     with opened_database() as database:
         registry = build_registry(settings(), database)
         vector = registry.read(VectorStore(database).get(number))
-    export_control_vector(vector, output, model_hint=model_hint)
+        export_control_vector(vector, output, model_hint=model_hint)
+        note(database, "vector exported", f"{vector.model} {vector.version}")
     layers = ", ".join(str(layer) for layer in vector.directions)
     print(
         f"Wrote {vector.version} for {vector.model} to {output} (direction for layer {layers}, counted from 0)."

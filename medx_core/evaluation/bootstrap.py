@@ -74,6 +74,7 @@ class Estimate:
     value: float
     draws: Values  # (resamples,)
     n: int
+    bounds: tuple[float, float] | None = None  # the interval of a share that is the same in every resample
 
     def minus(self, other: "Estimate") -> "Estimate":
         """Return the paired difference, resample by resample."""
@@ -81,7 +82,9 @@ class Estimate:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The 95 % percentile interval; NaN where nothing could be computed."""
+        """The 95 % percentile interval, or the bounds that stand for it; NaN where nothing could be computed."""
+        if self.bounds is not None:
+            return self.bounds
         known = self.draws[~np.isnan(self.draws)]
         if not len(known):
             return float("nan"), float("nan")
@@ -121,12 +124,18 @@ class Resamples:
         object.__setattr__(self, "_per_class", classes @ self.counts)
 
     def share(self, hits: NDArray[np.generic], among: Flags | None = None) -> Estimate:
-        """Return the mean of `hits` (items,) over the items where `among` is set, all by default."""
+        """Return the mean of `hits` (items,) over the items where `among` is set, all by default.
+
+        Where it is the same in every resample (none of 45 false statements accepted), resampling knows nothing of the
+        next item: the interval is Wilson's then, of the groups.
+        """
         kept = np.ones(len(self.gold), dtype=bool) if among is None else among
         weights = np.stack([np.where(kept, hits, 0), kept]).astype(np.float32) @ self.counts
         n = int(kept.sum())
         value = float(np.asarray(hits, dtype=float)[kept].mean()) if n else float("nan")
-        return Estimate(value, _ratio(weights[0], weights[1]), n)
+        draws = _ratio(weights[0], weights[1])
+        whether = hits.dtype == np.bool_  # a mean of differences or errors is no share
+        return Estimate(value, draws, n, _bounds(value, draws, self.counts[kept]) if whether else None)
 
     def balanced(self, right: Flags, among: Flags | None = None) -> Estimate:
         """Return the mean of the shares right among gold TRUE and gold FALSE; NaN without both."""
@@ -171,9 +180,8 @@ def ranked_right(pairs: Values, counts: Counts) -> Estimate:
     `counts` (pairs, resamples) says how often each pair counts in each resample.
     """
     right = preferred(pairs)
-    return Estimate(
-        float(right.mean()), _ratio(right.astype(np.float32) @ counts, counts.sum(axis=0)), len(pairs)
-    )
+    value, draws = float(right.mean()), _ratio(right.astype(np.float32) @ counts, counts.sum(axis=0))
+    return Estimate(value, draws, len(pairs), _bounds(value, draws, counts))
 
 
 def preferred(pairs: Values) -> Values:
@@ -192,6 +200,16 @@ def aurocs(scores: Values, gold: Flags) -> Values:
     """Return the area under the ROC curve of each row of `scores` (rows, items); NaN without both kinds of item."""
     once = np.ones((len(gold), 1), dtype=np.float32)
     return np.array([_auroc(row, gold, once)[0] for row in scores])
+
+
+def _bounds(share: float, draws: Values, counts: Counts) -> tuple[float, float] | None:
+    """Return Wilson's interval of a share that no resample changes, for as many groups as were drawn; else None."""
+    if np.isnan(draws).any() or np.abs(draws - share).max() > 1e-6:
+        return None
+    groups = len(np.unique(counts, axis=0))  # items of one group count alike in every resample
+    many = round(share * groups, 6)
+    fewest, most = (wilson(int(whole(many)), groups) for whole in (np.floor, np.ceil))
+    return (fewest.low, most.high) if fewest and most else None
 
 
 def _kinds(gold: Flags, groups: NDArray[np.intp], number: int) -> NDArray[np.intp]:

@@ -26,7 +26,7 @@ _AT_ONCE = 250  # resamples at a time
 
 
 def calibration(scores: Values, resamples: Resamples) -> CalibrationFigures:
-    """Return Brier score, expected calibration error, its bins of equal size, and the risk-coverage curve."""
+    """Return Brier score, expected calibration error, its bins, and the risk-coverage curve."""
     surest = np.argsort(-np.abs(scores), kind="stable")
     wrong = (scores >= 0) != resamples.gold
     return CalibrationFigures(
@@ -102,8 +102,7 @@ def _mean_risks(ordered: Flags, counts: Counts) -> Values:
 
 def _reliability(probabilities: Values, resamples: Resamples) -> Reliability:
     gold = resamples.gold
-    order = np.argsort(probabilities, kind="stable")
-    bins = [members for members in np.array_split(order, BINS) if len(members)]
+    bins = _bins(probabilities)
     return Reliability(
         brier=resamples.share((probabilities - gold) ** 2).metric,
         ece=_calibration_error(probabilities, bins, resamples).metric,
@@ -116,6 +115,22 @@ def _reliability(probabilities: Values, resamples: Resamples) -> Reliability:
             for members in bins
         ),
     )
+
+
+def _bins(probabilities: Values) -> list[NDArray[np.intp]]:
+    """Return the items of each of at most `BINS` bins of about equal size; items of one probability share a bin.
+
+    Cut by size alone, equal probabilities (every isotonic map has them) would come apart in the order of the rows, and
+    the error of a constant would be the noise of that order.
+    """
+    order = np.argsort(probabilities, kind="stable")
+    ordered = probabilities[order]
+    by_size = np.cumsum([len(part) for part in np.array_split(order, BINS)])[:-1]
+    inside = by_size[(by_size > 0) & (by_size < len(order))]
+    before, after = (np.searchsorted(ordered, ordered[inside], side=side) for side in ("left", "right"))
+    nearest = np.where(inside - before <= after - inside, before, after)
+    cuts = np.unique(nearest)
+    return [members for members in np.split(order, cuts) if len(members)]
 
 
 def _calibration_error(probabilities: Values, bins: list[NDArray[np.intp]], resamples: Resamples) -> Estimate:

@@ -21,6 +21,8 @@ from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.data.result_files import guarded, unguarded
 from medx_core.errors import BadInput
 from medx_core.evaluation.arms import ArmScores, ControlDraws, Flags, TestItems, Values
+from medx_core.evaluation.data_split import TEST
+from medx_core.evaluation.exclusion import ASSOCIATION, Excluded
 from medx_core.evaluation.wording_free import WordingReading
 
 CONTROL_OF = {"random": "paper", "shuffled": "paper", "gated_random": "gated", "gated_shuffled": "gated"}
@@ -38,7 +40,7 @@ class TestScores:
 
     `items` are the test statements, then the swaps of FALSE statements (the association control); `arms` score all of
     them, `controls` the test statements alone, as does `wording`. `fitted_on` (test statements,) says whose twin or
-    near copy was fitted on.
+    near copy was fitted on. `excluded` are statements that the model could not be asked, and have no scores.
     """
 
     model: str
@@ -52,6 +54,7 @@ class TestScores:
     controls: tuple[ControlDraws, ...]
     wording: WordingReading
     fitted_on: Flags
+    excluded: tuple[Excluded, ...] = ()
 
     __test__ = False  # the name starts with Test: tell pytest that this is not one
 
@@ -78,7 +81,7 @@ class ItemRow(BaseModel):
     data_sha256: str = Field(description="hash of the data file")
     seed: int = Field(description="seed of the intervals")
     declared: str = Field(description="the arm that is judged")
-    row: int = Field(description="row of the data file as a spreadsheet counts")
+    row: int = Field(description="row of the data file: the first below the header is 1")
     group: str = Field(description="statements of one group (twins, near copies) are resampled together")
     pair: str = Field("", description="twins, or the two versions of a swapped FALSE statement")
     statement: str = Field(description="the statement")
@@ -93,6 +96,9 @@ class ItemRow(BaseModel):
     matched: bool = Field(False, description="whether it is kept when items are matched by wording")
     wording_fitted_on: int = Field(0, description="statements that the readers of wording were fitted on")
     wording_unread: str = Field("", description="why no reader of wording could be fitted")
+    excluded: str = Field(
+        "", description="why the model could not be asked this statement, which then has no scores"
+    )
 
 
 _OF_RUN = ("model", "model_sha256", "device", "data_sha256", "seed", "declared")
@@ -151,7 +157,7 @@ def _table(runs: Sequence[TestScores]) -> dict[str, list[object]]:
         name: [
             value
             for run, table in zip(runs, tables, strict=True)
-            for value in table.get(name, [None] * len(run.items))
+            for value in table.get(name, [None] * (len(run.items) + len(run.excluded)))
         ]
         for name in names
     }
@@ -167,9 +173,7 @@ def _columns(run: TestScores) -> dict[str, list[object]]:
         return [next(known) if is_tested else None for is_tested in tested]
 
     columns: dict[str, list[object]] = {name: [getattr(run, name)] * count for name in _OF_RUN}
-    columns |= {name: [getattr(statement, name) for statement in statements] for name in _OF_STATEMENT}
-    columns["category"] = [statement.category and statement.category.value for statement in statements]
-    columns["statement"] = [statement.text for statement in statements]
+    columns |= _columns_of_statements(statements)
     columns["fitted_on"] = of_tested(run.fitted_on.tolist())
     columns["matched"] = of_tested(run.wording.matched.tolist() or [None] * count)
     columns["wording_fitted_on"] = [run.wording.fitted_on] * count
@@ -181,7 +185,18 @@ def _columns(run: TestScores) -> dict[str, list[object]]:
     for control in run.controls:
         for draw, scores in enumerate(control.scores, start=1):
             columns[f"{SCORE}:{control.name}:{draw}"] = of_tested(scores.tolist())
-    return columns
+    columns["excluded"] = [None] * count
+    left_out = _columns_of_statements([each.statement for each in run.excluded])
+    left_out |= {name: [getattr(run, name)] * len(run.excluded) for name in _OF_RUN}
+    left_out["excluded"] = [each.reason for each in run.excluded]
+    none = [None] * len(run.excluded)
+    return {name: [*values, *left_out.get(name, none)] for name, values in columns.items()}
+
+
+def _columns_of_statements(statements: Sequence[LabelledStatement]) -> dict[str, list[object]]:
+    columns = {name: [getattr(statement, name) for statement in statements] for name in _OF_STATEMENT}
+    columns["category"] = [statement.category and statement.category.value for statement in statements]
+    return columns | {"statement": [statement.text for statement in statements]}
 
 
 def _columns_of_arm(arm: ArmScores) -> dict[str, list[object]]:
@@ -212,7 +227,7 @@ def read_items(source: Path | bytes, name: str = "") -> list[TestScores]:
     for number, cells in enumerate(rows, start=2):
         row = _row(cells, f"{name}, row {number}")
         by_model.setdefault(row.item.model, []).append(row)
-    return [_run(model_rows) for model_rows in by_model.values()]
+    return [_run(model_rows, name) for model_rows in by_model.values()]
 
 
 def _raw_rows(source: Path | bytes, name: str) -> list[dict[str, object]]:
@@ -266,8 +281,11 @@ def _read(row: _Row, column: str, parse: Callable[[str], float], needed: str) ->
         raise BadInput(f"{row.place}, column {column}: {needed} is needed.") from error
 
 
-def _run(rows: Sequence[_Row]) -> TestScores:
+def _run(every_row: Sequence[_Row], name: str) -> TestScores:
     """Return the scores of one model from its rows: a column is named KIND:ARM, or score:CONTROL:DRAW."""
+    rows = [row for row in every_row if not row.item.excluded]
+    if not rows:
+        raise BadInput(f"{name} has no items of the model {every_row[0].item.model} that were asked.")
     first, tested = rows[0].item, [row for row in rows if row.item.source_answer is not False]
     columns = dict.fromkeys(column for row in rows for column in row.cells)
     arms, readers, draws = [], [], dict[str, list[Values]]()
@@ -293,7 +311,16 @@ def _run(rows: Sequence[_Row]) -> TestScores:
             first.wording_unread,
         ),
         fitted_on=np.array([row.item.fitted_on for row in tested], dtype=bool),
+        excluded=tuple(
+            Excluded(_statement(row.item), _part(row.item), row.item.excluded)
+            for row in every_row
+            if row.item.excluded
+        ),
     )
+
+
+def _part(item: ItemRow) -> str:
+    return ASSOCIATION if item.source_answer is False else TEST
 
 
 def _arm(rows: Sequence[_Row], name: str, columns: Container[str]) -> ArmScores:

@@ -155,9 +155,7 @@ def choose_prompts(
     """
     if len({statement.answer for statement in train}) < 2:
         raise BadInput("The training part holds TRUE or FALSE statements only; an evaluation needs both.")
-    questions = sum(statement.text.rstrip().endswith("?") for statement in train) * 2 > len(train)
-    plain = plain_candidates(questions=questions) + chat_candidates(questions=questions)
-    more = instructed_candidates({statement.category for statement in train}, questions=questions)
+    plain, more = _candidates(train)
     candidates = (_named(given, plain),) if given else plain + more
     tried, refused = [], {}
     for number, candidate in enumerate(candidates):
@@ -179,6 +177,23 @@ def choose_prompts(
         tried=tuple(tried),
         refused=refused,
     )
+
+
+def prompts_to_try(train: Sequence[LabelledStatement], given: str = "") -> tuple[VerdictPrompt, ...]:
+    """Return every prompt that `choose_prompts` would ask with."""
+    plain, more = _candidates(train)
+    candidates = (_named(given, plain),) if given else plain + more
+    prompts = (prompt for candidate in candidates for prompt in candidate.prompts.values())
+    return tuple(dict.fromkeys(prompts))
+
+
+def _candidates(
+    train: Sequence[LabelledStatement],
+) -> tuple[tuple[PromptCandidate, ...], tuple[PromptCandidate, ...]]:
+    """Return the candidates for all statements, and those with instructions."""
+    questions = sum(statement.text.rstrip().endswith("?") for statement in train) * 2 > len(train)
+    plain = plain_candidates(questions=questions) + chat_candidates(questions=questions)
+    return plain, instructed_candidates({statement.category for statement in train}, questions=questions)
 
 
 def _named(name: str, candidates: Sequence[PromptCandidate]) -> PromptCandidate:

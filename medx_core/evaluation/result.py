@@ -52,7 +52,7 @@ class SafetyErrorRate(Metric):
 
 
 class CalibrationBin(Value):
-    """One of ten bins of equal size, by the probability of TRUE."""
+    """One of at most ten bins of about equal size by the probability of TRUE; equal probabilities share a bin."""
 
     mean_score: float = Field(description="mean probability of TRUE")
     share_true: float = Field(description="share of items whose gold answer is TRUE")
@@ -70,7 +70,7 @@ class Reliability(Value):
     """How far probabilities can be trusted."""
 
     brier: Metric | None = Field(description="Brier score")
-    ece: Metric | None = Field(description="expected calibration error over bins of equal size")
+    ece: Metric | None = Field(description="expected calibration error over bins of about equal size")
     bins: tuple[CalibrationBin, ...] = Field(description="the bins, from the lowest probability of TRUE up")
 
 
@@ -106,7 +106,7 @@ class AbstentionFigures(Value):
 class Example(Value):
     """One test item before and after steering."""
 
-    row: int = Field(description="row of the data file as a spreadsheet counts")
+    row: int = Field(description="row of the data file: the first below the header is 1")
     statement: str = Field(description="the statement")
     answer: bool = Field(description="the gold answer")
     unsteered_score: float = Field(description="score of the arm that is compared with")
@@ -444,6 +444,14 @@ class DoseFigures(Value):
     median: float = Field(description="median of the test items that it steers")
 
 
+class ExcludedStatement(Value):
+    """One statement that the model could not be asked, so that it is left out for all arms alike."""
+
+    row: int = Field(description="row of the data file, the first below the header being 1")
+    part: str = Field(description="the part that it was drawn for: train, test or association")
+    reason: str = Field(description="why the model could not be asked it")
+
+
 class ModelResult(Figures):
     """The figures of one model with what was chosen for it."""
 
@@ -452,6 +460,9 @@ class ModelResult(Figures):
     seconds: float = Field(description="wall-clock seconds")
     recipe_refused: str = Field("", description="why the recipe in use is no arm, where it could not answer")
     doses: dict[str, DoseFigures] = Field({}, description="how far each arm's steering moves states, by arm")
+    excluded: tuple[ExcludedStatement, ...] = Field(
+        (), description="statements that the model could not be asked, left out for all arms alike"
+    )
 
 
 class Origin(Value):

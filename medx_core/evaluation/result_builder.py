@@ -128,19 +128,24 @@ def rechecked(runs: Sequence[TestScores]) -> Recheck:
 def model_comparisons(runs: Sequence[TestScores]) -> tuple[ModelComparison, ...]:
     """Return the paper's own question for each further model: the first, steered, minus that one, unsteered."""
     first, *others = runs
-    kept = first.items.counted
-    items = first.items.among(kept)
-    weights = resamples(items.gold, items.groups, seed=first.seed)
-    steered = first.arm(first.declared).among(kept)
     return tuple(
         ModelComparison(
-            **dict(against(items, steered, other.arm(UNSTEERED).among(kept), weights)),
-            general=first.model,
-            arm=first.declared,
-            specialised=other.model,
+            **dict(_compared(first, other)), general=first.model, arm=first.declared, specialised=other.model
         )
         for other in others
     )
+
+
+def _compared(first: TestScores, other: TestScores) -> PairedDifference:
+    """Return the first model, steered, against another, unsteered, on the test statements that both could be asked."""
+    asked = set(other.items.statements)
+    kept = first.items.counted & np.array([each in asked for each in first.items.statements], dtype=bool)
+    items = first.items.among(kept)
+    both = set(items.statements)
+    of_other = np.array([each in both for each in other.items.statements], dtype=bool)
+    weights = resamples(items.gold, items.groups, seed=first.seed)
+    unsteered = other.arm(UNSTEERED).among(of_other)
+    return against(items, first.arm(first.declared).among(kept), unsteered, weights)
 
 
 def _arm(comparison: Comparison, name: str) -> ArmResult:

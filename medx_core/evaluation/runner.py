@@ -28,10 +28,11 @@ from medx_core.data.leakage import WORDING_READERS
 from medx_core.errors import BadInput, RecipeUnusable, VectorRefused
 from medx_core.evaluation.arms import ArmScores, ControlDraws, TestItems
 from medx_core.evaluation.calibrated_arms import calibrated_arms, unseen_scores
-from medx_core.evaluation.data_split import EvaluationParts, parts_of
+from medx_core.evaluation.data_split import TRAIN, EvaluationParts, parts_of
+from medx_core.evaluation.exclusion import Excluded, without_unaskable
 from medx_core.evaluation.fit import FittedArms, fit_arms
 from medx_core.evaluation.items import TestScores
-from medx_core.evaluation.prompt_selection import OnStage, RunnerFor, candidate_scores
+from medx_core.evaluation.prompt_selection import OnStage, RunnerFor, candidate_scores, prompts_to_try
 from medx_core.evaluation.recipe_arm import (
     ArmRecipe,
     RecipeOf,
@@ -55,6 +56,7 @@ from medx_core.evaluation.wording_free import read_wording
 from medx_core.fitting.fitted import FittedLayer
 from medx_core.fitting.sweep import map_of_settings
 from medx_core.models.loading import LoadedModel
+from medx_core.models.scoring import why_unaskable
 from medx_core.prompts import VerdictPrompt
 from medx_core.steering.hooks import SteeringPlan
 from medx_core.steering.loaded_recipe import LoadedRecipe
@@ -121,8 +123,9 @@ class Evaluator:
         recipes: dict[str, str] = {}
         for model in models:
             name, loaded = _told_apart(model.name, results), self._recipe_of(model)
-            results[name], model_scores, fitted = self._of_model(model, loaded, name, parts)
+            (results[name], model_scores, fitted), parts_asked = self._of_askable(model, loaded, name, parts)
             if not scores:
+                parts = parts_asked
                 if isinstance(loaded, LoadedRecipe) and not results[name].recipe_refused:
                     recipes = {loaded.recipe.id: RECIPE}
                 saved = self._saved(fitted, results[name])
@@ -153,9 +156,12 @@ class Evaluator:
 
     def _recipe_of(self, model: LoadedModel) -> LoadedRecipe | RecipeUnusable:
         try:
-            return self.recipe_of(model)
+            loaded = self.recipe_of(model)
         except RecipeUnusable as unusable:
             return unusable
+        reasons = (why_unaskable(model, prompt) for prompt in loaded.recipe.prompts)
+        reason = next(filter(None, reasons), "") if model.can.verdict else ""
+        return RecipeUnusable(loaded.recipe.id, loaded.name, reason) if reason else loaded
 
     def _saved(self, fitted: FittedArms, result: ModelResult) -> ArmRecipe | None:
         if not self.request.save_recipe:
@@ -163,8 +169,30 @@ class Evaluator:
         arm = self.request.save_arm or winner(result.judged, result.choices)
         return arm_as_recipe(fitted, arm, result.choices)
 
-    def _of_model(
+    def _of_askable(
         self, model: LoadedModel, loaded: LoadedRecipe | RecipeUnusable, name: str, parts: EvaluationParts
+    ) -> tuple[tuple[ModelResult, TestScores, FittedArms], EvaluationParts]:
+        """Return the same as `_of_model`, and the parts without what the model cannot be asked.
+
+        Which that is, is looked for once something was refused: it costs the tokens of every statement in every prompt.
+        """
+        try:
+            return self._of_model(model, loaded, name, parts), parts
+        except BadInput:
+            in_use = loaded.recipe.prompts if isinstance(loaded, LoadedRecipe) else ()
+            prompts = (*prompts_to_try(parts.train, self.request.prompt), *in_use)
+            remaining, excluded = without_unaskable(model, prompts, parts)
+            if not excluded:
+                raise
+        return self._of_model(model, loaded, name, remaining, excluded), remaining
+
+    def _of_model(
+        self,
+        model: LoadedModel,
+        loaded: LoadedRecipe | RecipeUnusable,
+        name: str,
+        parts: EvaluationParts,
+        excluded: tuple[Excluded, ...] = (),
     ) -> tuple[ModelResult, TestScores, FittedArms]:
         """Return one model's result, the scores of the test items that its figures rest on, and what was fitted."""
         began = time.perf_counter()
@@ -205,6 +233,7 @@ class Evaluator:
             controls=controls,
             wording=wording,
             fitted_on=parts.fitted_on,
+            excluded=tuple(each for each in excluded if each.part != TRAIN),
         )
         fine_tuned = next((arm.fine_tuning for arm in arms if arm.fine_tuning), None)
         figures = figures_of(scores)
@@ -221,6 +250,7 @@ class Evaluator:
             sweep=self._sweep(fitted),
             seconds=time.perf_counter() - began,
             recipe_refused=refused,
+            excluded=tuple(each.figures for each in excluded),
             doses={
                 arm.name: _dose_figures(arm.doses)
                 for arm in arms

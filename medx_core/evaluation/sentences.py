@@ -12,6 +12,7 @@ from medx_core.evaluation.result import (
     ArmResult,
     Changes,
     EvaluationResult,
+    ExcludedStatement,
     Judgement,
     Metric,
     PairedDifference,
@@ -19,6 +20,8 @@ from medx_core.evaluation.result import (
 from medx_core.evaluation.verdicts import Verdict
 
 NOT_EVALUATED = "How well this recipe answers: not evaluated."
+SHOWN = 5
+"""Of statements that were left out, so many are named in a sentence."""
 WORDING = "wording cannot be ruled out"
 PLAUSIBILITY = "plausibility cannot be told from truth"
 IN_TEXT = {
@@ -171,6 +174,16 @@ def _interval(metric: Metric, *, n: bool = False) -> str:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"  # plain ASCII: the conclusion is read by programs and terminals too
+
+
+def excluded_sentence(excluded: Sequence[ExcludedStatement]) -> str:
+    """Say which statements the model could not be asked, and why; empty where it could be asked all."""
+    if not excluded:
+        return ""
+    named = "; ".join(f"row {each.row} ({each.part}): {each.reason.rstrip('.')}" for each in excluded[:SHOWN])
+    more = f"; and {len(excluded) - SHOWN:,} more, see `excluded`" if len(excluded) > SHOWN else ""
+    count = "1 statement" if len(excluded) == 1 else f"{len(excluded):,} statements"
+    return f"{count} could not be asked and {'is' if len(excluded) == 1 else 'are'} left out for all arms: {named}{more}."
 
 
 def evidence_line(result: EvaluationResult, arm: str) -> str:

@@ -53,7 +53,12 @@ def fit_calibration(scores: Values, gold: Flags, groups: Sequence[str]) -> Fitte
         for kind, values in unseen.items():
             values[judged] = probabilities(_fit(kind, scores[fitted], gold[fitted]), scores[judged])
     kind = min(unseen, key=lambda kind: _log_loss(unseen[kind], gold))
-    return FittedCalibration(_fit(kind, scores, gold), unseen[kind])
+    calibration = _fit(kind, scores, gold)
+    if np.ptp(probabilities(calibration, scores)) == 0.0:
+        # It tells no statements apart, and neither may the folds: the one with the most TRUE statements was given the least,
+        # since its own did not count.
+        return FittedCalibration(calibration, np.full(len(gold), unseen[kind].mean()))
+    return FittedCalibration(calibration, unseen[kind])
 
 
 def probabilities(calibration: Calibration, scores: Values) -> Values:

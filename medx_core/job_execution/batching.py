@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from time import monotonic
 
-from medx_core.errors import RecipeUnusable, VectorRefused
+from medx_core.categories import Route
+from medx_core.errors import RecipeUnusable
 from medx_core.job_execution.interfaces import Engine, Interrupted, Lane, Listener
 from medx_core.job_execution.scheduling import BatchLimits, RunningText, Schedule, Step, WaitingQuestion
-from medx_core.questions import Answer, Answered, ArmRow, Mode, Question
+from medx_core.questions import Answered, ArmRow, Mode, Question, answered
 
 log = logging.getLogger(__name__)
 
@@ -38,9 +39,18 @@ class MicroBatcher:
         """Start the engine's thread, which loads the engine; returns at once."""
         self._thread.start()
 
+    @property
+    def recipe(self) -> str:
+        """The id of the recipe in use; empty before the engine is loaded, and where that recipe cannot answer."""
+        if not self.ready.done() or self.ready.exception() is not None:
+            return ""
+        described = self.ready.result().description
+        return "" if described.refused else described.recipe
+
     def submit(self, question: Question, *, lane: Lane, listener: Listener | None = None) -> Future[Answered]:
         """Queue one question; the future ends in Interrupted if the batcher is closed first."""
         waiting = WaitingQuestion(question, lane, listener or Listener())
+        waiting.future.add_done_callback(self._count)
         with self._changed:
             if self._closing:
                 waiting.future.set_exception(_stopping())
@@ -117,6 +127,7 @@ class MicroBatcher:
             self._start_text(engine, step)
 
     def _score(self, engine: Engine, questions: Sequence[WaitingQuestion]) -> None:
+        routes: Sequence[Route] = ()
         try:
             routes = engine.route([waiting.question for waiting in questions])
             rows = [
@@ -127,16 +138,12 @@ class MicroBatcher:
             answers = iter(engine.verdicts(rows))
             arms = [tuple(next(answers) for _ in waiting.question.arms) for waiting in questions]
         except Exception as error:  # noqa: BLE001 - the engine's door: a fault belongs to the rows of this pass alone
+            if len(questions) == 1 and routes:  # whatever became of it, an emergency must be seen
+                questions[0].listener.on_route(routes[0])
             self._fail(questions, error)
             return
         for waiting, route, of_question in zip(questions, routes, arms, strict=True):
-            refusal = next((each for each in of_question if isinstance(each, VectorRefused)), None)
-            if refusal is not None:
-                waiting.future.set_exception(refusal)
-                continue
-            given = tuple(each for each in of_question if isinstance(each, Answer))
-            waiting.future.set_result(Answered(waiting.question, route, given))
-            self.answered_questions += 1
+            waiting.future.set_result(answered(waiting.question, route, of_question))
 
     def _start_text(self, engine: Engine, questions: Sequence[WaitingQuestion]) -> None:
         try:
@@ -147,18 +154,23 @@ class MicroBatcher:
             self._go_on(running)
 
     def _continue_text(self, running: RunningText) -> None:
-        before = len(running.unfinished)
         try:
             running.step()
         except Exception as error:  # noqa: BLE001 - the engine's door, as above
             self._fail(running.unfinished, error)
         else:
-            self.answered_questions += before - len(running.unfinished)
             self._go_on(running)
 
     def _go_on(self, running: RunningText) -> None:
         with self._changed:
             self._schedule.go_on(running)
+
+    def _count(self, future: Future[Answered]) -> None:
+        """Count an answer; what was refused, failed or was cut short is none."""
+        if future.cancelled() or future.exception() is not None:
+            return
+        made = future.result()
+        self.answered_questions += not (made.refusal or made.is_cut_short)
 
     def _fail(self, questions: Sequence[WaitingQuestion], error: Exception) -> None:
         """Fail a question that was alone in its batch; try the halves of a larger batch again.
@@ -183,7 +195,9 @@ class MicroBatcher:
     def _refresh_recipe(self, engine: Engine) -> None:
         try:
             engine.refresh_recipe()
-        except Exception:  # a database that is away for a moment must not stop answers
+        except (
+            Exception
+        ):  # a database that is away for a moment must not stop answers; a damaged recipe does not come here
             log.exception("the recipe could not be read again; the one read before stays in use")
 
 

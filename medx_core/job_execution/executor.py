@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
+from functools import partial
 from typing import Protocol
 
 from medx_core.categories import Route
@@ -176,6 +177,7 @@ class JobExecutor:
             owner=self._terms.owner,
             seconds=self._terms.seconds,
             max_attempts=self._terms.max_attempts,
+            recipe=self._answerer.recipe,
         )
         with self._keeper.holding(leased):
             waiting = {self._submit(item, lane): item for item in leased}
@@ -195,11 +197,18 @@ class JobExecutor:
 
         streams = self._streams_for(lane)
         if streams is None or item.question.mode is not Mode.TEXT:
-            listener = Listener(should_stop=should_stop)
+            listener = Listener(on_route=partial(self._store_route, item), should_stop=should_stop)
         else:
             text = WatchedText(item, self._leases, streams)
             listener = Listener(on_route=text.on_route, on_text=text.on_text, should_stop=should_stop)
         return self._answerer.submit(item.question, lane=lane, listener=listener)
+
+    def _store_route(self, item: LeasedItem, route: Route) -> None:
+        """Store a route by itself: a question that fails must not take its emergency line with it."""
+        try:
+            self._leases.store_route(item, route)
+        except MedxError as error:
+            log.warning("item %d: its route could not be stored: %s", item.id, error)
 
     def _streams_for(self, lane: Lane) -> TextStreams | None:
         return self._streams if lane is Lane.INTERACTIVE else None

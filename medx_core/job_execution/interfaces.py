@@ -27,7 +27,8 @@ class Interrupted(MedxError):
 class Listener:
     """Callbacks of the code that waits for an answer.
 
-    `on_route` receives the route of a written answer before its first text, and again if the answer is started again;
+    `on_route` receives the route of a written answer before its first text, and again if the answer is started again, and the
+    route of a question that then fails;
     `on_text` receives each new piece; `should_stop` is asked between micro-batches and between tokens. All are called
     on the engine's thread: none may raise, `on_route` may take a moment, the others must return at once.
     """
@@ -39,6 +40,11 @@ class Listener:
 
 class Answerer(Protocol):
     """Answers questions asynchronously. A future may end in Cancelled, Interrupted or the fault of its question."""
+
+    @property
+    def recipe(self) -> str:
+        """The id of the recipe in use, which a job that begins now is bound to; empty where none can answer."""
+        ...
 
     def submit(self, question: Question, *, lane: Lane, listener: Listener) -> Future[Answered]:
         """Queue one question; returns at once."""

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from itertools import chain, product
 from time import monotonic
 
-from medx_core.errors import Cancelled
+from medx_core.errors import Cancelled, VectorRefused
 from medx_core.job_execution.interfaces import Engine, Lane, Listener
-from medx_core.questions import Answer, Answered, Arm, ArmRow, Mode, Question
+from medx_core.questions import Answer, Answered, Arm, ArmRow, Mode, Question, answered
 
 # How many micro-batches of written answers grow at a time: several people, but one part of a file.
 RUNNING_TEXTS = {Lane.INTERACTIVE: 4, Lane.BATCH: 1}
@@ -120,20 +120,19 @@ class RunningText:
 
     def _finish_if_done(self, waiting: WaitingQuestion) -> None:
         indices = self._indices(waiting)
-        refusal = next(filter(None, map(self._writing.refusal, indices)), None)
-        if refusal is not None:
-            for index in indices:
-                self._writing.cancel(index)
-            self.unfinished.remove(waiting)
-            waiting.future.set_exception(refusal)
-        elif all(self._writing.row_finished(index) for index in indices):
-            self._finish(waiting, self._answers(indices))
+        refusals = [self._writing.refusal(index) for index in indices]
+        if all(
+            refusal or self._writing.row_finished(index)
+            for index, refusal in zip(indices, refusals, strict=True)
+        ):
+            given = zip(refusals, self._answers(indices), strict=True)
+            self._finish(waiting, [refusal or answer for refusal, answer in given])
 
     def _cancel(self, waiting: WaitingQuestion) -> None:
         indices = self._indices(waiting)
         for index in indices:
             self._writing.cancel(index)
-        begun = tuple(answer for answer in self._answers(indices) if answer.text)
+        begun = [answer for answer in self._answers(indices) if answer.text]
         if begun:
             self._finish(waiting, begun)
         else:
@@ -142,9 +141,9 @@ class RunningText:
                 Cancelled("The answer was cancelled before a word of it was written.")
             )
 
-    def _finish(self, waiting: WaitingQuestion, answers: tuple[Answer, ...]) -> None:
+    def _finish(self, waiting: WaitingQuestion, arms: Sequence[Answer | VectorRefused]) -> None:
         self.unfinished.remove(waiting)
-        waiting.future.set_result(Answered(waiting.question, self._routes[waiting], answers))
+        waiting.future.set_result(answered(waiting.question, self._routes[waiting], arms))
 
     def _answers(self, indices: Iterable[int]) -> tuple[Answer, ...]:
         answers = self._writing.answers()

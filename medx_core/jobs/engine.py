@@ -3,7 +3,8 @@
 Knows no torch: a command must be able to compare before it loads anything.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from medx_core import __version__
@@ -28,7 +29,8 @@ class EngineDescription:
 
     `identity_sha256` names all of the model that changes an answer, `weight_sha256` the weights alone. `unsteered_recipe` is
     the id of the recipe without its steering, `parameters` the number of the model's weights, 0 where it is not known.
-    `refused` is why the recipe in use cannot answer, so that nothing is answered; empty while it can.
+    `refused` is why the recipe in use cannot answer, so that nothing is answered; empty while it can. `unaskable` says of other
+    recipes, by id, why this model refuses their prompts.
     """
 
     model_name: str
@@ -42,6 +44,7 @@ class EngineDescription:
     unsteered_recipe: str = ""
     parameters: int = 0
     refused: str = ""
+    unaskable: Mapping[str, str] = field(default_factory=dict)
 
     def report(self, settings: Settings) -> dict[str, Any]:
         """Return what a heartbeat says of an engine that was built from these settings."""
@@ -56,6 +59,7 @@ class EngineDescription:
             "recipe": self.recipe,
             "recipe_name": self.recipe_name,
             "unsteered_recipe": self.unsteered_recipe,
+            "unaskable": dict(self.unaskable),
             "parameters": self.parameters,
             "settings": answer_settings(settings),
         }

@@ -31,7 +31,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class JobSnapshot:
-    """One job. `public_id` is the only id that appears in addresses; it cannot be guessed."""
+    """One job. `public_id` is the only id that appears in addresses; it cannot be guessed. `recipe` is the one it is bound to."""
 
     public_id: str
     kind: JobKind
@@ -46,6 +46,7 @@ class JobSnapshot:
     person: str = ""
     carried_columns: tuple[str, ...] = ()
     exploration: Exploration | None = None
+    recipe: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the state of the job, as programs and the command line show it."""
@@ -55,6 +56,7 @@ class JobSnapshot:
             "status": self.status.value,
             "rows": counts.pop("total"),
             **counts,
+            "recipe": self.recipe,
             "created_at": iso(self.created_at),
             "finished_at": iso(self.finished_at),
         }
@@ -138,7 +140,7 @@ class RecipeCount:
 
 
 def recipes_in_words(counts: Sequence[RecipeCount]) -> str:
-    """Say that a job was answered by several recipes, because another one was put to use meanwhile; empty where it was not."""
+    """Say that a job was answered by several recipes, because it could not stay with its first one; empty where it was not."""
     if len(counts) < 2:
         return ""
     shares = ", ".join(
@@ -146,8 +148,8 @@ def recipes_in_words(counts: Sequence[RecipeCount]) -> str:
         for each in counts
     )
     return (
-        f"Answered by {len(counts)} recipes, since another one was put to use meanwhile: {shares}; the column `recipe` says "
-        "which one answered each row."
+        f"Answered by {len(counts)} recipes, since the one that it began with was withdrawn or could not be used any more: "
+        f"{shares}; the column `recipe` says which one answered each row."
     )
 
 

@@ -253,10 +253,12 @@ def _append_piece(part: ModelPart, folder: Path, whole: BinaryIO) -> None:
 def _convert(entry: CataloguedModel, gguf: Path, built: Path) -> None:
     # Imported here, so that `medx models list` does not wait for numpy.
     from medx_core.models.gguf_conversion import convert_gguf
+    from medx_core.models.model_files import sha256_of_weights
 
     convert_gguf(gguf, built)
     source = {"name": entry.name, "title": entry.title, "licence": entry.licence, "requirement": entry.requirements,
-              "gguf_sha256": entry.gguf_sha256, "conversion": CONVERSION}  # fmt: skip
+              "gguf_sha256": entry.gguf_sha256, "conversion": CONVERSION,
+              "weights_sha256": sha256_of_weights(built)}  # fmt: skip
     (built / MARKER).write_text(json.dumps(source, indent=2) + "\n", encoding="utf-8")
 
 

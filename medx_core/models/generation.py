@@ -73,7 +73,7 @@ class GreedyWriting:
         self._around = around
         self._share_prompts = share_prompts
         for prompt in prompts:
-            model.refuse_longer(len(prompt) + 1)
+            model.refuse_unread(prompt, more=1)
         rooms = [
             max_new_tokens if model.longest is None else model.longest - len(prompt) for prompt in prompts
         ]

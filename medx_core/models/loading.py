@@ -4,13 +4,19 @@ Weights are safetensors only, and code that comes with a model is never run (`tr
 """
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.quantizers.auto import AutoHfQuantizer
 from transformers.utils.logging import disable_progress_bar
 
@@ -23,6 +29,7 @@ from medx_core.models.model_files import (
     identity_sha256,
     local_folder,
     refuse_incomplete,
+    verified_weight_sha256,
     weight_sha256,
 )
 from medx_core.models.packed_linear import pack_linear_layers, parameter_count
@@ -62,10 +69,38 @@ class LoadedModel:
 
     @property
     def longest(self) -> int | None:
-        """The most tokens that the network was made to read at once; None where its architecture has no such limit."""
+        """The most tokens that the network reads at once here; None where its architecture has no such limit.
+
+        That is what it was made for; with longrope (Phi-3 128k) it is the length of its first training: one row beyond that
+        and transformers 5.23 turns every row of the batch otherwise, but not the keys that are kept already.
+        """
         config = self.network.config.get_text_config()
         lengths = (getattr(config, name, None) for name in CONTEXT_LENGTHS)
-        return next((int(length) for length in lengths if length), None)
+        made_for = next((int(length) for length in lengths if length), None)
+        return min([*_where_longrope_switches(config), *([made_for] if made_for else [])], default=None)
+
+    def refuse_unread(self, ids: Sequence[int], *, more: int = 0) -> None:
+        """Refuse a row of tokens that the network cannot read: with `more` behind them too many, or one without weights.
+
+        Raises:
+            BadInput: it cannot.
+        """
+        self.refuse_longer(len(ids) + more)
+        if (strange := self._without_weights(ids)) is not None:
+            raise BadInput(self._strange(strange))
+
+    def _without_weights(self, ids: Iterable[int]) -> int | None:
+        """Return the first token that the tokenizer knows and the network does not."""
+        table: Any = self.network.get_input_embeddings()
+        known = int(table.num_embeddings)
+        return next((token for token in ids if token >= known), None)
+
+    def _strange(self, token: int) -> str:
+        # Gemma 3's tokenizer has one for pictures, which the text network has no row for.
+        return (
+            f"The text holds {self.tokenizer.convert_ids_to_tokens(token)!r}, a token that the model {self.name} has no "
+            "weights for; leave it out."
+        )
 
     def refuse_longer(self, tokens: int) -> None:
         """Refuse so many tokens where they are more than the network reads: it would crash, or go on as nobody trained it.
@@ -109,14 +144,8 @@ class LoadedModel:
             raise ModelUnavailable(
                 f"The model {self.name} answers rows of unequal length only apart, which this work cannot do."
             )
-        table: Any = self.network.get_input_embeddings()
-        known = int(table.num_embeddings)
-        if strange := next((token for row in rows for token in row if token >= known), None):
-            # Gemma 3's tokenizer has one for pictures, which the text network has no row for.
-            raise ModelUnavailable(
-                f"The text holds {self.tokenizer.convert_ids_to_tokens(strange)!r}, a token that the model {self.name} has no "
-                "weights for; leave it out."
-            )
+        if (strange := self._without_weights(token for row in rows for token in row)) is not None:
+            raise ModelUnavailable(self._strange(strange))
         pad_id = int(self.tokenizer.pad_token_id or 0)
         return left_padded(rows, pad_id=pad_id, device=self.device, prefix_length=prefix_length)
 
@@ -132,6 +161,7 @@ def load_model(name: str, *, models_folder: Path, placement: Placement) -> Loade
     source = model_source(name, models_folder)
     folder = local_folder(source)
     refuse_incomplete(folder)
+    verified_weight_sha256(folder, memory_folder=models_folder)  # by content: what is loaded answers for long
     identity = identity_sha256(folder, memory_folder=models_folder)
     network, tokenizer = _read(source, folder, placement)
     if identity_sha256(folder, memory_folder=models_folder) != identity:
@@ -149,12 +179,27 @@ def load_model(name: str, *, models_folder: Path, placement: Placement) -> Loade
     )
 
 
+def _where_longrope_switches(config: PreTrainedConfig) -> list[int]:
+    """Return the lengths in tokens at which rotary embeddings of the kind longrope go over to their long factors."""
+    rotary: Any = getattr(config, "rope_parameters", None) or {}
+    kinds = [rotary, *(by_layer for by_layer in rotary.values() if isinstance(by_layer, dict))]
+    return [
+        int(kind["original_max_position_embeddings"]) for kind in kinds if kind.get("rope_type") == "longrope"
+    ]
+
+
 def prepared(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Set what MedX relies on everywhere: frozen weights, packed on the CPU, inference mode, padding on the left."""
+    """Set what MedX relies on everywhere: frozen weights, packed on the CPU, inference mode, padding on the left.
+
+    A tokenizer that was saved as it was trained may still draw (BPE dropout): the same text gets the same tokens here.
+    """
     network.train(mode=False)
     network.requires_grad_(requires_grad=False)
     pack_linear_layers(network)
     tokenizer.padding_side = "left"
+    merges: Any = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
+    if getattr(merges, "dropout", None):
+        merges.dropout = None
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
 

@@ -232,23 +232,58 @@ def weight_sha256(folder: Path, *, memory_folder: Path) -> str:
     Raises:
         ModelUnavailable: the folder holds no weights.
     """
-    files = weight_files(folder)
-    stamp = [_stamp(file) for file in files]
+    return _remembered(folder, memory_folder) or _read_and_remember(folder, memory_folder)
+
+
+def verified_weight_sha256(folder: Path, *, memory_folder: Path) -> str:
+    """Return the sha256 over all weight files of `folder` as they are read now, whatever is remembered of them.
+
+    Raises:
+        ModelUnavailable: the folder holds no weights, or they are not what they were: their content changed while size and
+            times did not, as on a failing disk, or it is not what a catalogued model was converted to.
+    """
+    marker = folder / MARKER
+    converted = _json_object(marker).get("weights_sha256", "") if marker.is_file() else ""
+    expected = (_remembered(folder, memory_folder), str(converted))
+    return _read_and_remember(folder, memory_folder, expected=expected)
+
+
+def _remembered(folder: Path, memory_folder: Path) -> str:
+    """Return the hash that is remembered of weights that look unchanged; empty when there is none."""
+    remembered = _read_memory(memory_folder / MEMORY).get(str(folder))
+    unchanged = remembered and remembered["stamp"] == [_stamp(file) for file in weight_files(folder)]
+    return str(remembered["sha256"]) if remembered and unchanged else ""
+
+
+def _read_and_remember(folder: Path, memory_folder: Path, *, expected: Sequence[str] = ()) -> str:
+    stamp = [_stamp(file) for file in weight_files(folder)]
+    sha256 = sha256_of_weights(folder)
+    if others := [other for other in expected if other not in ("", sha256)]:  # what was remembered stays
+        raise ModelUnavailable(
+            f"The weights in {folder} are not what they were (sha256 {sha256[:12]}, expected {others[0][:12]}): a file was "
+            "damaged or replaced. Remove the folder and fetch the model again (`medx models pull` for a catalogued one)."
+        )
     memory = memory_folder / MEMORY
     known = _read_memory(memory)
-    remembered = known.get(str(folder))
-    if remembered and remembered["stamp"] == stamp:
-        return str(remembered["sha256"])
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as source:
-            while block := source.read(1 << 22):
-                digest.update(block)
-    known[str(folder)] = {"stamp": stamp, "sha256": digest.hexdigest()}
+    known[str(folder)] = {"stamp": stamp, "sha256": sha256}
     memory_folder.mkdir(parents=True, exist_ok=True)
     fresh = memory.with_suffix(".new")
     fresh.write_text(json.dumps(known, indent=1), encoding="utf-8")
     fresh.replace(memory)
+    return sha256
+
+
+def sha256_of_weights(folder: Path) -> str:
+    """Return the sha256 over the content of all weight files of `folder`, in the order of their names.
+
+    Raises:
+        ModelUnavailable: there are none.
+    """
+    digest = hashlib.sha256()
+    for file in weight_files(folder):
+        with file.open("rb") as source:
+            while block := source.read(1 << 22):
+                digest.update(block)
     return digest.hexdigest()
 
 

@@ -9,7 +9,8 @@ prompt goes on with the word's own tokens, as the model would write it.
 """
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +39,14 @@ CACHE_FAULTS = (
 )
 
 
+Around = Callable[[int | None], AbstractContextManager[None]]
+"""The context of a forward pass, by the number of its first token counted from the answer's first; None: the prompt."""
+
+
+def _nothing(_begins_at: int | None) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
 @dataclass(frozen=True)
 class KeptPass:
     """One forward pass over a batch of prompts, with what later passes can go on from.
@@ -56,14 +65,15 @@ class SharedPrefix:
 
     `answer_words` are the tokens of the TRUE and the FALSE word behind the prompt; tokens that both words begin with
     belong to the prompt. If the network's cache cannot be resumed exactly for rows of unequal length (a state-space
-    layer), that is noticed at the start and every prompt is run whole; so are prompts beyond a sliding window.
+    layer), that is noticed at the start and every prompt is run whole; so are prompts beyond a sliding window, and all of them
+    where it is not `shared`.
 
     Raises:
         ModelUnavailable: the model's check found that this model cannot be asked in its chat template, or by answer words of
             several tokens, as this prompt does.
     """
 
-    def __init__(self, model: LoadedModel, prompt: VerdictPrompt) -> None:
+    def __init__(self, model: LoadedModel, prompt: VerdictPrompt, *, shared: bool = True) -> None:
         if prompt.chat and not model.can.chat_verdict:
             raise ModelUnavailable(f"The model {model.name} gives no verdicts in its chat template here.")
         self.model = model
@@ -80,7 +90,7 @@ class SharedPrefix:
             raise ModelUnavailable(
                 f"The model {model.name} gives no verdicts by answer words of several tokens here, as {prompt.version} has them."
             )
-        if model.can.shared_prefix:
+        if shared and model.can.shared_prefix:
             self._build()
 
     @property
@@ -100,28 +110,35 @@ class SharedPrefix:
             BadInput: with the answer word these are more tokens than the model reads, or the text cannot be asked about.
         """
         ids = [*verdict_ids(self.model.tokenizer, self.prompt, text), *self._both_begin_with]
-        self.model.refuse_longer(len(ids) + max(map(len, self.answer_words), default=1) - 1)
+        self.model.refuse_unread(ids, more=max(map(len, self.answer_words), default=1) - 1)
         return ids
 
-    def last_states(self, prompts: Sequence[Sequence[int]], *, whole: bool = False) -> Tensor:
+    def last_states(
+        self, prompts: Sequence[Sequence[int]], *, whole: bool = False, around: Around = _nothing
+    ) -> Tensor:
         """Run whole prompts in one batch; return the final hidden state of each last token, (rows, hidden_size).
 
         Where an answer word is several tokens: (rows, states, hidden_size), the last prompt token's first, then those of
         the TRUE word's tokens but its last, then the FALSE word's.
 
-        Steering and recording hooks that are entered around this call see these rows in this order. `whole` runs the
-        common beginning with every row too: for steering that acts on it.
+        Recording hooks that are entered around this call see these rows in this order. `around` gives the context of each
+        pass (steering) by the number of the pass's first token, counted from the answer's first; None for the pass that
+        reads the prompt. Both words begin at 0. `whole` runs the common beginning with every row too: for steering that
+        acts on it.
 
         Raises:
             ModelUnavailable: the batch does not fit into the device's memory.
         """
         along = self.reads_along_words
         with torch.inference_mode(), memory_faults_in_words("This batch of questions"):
-            done = self._run(prompts, keep_cache=along, whole=whole)
+            with around(None):
+                done = self._run(prompts, keep_cache=along, whole=whole)
             last = done.states[:, -1]
             if not along:
                 return last
-            along_words = (state for word in self.answer_words for state in self._states_along(done, word))
+            along_words = (
+                state for word in self.answer_words for state in self._states_along(done, word, around)
+            )
             return torch.stack([last, *along_words], dim=1)
 
     def kept_pass(self, prompts: Sequence[Sequence[int]], *, whole: bool = False) -> KeptPass:
@@ -157,14 +174,15 @@ class SharedPrefix:
             outputs = forward(self.model.network.base_model, batch, use_cache=True)
         return KeptPass(outputs.last_hidden_state, batch, _cache_after(outputs, cache))
 
-    def _states_along(self, done: KeptPass, word: Sequence[int]) -> Iterator[Tensor]:
+    def _states_along(self, done: KeptPass, word: Sequence[int], around: Around) -> Iterator[Tensor]:
         """Yield the final states (rows, hidden_size) of a word's tokens but the last, each after those before it."""
         batch, cache = done.batch, copy.deepcopy(done.cache)
-        for token in word[:-1]:
+        for number, token in enumerate(word[:-1]):
             ids = torch.full_like(batch.ids[:, -1:], token)
             mask = torch.cat([batch.mask, torch.ones_like(ids)], dim=1)
             batch = PaddedBatch(ids, mask, batch.positions[:, -1:] + 1)
-            outputs = forward(self.model.network.base_model, batch, cache)
+            with around(number):
+                outputs = forward(self.model.network.base_model, batch, cache)
             cache = _cache_after(outputs, cache)
             yield outputs.last_hidden_state[:, -1]
 

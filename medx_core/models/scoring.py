@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medx_core.errors import ModelUnavailable
+from medx_core.errors import BadInput, ModelUnavailable
 from medx_core.models.loading import LoadedModel
 from medx_core.models.prefix_cache import PROBES, SharedPrefix
+from medx_core.prompts import VerdictPrompt
 
 LOGITS_AT_ONCE = 1 << 24  # 64 MB in float32
 
@@ -124,6 +125,25 @@ def answer_word_ids(prefix: SharedPrefix) -> tuple[int, int]:
             f"This model's tokenizer cannot tell the answer words {prefix.prompt.true_word!r} and {prefix.prompt.false_word!r} apart."
         )
     return true_word[0], false_word[0]
+
+
+def why_unaskable(model: LoadedModel, prompt: VerdictPrompt) -> str:
+    """Return why a model can be asked nothing with a prompt, as a part of a sentence; empty where it can.
+
+    Takes tokens and no pass: whether the network reads such a prompt right is for the model's check.
+    """
+    try:
+        if PROBES[0] not in prompt.asked(PROBES[0]):
+            return f"the prompt {prompt.version} does not hold the question"
+        prefix = SharedPrefix(model, prompt, shared=False)
+        answer_word_ids(prefix)
+        prefix.encoded(PROBES[0])
+    except (LookupError, ValueError):  # of `str.format`
+        return f"the prompt {prompt.version} has no one place for the question"
+    except (ModelUnavailable, BadInput) as error:
+        sentence = str(error).rstrip(".")
+        return f"{sentence[:1].lower() + sentence[1:]} (prompt {prompt.version})"
+    return ""
 
 
 def _last_prompt_states(states: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ order of categories and numbers that are not finite. Nothing is ever unpickled.
 A head for the default encoder ships with MedX; a head that was trained here comes before it.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 FORMAT = "medx-router-head-2"
+CONTENT_SHA256 = "content_sha256"
 TRAIN_IT = "run `medx router train`"
 
 
@@ -151,8 +153,21 @@ def save_with_provenance(
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(path.name + ".new")
     rows = {name: np.ascontiguousarray(tensor, dtype=np.float32) for name, tensor in tensors.items()}
+    about[CONTENT_SHA256] = content_sha256(about, rows)
     save_file(rows, fresh, metadata=about)
     fresh.replace(path)
+
+
+def content_sha256(metadata: Mapping[str, str], tensors: Mapping[str, Floats]) -> str:
+    """Return the sha256 over everything that a file says and holds, but for this hash itself."""
+    digest = hashlib.sha256()
+    for name, value in sorted(metadata.items()):
+        if name != CONTENT_SHA256:
+            digest.update(json.dumps([name, value]).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(json.dumps([name, tensor.shape]).encode())
+        digest.update(np.ascontiguousarray(tensor).tobytes())
+    return digest.hexdigest()
 
 
 def load_head(path: Path, *, encoder_sha256: str | None = None) -> RouterHead:
@@ -190,6 +205,9 @@ def load_with_provenance(
         )
     if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
         raise RouterUnavailable(f"{path.name} contains values that are not finite; {TRAIN_IT}.")
+    # A head of an earlier version has no such hash.
+    if metadata.get(CONTENT_SHA256, "") not in ("", content_sha256(metadata, tensors)):
+        raise RouterUnavailable(f"{path.name} is damaged: its content is not what was written; {TRAIN_IT}.")
     return metadata, tensors
 
 

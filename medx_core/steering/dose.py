@@ -45,9 +45,9 @@ class DoseMeter:
         if self.refused_at is None:
             return None
         return VectorRefused(
-            f"The dose at layer {self.refused_at} is {self.largest:.3g}: the vector would move a state of this question by "
-            f"{self.largest:.3g} times that state's own length, and {self.limited_by} allows {self.limit:g}; use a weaker "
-            "vector."
+            "This question is not answered steered, since steering would move the model too far: the dose at layer "
+            f"{self.refused_at} is {self.largest:.3g} times the state's own length, and {self.limited_by} allows "
+            f"{self.limit:g}; use a weaker vector."
         )
 
 

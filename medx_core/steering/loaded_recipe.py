@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from medx_core.categories import Category
 from medx_core.questions import Mode
-from medx_core.recipes import Recipe
+from medx_core.recipes import DO_NOT_TRUST, Recipe
 from medx_core.steering.hooks import SteeringPlan
 from medx_core.steering.names import FITTED_TO_STATES, GATED
 from medx_core.steering.steering_vector import SteeringVector
@@ -58,17 +58,27 @@ UNSTEERED_ROW = RowVector(None)
 class LoadedRecipe:
     """A recipe under its name, and the vectors of its steering by key; one that cannot be used is left out.
 
-    `probability_held` turns false where a newer evaluation of that very recipe found its calibration wanting.
+    One that `is_promoted` answers as it is, or nothing does.
+    `probability_held` turns false where a newer evaluation of that very recipe found its calibration wanting;
+    `broken_promise` then says how more of the answers that it stood by were wrong than it promises, empty while it holds.
     """
 
     recipe: Recipe
     name: str
     vectors: Mapping[str, SteeringVector]
     probability_held: bool = True
+    broken_promise: str = ""
+    is_promoted: bool = False
 
     def probability(self, margin: float, *, as_measured: bool) -> float | None:
         """Return the probability of TRUE as `Recipe.probability` does, None where newer evidence does not allow it."""
         return self.recipe.probability(margin, as_measured=as_measured) if self.probability_held else None
+
+    def doubt(self, margin: float, *, as_measured: bool) -> str:
+        """Return why an answer is not to be trusted as `Recipe.doubt` does; none is whose promise newer evidence broke."""
+        if self.broken_promise and as_measured and self.recipe.abstention is not None:
+            return f"{DO_NOT_TRUST}: its recipe's promise did not hold when it was measured last; {self.broken_promise}."
+        return self.recipe.doubt(margin, as_measured=as_measured)
 
     def for_verdict(self, category: Category | None, prompt_version: str) -> RowVector:
         """Return what steers a verdict on a question of that category, asked with the prompt of that version."""

@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
-from sqlalchemy.exc import ArgumentError, InterfaceError, InternalError, OperationalError, ProgrammingError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlmodel import Session
 
@@ -20,9 +20,25 @@ from medx_core.settings import Settings
 
 MIGRATIONS = Path(__file__).resolve().parent / "migrations"
 BUSY_SECONDS = 15
+DAMAGED = "The database is damaged; put back a copy of it, or move it away and begin with an empty one (`medx db upgrade`)"
+# Parameters are questions, answers and names, and errors reach the logs.
+POOL: dict[str, Any] = {"pool_size": 10, "max_overflow": 30, "hide_parameters": True}
 # PostgreSQL advisory lock that every upgrade takes first; the number only has to be the same everywhere.
 UPGRADE_LOCK = 7_301_001
 WRITES = "medx_writes"
+# What SQLite and PostgreSQL say of their disk, and what to do about it.
+DISK_FAULTS = {
+    "disk is full": "The disk of the database is full; free some space there, and try again",
+    "no space left on device": "The disk of the database is full; free some space there, and try again",
+    "readonly database": "The database is on a read-only disk, or MedX may not write to it; see to that, and try again",
+    "read-only file system": "The disk of the database is read-only; mount it for writing, and try again",
+    "unable to open database file": "The database's file cannot be opened; see that its folder is there and that MedX may "
+    "read and write in it",
+    "disk i/o error": "The disk of the database fails or is full; check the disk, free some space, and try again",
+    "disk image is malformed": DAMAGED,
+    "not a database": DAMAGED,
+    "invalid page in block": DAMAGED,
+}
 WAL_AGAIN_SECONDS = 0.01
 
 
@@ -142,8 +158,8 @@ def _readable_url(given: str) -> URL:
 
 def _engine(url: URL) -> Engine:
     if url.drivername != "sqlite":
-        return create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=30)
-    engine = create_engine(url, pool_size=10, max_overflow=30)
+        return create_engine(url, pool_pre_ping=True, **POOL)
+    engine = create_engine(url, **POOL)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
@@ -189,7 +205,11 @@ def _begin_sqlite(connection: Connection) -> None:
 def _faults_in_words() -> Iterator[None]:
     try:
         yield
-    except (OperationalError, InterfaceError, InternalError, ProgrammingError) as error:
+    except IntegrityError:
+        raise  # stores say which name or rating was there already
+    except DataError as error:  # its text holds the value that was refused
+        raise StorageFault("The database refused a value that was to be stored or looked for.") from error
+    except DBAPIError as error:
         raise StorageFault(_in_words(str(error.orig))) from error
     except PoolTimeout as error:
         raise StorageFault("All connections to the database are in use; try again.") from error
@@ -199,6 +219,9 @@ def _in_words(reason: str) -> str:
     first_line = reason.strip().split("\n")[0]
     if "no such table" in first_line or "no such column" in first_line or "does not exist" in first_line:
         return f"The database lacks what this program needs ({first_line}); run `medx db upgrade`."
+    for sign, sentence in DISK_FAULTS.items():
+        if sign in first_line.lower():
+            return f"{sentence} (the database says: {first_line})."
     return f"The database cannot be used ({first_line}); see that it runs and that DATABASE_URL is right."
 
 

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from medx_core.calibration import shows_probability
 from medx_core.errors import BadInput, NotFound, StorageFault
+from medx_core.evaluation.measured_changes import MeasuredChanges, measured_changes
 from medx_core.evaluation.model_accuracy import (
     MODEL_ACCURACY,
     ModelAccuracy,
@@ -34,6 +35,9 @@ log = logging.getLogger(__name__)
 
 REMEMBERED = 256
 NO_PROBABILITY = "Its calibration did not hold there, so its answers carry a score, which is not called a probability any more."
+NO_PROMISE = (
+    "Its promise did not hold there: {broken}, so that none of its answers is marked as trusted any more."
+)
 OF_VERDICTS = "It was measured on TRUE/FALSE verdicts, not on written answers."
 
 
@@ -45,13 +49,25 @@ class KnownEvidence:
     run: str = ""
 
 
+@dataclass(frozen=True)
+class Held:
+    """What newer evidence left of what a recipe says of its own answers.
+
+    `probability` is whether its mapped scores may be called probabilities, `broken_promise` how its promise was broken, as a
+    part of a sentence; empty where it was not.
+    """
+
+    probability: bool = True
+    broken_promise: str = ""
+
+
 @dataclass
 class Evidence:
     """The evidence lines of one installation. A finished evaluation never changes, so a line is made once."""
 
     database: Database
     _made: dict[tuple[str, str], str] = field(default_factory=dict)
-    _held: dict[tuple[str, str], bool] = field(default_factory=dict)
+    _held: dict[tuple[str, str], Held] = field(default_factory=dict)
 
     @property
     def runs(self) -> RunStore:
@@ -76,23 +92,36 @@ class Evidence:
             else KnownEvidence(self._of_validation(recipe_id))
         )
 
-    def allows_probability(self, recipe: Recipe) -> bool:
-        """Whether what a recipe's calibration gives may still be called a probability.
+    def held(self, recipe: Recipe) -> Held:
+        """Return what is left of a recipe's probability and of its promise.
 
-        The recipe says so of the evaluation that it was saved by; the latest one that measured that very recipe, and tested
-        its map, may revoke that, or restore it.
+        The recipe says so of the statements that it was fitted on; the latest evaluation that measured that very recipe, and
+        tested its map and its rule, may revoke each, or restore it.
         """
-        if recipe.calibration is None or not recipe.calibration.is_probability:
-            return False
+        if recipe.calibration is None:
+            return Held()
         run = self.runs.latest_of_recipe(recipe.id, recipe.model_sha256)
         if run is None:
-            return True
-        key = (run.public_id, run.summary.recipes[recipe.id])
+            return Held()
+        key = (run.public_id, recipe.id)
         if key not in self._held:
             if len(self._held) >= REMEMBERED:
                 self._held.clear()
-            self._held[key] = self._calibration_held(run, key[1])
+            self._held[key] = self._held_in(run, recipe)
         return self._held[key]
+
+    def changes_of(self, recipe_id: str | None) -> MeasuredChanges | None:
+        """Return what the latest evaluation of a recipe found that it mends and breaks; None where there is none."""
+        try:
+            recipe = RecipeStore(self.database).get(recipe_id or "").recipe
+            run = self.runs.latest_of_recipe(recipe.id, recipe.model_sha256)
+            if run is None:
+                return None
+            return measured_changes(
+                read_result(self.runs.get(run.public_id).result), run.summary.recipes[recipe.id]
+            )
+        except (BadInput, NotFound, StorageFault):
+            return None
 
     def of_answer(self, answer: Answer) -> KnownEvidence:
         """Return what is known of the recipe that an answer came from."""
@@ -149,17 +178,31 @@ class Evidence:
             recipe = RecipeStore(self.database).get(recipe_id).recipe
         except (NotFound, StorageFault):
             return ""
-        was = recipe.calibration is not None and recipe.calibration.is_probability
-        return f" {NO_PROBABILITY}" if was and not self.allows_probability(recipe) else ""
+        held, was = self.held(recipe), recipe.calibration is not None and recipe.calibration.is_probability
+        lost = f" {NO_PROBABILITY}" if was and not held.probability else ""
+        return f"{lost} {NO_PROMISE.format(broken=held.broken_promise)}" if held.broken_promise else lost
 
-    def _calibration_held(self, run: Run, arm: str) -> bool:
-        """Whether a run allows to call an arm's mapped scores probabilities; one without such a test does not revoke it."""
+    def _held_in(self, run: Run, recipe: Recipe) -> Held:
+        """Return what a run left of a recipe's probability and promise; one without such a test revokes neither.
+
+        A promise is revoked where more of the trusted answers were wrong than it allows: not only where so many cannot be
+        chance, since nobody should go by a promise that the newest answers do not keep.
+        """
         try:
-            figures = read_result(self.runs.get(run.public_id).result).arm(arm)
+            figures = read_result(self.runs.get(run.public_id).result).arm(run.summary.recipes[recipe.id])
         except BadInput:
-            return True
-        calibrated = None if figures is None else figures.calibrated
-        return calibrated is None or calibrated.ece is None or shows_probability(calibrated.ece)
+            return Held()
+        if figures is None:
+            return Held()
+        error = None if figures.calibrated is None else figures.calibrated.ece
+        wrong = None if figures.abstention is None else figures.abstention.error
+        rule, broken = recipe.abstention, ""
+        if rule is not None and rule.promised and wrong is not None and wrong.value > rule.max_error:
+            broken = (
+                f"{100 * wrong.value:.3g} % of the {wrong.n} answers that it stood by were wrong, where it promises at most "
+                f"{100 * rule.max_error:g} %"
+            )
+        return Held(error is None or shows_probability(error), broken)
 
     def _line(self, run: Run, arm: str) -> str:
         """Return the line on an arm of a run; a result that this version of MedX cannot read counts as none."""

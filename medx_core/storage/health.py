@@ -11,6 +11,7 @@ from medx_core.errors import BadInput, NotFound
 from medx_core.jobs.messages import QUEUE_OF
 from medx_core.jobs.snapshots import ItemSnapshot
 from medx_core.jobs.status import ItemStatus, JobKind, JobStatus
+from medx_core.recipes import Recipe
 from medx_core.storage.engine import Store
 from medx_core.storage.items import item_snapshots, job_of, locked_items, requeue
 from medx_core.storage.tables import ItemTable, JobTable, ProcessTable, as_value
@@ -106,6 +107,18 @@ class HealthStore(Store):
         if latest is None or (latest.waits and latest.seconds_since_seen > seen_within_seconds):
             return ""
         return str(latest.detail.get("refused") or "")
+
+    def why_unaskable(self, recipe: Recipe, *, seen_within_seconds: float) -> str | None:
+        """Return why the workers that have a recipe's model refuse its prompts; empty where they do not, None without one."""
+        told = [
+            worker.detail.get("unaskable") or {}
+            for worker in self.processes(kind="worker")
+            if worker.seconds_since_seen <= seen_within_seconds
+            and worker.detail.get("identity_sha256")
+            and (worker.detail.get("weight_sha256"), worker.detail.get("number_type"))
+            == (recipe.model_sha256, recipe.number_type)
+        ]
+        return next((str(each[recipe.id]) for each in told if recipe.id in each), "") if told else None
 
     def backlog(self) -> dict[str, QueueBacklog]:
         """Return the backlog per queue."""

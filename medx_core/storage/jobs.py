@@ -86,14 +86,15 @@ def _result_row(item: ItemSnapshot, arm: Arm) -> ResultRow:
         given = answer.as_json()
         columns |= {name: given[name] for name in _ANSWER_COLUMNS if given[name] is not None}
         columns |= {"correct": is_correct(answer, item.expected)}
+    is_given = answer is not None and item.status is ItemStatus.QUARANTINED  # another arm was refused
     return ResultRow(
         row=item.row,
         id=item.given_id,
         question=item.text,
         arm=arm.value,
         answer=item.expected,
-        status=item.status.value,
-        reason=item.reason or (answer.note if answer else ""),
+        status=(ItemStatus.ANSWERED if is_given else item.status).value,
+        reason=answer.note if answer and is_given else item.reason or (answer.note if answer else ""),
         carried=item.carried,
         **columns,
     )

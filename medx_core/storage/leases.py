@@ -4,7 +4,7 @@ Every lease raises the item's fence. A result is stored only from the present ow
 lease lives, so differing clocks may cause work to be done twice but never stored twice.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from secrets import randbits
 from typing import Any
@@ -16,7 +16,7 @@ from medx_core.categories import Route
 from medx_core.errors import LeaseLost
 from medx_core.jobs.snapshots import LeasedItem
 from medx_core.jobs.status import ItemStatus, JobStatus
-from medx_core.questions import CANCELLED, Answered, Question
+from medx_core.questions import Answered, Question
 from medx_core.storage.engine import Store
 from medx_core.storage.items import (
     arms_of,
@@ -37,11 +37,12 @@ class LeaseStore(Store):
     """
 
     def lease(
-        self, item_ids: Iterable[int], *, owner: str, seconds: float, max_attempts: int
+        self, item_ids: Iterable[int], *, owner: str, seconds: float, max_attempts: int, recipe: str = ""
     ) -> tuple[LeasedItem, ...]:
         """Lease the items that wait and those whose lease ran out; leave the others alone.
 
-        Items of a cancelled job become cancelled, items that used up their attempts are quarantined.
+        Items of a cancelled job become cancelled, items that used up their attempts are quarantined. A job that is not bound to
+        a recipe yet is bound to this one, whoever leases its other items.
         """
         now = self._clock()
         taken, closed = [], set()
@@ -62,6 +63,8 @@ class LeaseStore(Store):
                 .values(status=JobStatus.RUNNING, started_at=now)
             )
             settle(session, closed, now=now)
+            if recipe:
+                _bind(session, {item.job_id: jobs[item.job_id] for item in taken}, recipe)
             return tuple(_leased(item, jobs[item.job_id]) for item in taken)
 
     def tried_before(self, item_ids: Iterable[int]) -> frozenset[int]:
@@ -98,7 +101,9 @@ class LeaseStore(Store):
         """Store the results of a micro-batch in one transaction; return the ids of the items that were stored.
 
         Nothing is stored for the others: another worker holds them, they were closed, or their lease ran out. An item
-        whose text was cut short becomes cancelled and keeps the text written so far.
+        whose text was cut short becomes cancelled and keeps the text written so far; one of which an arm was refused is
+        quarantined, and keeps its route and the answers of its other arms. Where another recipe had to take the place
+        of the one that a job was bound to, the job is bound to that from now on.
         """
         now = self._clock()
         answered_by_id = {leased.id: answered for leased, answered in results}
@@ -108,11 +113,12 @@ class LeaseStore(Store):
             for item in live:
                 answered = answered_by_id[item.id]
                 _set_route(item, answered.route)
-                cut_short = any(answer.finish == CANCELLED for answer in answered.answers)
-                item.close(ItemStatus.CANCELLED if cut_short else ItemStatus.ANSWERED, now)
+                item.close(_status_of(answered), now, answered.refusal)
                 rows += _answer_rows(item, answered, now)
+            rows = _without_stored(session, rows)
             if rows:
                 session.exec(insert(AnswerTable), params=rows)
+            _bind_anew(session, [leased for leased, _ in results], live, answered_by_id)
             settle(session, {item.job_id for item in live}, now=now)
             return frozenset(item.id for item in live)
 
@@ -185,6 +191,51 @@ def _answer_rows(item: ItemTable, answered: Answered, now: datetime) -> list[dic
     ]
 
 
+def _status_of(answered: Answered) -> ItemStatus:
+    if answered.refusal:
+        return ItemStatus.QUARANTINED
+    return ItemStatus.CANCELLED if answered.is_cut_short else ItemStatus.ANSWERED
+
+
+def _without_stored(session: Session, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Leave out the arms that have an answer: of a question that was tried again after another arm was refused."""
+    ids = {row["item_id"] for row in rows}
+    stored = set(
+        session.exec(
+            select(AnswerTable.item_id, AnswerTable.arm).where(col(AnswerTable.item_id).in_(ids))
+        ).all()
+    )
+    return [row for row in rows if (row["item_id"], row["arm"]) not in stored]
+
+
+def _bind(session: Session, jobs: Mapping[int, JobTable], recipe: str) -> None:
+    """Bind those of the jobs to a recipe that are bound to none; of two processes at once, the first one decides."""
+    free = {job_id: job for job_id, job in jobs.items() if job.recipe is None and job.exploration is None}
+    is_free = col(JobTable.id).in_(sorted(free)), col(JobTable.recipe).is_(None)
+    session.exec(update(JobTable).where(*is_free).values(recipe=recipe))
+    for job in free.values():
+        session.refresh(job)
+
+
+def _bind_anew(
+    session: Session,
+    leases: Sequence[LeasedItem],
+    live: Sequence[ItemTable],
+    answered_by_id: Mapping[int, Answered],
+) -> None:
+    """Bind jobs to the recipe that answered them, where it is not the one that they were bound to."""
+    bound = {leased.id: leased.question.recipe for leased in leases}
+    used = {
+        (item.job_id, bound[item.id], answer.recipe)
+        for item in live
+        for answer in answered_by_id[item.id].answers
+        if bound[item.id] and answer.recipe not in (None, bound[item.id])
+    }
+    for job_id, before, after in sorted(used):
+        is_bound = col(JobTable.id) == job_id, col(JobTable.recipe) == before
+        session.exec(update(JobTable).where(*is_bound).values(recipe=after))
+
+
 def _leased(item: ItemTable, job: JobTable) -> LeasedItem:
     return LeasedItem(
         id=item.id,
@@ -199,6 +250,7 @@ def _leased(item: ItemTable, job: JobTable) -> LeasedItem:
             category_from_file=job.category is None and item.category is not None,
             arms=arms_of(job),
             exploration=exploration_of(job),
+            recipe=job.recipe,
         ),
     )
 

@@ -1,15 +1,17 @@
 """Recipes of one database: which one answers for a model and number type, and which it replaced."""
 
+import logging
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-from sqlmodel import Session, col, select
+from sqlalchemy.orm import defer
+from sqlmodel import Session, col, select, update
+from sqlmodel.sql.expression import SelectOfScalar
 
 from medx_core.errors import BadInput, NotFound, RecipeUnusable, StorageFault, VectorRefused
 from medx_core.recipes import BUILT_IN, PAPER, UNSTEERED, ModelIdentity, Recipe, built_in_recipe
@@ -17,6 +19,8 @@ from medx_core.settings import Settings
 from medx_core.storage.engine import Store
 from medx_core.storage.tables import RecipeTable, as_value
 from medx_core.storage.vectors import VectorRecord, VectorStore, check_file
+
+log = logging.getLogger(__name__)
 
 MAX_NAME_LETTERS = 60
 
@@ -33,6 +37,26 @@ class RecipeStatus(StrEnum):
     RETIRED = "retired"
     WITHDRAWN = "withdrawn"
     BUILT_IN = "built-in"
+
+
+@dataclass(frozen=True)
+class RecipeName:
+    """Which recipe is meant, also one whose content cannot be read; `damage` is why it cannot, empty where it can."""
+
+    id: str
+    name: str
+    model: str
+    damage: str = ""
+
+    @property
+    def shown(self) -> str:
+        """Name and id, as people read it."""
+        return f"{self.name} ({self.id})"
+
+    @property
+    def in_words(self) -> str:
+        """Say in a sentence that it is damaged, and what to do."""
+        return f"The recipe {self.shown} is not used: {self.damage}; retire it (`medx recipes retire {self.id}`)."
 
 
 @dataclass(frozen=True)
@@ -80,9 +104,9 @@ class WayBack:
     `withdrawn` are those between them that it passes over.
     """
 
-    left: RecipeRecord
+    left: RecipeName
     before: RecipeRecord | None
-    withdrawn: tuple[RecipeRecord, ...] = ()
+    withdrawn: tuple[RecipeName, ...] = ()
 
     @property
     def passed_over(self) -> str:
@@ -109,7 +133,7 @@ class RecipeStore(Store):
             raise BadInput(
                 f"A recipe's name is one line of at most {MAX_NAME_LETTERS} printable letters; choose another one."
             )
-        taken = {_compared(each) for each in (*BUILT_IN, *(record.name for record in self.list()))}
+        taken = {_compared(each) for each in (*BUILT_IN, *(known.name for known in self.names()))}
         if _compared(name) in taken:
             raise BadInput(f"A new recipe cannot be called {name!r}: the name is taken. Choose another one.")
         return name
@@ -120,27 +144,37 @@ class RecipeStore(Store):
         The name is cut where it is too long, and numbered where it is taken.
         """
         with self._database.read() as session:
-            row = session.get(RecipeTable, recipe.id)
+            row = _get(session, recipe.id)
             if row is not None:
                 return _record(row)
-        taken = {_compared(record.name) for record in self.list()}
+        taken = {_compared(known.name) for known in self.names()}
         numbered = (
             _cut(name, ending) for ending in ("", *(f" ({number})" for number in range(2, len(taken) + 3)))
         )
         return RecipeRecord(recipe, next(each for each in numbered if _compared(each) not in taken), model)
 
     def keep(self, recipe: Recipe, *, name: str, model: str) -> RecipeRecord:
-        """Store a recipe under a name, as a candidate or as a built-in one; one that is there already stays as it is."""
+        """Store a recipe under a name, as a candidate or as a built-in one; one that is there already stays as it is.
+
+        Where its row was damaged it gets its content back, which is known by its id.
+        """
+        whole: dict[str, Any] = {
+            "model_sha256": recipe.model_sha256,
+            "number_type": recipe.number_type,
+            "content": recipe.model_dump(mode="json", exclude_defaults=True),
+        }
         with self._database.write() as session:
-            row = session.get(RecipeTable, recipe.id)
+            row = _get(session, recipe.id)
+            if row is not None and (damage := _damage(row)):
+                log.warning("%s; its content is put right", _named(row, damage).in_words)
+                session.exec(update(RecipeTable).where(col(RecipeTable.id) == recipe.id).values(**whole))
+                session.expire(row)
             if row is None:
                 row = RecipeTable(
                     id=recipe.id,
                     name=name,
                     model=model,
-                    model_sha256=recipe.model_sha256,
-                    number_type=recipe.number_type,
-                    content=recipe.model_dump(mode="json", exclude_defaults=True),
+                    **whole,
                     status=RecipeStatus.BUILT_IN if name in BUILT_IN else RecipeStatus.CANDIDATE,
                     created_at=self._clock(),
                 )
@@ -149,26 +183,62 @@ class RecipeStore(Store):
             return _record(row)
 
     def get(self, recipe_id: str) -> RecipeRecord:
-        """Return one recipe."""
+        """Return one recipe.
+
+        Raises:
+            StorageFault: its row was damaged.
+        """
         with self._database.read() as session:
             return _record(_row(session, recipe_id))
 
     def list(self, model_sha256: str | None = None) -> tuple[RecipeRecord, ...]:
-        """Return all recipes, of one model or of all, the newest of each model first."""
-        ordered = select(RecipeTable).order_by(RecipeTable.model, col(RecipeTable.created_at).desc())
+        """Return all recipes that can be read, of one model or of all, the newest of each model first."""
+        ordered = _rows().order_by(RecipeTable.model, col(RecipeTable.created_at).desc())
         if model_sha256 is not None:
             ordered = ordered.where(RecipeTable.model_sha256 == model_sha256)
         with self._database.read() as session:
-            return tuple(map(_record, session.exec(ordered)))
+            return tuple(_record(row) for row in session.exec(ordered) if not _damage(row))
+
+    def ids(self, model_sha256: str) -> frozenset[str]:
+        """Return the ids of a model's recipes."""
+        with self._database.read() as session:
+            ids = select(RecipeTable.id).where(RecipeTable.model_sha256 == model_sha256)
+            return frozenset(session.exec(ids))
+
+    def names(self) -> tuple[RecipeName, ...]:
+        """Return which recipes there are, those whose rows were damaged among them."""
+        with self._database.read() as session:
+            ordered = _rows().order_by(RecipeTable.model, col(RecipeTable.created_at).desc())
+            return tuple(_named(row, _damage(row)) for row in session.exec(ordered))
+
+    def damaged(self) -> tuple[RecipeName, ...]:
+        """Return those recipes whose rows in the database were changed or cannot be read."""
+        return tuple(known for known in self.names() if known.damage)
 
     def in_use(self, model_sha256: str, number_type: str) -> RecipeRecord | None:
-        """Return the recipe that was promoted for a model in a number type, None where none is in use."""
+        """Return the recipe that was promoted for a model in a number type, None where none is in use.
+
+        Raises:
+            RecipeUnusable: its row was damaged, so that nobody knows any more how it answers.
+        """
         with self._database.read() as session:
             row = _in_use(session, model_sha256, number_type, locked=False)
+            if row is not None and (damage := _damage(row)):
+                raise RecipeUnusable(row.id, row.name, damage)
             return None if row is None else _record(row)
 
+    def named_in_use(self, model_sha256: str, number_type: str) -> RecipeName | None:
+        """Return which recipe is in use, damaged or not; None where none is."""
+        with self._database.read() as session:
+            row = _in_use(session, model_sha256, number_type, locked=False)
+            return None if row is None else _named(row)
+
     def standing(self, model: ModelIdentity, settings: Settings) -> RecipeRecord:
-        """Return the recipe that is to answer: the one in use, whether or not it can, else a built-in one, stored or not."""
+        """Return the recipe that is to answer: the one in use, whether or not it can, else a built-in one, stored or not.
+
+        Raises:
+            RecipeUnusable: the row of the one in use was damaged.
+        """
         record = self.in_use(model.sha256, model.number_type)
         return record or self._built_in(model, settings)
 
@@ -176,7 +246,8 @@ class RecipeStore(Store):
         """Return the recipe by which a model answers now: the one in use, else a built-in one, stored or not.
 
         Raises:
-            RecipeUnusable: the one in use was made for another model: another tokenizer, chat template or configuration.
+            RecipeUnusable: the one in use was made for another model (another tokenizer, chat template or configuration), or
+                its row was damaged.
         """
         record = self.standing(model, settings)
         if record.is_promoted and (reason := record.recipe.misfit(model)):
@@ -251,7 +322,7 @@ class RecipeStore(Store):
     def refuse_withdrawn(self, recipe_id: str) -> None:
         """Refuse a recipe that was withdrawn, before anybody is asked; BadInput is raised as by `promote`."""
         with self._database.read() as session:
-            row = session.get(RecipeTable, recipe_id)
+            row = _get(session, recipe_id)
             if row is not None and row.status == RecipeStatus.WITHDRAWN:
                 raise _was_withdrawn(row)
 
@@ -326,7 +397,7 @@ def _put_away(session: Session, row: RecipeTable | None, status: RecipeStatus) -
 
 def _take_out(session: Session, row: RecipeTable) -> None:
     """Take a recipe out of the chain of those that were in use: whichever came after it comes after the one before it."""
-    for after in session.exec(select(RecipeTable).where(RecipeTable.replaced_id == row.id)):
+    for after in session.exec(_rows().where(RecipeTable.replaced_id == row.id)):
         after.replaced_id = None if row.replaced_id == after.id else row.replaced_id
     row.replaced_id = None
 
@@ -339,44 +410,80 @@ def _way_back(
     if present is None:
         raise BadInput("No recipe is in use for this model, so there is nothing to go back from.")
     passed: list[RecipeTable] = []
-    before = session.get(RecipeTable, present.replaced_id) if present.replaced_id else None
+    before = _get(session, present.replaced_id)
     while before is not None and before.status == RecipeStatus.WITHDRAWN:
         passed.append(before)
-        before = session.get(RecipeTable, before.replaced_id) if before.replaced_id else None
+        before = _get(session, before.replaced_id)
         if before is present or before in passed:  # chains that older versions made may go round
             before = None
     return present, before, passed
 
 
 def _as_way_back(present: RecipeTable, before: RecipeTable | None, passed: Sequence[RecipeTable]) -> WayBack:
-    return WayBack(_record(present), _record(before) if before else None, tuple(map(_record, passed)))
+    return WayBack(_named(present), _record(before) if before else None, tuple(map(_named, passed)))
+
+
+def _rows() -> SelectOfScalar[RecipeTable]:
+    """Select recipes whose content is read when it is asked for: what was damaged must not keep the others from being read."""
+    return select(RecipeTable).options(
+        defer(RecipeTable.content)  # type: ignore[arg-type]  # a column at run time
+    )
+
+
+def _get(session: Session, recipe_id: str | None) -> RecipeTable | None:
+    return session.exec(_rows().where(RecipeTable.id == recipe_id)).first()
 
 
 def _in_use(
     session: Session, model_sha256: str, number_type: str, *, locked: bool = True
 ) -> RecipeTable | None:
-    in_use = select(RecipeTable).where(
-        RecipeTable.model_sha256 == model_sha256,
-        RecipeTable.number_type == number_type,
-        RecipeTable.status == RecipeStatus.IN_USE,
-    )
-    return session.exec(in_use.with_for_update() if locked else in_use).first()
+    """Return the recipe in use, also where its row was damaged, so that it names another model or number type."""
+    in_use = _rows().where(RecipeTable.status == RecipeStatus.IN_USE)
+    rows = session.exec(in_use.with_for_update() if locked else in_use).all()
+    exactly = [row for row in rows if (row.model_sha256, row.number_type) == (model_sha256, number_type)]
+    of_model = [row for row in rows if model_sha256 in (row.model_sha256, _content(row).get("model_sha256"))]
+    return next(iter([*exactly, *filter(_damage, of_model)]), None)
+
+
+def _content(row: RecipeTable) -> Mapping[str, object]:
+    """Return the content of a row; empty where it is no JSON object."""
+    try:
+        content = row.content
+    except ValueError:  # read only now, and no JSON any more
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _row(session: Session, recipe_id: str) -> RecipeTable:
-    row = session.get(RecipeTable, recipe_id)
+    row = _get(session, recipe_id)
     if row is None:
         raise NotFound(f"There is no recipe {recipe_id!r}; see `medx recipes list`.")
     return row
 
 
-def _record(row: RecipeTable) -> RecipeRecord:
+def _damage(row: RecipeTable) -> str:
+    """Return why a row is not the recipe that was stored, as a part of a sentence; empty where it is."""
     try:
-        recipe = Recipe.model_validate(row.content)
-    except ValidationError as error:
-        raise StorageFault(
-            f"The recipe {row.name} ({row.id}) cannot be read by this version of MedX; retire it, or update MedX."
-        ) from error
-    if recipe.id != row.id:
-        raise StorageFault(f"The recipe {row.name} ({row.id}) was changed in the database; retire it.")
+        recipe = Recipe.model_validate(_content(row))
+    except ValueError:
+        return (
+            "its row in the database was damaged, or is of another version of MedX, so that it cannot be read"
+        )
+    columns = (row.id, row.model_sha256, row.number_type)
+    if columns != (recipe.id, recipe.model_sha256, recipe.number_type):
+        return "its row was changed in the database"
+    return (
+        "" if row.status in set(RecipeStatus) else f"its row has a state that there is not ({row.status!r})"
+    )
+
+
+def _named(row: RecipeTable, damage: str = "") -> RecipeName:
+    return RecipeName(row.id, row.name, row.model, damage)
+
+
+def _record(row: RecipeTable) -> RecipeRecord:
+    """Return a row as a value; StorageFault is raised where it was damaged."""
+    if damage := _damage(row):
+        raise StorageFault(_named(row, damage).in_words)
+    recipe = Recipe.model_validate(row.content)
     return as_value(RecipeRecord, row, recipe=recipe, status=RecipeStatus(row.status))

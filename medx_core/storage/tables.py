@@ -144,7 +144,8 @@ class JobTable(Table, table=True):
     """One submission. `status` follows its items, except that a cancelled job stays cancelled.
 
     A `local` job is answered by the command that submitted it: no message about it goes to the broker. `exploration`
-    holds the fields of an `Exploration`, None in all other jobs.
+    holds the fields of an `Exploration`, None in all other jobs. `recipe` is the id of the one that it is bound to: that in use
+    where its first question was leased, or the one that took its place; None before, and in explorations.
     """
 
     __tablename__ = "job"
@@ -165,6 +166,7 @@ class JobTable(Table, table=True):
     finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     local: bool = False
     exploration: dict[str, Any] | None = Field(default=None, sa_type=PlainJson)
+    recipe: str | None = None
 
 
 class ItemTable(LeasedTable, table=True):
@@ -270,7 +272,42 @@ class PersonTable(Table, table=True):
     role: str
     password_hash: str
     disabled: bool = False
-    session_epoch: int = 1
+    created_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class CredentialKind(StrEnum):
+    """What lets somebody in without a password: a session, the token of a program, or a one-time link."""
+
+    SESSION = "session"
+    TOKEN = "token"  # noqa: S105 - a kind, not a secret
+    LINK = "link"
+
+
+class CredentialTable(Table, table=True):
+    """A session, a token or a one-time link of one person. Only the SHA-256 of its secret is stored."""
+
+    __tablename__ = "credential"
+
+    id: int = Field(default=None, primary_key=True)
+    public_id: str = Field(default_factory=new_public_id, unique=True)
+    kind: CredentialKind = Field(sa_type=Word(CredentialKind))
+    secret_sha256: str = Field(unique=True)
+    person_id: int = Field(foreign_key="person.id", ondelete="CASCADE", index=True)
+    title: str = ""
+    address: str = ""
+    scopes: list[str] = Field(sa_type=PlainJson)
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    seen_at: datetime = Field(sa_type=UtcDateTime)
+    ends_at: datetime = Field(sa_type=UtcDateTime, index=True)
+
+
+class InstallationTable(Table, table=True):
+    """One row: the id that cookies and signatures are bound to, the same for all processes on this database."""
+
+    __tablename__ = "installation"
+
+    id: int = Field(default=1, primary_key=True)
+    public_id: str
     created_at: datetime = Field(sa_type=UtcDateTime)
 
 

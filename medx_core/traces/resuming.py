@@ -123,9 +123,12 @@ class SteeredRuns:
         return [finals[run][place] for run, place in cells]
 
     def _whole(self, prompts: Sequence[Sequence[int]], plan: SteeringPlan) -> Tensor:
-        with steered(self._network, plan):
-            # Steering of earlier tokens must reach the common beginning too, so that is not taken from the cache.
-            return self._prefix.last_states(prompts, whole=not plan.last_token_only)
+        # Steering of earlier tokens must reach the common beginning too, so that is not taken from the cache.
+        return self._prefix.last_states(
+            prompts,
+            whole=not plan.last_token_only,
+            around=lambda begins_at: steered(self._network, plan, begins_at=begins_at),
+        )
 
 
 @dataclass(frozen=True)

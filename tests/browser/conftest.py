@@ -10,7 +10,6 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.web_site import WebSite, running_site
-from web.session import COOKIE
 
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -104,7 +103,7 @@ def open_page(seats: Seats) -> Iterator[OpenPage]:
         page.on("pageerror", lambda error: _note(faults, str(error)))
         page.on("console", lambda message: message.type == "error" and _note(faults, message.text))
         if name is not None:
-            context.add_cookies([{"name": COOKIE, "value": site.cookie(name), "url": site.url}])
+            context.add_cookies([{"name": site.cookie_name, "value": site.cookie(name), "url": site.url}])
         page.goto(f"{site.url}{path}")
         if name is not None:
             expect(page.locator("#medx-header .medx-who")).to_contain_text(name)

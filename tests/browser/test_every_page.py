@@ -5,9 +5,12 @@ from itertools import pairwise
 import pytest
 from playwright.sync_api import expect
 
+from medx_core.storage.account_rules import generated_password
+from medx_core.storage.people import Role
 from tests.browser.conftest import NARROW
-from tests.web_site import PASSWORD
+from tests.web_site import PASSWORD, running_site
 from web import wording
+from web.rendering import serve_below
 
 PAGES = ("", "batch", "review", "results", "admin", "account")
 
@@ -60,6 +63,60 @@ def test_somebody_signs_in_goes_on_where_they_wanted_and_signs_out(site, open_pa
     page.wait_for_url("**/login")
     page.goto(f"{site.url}/app/")
     page.wait_for_url("**/login?next=*")
+
+
+def test_below_a_path_somebody_signs_in_walks_the_pages_and_signs_out(tmp_path, open_page):
+    with running_site(tmp_path / "home", root_path="/medx") as site:
+        page = open_page(site, None, "/medx/app/batch")
+        page.get_by_label("Name").fill("asa")
+        page.get_by_label("Password").fill(PASSWORD)
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/medx/app/batch")
+        expect(page.locator("#medx-header .medx-who")).to_contain_text("asa")
+        page.get_by_role("link", name="Ask", exact=True).click()
+        page.wait_for_url("**/medx/app/")
+        page.get_by_label("Question").fill("Aspirin is a drug.")
+        page.get_by_role("button", name="Ask", exact=True).click()
+        expect(page.locator(".medx-question")).to_have_text("Aspirin is a drug.")
+        page.get_by_role("button", name="Sign out").click()
+        page.wait_for_url("**/medx/login")
+    serve_below("")
+
+
+def test_a_session_ended_on_the_account_page_opens_nothing_any_more(site, open_page):
+    other, page = open_page(site, "clio", "/app/batch"), open_page(site, "clio", "/app/account")
+    expect(page.locator("#medx-own-sessions")).to_contain_text("(here)")
+    page.locator("#medx-end-own-sessions").click()
+    expect(page.locator("#medx-own-sessions-report")).to_contain_text("1 ended.")
+    expect(page.locator("#medx-own-sessions tbody tr")).to_have_count(1)
+    other.reload()
+    other.wait_for_url("**/login?next=*")
+
+
+def test_a_token_is_shown_once_and_listed_and_a_link_leads_to_a_password(site, open_page):
+    page = open_page(site, "ada", "/app/account", size=NARROW)
+    page.get_by_label("What it is for").fill("nightly")
+    page.locator("#medx-make-token").click()
+    expect(page.locator("#medx-token-report")).to_contain_text("Token, shown only now: ")
+    token = page.locator("#medx-token-report").inner_text().rsplit(": ", 1)[1].strip()
+    assert site.services.sessions.program(token).name == "ada"
+    expect(page.locator("#medx-own-sessions")).to_contain_text("token nightly (ask, read)")
+    assert page.evaluate("document.documentElement.scrollWidth") <= NARROW[0]
+    site.services.people.add("mira", Role.ASKER, generated_password("mira"))
+    page.goto(f"{site.url}/app/admin")
+    page.get_by_label("Change a person", exact=True).fill("mira")
+    page.keyboard.press("Enter")
+    page.locator("#medx-make-link").click()
+    report = page.locator("#medx-their-sessions-report")
+    expect(report).to_contain_text("Link for mira")
+    assert page.evaluate("document.documentElement.scrollWidth") <= NARROW[0]
+    key = report.inner_text().rsplit("key=", 1)[1].strip()
+    other = open_page(site, None, f"/link?key={key}")
+    for label in ("New password", "New password again"):
+        other.get_by_label(label, exact=True).fill("three tin rabbits")
+    other.keyboard.press("Enter")
+    other.wait_for_url("**/login")
+    assert site.services.people.authenticate("mira", "three tin rabbits") is not None
 
 
 def test_an_administrator_adds_somebody_who_then_changes_the_first_password(site, open_page):

@@ -14,7 +14,10 @@ import pytest
 
 from deploy.embedded_broker import LONGEST_SOCKET_PATH, prepare_broker
 from deploy.faults import StackFault
+from deploy.preparation import first_admin
 from deploy.stack import Commands, Stack
+from deploy.watched_part import LOG_BYTES, LOGS_KEPT, WatchedPart
+from medx_core.errors import SettingsFault
 from medx_core.settings import CHECKOUT, Settings
 from medx_core.storage.engine import Database
 from medx_core.storage.health import HealthStore
@@ -88,7 +91,7 @@ def test_a_taken_port_is_refused_in_one_sentence_before_anything_starts(tmp_path
         taken.listen()
         port = taken.getsockname()[1]
         stack = Stack(Settings(home=tmp_path, port=port))
-        with pytest.raises(StackFault, match=rf"^Port {port} on 127\.0\.0\.1 cannot be used .* MEDX_PORT"):
+        with pytest.raises(SettingsFault, match=rf"^Port {port} on 127\.0\.0\.1 cannot be used .* MEDX_PORT"):
             stack.start()
     assert stack.process_ids == {}
 
@@ -119,3 +122,27 @@ def test_a_folder_too_deep_for_a_socket_gets_a_local_port(tmp_path: Path) -> Non
     deep = tmp_path / ("d" * LONGEST_SOCKET_PATH)
     assert prepare_broker(deep).url.startswith("redis://:")
     assert "127.0.0.1" in prepare_broker(deep).url
+
+
+def test_a_log_that_has_grown_large_is_begun_anew_and_the_part_goes_on_writing(tmp_path: Path) -> None:
+    part = WatchedPart("web", (), {}, tmp_path / "web.log")
+    with part.log_file.open("a") as held:  # as the part holds it
+        for age in range(LOGS_KEPT + 2):
+            part.rotate_log()
+            print(f"{age}" * LOG_BYTES, file=held, flush=True)
+    kept = sorted(tmp_path.iterdir())
+    assert [path.name for path in kept] == ["web.log", *(f"web.log.{age}" for age in range(1, LOGS_KEPT + 1))]
+    assert [path.read_text()[0] for path in kept] == ["4", "3", "2", "1"]
+
+
+def test_the_first_password_goes_into_no_log_but_into_a_file_for_its_owner(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = Settings(home=tmp_path / "home")
+    made = first_admin(chosen)
+    assert made is not None
+    said, file = capsys.readouterr().out, tmp_path / "home" / "first-admin.txt"
+    assert made[1] not in said
+    assert str(file) in said
+    assert file.read_text() == f"{made[1]}\n"
+    assert file.stat().st_mode & 0o777 == 0o600

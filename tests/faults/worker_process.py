@@ -85,7 +85,7 @@ class DirectedEngine:
             if KILLS in row.question.text:
                 os.kill(os.getpid(), signal.SIGKILL)
             if BREAKS in row.question.text:
-                raise RuntimeError("told to break")
+                raise RuntimeError(f"told to break by {row.question.text}")
             if held := re.search(rf"{HOLDS} (\w+)", row.question.text):
                 self._wait_for(held[1])
         return tuple(answer_to(row, score=0.75) for row in rows)

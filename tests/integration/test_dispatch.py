@@ -120,6 +120,8 @@ def test_choosing_loads_no_model_library() -> None:
 class AgreeableEngine:
     """Answers TRUE to everything; presses Ctrl-C at one statement, and answers on once the main thread has noticed."""
 
+    description = EngineDescription("agreeable", "0" * 64, "cpu", "float32", recipe="", recipe_name="")
+
     def __init__(self) -> None:
         self.noticed = threading.Event()
 

@@ -2,7 +2,7 @@ import csv
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from medx_core.categories import Category
 from medx_core.cli.app import app
-from medx_core.data.labelled_files import load_labelled
+from medx_core.data.labelled_files import LabelledData, load_labelled
 from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput, RecipeUnusable
 from medx_core.evaluation.calibrated_arms import unseen_scores
@@ -26,6 +26,7 @@ from medx_core.evaluation.report.tables import arm_table
 from medx_core.evaluation.request import EvaluationRequest
 from medx_core.evaluation.result_builder import rechecked
 from medx_core.evaluation.runner import Evaluated, Evaluator
+from medx_core.evaluation.sentences import excluded_sentence
 from medx_core.lab import arms
 from medx_core.settings import settings
 from medx_core.steering.loaded_recipe import LoadedRecipe
@@ -205,6 +206,55 @@ def test_two_models_of_one_name_stay_two(tmp_path: Path) -> None:
     assert again["comparisons"] == result["comparisons"]
     for name, figures in again["models"].items():
         assert figures == {part: result["models"][name][part] for part in figures}
+
+
+def with_long_texts(data: LabelledData, words: dict[int, int]) -> LabelledData:
+    """The data with so many words in the statements of these rows."""
+    longer = (
+        replace(each, text=each.text + " word" * words[each.row]) if each.row in words else each
+        for each in data.statements
+    )
+    return replace(data, statements=tuple(longer))
+
+
+def test_a_statement_that_cannot_be_asked_is_left_out_for_all_arms_and_named_and_many_of_them_end_the_evaluation(
+    tmp_path: Path,
+) -> None:
+    data = load_labelled(write_statements(tmp_path / "statements.csv"))
+    parts = parts_of(data.statements, PartSizes(split=(40, 20)), seed=1)
+    of_train, of_test, of_second = parts.train[3].row, parts.test[5].row, parts.test[7].row
+    models = [tiny_model(), tiny_model("qwen2")]
+    models[1].network.config.max_position_embeddings = 300
+    lengths = {of_train: 600, of_test: 600, of_second: 250}
+    evaluated = Evaluator(with_long_texts(data, lengths), asked("40/20", prompt=PROMPT), quiet).evaluate(
+        models
+    )
+    result = evaluated.result
+    assert [(each.row, each.part) for each in result.excluded] == [(of_train, "train"), (of_test, "test")]
+    assert "longer than the model tiny-llama reads" in result.excluded[0].reason
+    assert (result.n_train, result.n_test) == (39, 19)
+    assert {len(arm.scores) for arm in evaluated.scores[0].arms} == {19}
+    assert [each.row for each in result.models["tiny-qwen2"].excluded] == [of_second]
+    assert result.comparisons[0].accuracy_difference.n == 18, "what both models could be asked"
+    said = excluded_sentence(result.excluded)
+    assert said.startswith(
+        f"2 statements could not be asked and are left out for all arms: row {of_train} (train): "
+    )
+    assert said in " ".join(arm_table(result).notes)
+    for name in ("items.csv", "items.parquet"):
+        write_items(evaluated.scores, tmp_path / name)
+        read = read_items(tmp_path / name)
+        assert [each.statement.row for each in read[0].excluded] == [of_test]
+        again = rechecked(read).model_dump(mode="json")
+        whole = json_of(evaluated)
+        assert {part: again[part] for part in ("arms", "comparisons")} == {
+            part: whole[part] for part in ("arms", "comparisons")
+        }
+    many = with_long_texts(data, {each.row: 600 for each in parts.test[:7]})
+    with pytest.raises(
+        BadInput, match=r"cannot be asked 7 of the 60 statements, more than a tenth; the first is row"
+    ):
+        Evaluator(many, asked("40/20", prompt=PROMPT), quiet).evaluate([tiny_model()])
 
 
 def test_swaps_of_false_statements_near_the_training_part_are_left_out() -> None:

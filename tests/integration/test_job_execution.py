@@ -47,6 +47,8 @@ def answered(question: Question) -> Answered:
 class HeldAnswerer:
     """Keeps every question until the test ends it."""
 
+    recipe = ""
+
     def __init__(self) -> None:
         self.held: dict[str, tuple[Future[Answered], Listener, Question]] = {}
         self._arrived = threading.Condition()
@@ -85,6 +87,8 @@ class HeldAnswerer:
 
 class AtOnceAnswerer:
     """Answers at once, except what it was told to fail."""
+
+    recipe = ""
 
     def __init__(self, faults: dict[str, Exception] | None = None) -> None:
         self.faults = faults or {}

@@ -247,8 +247,8 @@ def test_a_job_is_seen_by_its_owner_and_by_admins_and_an_unowned_one_by_all(data
     jobs = JobStore(database)
     owned = jobs.submit(submission(rows=1, person_id=owner.id), chunk_rows=1)
     unowned = jobs.submit(submission(rows=1), chunk_rows=1)
-    other = Person(owner.id + 1, "Other", Role.CLINICIAN, disabled=False, session_epoch=1)
-    admin = Person(owner.id + 2, "Admin", Role.ADMIN, disabled=False, session_epoch=1)
+    other = Person(owner.id + 1, "Other", Role.CLINICIAN, disabled=False)
+    admin = Person(owner.id + 2, "Admin", Role.ADMIN, disabled=False)
 
     assert [jobs.may_see(owned.public_id, person) for person in (owner, other, admin)] == [True, False, True]
     assert jobs.may_see(unowned.public_id, other)

@@ -27,27 +27,22 @@ def test_a_password_is_never_stored_as_it_is(database, people):
     assert PASSWORD not in repr(stored)
 
 
-def test_a_disabled_person_cannot_sign_in_and_every_session_ends(people):
+def test_a_disabled_person_cannot_sign_in_until_enabled_again(people):
     people.add("Admin", Role.ADMIN, PASSWORD)
     ann = people.add("Ann", Role.ASKER, PASSWORD)
     disabled = people.disable("ann")
-    assert disabled.session_epoch > ann.session_epoch
     assert people.authenticate("Ann", PASSWORD) is None
     assert people.disable("ann") == disabled
-    people.enable("ann")
-    assert people.authenticate("Ann", PASSWORD).session_epoch == disabled.session_epoch
+    assert people.enable("ann") == people.authenticate("Ann", PASSWORD) == ann
 
 
-def test_changing_a_password_needs_the_old_one_and_ends_every_session(people):
-    ann = people.add("Ann", Role.ASKER, PASSWORD)
+def test_changing_a_password_needs_the_old_one(people):
+    people.add("Ann", Role.ASKER, PASSWORD)
     with pytest.raises(NotAllowed):
         people.change_password("Ann", "not the old one", "a new password")
     changed = people.change_password("Ann", PASSWORD, "a new password")
-    assert changed.session_epoch == ann.session_epoch + 1
     assert people.authenticate("Ann", PASSWORD) is None
     assert people.authenticate("Ann", "a new password") == changed
-    assert people.get(ann.id) == changed
-    assert people.get(ann.id + 1) is None
 
 
 @pytest.mark.parametrize("password", ["", "123456789", "x" * 1001])
@@ -57,7 +52,7 @@ def test_a_password_of_the_wrong_length_is_refused(people, password):
     assert people.list() == ()
 
 
-@pytest.mark.parametrize("name", ["", "   ", "x" * 81, "a\0b", "a\u202eb"])
+@pytest.mark.parametrize("name", ["", "a\u202eb", "Аnn"])
 def test_a_name_that_nobody_can_read_is_refused(people, name):
     with pytest.raises(BadInput, match="name"):
         people.add(name, Role.ASKER, PASSWORD)
@@ -67,9 +62,13 @@ def test_no_two_people_have_names_that_look_alike(people):
     people.add("Ann Lee", Role.ASKER, PASSWORD)
     with pytest.raises(BadInput, match="already somebody"):
         people.add(" ann lee", Role.ADMIN, PASSWORD)
+    people.add("scope", Role.ASKER, PASSWORD)
+    with pytest.raises(BadInput, match="already somebody"):
+        people.add("ѕсоре", Role.ADMIN, PASSWORD)  # every letter is Cyrillic
+    people.disable("scope")
     results = at_once(*(partial(people.add, "Bob", Role.ASKER, PASSWORD) for _ in range(4)))
     assert sorted(type(result).__name__ for result in results) == ["BadInput"] * 3 + ["Person"]
-    assert [person.name for person in people.list()] == ["Ann Lee", "Bob"]
+    assert [person.name for person in people.list()] == ["Ann Lee", "Bob", "scope"]
 
 
 def test_the_only_administrator_can_be_neither_disabled_nor_demoted(people):

@@ -208,20 +208,65 @@ def test_the_same_content_is_the_same_recipe_under_its_first_name(recipes):
     assert len(recipes.list()) == 1
 
 
-def test_a_recipe_that_was_changed_in_the_database_does_not_answer_and_can_be_retired(recipes, database):
-    (first,) = kept(recipes, 1)
-    recipes.promote(first.id)
+DAMAGES = {
+    "a threshold": lambda row: {"content": row.content | {"threshold": 9.0}},
+    "a field that there is not": lambda row: {"content": row.content | {"steerings": {}}},
+    "a field left out": lambda row: {"content": {"threshold": row.content["threshold"]}},
+    "no object": lambda _row: {"content": [1]},
+    "the model": lambda _row: {"model_sha256": "ff"},
+    "the number type": lambda _row: {"number_type": "bfloat16"},
+    "the number type in both": lambda row: {
+        "number_type": "bfloat16",
+        "content": row.content | {"number_type": "bfloat16"},
+    },
+}
+
+
+@pytest.mark.parametrize("damage", list(DAMAGES))
+def test_a_recipe_in_use_that_was_changed_in_the_database_is_replaced_by_none_and_every_way_out_is_open(
+    recipes, database, damage
+):
+    first, second = kept(recipes, 1, 2)
+    for leave in (
+        lambda: recipes.roll_back(IDENTITY.sha256, "float32"),
+        lambda: recipes.promote(second.id),
+        lambda: recipes.retire(first.id),
+    ):
+        recipes.keep(first.recipe, name="again", model="tiny")  # puts a damaged row right
+        recipes.promote(first.id, withdrawn=True)
+        assert recipes.answering(IDENTITY, SETTINGS) == recipes.get(first.id)
+        with database.write() as session:
+            row = session.get(RecipeTable, first.id)
+            for column, value in DAMAGES[damage](row).items():
+                setattr(row, column, value)
+        for ask in (recipes.answering, recipes.standing):
+            with pytest.raises(
+                RecipeUnusable, match=rf"moved by 1 \({first.id}\).*database.*promote.*rollback"
+            ):
+                ask(IDENTITY, SETTINGS)
+        (known,) = recipes.damaged()
+        assert (known.id, known.name) == (first.id, "moved by 1")
+        for refuses in (recipes.get, recipes.promote):
+            with pytest.raises(StorageFault, match=f"database.*medx recipes retire {first.id}"):
+                refuses(first.id)
+        assert [record.id for record in recipes.list()] == [second.id], "the others can be read"
+        with pytest.raises(BadInput, match="taken"):
+            recipes.free_name("moved by 1")
+        leave()
+        assert recipes.answering(IDENTITY, SETTINGS).id != first.id
+
+
+def test_no_way_back_leads_to_a_recipe_that_was_changed_in_the_database(recipes, database):
+    first, second = kept(recipes, 1, 2)
+    for record in (first, second):
+        recipes.promote(record.id)
     with database.write() as session:
-        changed = text("UPDATE recipe SET content = replace(CAST(content AS TEXT), '1.0', '9.0')")
-        if not database.is_sqlite:
-            changed = text(
-                "UPDATE recipe SET content = CAST(replace(CAST(content AS TEXT), '1.0', '9.0') AS JSON)"
-            )
-        session.connection().execute(changed)
-    with pytest.raises(StorageFault, match="was changed in the database; retire it"):
-        recipes.answering(IDENTITY, SETTINGS)
+        session.get(RecipeTable, first.id).content = []
+    with pytest.raises(StorageFault, match=rf"moved by 1 .*retire {first.id}"):
+        recipes.roll_back(IDENTITY.sha256, "float32")
+    assert recipes.answering(IDENTITY, SETTINGS).id == second.id
     recipes.retire(first.id)
-    assert recipes.answering(IDENTITY, SETTINGS).name == "unsteered"
+    assert recipes.roll_back(IDENTITY.sha256, "float32").before is None
 
 
 def test_the_vectors_of_a_recipe_are_those_of_its_hashes_unchanged(recipes, database, tmp_path):

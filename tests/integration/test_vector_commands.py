@@ -21,7 +21,8 @@ from medx_core.settings import settings
 from medx_core.steering.gate import Gate
 from medx_core.steering.steering_vector import SteeringVector
 from medx_core.storage.vectors import VectorRecord
-from medx_core.traces.checking import CHAT_PROMPTS, KEPT
+from medx_core.traces.checking import KEPT
+from medx_core.traces.prompt_checks import CHAT_PROMPTS
 from tests.language_models import WIDTH
 
 WORDS = ("heart", "kidneys", "blood", "insulin", "glucose")

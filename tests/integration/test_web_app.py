@@ -7,11 +7,11 @@ import pytest
 from fastapi.testclient import TestClient
 
 from medx_core.jobs.status import JobKind
+from medx_core.storage.credentials import Visitor
 from tests.samples import submission
 from tests.waiting import until
 from tests.web_site import PASSWORD, prepared_services, site_settings
 from web.app import build_app
-from web.session import COOKIE
 
 HTML = {"accept": "text/html"}
 
@@ -37,6 +37,10 @@ def client(app):
 
 def sign_in(client: TestClient, name: str, password: str = PASSWORD) -> httpx.Response:
     return client.post("/login", data={"name": name, "password": password})
+
+
+def visitor_of(client: TestClient, services) -> Visitor:
+    return services.sessions.visitor(client.cookies[services.sessions.cookie_name])
 
 
 @pytest.mark.parametrize(
@@ -82,7 +86,7 @@ def test_a_wrong_password_is_refused_in_one_sentence(client):
     reply = sign_in(client, "asa", "wrong horse!")
     assert reply.status_code == 401
     assert "do not match an active account" in reply.text
-    assert COOKIE not in reply.headers.get("set-cookie", "")
+    assert "medx_session" not in reply.headers.get("set-cookie", "")
 
 
 def test_too_many_wrong_passwords_are_stopped_even_before_the_right_one(tmp_path):
@@ -104,9 +108,32 @@ def test_signing_out_needs_the_token_of_this_session(client, services):
     sign_in(client, "asa")
     assert client.post("/logout", data={"token": "guess"}).status_code == 403
     assert client.get("/logout").status_code == 405
-    token = services.sessions.form_token(services.people.find("asa"))
+    token = services.sessions.form_token(visitor_of(client, services))
+    copied = dict(client.cookies)
     assert client.post("/logout", data={"token": token}).headers["location"] == "/login"
     assert client.get("/app/", headers=HTML).status_code == 303
+    client.cookies.update(copied)
+    assert client.get("/app/", headers=HTML).status_code == 303
+    assert services.audit.entries(limit=1)[0].action == "sign out"
+
+
+def test_two_installations_on_one_host_with_one_secret_know_nothing_of_each_other(tmp_path):
+    both = [
+        prepared_services(site_settings(tmp_path / name, session_secret="copied")) for name in ("one", "two")
+    ]
+    first, second = (
+        TestClient(build_app(each.settings, each), base_url="http://medx.local", follow_redirects=False)
+        for each in both
+    )
+    sign_in(first, "ada")
+    second.cookies.update(first.cookies)
+    assert second.get("/app/", headers=HTML).status_code == 303
+    sign_in(second, "asa")
+    assert len(second.cookies) == 4  # two sessions, two known browsers
+    first.cookies.update(second.cookies)
+    for client, services, name in ((first, both[0], "ada"), (second, both[1], "asa")):
+        assert visitor_of(client, services).name == name
+        services.database.close()
 
 
 def test_every_page_states_a_policy_that_keeps_it_on_this_host(client):

@@ -7,7 +7,6 @@ from medx_core.data.result_files import template_csv
 from medx_core.jobs.status import JobKind
 from tests.samples import submission
 from tests.web_site import running_site
-from web.session import COOKIE
 from web.tabs.batch import JobHandlers
 
 
@@ -27,7 +26,7 @@ def call(site, cookie: str, event: dict, data: list) -> httpx.Response:
     return httpx.post(
         f"{site.url}/app/gradio_api/run/{event['api_name']}",
         json={"data": data, "fn_index": event["id"], "session_hash": "s"},
-        cookies={COOKIE: cookie},
+        cookies={site.cookie_name: cookie},
         timeout=30,
     )
 
@@ -35,7 +34,7 @@ def call(site, cookie: str, event: dict, data: list) -> httpx.Response:
 def events(site, cookie: str, name: str) -> list[dict]:
     matches = []
     for page in ("", "batch", "results"):
-        config = httpx.get(f"{site.url}/app/config?page={page}", cookies={COOKIE: cookie}).json()
+        config = httpx.get(f"{site.url}/app/config?page={page}", cookies={site.cookie_name: cookie}).json()
         matches += [event for event in config["dependencies"] if event["api_name"] == name]
     assert matches, f"no event is called {name}"
     return matches[:1]
@@ -75,7 +74,7 @@ def test_a_real_upload_is_taken_and_its_results_come_back(site, cookies):
     reply = httpx.post(
         f"{site.url}/app/gradio_api/upload",
         files={"files": ("mine.csv", template_csv().encode())},
-        cookies={COOKIE: cookies["asa"]},
+        cookies={site.cookie_name: cookies["asa"]},
     )
     uploaded = named_file(reply.json()[0])
     event = events(site, cookies["asa"], "submit_batch")[0]
@@ -88,7 +87,7 @@ def test_a_real_upload_is_taken_and_its_results_come_back(site, cookies):
 
 @pytest.mark.parametrize("foreign", ['foo={"a":1}', "a[b]=1", "x=é"])
 def test_a_cookie_of_another_program_signs_nobody_out(site, cookies, foreign):
-    header = f"{foreign}; {COOKIE}={cookies['asa']}".encode("latin-1")
+    header = f"{foreign}; {site.cookie_name}={cookies['asa']}".encode("latin-1")
     reply = httpx.get(f"{site.url}/app/config", headers={b"cookie": header})
     assert reply.status_code == 200
 

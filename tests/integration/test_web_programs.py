@@ -9,7 +9,6 @@ from tests.result_files import read_results
 from tests.waiting import until
 from tests.web_site import running_site
 from web.app import build_pages
-from web.session import COOKIE
 
 PUBLIC = {
     "/ask", "/submit_batch", "/job_status", "/cancel_job", "/download_results", "/next_answer_to_rate", "/save_rating",
@@ -30,7 +29,9 @@ def site(tmp_path_factory):
 @pytest.fixture(scope="module")
 def clients(site):
     made = {
-        name: Client(f"{site.url}/app", headers={"Cookie": f"{COOKIE}={site.cookie(name)}"}, verbose=False)
+        name: Client(
+            f"{site.url}/app", headers={"Cookie": f"{site.cookie_name}={site.cookie(name)}"}, verbose=False
+        )
         for name in ("asa", "clio", "ada")
     }
     yield made
@@ -174,12 +175,12 @@ def test_an_asker_may_not_rate(clients):
 
 
 def test_a_hidden_handler_refuses_whoever_calls_it_by_number(site):
-    config = httpx.get(f"{site.url}/app/config", cookies={COOKIE: site.cookie("asa")}).json()
+    config = httpx.get(f"{site.url}/app/config", cookies={site.cookie_name: site.cookie("asa")}).json()
     add = next(event["id"] for event in config["dependencies"] if event["api_name"] == "add")
     reply = httpx.post(
         f"{site.url}/app/gradio_api/run/predict",
         json={"fn_index": add, "data": ["mallory", "admin"], "session_hash": "s"},
-        cookies={COOKIE: site.cookie("asa")},
+        cookies={site.cookie_name: site.cookie("asa")},
     )
     assert reply.status_code in {404, 500}
     assert "mallory" not in {person.name for person in site.services.people.list()}

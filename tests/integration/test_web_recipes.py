@@ -6,23 +6,37 @@ from pathlib import Path
 
 import pytest
 import torch
+from sqlalchemy import text
 
 from medx_core.answering import AnsweringEngine
 from medx_core.categories import Category, Route
+from medx_core.data.question_files import FileRow
 from medx_core.errors import BadInput, RecipeUnusable, VectorRefused
 from medx_core.job_execution.batching import MicroBatcher
+from medx_core.job_execution.executor import JobExecutor
 from medx_core.job_execution.interfaces import Lane
+from medx_core.job_execution.leases import LeaseKeeper, LeaseTerms
 from medx_core.job_execution.scheduling import BatchLimits
-from medx_core.questions import Arm, Question
+from medx_core.jobs.messages import AnswerRequest
+from medx_core.jobs.snapshots import recipes_in_words
+from medx_core.jobs.status import ItemStatus, JobKind
+from medx_core.jobs.submission import Submission
+from medx_core.questions import Arm, Mode, Question
 from medx_core.recipes import Recipe
 from medx_core.settings import Settings
 from medx_core.steering.loaded_recipe import REFUSED
 from medx_core.steering.steering_vector import SteeringVector
+from medx_core.storage.evidence import KnownEvidence
+from medx_core.storage.jobs import result_rows
+from medx_core.storage.leases import LeaseStore
 from medx_core.vector_registry import VectorRegistry
 from tests.language_models import WIDTH, tiny_model
+from tests.samples import submission
 from tests.waiting import until
 from tests.web_site import prepared_services, site_settings
+from web.following import QuestionView
 from web.tabs.admin import health_html
+from web.tabs.ask import question_html
 from web.tabs.recipes import PROMOTE, RETIRE, ROLL_BACK, RecipeHandlers, consequence
 
 
@@ -116,6 +130,56 @@ def test_a_running_worker_takes_up_what_was_promoted_and_goes_back_from_what_was
     assert acts == ["recipe retired", "recipe promoted"]
 
 
+def test_a_job_stays_with_the_recipe_it_began_with_until_that_is_withdrawn_and_then_says_so(
+    services, model, registry, recipes
+):
+    built_in, candidate = recipes
+    third = services.recipes.keep(candidate.recipe.changed(threshold=0.5), name="third", model=model.name)
+    engine = AnsweringEngine(model, ToTriage(), registry, Settings(max_dose=1e6))
+    batcher = MicroBatcher(lambda: engine, BatchLimits(8, 0.0))
+    batcher.start()
+    until(batcher.ready.done)
+    terms = LeaseTerms("w", seconds=30, max_attempts=3)
+    leases = LeaseStore(services.database)
+    executor = JobExecutor(leases, batcher, LeaseKeeper(leases, terms), terms)
+    job, other = (
+        services.jobs.submit(submission(9, kind=JobKind.BATCH), chunk_rows=9).public_id for _ in range(2)
+    )
+
+    def answered_by(public_id, rows):
+        items = [item.id for item in services.jobs.every_item(public_id)][rows]
+        executor.run(AnswerRequest(job_id=public_id, item_ids=tuple(items)), lane=Lane.BATCH)
+        batcher.submit(Question("Any?"), lane=Lane.BATCH).result(30)
+        done = list(services.jobs.every_item(public_id))[rows]
+        return {stored.answer.recipe for item in done for stored in item.answers}
+
+    def in_use(record):
+        services.recipes.promote(record.id)
+        until(
+            lambda: (
+                batcher.submit(Question("Any?"), lane=Lane.BATCH).result(30).answers[0].recipe == record.id
+            )
+        )
+
+    in_use(candidate)
+    assert answered_by(job, slice(0, 2)) == {candidate.id}
+    in_use(built_in)
+    assert answered_by(other, slice(0, 2)) == {built_in.id}
+    assert answered_by(job, slice(2, 4)) == {candidate.id}, "a promotion in the middle changes nothing"
+    assert recipes_in_words(services.jobs.recipes(job)) == ""
+    services.recipes.retire(candidate.id)
+    in_use(third)
+    assert answered_by(job, slice(4, 6)) == {third.id}
+    in_use(built_in)
+    assert answered_by(job, slice(6, 9)) == {third.id}, "and it stays with the one that took its place"
+    assert answered_by(other, slice(2, 9)) == {built_in.id}
+    said = recipes_in_words(services.jobs.recipes(job))
+    assert said.startswith("Answered by 2 recipes, since the one that it began with was withdrawn")
+    assert f"second ({candidate.id}) 4 rows, third ({third.id}) 5 rows" in said
+    assert services.jobs.get(job).as_json()["recipe"] == third.id
+    batcher.close()
+
+
 def test_a_promoted_recipe_whose_vector_is_gone_answers_nothing_until_another_one_is_in_use(
     services, model, registry, part, recipes, used_by_worker
 ):
@@ -146,6 +210,120 @@ def test_a_promoted_recipe_whose_vector_is_gone_answers_nothing_until_another_on
     services.recipes.roll_back(candidate.recipe.model_sha256, "float32")
     until(lambda: refused() is None)
     assert used_by_worker() == ("triage v1", built_in.id)
+
+
+def test_a_worker_that_finds_its_recipe_damaged_waits_started_or_starting_and_answers_once_it_is_put_right(
+    services, model, registry, part, recipes, used_by_worker
+):
+    _, candidate = recipes
+    services.recipes.promote(candidate.id)
+    until(lambda: used_by_worker() == ("triage v2", candidate.id))
+    with services.database.write() as session:
+        session.connection().execute(
+            text("UPDATE recipe SET content = :content WHERE id = :id"),
+            {"content": '{"threshold": 0', "id": candidate.id},
+        )
+
+    def refused():
+        try:
+            used_by_worker()
+        except RecipeUnusable as unusable:
+            return str(unusable)
+
+    sentence = until(refused)
+    assert f"second ({candidate.id}), cannot answer, and no other one answers in its place" in sentence
+    started_anew = AnsweringEngine(model, ToTriage(), registry, services.settings)
+    assert started_anew.description.refused == sentence
+    listed, *_ = part.show(services.people.find("ada"))
+    assert f"medx recipes retire {candidate.id}" in listed
+    assert "answers now" not in listed
+    services.recipes.keep(candidate.recipe, name="second", model="tiny")
+    until(lambda: refused() is None)
+
+
+def test_a_recipe_with_a_prompt_that_the_model_refuses_is_not_put_to_use_and_in_use_it_answers_nothing(
+    services, model, registry, part, recipes
+):
+    built_in, candidate = recipes
+    ada = services.people.find("ada")
+    for changes, words in (
+        ({"true_word": " No"}, "cannot tell the answer words"),
+        ({"frame": "Is it so?"}, "does not hold the question"),
+        ({"frame": "{statement}: {}"}, "no one place for the question"),
+        ({"chat": True}, "has no chat template"),
+        ({"instruction": "Think. " * 600}, "longer than the model tiny reads"),
+    ):
+        prompt = replace(built_in.recipe.prompt, version=f"own {words}", **changes)
+        kept = services.recipes.keep(built_in.recipe.changed(prompt=prompt), name=words, model=model.name)
+        told = AnsweringEngine(model, ToTriage(), registry, services.settings).description
+        assert words in told.unaskable[kept.id]
+        assert not told.refused
+        services.health.beat("w1", "worker", {"stage": "ready", **told.report(services.settings)})
+        with pytest.raises(BadInput, match=words):
+            part.ask(ada, PROMOTE, kept.id)
+        services.recipes.promote(kept.id)
+        engine = AnsweringEngine(model, ToTriage(), registry, services.settings)
+        assert words in engine.description.refused
+        with pytest.raises(RecipeUnusable, match=words):
+            engine.answer(Question("Yes or no?"))
+        services.recipes.promote(candidate.id)
+        with pytest.raises(BadInput, match=words):
+            part.ask(ada, ROLL_BACK, candidate.id)
+        services.recipes.retire(kept.id)
+
+
+class Alarmed(ToTriage):
+    """Finds an emergency in everything."""
+
+    def route(self, texts):
+        return tuple(Route(Category.TRIAGE, {Category.TRIAGE: 1.0}, red_flag=True) for _ in texts)
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_what_is_refused_or_fails_keeps_its_emergency_line_and_the_answer_that_needs_no_vector(
+    services, model, registry, recipes, mode
+):
+    limited = AnsweringEngine(
+        model, Alarmed(), registry, services.settings.model_copy(update={"max_dose": 1e-3})
+    )
+    batcher = MicroBatcher(lambda: limited, BatchLimits(8, 0.0))
+    terms = LeaseTerms("w", seconds=30, max_attempts=3)
+    leases = LeaseStore(services.database)
+    executor = JobExecutor(leases, batcher, LeaseKeeper(leases, terms), terms)
+    texts = ("Chest pain that spreads to the left arm?", "Chest pain " * 400)
+    rows = tuple(FileRow(number, "", text) for number, text in enumerate(texts, start=1))
+    asked = Submission(JobKind.BATCH, mode, (Arm.STEERED, Arm.UNSTEERED), rows)
+    job = services.jobs.submit(asked, chunk_rows=9)
+    batcher.start()
+
+    def items():
+        return list(services.jobs.every_item(job.public_id))
+
+    for _ in range(2):  # it may be tried again, and no arm is stored twice
+        executor.run(
+            AnswerRequest(job_id=job.public_id, item_ids=tuple(each.id for each in items())), lane=Lane.BATCH
+        )
+        refused, too_long = items()
+        assert [item.status for item in items()] == [ItemStatus.QUARANTINED] * 2
+        assert "not answered steered" in refused.reason
+        assert "longer than the model" in too_long.reason
+        assert [item.route.red_flag for item in items()] == [True, True]
+        assert [stored.answer.arm for stored in refused.answers] == [Arm.UNSTEERED]
+        assert too_long.answers == ()
+        services.health.retry_quarantined(refused.id)
+    batcher.close()
+    progress = services.jobs.get(job.public_id).progress
+    assert (progress.answered, batcher.answered_questions) == (0, 0)
+    steered, unsteered, *_ = result_rows([refused, too_long], job.arms)
+    assert (steered.status, unsteered.status) == ("quarantined", "answered")
+    assert (steered.emergency, unsteered.emergency) == (True, True)
+    assert (steered.verdict, steered.text) == ("", "")
+    assert "not answered steered" not in unsteered.reason
+    for item in (refused, too_long):
+        shown = question_html(QuestionView(job, item), KnownEvidence())
+        assert "emergency" in shown
+        assert ("Unsteered" in shown) is bool(item.answers)
+        assert unescape(shown).count(item.reason.rstrip(".")) == 1
 
 
 def test_a_recipe_for_another_model_than_the_workers_say_they_have_is_not_put_to_use(services, part, recipes):

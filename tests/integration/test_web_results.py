@@ -3,6 +3,7 @@
 import os
 from dataclasses import replace
 from functools import partial
+from html import unescape
 
 import httpx
 import pytest
@@ -12,15 +13,18 @@ from gradio_client.exceptions import AppError
 from medx_core.errors import BadInput
 from medx_core.evaluation.request import EvaluationRequest
 from medx_core.evaluation.sentences import NOT_EVALUATED
+from medx_core.jobs.snapshots import ArmChanges
 from medx_core.questions import Answer, Arm
+from medx_core.recipes import DO_NOT_TRUST
 from medx_core.storage.evidence import NO_PROBABILITY, OF_VERDICTS, KnownEvidence
 from medx_core.vector_registry import VectorRegistry
 from tests.evaluation_results import finished_run, synthetic_result
 from tests.recipes import IDENTITY, recipe
-from tests.small_evaluation import write_statements
+from tests.samples import submission
+from tests.small_evaluation import small_evaluation, write_statements
 from tests.web_site import running_site
 from web.evaluations import StartForm, checked, start
-from web.session import COOKIE
+from web.tabs.batch import JobFigures, job_html
 
 KIND = "evaluation"
 BUNDLED = StartForm("bundled", None, "", None, None, None, 1, "gated", [])
@@ -43,7 +47,9 @@ def finished(services):
 
 
 def test_programs_read_evaluations(site, finished):
-    client = Client(f"{site.url}/app", headers={"Cookie": f"{COOKIE}={site.cookie('asa')}"}, verbose=False)
+    client = Client(
+        f"{site.url}/app", headers={"Cookie": f"{site.cookie_name}={site.cookie('asa')}"}, verbose=False
+    )
     try:
         newest = client.predict(5, api_name="/evaluations")[0]
         assert (newest["run"], newest["status"]) == (finished.public_id, "done")
@@ -58,7 +64,7 @@ def test_programs_read_evaluations(site, finished):
 
 def test_downloads_are_files_for_whoever_is_signed_in(site, finished, services):
     unfinished = services.runs.request(KIND, EvaluationRequest("x.csv").as_json(), requested_by="ada")
-    with httpx.Client(base_url=site.url, cookies={COOKIE: site.cookie("asa")}) as client:
+    with httpx.Client(base_url=site.url, cookies={site.cookie_name: site.cookie("asa")}) as client:
         for file, start_of in (
             ("report.html", "<!doctype html>"),
             ("arms.csv", "model,arm"),
@@ -169,3 +175,65 @@ def test_a_newer_evaluation_of_a_recipe_takes_the_word_probability_back_and_anot
     assert probability == given()
     assert NO_PROBABILITY not in line
     services.recipes.retire(made.id)
+
+
+def test_beside_the_changes_of_a_file_stand_those_of_the_recipes_evaluation_with_random_directions(services):
+    made = recipe()
+    services.recipes.keep(made, name="mine", model="tiny")
+    assert services.evidence.changes_of(made.id) is None
+    result = small_evaluation().result
+    told = {}
+    for arm in ("gated", "paper", "probe", "unsteered"):
+        written = result.model_dump(mode="json") | {
+            "model_sha256": made.model_sha256,
+            "recipes": {made.id: arm},
+        }
+        finished_run(services.runs, EvaluationRequest("x.csv"), written)
+        told[arm] = services.evidence.changes_of(made.id)
+    assert told["unsteered"] is None
+    assert told["probe"].in_words.endswith("; no random directions were drawn for it there.")
+    gated, drawn = told["gated"], result.arms["gated_random"].vs_unsteered.changes
+    against = result.arm("gated").vs_unsteered
+    assert (gated.helped, gated.harmed, gated.n) == (against.helped, against.harmed, result.n_test)
+    for band, figure in ((gated.random.helped, drawn.helped), (gated.random.harmed, drawn.harmed)):
+        assert (band.fewest, band.most) == (min(figure.draws), max(figure.draws))
+    job = services.jobs.submit(submission(2), chunk_rows=2)
+    figures = JobFigures(changes=[ArmChanges("", 9, 3, 1)], measured=gated)
+    shown = unescape(job_html(job, figures, job.created_at))
+    assert "3 wrong answers mended, 1 right answer broken" in shown
+    assert gated.in_words in shown
+    assert "20 random directions: " in gated.in_words
+    assert gated.in_words not in unescape(job_html(job, JobFigures(measured=gated), job.created_at))
+
+
+def test_a_newer_evaluation_that_breaks_a_promise_revokes_it_and_one_that_keeps_it_restores_it(services):
+    mapped = {"kind": "temperature", "slope": 1.0, "n": 100}
+    rule = {"max_error": 0.1, "promised": True, "threshold": 0.6, "coverage": 0.5, "error": 0.02, "n": 200}
+    made = recipe(calibration=mapped, abstention=rule)
+    services.recipes.keep(made, name="mine", model="tiny")
+    services.recipes.promote(made.id)
+    registry = VectorRegistry(services.database, services.settings)
+
+    def told(wrong):
+        result = synthetic_result() | {"model_sha256": made.model_sha256, "recipes": {made.id: "recipe"}}
+        error = None if wrong is None else {"value": wrong, "low": 0.0, "high": 0.4, "n": 60}
+        seen = {"coverage": None, "error": error, "error_of_rest": None}
+        result["arms"]["recipe"] = result["arms"]["gated"] | {"abstention": seen}
+        finished_run(services.runs, EvaluationRequest("x.csv"), result)
+        loaded = registry.answering(IDENTITY)
+        assert loaded.recipe.id == made.id
+        doubts = [loaded.doubt(margin, as_measured=True) for margin in (0.1, 5.0)]
+        return *doubts, services.evidence.of(made.id, made.model_sha256).line
+
+    for kept in (0.05, 0.1, None):
+        near, sure, line = told(kept)
+        assert "not sure enough" in near
+        assert not sure
+        assert "promise" not in line
+        near, sure, line = told(0.15)
+        broken = "15 % of the 60 answers that it stood by were wrong, where it promises at most 10 %"
+        assert near == sure
+        assert sure.startswith(DO_NOT_TRUST)
+        assert broken in sure
+        assert f"Its promise did not hold there: {broken}" in line
+        assert registry.answering(IDENTITY).doubt(5.0, as_measured=False) == ""

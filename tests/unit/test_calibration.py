@@ -136,6 +136,21 @@ def test_a_model_that_is_always_right_gets_its_promise_however_many_answers_are_
     assert rule.coverage == 1
 
 
+@pytest.mark.parametrize(("share_wrong", "fewest", "most"), [(0.05, 40, 60), (0.1, 0, 4)])
+def test_an_arm_that_says_one_thing_gets_a_promise_where_it_holds(share_wrong: float, fewest: int, most: int):
+    """Scores that tell nothing: a constant map's folds differ by their own base rates alone, turned around."""
+    promised = 0
+    for seed in range(60):
+        random = np.random.default_rng(seed)
+        gold, scores = random.random(400) < share_wrong, -1 - random.random(400) / 2
+        fitted = fit_calibration(scores, gold, alone(400))
+        rule = fit_abstention(1 - fitted.unseen, ~gold, alone(400), max_error=MAX_ERROR, seed=seed)
+        constant = np.ptp(probabilities(fitted.calibration, scores)) == 0
+        assert not constant or rule.threshold in (None, 0.0)
+        promised += rule.promised
+    assert fewest <= promised <= most
+
+
 @pytest.mark.parametrize(
     ("wrong", "tied", "reason"),
     [

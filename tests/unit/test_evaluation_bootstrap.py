@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
-from medx_core.evaluation.bootstrap import Estimate, aurocs, ranked_right, resamples
+from medx_core.evaluation.bootstrap import Estimate, aurocs, ranked_right, resamples, wilson
 
 LABELLED_GROUPS = st.lists(st.tuples(st.booleans(), st.integers(0, 6)), min_size=1, max_size=40)
 
@@ -46,11 +46,14 @@ def test_the_same_seed_draws_the_same_and_another_seed_draws_otherwise():
 
 
 @settings(max_examples=25)  # scikit-learn takes its time
-@given(st.lists(st.tuples(st.booleans(), st.integers(-3, 3)), min_size=4, max_size=40))
+@given(st.lists(st.tuples(st.booleans(), st.integers(-3, 3), st.integers(2, 9)), min_size=4, max_size=40))
+@example([(True, 1, 2)] * 6 + [(False, 1, 3), (False, -1, 4), (True, 0, 5), (False, 1, 2)])
 def test_figures_of_every_resample_are_those_of_scikit_learn(drawn):
-    gold = np.array([True, False, *(answer for answer, _ in drawn)])
-    scores = np.array([0.0, 1.0, *(float(score) for _, score in drawn)])  # few values, so many ties
-    weights = resamples(gold, np.arange(len(gold)), seed=5, count=4)
+    """Groups are of unequal size, so that resamples are too: none of their figures may go by the number of items."""
+    gold = np.array([True, False, *(answer for answer, _, _ in drawn)])
+    scores = np.array([0.0, 1.0, *(float(score) for _, score, _ in drawn)])  # few values, so many ties
+    groups = numbered([0, 1, *(group for _, _, group in drawn)])
+    weights = resamples(gold, groups, seed=5, count=4)
     area, balanced = weights.auroc(scores), weights.balanced((scores >= 0) == gold)
     share = weights.share(scores >= 0, ~gold)
     assert area.value == pytest.approx(roc_auc_score(gold, scores))
@@ -79,6 +82,20 @@ def test_the_interval_of_a_share_is_as_wide_as_theory_says():
     width = 2 * 1.96 * np.sqrt(0.3 * 0.7 / 1_000)
     assert high - low == pytest.approx(width, rel=0.1)
     assert low < 0.3 < high
+
+
+@pytest.mark.parametrize("hit", [False, True])
+@pytest.mark.parametrize("copies", [1, 3])
+def test_a_share_that_no_resample_changes_has_the_interval_of_its_groups(hit: bool, copies: int):
+    gold = np.repeat(np.arange(90) >= 45, copies)
+    weights = resamples(gold, np.repeat(np.arange(90), copies), seed=3)
+    none_accepted = weights.share(gold == hit, ~gold)
+    assert none_accepted.interval == pytest.approx((0.9213, 1.0) if not hit else (0.0, 0.0787), abs=1e-4)
+    assert none_accepted.n == 45 * copies
+    assert weights.share(np.ones(90 * copies, dtype=bool)).interval[0] == pytest.approx(0.9590, abs=1e-4)
+    always_false = weights.share(~gold)
+    assert always_false.interval == (wilson(45, 90).low, wilson(45, 90).high)
+    assert weights.share((gold == hit).astype(float) - (gold == hit)).interval == (0.0, 0.0)
 
 
 def test_resampling_twins_together_widens_what_twins_share():

@@ -14,7 +14,7 @@ from medx_core.data.labelled_statements import LabelledStatement
 from medx_core.errors import BadInput
 from medx_core.evaluation.arms import ArmScores, ControlDraws, TestItems
 from medx_core.evaluation.bootstrap import mcnemar_p, resamples
-from medx_core.evaluation.calibration_figures import calibration
+from medx_core.evaluation.calibration_figures import calibrated, calibration
 from medx_core.evaluation.result_builder import arm_figures, reasons_for
 from tests.evaluation_scores import figures
 
@@ -168,6 +168,29 @@ def test_brier_bins_and_risk_coverage_agree_with_the_scores():
         "coverage": 1.0,
         "risk": pytest.approx(((scores >= 0) != gold).mean()),
     }
+
+
+@given(st.lists(st.sampled_from([0.1, 0.3, 0.31, 0.9]), min_size=3, max_size=60), st.randoms())
+def test_items_of_one_probability_share_a_bin_whatever_the_order_of_the_rows(tied, shuffle):
+    gold = np.array([shuffle.random() < 0.5 for _ in tied])
+    gold[:2] = True, False
+    order = np.array(shuffle.sample(range(len(tied)), len(tied)))
+    probabilities = np.array(tied)
+    here, there = (
+        calibrated(probabilities[rows], resamples(gold[rows], np.arange(len(tied)), seed=1))
+        for rows in (np.arange(len(tied)), order)
+    )
+    assert [each.n for each in here.bins] == [each.n for each in there.bins]
+    assert here.ece.value == pytest.approx(there.ece.value, abs=1e-6)
+    ends = np.cumsum([each.n for each in here.bins])[:-1]
+    assert all(sorted(tied)[end - 1] < sorted(tied)[end] for end in ends)
+
+
+def test_a_constant_as_right_as_can_be_has_no_calibration_error():
+    gold = np.tile([True, False, False, False], 25)
+    measured = calibrated(np.full(100, 0.25), resamples(gold, np.arange(100), seed=1))
+    assert [(each.mean_score, each.share_true, each.n) for each in measured.bins] == [(0.25, 0.25, 100)]
+    assert measured.ece.value == pytest.approx(0.0, abs=1e-6)
 
 
 def test_draws_of_a_control_are_given_with_their_median():

@@ -15,6 +15,7 @@ from medx_core.errors import Cancelled, ModelUnavailable, RecipeUnusable, Vector
 from medx_core.job_execution.batching import MicroBatcher
 from medx_core.job_execution.interfaces import Interrupted, Lane, Listener
 from medx_core.job_execution.scheduling import BatchLimits, WaitingQuestion, nearest_in_length
+from medx_core.jobs.engine import EngineDescription
 from medx_core.questions import CANCELLED, Answer, Answered, Arm, ArmRow, Mode, Question
 
 SECONDS = 20
@@ -38,6 +39,10 @@ class ScriptedEngine:
     def pause(self) -> None:
         self.at_gate.release()
         assert self.gate.acquire(timeout=SECONDS), "nobody opened the gate"
+
+    @property
+    def description(self) -> EngineDescription:
+        return EngineDescription("scripted", "0" * 64, "cpu", "float32", recipe="", recipe_name="")
 
     def route(self, questions: Sequence[Question]) -> tuple[Route, ...]:
         self.threads.add(threading.get_ident())
@@ -76,6 +81,8 @@ class ScriptedWriting:
         return all(self.row_finished(index) for index in range(len(self._rows)))
 
     def refusal(self, index: int) -> VectorRefused | None:
+        if self._rows[index].question.text == "refused" and self._written[index]:
+            return VectorRefused("The dose is too large.")
         return None
 
     def row_finished(self, index: int) -> bool:
@@ -260,6 +267,25 @@ def test_a_bad_row_fails_alone_and_its_neighbours_are_answered() -> None:
         results(good)
         with pytest.raises(ValueError, match="a bad row"):
             bad.result(SECONDS)
+
+
+def test_what_was_refused_failed_or_was_cut_short_is_not_counted_as_answered() -> None:
+    engine = ScriptedEngine()
+    unwanted = threading.Event()
+    with batching(engine) as batcher:
+        hold_the_engine(batcher, engine)
+        before = batcher.answered_questions
+        watched = Listener(on_text=lambda _arm, _piece: unwanted.set(), should_stop=unwanted.is_set)
+        cut_short = batcher.submit(written("cut short"), lane=Lane.INTERACTIVE, listener=watched)
+        refused = batcher.submit(written("refused"), lane=Lane.BATCH)
+        bad = batcher.submit(verdict("bad"), lane=Lane.BATCH)
+        engine.open()
+        assert isinstance(bad.exception(SECONDS), ValueError)
+        assert cut_short.result(SECONDS).is_cut_short
+        assert refused.result(SECONDS).refusal == "The dose is too large."
+        results([batcher.submit(written("whole"), lane=Lane.BATCH)])
+        results([batcher.submit(verdict("right"), lane=Lane.BATCH)])
+    assert batcher.answered_questions == before + 3, "the first, which was held, the whole text and the last"
 
 
 def test_where_the_recipe_in_use_cannot_answer_all_are_told_after_one_pass() -> None:

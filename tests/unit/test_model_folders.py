@@ -12,9 +12,10 @@ from safetensors.torch import load_file, save_file
 
 from medx_core.errors import ModelUnavailable
 from medx_core.models import loading
+from medx_core.models.catalog import MARKER
 from medx_core.models.devices import choose_placement
 from medx_core.models.loading import load_model
-from medx_core.models.model_files import identity_sha256, weight_sha256
+from medx_core.models.model_files import MEMORY, identity_sha256, verified_weight_sha256, weight_sha256
 from tests.language_models import saved_tiny_model
 
 WEIGHTS = "model.safetensors"
@@ -237,3 +238,29 @@ def test_notes_beside_a_model_are_not_part_of_its_identity(folder, tmp_path):
     for name in ("README.md", "LICENSE.txt", "medx-model.json", ".weight-hashes.json"):
         (folder / name).write_text("{}", encoding="utf-8")
     assert identity_sha256(folder, memory_folder=memory) == identity
+
+
+def test_a_model_is_loaded_by_the_content_of_its_weights_and_not_by_their_size_and_times(folder, tmp_path):
+    memory = tmp_path / "memory"
+    right = weight_sha256(folder, memory_folder=memory)
+    assert verified_weight_sha256(folder, memory_folder=memory) == right
+    # A disk that gives back other bytes changes no time: what is remembered then differs from what is read.
+    remembered = json.loads((memory / MEMORY).read_text())
+    remembered[str(folder)]["sha256"] = "0" * 64
+    (memory / MEMORY).write_text(json.dumps(remembered))
+    assert weight_sha256(folder, memory_folder=memory) == "0" * 64
+    for _ in range(2):  # a second start is no better
+        with pytest.raises(ModelUnavailable, match=r"not what they were .* fetch the model again"):
+            verified_weight_sha256(folder, memory_folder=memory)
+
+
+def test_a_converted_model_is_held_against_what_it_was_converted_to(folder, tmp_path):
+    marker = folder / MARKER
+    marker.write_text(json.dumps({"weights_sha256": weight_sha256(folder, memory_folder=tmp_path)}))
+    verified_weight_sha256(folder, memory_folder=tmp_path)
+    weights = folder / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(ModelUnavailable, match="a file was damaged or replaced"):
+        verified_weight_sha256(folder, memory_folder=tmp_path)

@@ -1,5 +1,6 @@
 """The tokens a model is asked with: they hold the question, end in no end token, and the answer word is whole."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 
@@ -29,6 +30,7 @@ from medx_core.models.prompting import (
 from medx_core.models.scoring import AnswerHead
 from medx_core.prompts import QUESTION_PROMPT, STATEMENT_PROMPT, VerdictPrompt
 from medx_core.steering.hooks import ConstantShift, SteeringPlan, SteeringStep, steered
+from medx_core.steering.positions import Positions
 from medx_core.traces.statement_runner import StatementRunner
 from tests.language_models import WIDTH, tiny_model, tiny_network, word_tokenizer
 
@@ -251,12 +253,15 @@ LONG = VerdictPrompt("long", STATEMENT_PROMPT.frame, " correct? Answer: The body
 
 
 @pytest.mark.parametrize("prompt", [LONG, STATEMENT_PROMPT])
-@pytest.mark.parametrize("strength", [0.0, 3.0])
-def test_a_word_of_several_tokens_is_scored_whole_as_the_model_would_write_it(prompt, strength):
+@pytest.mark.parametrize(
+    ("strength", "positions"), [(0.0, "last"), *((3.0, window) for window in ("last", "-1:1", "-12:2", ":2"))]
+)
+def test_a_word_of_several_tokens_is_scored_whole_as_the_model_would_write_it(prompt, strength, positions):
     model = tiny_model("qwen3")
     runner = StatementRunner(model, prompt)
     texts = ["The heart pumps blood.", "Insulin raises glucose in the blood and the kidneys make urine."]
-    plan = SteeringPlan((SteeringStep(1, ConstantShift(torch.linspace(-1, 1, WIDTH)[None] * strength)),))
+    shift = ConstantShift(torch.linspace(-1, 1, WIDTH)[None] * strength)
+    plan = SteeringPlan((SteeringStep(1, shift, Positions.parse(positions)),))
     scores = runner.steered(texts, [plan])[0].scores
     whole = model.tokenizer(prompt.filled(texts[0]))["input_ids"]
     words = [
@@ -331,14 +336,36 @@ def test_a_model_without_a_chat_template_is_not_asked_in_one():
 SHORT = "The heart pumps blood."
 
 
-@pytest.mark.parametrize("architecture", ["llama", "gpt2", "opt"])
+def longrope(border: int) -> dict[str, object]:
+    """Rotary embeddings that go over to other factors beyond `border` tokens, as Phi-3 128k has them."""
+    turns = {
+        "rope_type": "longrope",
+        "rope_theta": 10_000.0,
+        "short_factor": [1.0] * 4,
+        "long_factor": [9.0] * 4,
+    }
+    return {
+        "max_position_embeddings": 32 * border,
+        "original_max_position_embeddings": border,
+        "rope_parameters": {**turns, "original_max_position_embeddings": border},
+    }
+
+
+READS_SO_MUCH: dict[str, Callable[[int], dict[str, object]]] = {
+    "llama": lambda tokens: {"max_position_embeddings": tokens},
+    "gpt2": lambda tokens: {"n_positions": tokens},
+    "opt": lambda tokens: {"max_position_embeddings": tokens},
+    "phi3": longrope,
+}
+
+
+@pytest.mark.parametrize("architecture", READS_SO_MUCH)
 def test_what_is_longer_than_the_model_reads_is_refused_and_never_cut(architecture, monkeypatch):
     monkeypatch.setattr(generation, "stop_token_ids", lambda _model: frozenset())
     like = tiny_model(architecture)
     prefix = SharedPrefix(like, STATEMENT_PROMPT)
     longest = len(prefix.encoded(SHORT)) + 8
-    name = "n_positions" if architecture == "gpt2" else "max_position_embeddings"
-    network = tiny_network(architecture, **{name: longest})
+    network = tiny_network(architecture, **READS_SO_MUCH[architecture](longest))
     model = LoadedModel("short", network.eval(), like.tokenizer, like.placement, "0" * 64)
     assert model.longest == longest
     runner, fits, too_long = (

@@ -45,7 +45,7 @@ def process(kind: str = "worker", seconds: float = 1.0, **detail) -> ProcessHeal
     [
         (
             process(**READY),
-            "ready · smollm2-135m on cpu, float32 · recipe paper (0123456789ab) · 1,234 questions answered since it started · weights b179c952",
+            "ready · smollm2-135m on cpu, float32 · recipe paper (0123456789ab) · 1,234 questions answered since it started · weights b179c952, verified by their content when it started",
         ),
         (
             process(ready=False, stage="loading", answered=0),

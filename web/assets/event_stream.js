@@ -46,9 +46,22 @@
     return new Response(new ReadableStream({ pull, cancel: () => reader.cancel() }), first);
   };
 
+  // Pages ask by themselves every few seconds. The server is told when nobody has touched one for a minute, so that
+  // these requests do not keep a session from ending.
+  const UNTOUCHED_MS = 60000;
+  let touched = Date.now();
+  for (const act of ["pointerdown", "keydown", "wheel", "touchstart"])
+    addEventListener(act, () => { touched = Date.now(); }, { capture: true, passive: true });
+  const marked = (options = {}) => {
+    if (Date.now() - touched < UNTOUCHED_MS) return options;
+    const headers = new Headers(options.headers);
+    headers.set("x-medx-unattended", "1");
+    return { ...options, headers };
+  };
+
   window.fetch = (request, options) => {
     const address = String(request.url || request);
-    if (address.includes("/queue/join")) return send(request, options);
-    return address.includes("/queue/data") ? follow(request, options) : plainFetch(request, options);
+    if (address.includes("/queue/join")) return send(request, marked(options));
+    return address.includes("/queue/data") ? follow(request, marked(options)) : plainFetch(request, options);
   };
 })();

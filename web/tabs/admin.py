@@ -1,6 +1,5 @@
 """Admin: health in plain words, people and roles, failed questions, recipes and vectors, exploring. Every act is audited."""
 
-import secrets
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,19 +8,20 @@ from markupsafe import Markup
 
 from medx_core.errors import BadInput, NotAllowed
 from medx_core.model_check import ModelCheck
+from medx_core.storage.account_rules import generated_password
 from medx_core.storage.health import ProcessHealth
 from medx_core.storage.people import Person, Role, read_role
 from web.frame import QUIET, heading, on_load, page_frame
 from web.handler_guard import guarded
 from web.rendering import render
 from web.services import Services
+from web.tabs.credentials import build_of_person
 from web.tabs.explore import build_explore
 from web.tabs.recipes import build_recipes
 
 POLL_SECONDS = 5.0
 RETRY_AT_ONCE = 1000
 ROLE_CHOICES = [role.value for role in Role]
-PASSWORD_BYTES = 12
 
 
 def build(services: Services) -> None:
@@ -83,7 +83,7 @@ class _PeopleHandlers:
 
     def add(self, person: Person, name: str, role: str) -> tuple[Any, ...]:
         """Add a person with a first password that is shown once."""
-        password = secrets.token_urlsafe(PASSWORD_BYTES)
+        password = generated_password(name)
         added = self.services.people.add(name, read_role(role), password)
         self._audit(person, "add person", added)
         return *self._shown(f"Added {added.name}. First password, shown only now: {password}"), ""
@@ -96,7 +96,7 @@ class _PeopleHandlers:
 
     def reset_password(self, person: Person, name: str | None) -> tuple[Any, ...]:
         """Give a person a new password that is shown once."""
-        password = secrets.token_urlsafe(PASSWORD_BYTES)
+        password = generated_password(_chosen(name))
         changed = self.services.people.reset_password(_chosen(name), password)
         self._audit(person, "reset password", changed)
         return self._shown(f"New password of {changed.name}, shown only now: {password}")
@@ -135,6 +135,7 @@ def _build_people(services: Services) -> None:
         set_role = gr.Button("Set role", elem_id="medx-set-role", scale=0, min_width=110)
         reset = gr.Button("Reset password", elem_id="medx-reset-password", scale=0, min_width=170)
         switch = gr.Button("Disable or enable", elem_id="medx-switch", scale=0, min_width=185)
+    build_of_person(services, chosen)
     people, guard, shown = _PeopleHandlers(services), guarded(services, Role.ADMIN), [listed, chosen, report]
     on_load(guard(people.show), None, shown)
     gr.on([add.click, name.submit], guard(people.add), [name, role], [*shown, name], **QUIET)

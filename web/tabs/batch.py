@@ -14,6 +14,7 @@ from medx_core.data.problems import FileLimits
 from medx_core.data.question_files import QuestionFile
 from medx_core.errors import MedxError
 from medx_core.evaluation.bootstrap import all_changes, wilson
+from medx_core.evaluation.measured_changes import MeasuredChanges
 from medx_core.evaluation.sentences import changes_in_words
 from medx_core.jobs.snapshots import (
     ArmAccuracy,
@@ -36,6 +37,7 @@ from web.health_and_metrics import SUBMITTED
 from web.rendering import fault, note, render
 from web.services import Services
 from web.submission import read_upload, screened_upload, submit_file
+from web.uploads import file_field
 
 TO_JOB = "(id) => { if (id) location.assign('/app/batch?job=' + encodeURIComponent(id)); return []; }"
 # What was found in a file comes into view, and the choice that it asks for.
@@ -90,10 +92,9 @@ def _build_new_batch(services: Services) -> gr.HTML:
     heading("Batch", "Many questions from a file. You may close the page after Run; the work goes on.")
     model_line(services)
     with gr.Group(elem_classes="medx-form"):
-        upload = gr.File(
+        upload = file_field(
             label="Choose or drop a file: CSV, TSV or JSONL",
             file_types=[".csv", ".tsv", ".jsonl"],
-            type="filepath",
             height=150,
             elem_id="medx-upload",
         )
@@ -163,11 +164,12 @@ class _NewBatchHandlers:
         return job.public_id
 
 
-def note_submitted(services: Services, person: Person, job: JobSnapshot) -> None:
+def note_submitted(services: Services, person: Person, job: JobSnapshot, *, by_program: bool = False) -> None:
     """Note a submitted batch in the metrics and the audit log."""
     rows = job.progress.total
     SUBMITTED.labels("batch").inc(rows)
-    services.audit.append(person.name, "submit batch", f"job {job.public_id}", {"rows": rows})
+    action = "submit batch by program" if by_program else "submit batch"
+    services.audit.append(person.name, action, f"job {job.public_id}", {"rows": rows})
 
 
 def file_html(file: QuestionFile, pace: float | None) -> Markup:
@@ -226,6 +228,7 @@ class JobHandlers:
                     self.services.jobs.accuracy(public_id),
                     self.services.jobs.changes(public_id),
                     self.services.jobs.recipes(public_id),
+                    self.services.evidence.changes_of(job.recipe),
                 ),
                 utc_now(),
                 worker=worker,
@@ -316,6 +319,7 @@ class JobFigures:
     accuracies: Sequence[ArmAccuracy] = ()
     changes: Sequence[ArmChanges] = ()
     recipes: Sequence[RecipeCount] = ()
+    measured: MeasuredChanges | None = None
 
 
 def job_html(
@@ -339,6 +343,7 @@ def job_html(
         changed=changed,
         changed_in_words=changed and changes_in_words(changed),
         recipes_in_words=recipes_in_words(figures.recipes),
+        measured=figures.measured.in_words if changed and figures.measured else "",
     )
 
 

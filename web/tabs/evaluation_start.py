@@ -13,6 +13,7 @@ from web.evaluations import ALL, FILE, OWN_SIZES, StartForm
 from web.handler_guard import guarded
 from web.rendering import note, render
 from web.services import Services
+from web.uploads import file_field
 
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 SOURCES = [("The bundled statements", "bundled"), ("A file", FILE)]
@@ -28,10 +29,9 @@ def build_start(services: Services) -> gr.Textbox:
     """Build the form inside the part that is open; return what holds the id of the evaluation it started."""
     source = gr.Radio(SOURCES, value="bundled", label="Statements", elem_id="medx-eval-source")
     with gr.Column(visible=False) as uploading:
-        path = gr.File(
+        path = file_field(
             label="Choose or drop a file: CSV, TSV or JSONL",
             file_types=[".csv", ".tsv", ".jsonl"],
-            type="filepath",
             height=130,
             elem_id="medx-eval-upload",
         )

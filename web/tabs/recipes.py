@@ -8,11 +8,11 @@ from typing import Any
 import gradio as gr
 from markupsafe import Markup
 
-from medx_core.errors import BadInput, VectorRefused
+from medx_core.errors import BadInput, RecipeUnusable, VectorRefused
 from medx_core.evaluation.vector_findings import gain_sentence, warnings_of
 from medx_core.recipes import ModelIdentity
 from medx_core.storage.people import Person, Role
-from medx_core.storage.recipes import RecipeRecord, RecipeStatus, RecipeStore
+from medx_core.storage.recipes import RecipeName, RecipeRecord, RecipeStatus, RecipeStore
 from medx_core.storage.vectors import VectorRecord, provenance_of
 from web.frame import QUIET, heading, on_load
 from web.handler_guard import guarded
@@ -71,7 +71,8 @@ class RecipeHandlers:
         """Return the recipe that the action is about: the one it puts to use, else the one that was chosen.
 
         Raises:
-            BadInput: it would be put to use, but was made for another model than a worker says it has.
+            BadInput: it would be put to use, but was made for another model than a worker says it has, or a worker says that
+                the model refuses a prompt of it.
             VectorRefused: it would be put to use, but a vector of it is missing here or was changed, so that a worker
                 could not read it and would answer nothing.
         """
@@ -88,6 +89,9 @@ class RecipeHandlers:
             )
             if is_meant and (misfit := about.recipe.misfit(model)):
                 raise BadInput(f"{about.shown} could not answer, so nothing was changed: {misfit}.")
+        within = self.services.settings.worker_seen_seconds
+        if reason := self.services.health.why_unaskable(about.recipe, seen_within_seconds=within):
+            raise BadInput(f"{about.shown} could not answer, so nothing was changed: {reason}.")
         try:
             self.services.recipes.vectors_of(about.recipe, self.services.settings.vectors_folder)
         except VectorRefused as error:
@@ -107,10 +111,10 @@ class RecipeHandlers:
         sentence = consequence(action, record, present=present, before=before)
         return f"{sentence} {passed_over}" if action == ROLL_BACK and passed_over else sentence
 
-    def _around(self, record: RecipeRecord) -> tuple[RecipeRecord | None, RecipeRecord | None, str]:
+    def _around(self, record: RecipeRecord) -> tuple[RecipeName | None, RecipeRecord | None, str]:
         """Return the recipe in use for the same model and number type, the one a rollback leads to, and what it passes over."""
         store, recipe = self.services.recipes, record.recipe
-        if store.in_use(recipe.model_sha256, recipe.number_type) is None:
+        if store.named_in_use(recipe.model_sha256, recipe.number_type) is None:
             return None, None, ""
         way = store.way_back(recipe.model_sha256, recipe.number_type)
         return way.left, way.before, way.passed_over
@@ -185,7 +189,11 @@ def recipes_html(services: Services, recipes: Sequence[RecipeRecord]) -> Markup:
         if worker.waits and worker.seconds_since_seen <= services.settings.worker_seen_seconds
     }
     rows = [_recipe_row(services, record, names) for record in recipes]
-    return render("recipes.html", rows=[row | {"refused": refused.get(row["record"].id, "")} for row in rows])
+    return render(
+        "recipes.html",
+        rows=[row | {"refused": refused.get(row["record"].id, "")} for row in rows],
+        damaged=[known.in_words for known in services.recipes.damaged()],
+    )
 
 
 def _recipe_row(services: Services, record: RecipeRecord, names: dict[str, str]) -> dict[str, Any]:
@@ -201,12 +209,19 @@ def _recipe_row(services: Services, record: RecipeRecord, names: dict[str, str])
     model = ModelIdentity(record.model, recipe.model_sha256, recipe.number_type, recipe.identity_sha256)
     return {
         "record": record,
-        "answers": services.recipes.standing(model, services.settings).id == record.id,
+        "answers": _answers(services, model, record),
         "steering": ", ".join(steering) or "unsteered",
         "prompt": recipe.prompt.version,
         "evidence": sentence,
         "run_id": evidence.run,
     }
+
+
+def _answers(services: Services, model: ModelIdentity, record: RecipeRecord) -> bool:
+    try:
+        return services.recipes.standing(model, services.settings).id == record.id
+    except RecipeUnusable:  # the row of the one in use was damaged, and nothing answers
+        return False
 
 
 def vectors_html(services: Services, vectors: Sequence[VectorRecord]) -> Markup:
@@ -241,7 +256,7 @@ def _vector_row(
 
 
 def consequence(
-    action: str, record: RecipeRecord, *, present: RecipeRecord | None, before: RecipeRecord | None
+    action: str, record: RecipeRecord, *, present: RecipeName | None, before: RecipeRecord | None
 ) -> str:
     """Ask whether to do it, and say what it does; `present` is in use now, `before` was in use before it.
 

@@ -29,7 +29,13 @@ from medx_core.evaluation.result import (
     ModelResult,
     PairedDifference,
 )
-from medx_core.evaluation.sentences import arm_in_text, capital, promise_in_words, reason_in_text
+from medx_core.evaluation.sentences import (
+    arm_in_text,
+    capital,
+    excluded_sentence,
+    promise_in_words,
+    reason_in_text,
+)
 
 Writer = Callable[[float], str]
 
@@ -462,6 +468,8 @@ def _missing_figures(figures: Figures) -> Iterator[str]:
     """Say why the recipe in use is missing, and once per metric and reason why that is, and for which arms where others have it."""
     if isinstance(figures, EvaluationResult) and figures.recipe_refused:
         yield f"The recipe in use is not among the arms. {figures.recipe_refused}"
+    if isinstance(figures, ModelResult) and figures.excluded:
+        yield excluded_sentence(figures.excluded)
     if isinstance(figures, EvaluationResult) and figures.doses:
         doses = (
             f"{arm_title(name)} {dose.largest:.2g} ({dose.median:.2g})"
