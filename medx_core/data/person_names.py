@@ -320,8 +320,7 @@ class _Reading:
     def _small(self) -> Iterator[_Span]:
         """Names that somebody wrote small, as far as the classifier marks them."""
         for match in _HONORIFIC.finditer(self.text):
-            words = [match.start("name") + word.start() for word in re.finditer(r"\S+", match["name"])]
-            last = (words[-1], match.end("name"))
+            last = (match.start("name") + match["name"].rfind(" ") + 1, match.end("name"))
             if (self._is_given(self.text[slice(*last)]) or self._marked(*last) >= 0.5) and not _is_word(
                 self.text, *last
             ):
