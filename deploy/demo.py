@@ -10,8 +10,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from deploy.preparation import first_admin, prepare
 from deploy.stack import Stack, run_until_stopped
 from medx_core.errors import MedxError
-from medx_core.home import disk_sentence, write_privately
+from medx_core.home import disk_sentence, held_home, make_private, write_privately
 from medx_core.logs import log_fault
+from medx_core.ports import refuse_taken_port
 from medx_core.settings import settings
 
 
@@ -40,9 +41,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run() -> int:
-    prepare(settings())
-    first_admin(settings())
-    run_until_stopped(Stack(settings()))
+    chosen = settings()
+    make_private(chosen.home)
+    with held_home(chosen.home, "deploy/demo"):
+        refuse_taken_port(chosen.host, chosen.port)  # before minutes of preparation
+        prepare(chosen)
+        first_admin(chosen)
+        run_until_stopped(Stack(chosen))
     return 0
 
 

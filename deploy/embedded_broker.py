@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from deploy.ports import free_port
 from medx_core.errors import QueueUnavailable
+from medx_core.ports import free_port
 
 # What a sockaddr_un holds, with its closing zero byte.
 LONGEST_SOCKET_PATH = 107

@@ -19,11 +19,11 @@ from typing import Any
 import httpx
 from gradio_client import Client, handle_file
 
-from deploy.ports import free_port
 from deploy.preparation import first_admin, prepare
 from deploy.stack import Stack
 from medx_core.data.bundled_texts import bundled_statements
 from medx_core.errors import MedxError
+from medx_core.ports import free_port
 from medx_core.settings import Settings, settings
 from medx_core.storage.engine import open_database
 from medx_core.storage.people import PersonStore

@@ -21,10 +21,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from deploy.embedded_broker import prepare_broker
 from deploy.faults import StackFault
-from deploy.ports import refuse_taken_port
 from deploy.watched_part import WatchedPart
 from medx_core.errors import MedxError
-from medx_core.home import disk_sentence, make_private, write_privately
+from medx_core.home import disk_sentence, held_home, make_private, write_privately
+from medx_core.ports import refuse_taken_port
 from medx_core.settings import Settings, settings
 from medx_core.storage.engine import open_database
 from medx_core.storage.health import HealthStore
@@ -105,7 +105,7 @@ class Stack:
         """Start all parts; returns at once.
 
         Raises:
-            StackFault: the port is taken.
+            SettingsFault: the port is taken.
             QueueUnavailable: there is no broker for this machine.
         """
         if WEB in self._wanted:
@@ -272,8 +272,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         chosen = settings()
         make_private(chosen.home)
-        open_database(chosen).close()
-        run_until_stopped(Stack(chosen, parts=given.parts.split(",")))
+        with held_home(chosen.home, "deploy/stack.py"):
+            open_database(chosen).close()
+            run_until_stopped(Stack(chosen, parts=given.parts.split(",")))
     except (MedxError, OSError) as fault:
         reason = disk_sentence(fault, settings().home) if isinstance(fault, OSError) else ""
         print(reason or fault, file=sys.stderr)

@@ -36,6 +36,11 @@ class WithoutContent(logging.Formatter):
         """Return the record's text."""
         if record.name in TELL_FAULTS and record.exc_info:
             record = logging.makeLogRecord(record.__dict__ | {"msg": "a task failed", "args": ()})
+        if (
+            record.name == "py.warnings" and record.args
+        ):  # Celery lets logging write warnings, as text of several lines
+            where_and_kind = str(record.args[0]).split(": ")[:2]
+            record = logging.makeLogRecord(record.__dict__ | {"msg": ": ".join(where_and_kind), "args": ()})
         return super().format(record)
 
     def formatException(self, ei: Any) -> str:  # noqa: N802 - the name is logging's

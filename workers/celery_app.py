@@ -37,6 +37,8 @@ def build_app(chosen: Settings) -> Celery:
         worker_send_task_events=False,
         broker_connection_retry=True,
         broker_connection_retry_on_startup=True,
+        # A broker that takes no writes (a read-only replica, out of memory) answers with errors that Celery would end for.
+        broker_channel_error_retry=True,
         broker_connection_max_retries=None,
         broker_transport_options={
             # Only cleans up after a dead worker: the database has its items sent again long before.

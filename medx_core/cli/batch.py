@@ -37,6 +37,7 @@ from medx_core.data.problems import FileLimits
 from medx_core.data.question_files import QuestionFile, read_question_file
 from medx_core.data.result_files import write_results
 from medx_core.errors import BadInput, MedxError
+from medx_core.evaluation.measured_changes import MeasuredChanges
 from medx_core.evaluation.result import ChangesByHarm
 from medx_core.evaluation.sentences import changes_in_words
 from medx_core.job_execution.dispatch import End, OnProgress, answer_here, choose, follow
@@ -77,7 +78,10 @@ def batch(  # noqa: PLR0913 - one parameter per option
         job_id, end, through, report = _answered(submission, database, local=local, show_progress=not as_json)
         _write(jobs, job_id, output)
         summary = _summary(jobs, job_id, content) | {"patient_data": screening.as_json()}
-        summary |= {"model_line": Evidence(database).of_model(report)}
+        evidence = Evidence(database)
+        measured = evidence.changes_of(jobs.get(job_id).recipe) if summary["vs_unsteered"] else None
+        summary |= {"measured": measured.model_dump() if measured else None}
+        summary |= {"model_line": evidence.of_model(report)}
     summary |= {"through": through, "interrupted": end is End.INTERRUPTED}
     summary |= {"out": str(output), "seconds": monotonic() - began}
     if as_json:
@@ -193,8 +197,13 @@ def _print_summary(summary: dict[str, Any]) -> None:
             f"{arm}: accuracy {figure['value']:.3f} ({figure['low']:.3f} to {figure['high']:.3f}, n {figure['n']:,})"
         )
     if summary["vs_unsteered"]:
-        changed = ChangesByHarm.model_validate(summary["vs_unsteered"])
-        print(f"steered against unsteered: {changes_in_words(changed)} of {changed.n:,}.")
-        for harm, part in changed.by_harm.items():
-            print(f"  harm {harm}: {changes_in_words(part)} of {part.n:,}.")
+        _print_changes(ChangesByHarm.model_validate(summary["vs_unsteered"]))
+    if summary["measured"]:
+        print(MeasuredChanges.model_validate(summary["measured"]).in_words)
     print(f"{summary['model_line']}\n{RESEARCH_ONLY}")
+
+
+def _print_changes(changed: ChangesByHarm) -> None:
+    print(f"steered against unsteered: {changes_in_words(changed)} of {changed.n:,}.")
+    for harm, part in changed.by_harm.items():
+        print(f"  harm {harm}: {changes_in_words(part)} of {part.n:,}.")

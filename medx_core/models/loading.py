@@ -189,11 +189,17 @@ def _where_longrope_switches(config: PreTrainedConfig) -> list[int]:
 
 
 def prepared(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Set what MedX relies on everywhere: frozen weights, packed on the CPU, inference mode, padding on the left."""
+    """Set what MedX relies on everywhere: frozen weights, packed on the CPU, inference mode, padding on the left.
+
+    A tokenizer that was saved as it was trained may still draw (BPE dropout): the same text gets the same tokens here.
+    """
     network.train(mode=False)
     network.requires_grad_(requires_grad=False)
     pack_linear_layers(network)
     tokenizer.padding_side = "left"
+    merges: Any = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
+    if getattr(merges, "dropout", None):
+        merges.dropout = None
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
 

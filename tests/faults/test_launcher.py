@@ -17,6 +17,7 @@ from deploy.faults import StackFault
 from deploy.preparation import first_admin
 from deploy.stack import Commands, Stack
 from deploy.watched_part import LOG_BYTES, LOGS_KEPT, WatchedPart
+from medx_core.errors import SettingsFault
 from medx_core.settings import CHECKOUT, Settings
 from medx_core.storage.engine import Database
 from medx_core.storage.health import HealthStore
@@ -90,7 +91,7 @@ def test_a_taken_port_is_refused_in_one_sentence_before_anything_starts(tmp_path
         taken.listen()
         port = taken.getsockname()[1]
         stack = Stack(Settings(home=tmp_path, port=port))
-        with pytest.raises(StackFault, match=rf"^Port {port} on 127\.0\.0\.1 cannot be used .* MEDX_PORT"):
+        with pytest.raises(SettingsFault, match=rf"^Port {port} on 127\.0\.0\.1 cannot be used .* MEDX_PORT"):
             stack.start()
     assert stack.process_ids == {}
 

@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,10 @@ import pytest
 from argon2 import PasswordHasher
 from sqlalchemy import create_engine, text
 
-from deploy.ports import free_port
 from deploy.stack import BROKER, WEB, WORKER
 from medx_core.jobs.status import JobKind
 from medx_core.logs import WithoutContent, log_fault
+from medx_core.ports import free_port
 from medx_core.questions import Mode
 from medx_core.storage.engine import Database
 from medx_core.storage.people import PersonStore, Role
@@ -160,8 +161,11 @@ def test_a_fault_is_logged_by_its_kinds_and_lines_and_its_file_is_rotated(tmp_pa
         handler.setFormatter(WithoutContent())
         record = ("asyncio", logging.ERROR, __file__, 1, f"never retrieved: {MARK}", (), sys.exc_info())
         handler.handle(logging.LogRecord(*record))
+        warned = warnings.formatwarning(MARK, UserWarning, "pool.py", 7)
+        handler.handle(logging.LogRecord("py.warnings", logging.WARNING, "", 0, "%s", (warned,), None))
     said = (tmp_path / "cli.log").read_text() + out.getvalue()
     assert MARK not in said
     assert "FileNotFoundError: No such file" in said
     assert "ValueError\n" in said
+    assert "py.warnings: pool.py:7: UserWarning\n" in said
     assert f"{__file__}:" in said

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from deploy.ports import free_port
+from medx_core.ports import free_port
 from tests.waiting import until
 from tests.web_site import PASSWORD, WebSite, running_site
 from web.rendering import serve_below

@@ -1,11 +1,14 @@
 """The check of a model: made at the first load and kept by identity; what it finds decides how the model is asked."""
 
+import copy
 import json
+import re
 from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tokenizers import Regex, normalizers
 from typer.testing import CliRunner
 
 from medx_core.cli.app import app
@@ -17,9 +20,10 @@ from medx_core.models.loading import load_model
 from medx_core.models.prefix_cache import SharedPrefix
 from medx_core.models.prompting import prompt_ids
 from medx_core.prompts import STATEMENT_PROMPT, VerdictPrompt
-from medx_core.traces.checking import KEPT, LONG_TEXT, checked, checked_anew
+from medx_core.traces.checking import KEPT, checked, checked_anew
+from medx_core.traces.prompt_checks import LONG_TEXT, hold_prompts
 from tests.architectures import ARCHITECTURES, saved_model
-from tests.language_models import VOCABULARY, saved_tiny_model, tiny_model, word_tokenizer
+from tests.language_models import VOCABULARY, byte_tokenizer, saved_tiny_model, tiny_model, word_tokenizer
 
 TURNS = "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
 
@@ -102,6 +106,51 @@ def test_a_tokenizer_that_loses_the_question_is_found_and_the_model_gives_no_ver
         ModelUnavailable, match=r"gives no verdicts here\. The prompt .* does not hold the question"
     ):
         model.require("verdict")
+
+
+def retold(model, *forms):
+    """The model with a tokenizer that changes texts before it reads them."""
+    tokenizer = copy.deepcopy(byte_tokenizer())
+    tokenizer.backend_tokenizer.normalizer = normalizers.Sequence(list(forms))
+    return replace(model, tokenizer=tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("lost", "put", "words"),
+    [
+        (" not ", " ", "'not'"),
+        (Regex("[<>]"), "", "'<', '>'"),
+        (Regex("[.]"), "", "'3.5', '5.5'"),
+        (Regex("[0-9]+[.]"), "0.", "'3.5', '5.5'"),
+    ],
+)
+def test_a_tokenizer_that_loses_a_not_or_a_sign_is_refused_and_named(tmp_path, lost, put, words):
+    model = retold(loaded(saved_tiny_model(tmp_path), tmp_path), normalizers.Replace(lost, put))
+    with pytest.raises(AssertionError, match=re.escape(f"loses part of what it is given: {words}")):
+        hold_prompts(model)
+
+
+def test_a_sign_that_a_tokenizer_does_not_read_is_named_and_other_forms_of_a_letter_are_no_loss(tmp_path):
+    model = loaded(saved_tiny_model(tmp_path), tmp_path)
+    assert "does not read" not in hold_prompts(model)
+    forms = normalizers.NFKC(), normalizers.Lowercase(), normalizers.Replace("≥", "")
+    assert hold_prompts(retold(model, *forms)).endswith("The tokenizer does not read: ≥.")
+
+
+def test_a_tokenizer_that_draws_is_made_to_draw_no_more_and_a_template_that_does_is_refused(tmp_path):
+    folder = saved_tiny_model(tmp_path)
+    file = folder / "tokenizer.json"
+    stored = json.loads(file.read_text("utf-8"))
+    stored["model"]["dropout"] = 0.5
+    file.write_text(json.dumps(stored), encoding="utf-8")
+    model = loaded(folder, tmp_path)
+    assert len({tuple(prompt_ids(model.tokenizer, LONG_TEXT)) for _ in range(20)}) == 1
+    hold_prompts(model)
+    model.tokenizer.chat_template = (
+        "{{ range(99) | random }} {% for m in messages %}{{ m.content }} {% endfor %}"
+    )
+    with pytest.raises(AssertionError, match="the tokenizer or the chat template draws at random"):
+        hold_prompts(model)
 
 
 def found_by(check, name):

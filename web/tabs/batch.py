@@ -14,6 +14,7 @@ from medx_core.data.problems import FileLimits
 from medx_core.data.question_files import QuestionFile
 from medx_core.errors import MedxError
 from medx_core.evaluation.bootstrap import all_changes, wilson
+from medx_core.evaluation.measured_changes import MeasuredChanges
 from medx_core.evaluation.sentences import changes_in_words
 from medx_core.jobs.snapshots import (
     ArmAccuracy,
@@ -215,6 +216,7 @@ class JobHandlers:
                     self.services.jobs.accuracy(public_id),
                     self.services.jobs.changes(public_id),
                     self.services.jobs.recipes(public_id),
+                    self.services.evidence.changes_of(job.recipe),
                 ),
                 utc_now(),
                 worker=worker,
@@ -305,6 +307,7 @@ class JobFigures:
     accuracies: Sequence[ArmAccuracy] = ()
     changes: Sequence[ArmChanges] = ()
     recipes: Sequence[RecipeCount] = ()
+    measured: MeasuredChanges | None = None
 
 
 def job_html(
@@ -328,6 +331,7 @@ def job_html(
         changed=changed,
         changed_in_words=changed and changes_in_words(changed),
         recipes_in_words=recipes_in_words(figures.recipes),
+        measured=figures.measured.in_words if changed and figures.measured else "",
     )
 
 

@@ -2,7 +2,7 @@
 
 import socket
 
-from deploy.faults import StackFault
+from medx_core.errors import SettingsFault
 
 
 def free_port(host: str = "127.0.0.1") -> int:
@@ -16,14 +16,14 @@ def refuse_taken_port(host: str, port: int) -> None:
     """Find out before anything is started whether the page can listen there.
 
     Raises:
-        StackFault: it cannot; the message says what to do.
+        SettingsFault: it cannot; the message says what to do.
     """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise StackFault(
+            raise SettingsFault(
                 f"Port {port} on {host} cannot be used ({error.strerror}); "
                 "stop what runs there, or set MEDX_PORT to another."
             ) from error
