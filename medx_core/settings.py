@@ -103,11 +103,13 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: int = Field(7860, ge=0, le=65_535)
+    public_url: str = ""
     root_path: Annotated[str, AfterValidator(_root_path)] = ""
     trusted_proxies: Annotated[str, AfterValidator(_addresses)] = ""
     allowed_hosts: Annotated[str, AfterValidator(_host_names)] = ""
     session_hours: float = Field(12.0, gt=0)
     session_idle_minutes: float = Field(120.0, gt=0)
+    link_hours: float = Field(24.0, gt=0)
     session_secret: str = Field("", repr=False)
     sign_in_attempts_a_minute: int = Field(10, ge=1)
     sign_in_attempts_a_minute_per_address: int = Field(100, ge=1)
@@ -120,6 +122,11 @@ class Settings(BaseSettings):
     def database(self) -> str:
         """The database URL in use: `DATABASE_URL`, else an SQLite file under `home`."""
         return self.database_url or f"sqlite:///{self.home / 'medx.sqlite3'}"
+
+    def link(self, key: str) -> str:
+        """Return the address of a one-time link, as people outside reach it."""
+        begin = self.public_url.rstrip("/") or f"http://{self.host}:{self.port}{self.root_path}"
+        return f"{begin}/link?key={key}"
 
     @property
     def models_folder(self) -> Path:

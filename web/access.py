@@ -27,7 +27,7 @@ from web.services import Services
 from web.session import DEVICE_SECONDS, PERSON_IN_SCOPE, Sessions
 
 CACHEABLE_PATHS = ("/assets/", "/favicon.ico", "/app/assets/", "/app/static/", "/app/svelte/")
-OPEN_PATHS = ("/login", "/healthz", "/metrics", *CACHEABLE_PATHS)
+OPEN_PATHS = ("/login", "/link", "/healthz", "/metrics", *CACHEABLE_PATHS)
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
@@ -37,6 +37,7 @@ POLICY = (
 UNATTENDED = "x-medx-unattended"
 """The header by which a page says that nobody has touched it for a while: `assets/event_stream.js`."""
 LOOK_AGAIN_SECONDS = 5.0
+LONGEST_ADDRESS = 64  # what a proxy reports may be anything
 PAGE_ROLES = {f"/app/{path}": (title, at_least) for path, title, at_least in PAGES}
 
 
@@ -77,6 +78,9 @@ class AccessControl:
             await self._while_signed_in(visitor, scope, receive, sending)
 
     async def _visitor(self, headers: Headers) -> Visitor | None:
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            return await anyio.to_thread.run_sync(self._sessions.program, token.strip())
         # Not SimpleCookie: it drops every cookie after the first malformed one, which another program on this host
         # may have set.
         cookie = cookie_parser(headers.get("cookie", "")).get(self._sessions.cookie_name)
@@ -177,7 +181,7 @@ def sign_in_routes(services: Services) -> APIRouter:
 
 def _signed_in(services: Services, request: Request, name: str, password: str, next: str) -> Response:
     """Check the password and hand out a cookie; the attempt is counted before the check."""
-    address = request.client.host if request.client else ""
+    address = request.client.host[:LONGEST_ADDRESS] if request.client else ""
     counted = _counted(services, request, name, address)
     taken = [limit.take(key) for limit, key in counted]  # each is counted, whatever the others say
     if not all(taken):

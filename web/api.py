@@ -1,10 +1,13 @@
 """The API: endpoints for programs, called through gradio_client. All other events of the pages are private.
 
-Sign in by posting `name` and `password` to `/login`, then pass the cookie on:
+A program has a token of its own: made on the Account page or by `medx users token NAME`, for asking, for reading
+results, or for rating; it ends on a day, and earlier when somebody ends it.
 
-    cookie = httpx.post(f"{url}/login", data={"name": name, "password": password}).cookies["medx_session"]
-    client = gradio_client.Client(f"{url}/app", headers={"Cookie": f"medx_session={cookie}"})
+    headers = {"Authorization": f"Bearer {token}"}
+    client = gradio_client.Client(f"{url}/app", headers=headers)
     client.predict("Aspirin is safe for a child with flu.", "verdict", "auto", "both", api_name="/ask")
+
+Without a token: post `name` and `password` to `/login` and pass all its cookies on; that is a session like any other.
 """
 
 import asyncio
@@ -19,6 +22,7 @@ from medx_core.job_execution.evaluation_run import EVALUATION
 from medx_core.jobs.snapshots import JobSnapshot
 from medx_core.questions import Mode
 from medx_core.review import form_from
+from medx_core.storage.credentials import Scope
 from medx_core.storage.people import Person, Role
 from medx_core.storage.runs import Run, RunStatus
 from web.downloads import finished_evaluation, written_results
@@ -43,7 +47,7 @@ def build(services: Services) -> None:
 
 
 def _questions(services: Services) -> None:
-    @guarded(services)
+    @guarded(services, scope=Scope.ASK)
     async def ask(
         person: Person, question: str, mode: str = "verdict", category: str = "auto", arm: str = "both"
     ) -> dict[str, Any]:
@@ -90,7 +94,7 @@ def state_of(services: Services, job: JobSnapshot) -> dict[str, Any]:
 
 
 def _batches(services: Services) -> None:
-    @guarded(services)
+    @guarded(services, scope=Scope.ASK)
     def submit_batch(
         person: Person, file: str | None, mode: str = "verdict", category: str = "auto", arm: str = "both"
     ) -> str:
@@ -104,12 +108,12 @@ def _batches(services: Services) -> None:
             gr.Info(screening.sentence())
         return job.public_id
 
-    @guarded(services)
+    @guarded(services, scope=Scope.ASK)
     def check_patient_data(person: Person, file: str | None) -> dict[str, Any]:  # noqa: ARG001 - every guarded handler takes the person
         """Say what a file holds that may identify a patient, by kind and count; nothing is queued."""
         return screened_upload(services, file).as_json()
 
-    @guarded(services)
+    @guarded(services, scope=Scope.READ)
     def job_status(person: Person, job: str) -> dict[str, Any]:
         """Return the state of a job: its status and how many rows are answered, quarantined, cancelled or waiting.
 
@@ -118,13 +122,13 @@ def _batches(services: Services) -> None:
         """
         return state_of(services, visible_job(services, job, person))
 
-    @guarded(services)
+    @guarded(services, scope=Scope.ASK)
     def cancel(person: Person, job: str) -> dict[str, Any]:
         """Cancel what is not answered yet; what is finished stays."""
         cancel_job(services, person, job)
         return services.jobs.get(job).as_json()
 
-    @guarded(services)
+    @guarded(services, scope=Scope.READ)
     def download_results(person: Person, job: str) -> str:
         """Return the results so far as a CSV file in the format of `medx batch`."""
         visible_job(services, job, person)
@@ -163,7 +167,7 @@ def _batches(services: Services) -> None:
 
 
 def _ratings(services: Services) -> None:
-    @guarded(services, Role.CLINICIAN)
+    @guarded(services, Role.CLINICIAN, scope=Scope.RATE)
     def next_answer_to_rate(person: Person) -> dict[str, Any]:
         """Return the next blinded answer with the `note` that `save_rating` needs; an empty object when none is left."""
         answer = services.ratings.next_to_rate(person.id)
@@ -180,13 +184,13 @@ def _ratings(services: Services) -> None:
             "asks_urgency": answer.is_triage,
         }
 
-    @guarded(services, Role.CLINICIAN)
+    @guarded(services, Role.CLINICIAN, scope=Scope.RATE)
     def save_rating(person: Person, note: str, form: dict[str, Any]) -> dict[str, Any]:
         """Save a rating; `form` holds the fields of rating form 1, `note` comes from `next_answer_to_rate`."""
         stored = keep_rating(services, person, note, "", form_from(form))
         return {"id": stored.public_id, "stored": True, "seconds": stored.seconds}
 
-    @guarded(services, Role.CLINICIAN)
+    @guarded(services, Role.CLINICIAN, scope=Scope.RATE)
     def my_ratings(person: Person, limit: int = 50) -> list[dict[str, Any]]:
         """Return your own ratings as stored, the newest first."""
         return [
@@ -208,12 +212,12 @@ def _ratings(services: Services) -> None:
 
 
 def _evaluations(services: Services) -> None:
-    @guarded(services)
+    @guarded(services, scope=Scope.READ)
     def evaluations(person: Person, limit: int = 50) -> list[dict[str, Any]]:  # noqa: ARG001 - every guarded handler takes the person
         """Return the newest evaluations first: the state, settings and conclusion of each."""
         return [run_json(run) for run in services.runs.list(EVALUATION, limit=max(1, min(500, limit)))]
 
-    @guarded(services)
+    @guarded(services, scope=Scope.READ)
     def evaluation_result(person: Person, run: str) -> dict[str, Any]:
         """Return everything a finished evaluation measured, as `medx evaluate --json` writes it."""
         evaluation = finished_evaluation(services, run)

@@ -53,6 +53,7 @@ def build_routes(services: Services) -> FastAPI:
     from web.downloads import download_routes
     from web.faults import FaultsInWords
     from web.health_and_metrics import operations_routes
+    from web.links import link_routes
     from web.proxies import BehindProxies
     from web.rendering import serve_below
     from web.request_bodies import RequestBodies
@@ -68,6 +69,7 @@ def build_routes(services: Services) -> FastAPI:
 
     app = FastAPI(title="MedX", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.include_router(sign_in_routes(services))
+    app.include_router(link_routes(services))
     app.include_router(operations_routes(services))
     app.include_router(download_routes(services))
     app.mount("/assets", StaticFiles(directory=ASSETS), name="assets")

@@ -4,7 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 from starlette.background import BackgroundTask
 
@@ -13,12 +13,14 @@ from medx_core.errors import MedxError, NotFound
 from medx_core.evaluation.report.arm_csv import arms_csv
 from medx_core.evaluation.report.page import report_html
 from medx_core.evaluation.result import read_result
+from medx_core.storage.credentials import Scope
 from medx_core.storage.jobs import result_rows
 from medx_core.storage.people import Person
 from medx_core.storage.runs import Run
+from web import wording
 from web.following import visible_job
 from web.services import Services
-from web.session import PERSON_IN_SCOPE
+from web.session import PERSON_IN_SCOPE, may_use
 from web.uploads import NoRoom
 
 NO_RESULT = "There is no finished evaluation at this address."
@@ -70,11 +72,19 @@ def evaluation_file(run: Run, file: str) -> str:
     return report_html(result) if file == "report.html" else arms_csv(result)
 
 
+def _for_reading(request: Request) -> None:
+    if not may_use(request.scope[PERSON_IN_SCOPE], Scope.READ):
+        raise HTTPException(403, wording.token_needs(Scope.READ))
+
+
+FOR_READING = Depends(_for_reading)
+
+
 def download_routes(services: Services) -> APIRouter:
     """Return `/jobs/ID/results.csv`, `/template.csv` and `/evaluations/ID/FILE`; all need a signed-in person."""
     router = APIRouter()
 
-    @router.get("/jobs/{public_id}/results.csv")
+    @router.get("/jobs/{public_id}/results.csv", dependencies=[FOR_READING])
     def results(request: Request, public_id: str) -> Response:
         person: Person = request.scope[PERSON_IN_SCOPE]
         try:
@@ -89,7 +99,7 @@ def download_routes(services: Services) -> APIRouter:
         done = BackgroundTask(shutil.rmtree, path.parent, ignore_errors=True)
         return FileResponse(path, media_type="text/csv; charset=utf-8", filename=path.name, background=done)
 
-    @router.get("/evaluations/{public_id}/{file}")
+    @router.get("/evaluations/{public_id}/{file}", dependencies=[FOR_READING])
     def evaluation(request: Request, public_id: str, file: str) -> Response:
         person: Person = request.scope[PERSON_IN_SCOPE]
         try:

@@ -20,12 +20,12 @@ from typing import Any
 import gradio as gr
 
 from medx_core.errors import BadInput, MedxError, NotAllowed
-from medx_core.storage.credentials import Visitor
+from medx_core.storage.credentials import Scope, Visitor
 from medx_core.storage.people import Person, Role
 from web import wording
 from web.faults import sentence_of
 from web.services import Services
-from web.session import PERSON_IN_SCOPE
+from web.session import PERSON_IN_SCOPE, may_use
 
 LOOK_AGAIN_SECONDS = 1.0
 RANK = {Role.ASKER: 0, Role.CLINICIAN: 1, Role.ADMIN: 2}
@@ -46,17 +46,20 @@ def reaches(person: Person, at_least: Role) -> bool:
     return RANK[person.role] >= RANK[at_least]
 
 
-def admit(services: Services, visitor: Visitor | None, at_least: Role) -> Visitor:
+def admit(services: Services, visitor: Visitor | None, at_least: Role, scope: Scope | None = None) -> Visitor:
     """Return the signed-in person as they are now.
 
     Raises:
-        NotAllowed: nobody is signed in, the session has ended meanwhile, or the role is too low.
+        NotAllowed: nobody is signed in, the session has ended meanwhile, the role is too low, or the token of a program is
+            not for this.
     """
     present = None if visitor is None else services.sessions.still(visitor)
     if present is None:
         raise NotAllowed(wording.SIGN_IN_FIRST)
     if not reaches(present, at_least):
         raise NotAllowed(wording.action_needs(needed=at_least.value, own=present.role.value))
+    if not may_use(present, scope):
+        raise NotAllowed(wording.token_needs(scope))
     return present
 
 
@@ -73,11 +76,18 @@ def errors_as_messages(home: Path) -> Iterator[None]:
         raise gr.Error(sentence_of(error, home), print_exception=False) from error
 
 
-def guarded(services: Services, at_least: Role = Role.ASKER) -> Callable[[Handler], Handler]:
-    """Return a decorator that turns a handler `(person, *inputs)` into a function `(request, *inputs)` for Gradio."""
+def guarded(
+    services: Services, at_least: Role = Role.ASKER, *, scope: Scope | None = None
+) -> Callable[[Handler], Handler]:
+    """Return a decorator that turns a handler `(person, *inputs)` into a function `(request, *inputs)` for Gradio.
+
+    `scope` is what the token of a program must be for; without one the handler is for people on pages alone.
+    """
 
     def guard(handler: Handler) -> Handler:
-        let_in = partial(_let_in, services, at_least, argument_types(handler))
+        let_in = partial(
+            _let_in, partial(admit, services, at_least=at_least, scope=scope), argument_types(handler)
+        )
 
         async def stream(request: gr.Request, *inputs: Any) -> AsyncIterator[Any]:
             with errors_as_messages(services.settings.home):
@@ -98,7 +108,7 @@ def guarded(services: Services, at_least: Role = Role.ASKER) -> Callable[[Handle
             made = stream
         elif inspect.iscoroutinefunction(handler):
             made = wait
-        return _with_signature_of(handler, made, at_least=at_least)
+        return _with_signature_of(handler, made, at_least=at_least, scope=scope)
 
     return guard
 
@@ -128,11 +138,14 @@ def check_arguments(expected: ArgumentTypes, given: Sequence[Any]) -> None:
 
 
 def _let_in(
-    services: Services, at_least: Role, expected: ArgumentTypes, request: gr.Request, inputs: tuple[Any, ...]
+    admitted: Callable[[Visitor | None], Visitor],
+    expected: ArgumentTypes,
+    request: gr.Request,
+    inputs: tuple[Any, ...],
 ) -> Visitor:
     """Return the person who asks, once they may and their arguments are of the handler's types."""
     visitor = request.request.scope.get(PERSON_IN_SCOPE) if request.request else None
-    person = admit(services, visitor, at_least)
+    person = admitted(visitor)
     check_arguments(expected, inputs)
     return person
 
@@ -147,7 +160,7 @@ async def _while_let_in(values: AsyncIterator[Any], let_in: Callable[[], object]
         yield value
 
 
-def _with_signature_of(handler: Handler, made: Handler, *, at_least: Role) -> Handler:
+def _with_signature_of(handler: Handler, made: Handler, *, at_least: Role, scope: Scope | None) -> Handler:
     """Give `made` the name, docstring and inputs of the handler, with the request in the person's place.
 
     Gradio reads them for the API that programs see.
@@ -165,6 +178,7 @@ def _with_signature_of(handler: Handler, made: Handler, *, at_least: Role) -> Ha
         return_annotation=hints.get("return", Any),
     )
     made.__dict__["medx_role"] = at_least
+    made.__dict__["medx_scope"] = scope
     return made
 
 

@@ -16,7 +16,7 @@ from itsdangerous import BadSignature, URLSafeSerializer, URLSafeTimedSerializer
 from medx_core.errors import NotFound
 from medx_core.settings import Settings
 from medx_core.storage.account_rules import name_key
-from medx_core.storage.credentials import CredentialKind, CredentialStore, Visitor
+from medx_core.storage.credentials import CredentialKind, CredentialStore, Scope, Visitor
 from medx_core.storage.people import Person
 
 DEVICE_SECONDS = 365 * 24 * 3600
@@ -37,6 +37,12 @@ def _kept_secret(path: Path) -> str:
     with os.fdopen(handle, "w", encoding="ascii") as file:
         file.write(secrets.token_urlsafe(48))
     return path.read_text(encoding="ascii").strip()
+
+
+def may_use(visitor: Visitor, scope: Scope | None) -> bool:
+    """Whether the visitor's token, if they came by one, is for this; None is what people alone do on pages."""
+    credential = visitor.credential
+    return credential.kind is not CredentialKind.TOKEN or scope in credential.scopes
 
 
 class Sessions:
@@ -77,9 +83,14 @@ class Sessions:
         """
         return self._credentials.visitor(cookie, CredentialKind.SESSION, idle=self._idle, is_use=attended)
 
+    def program(self, token: str) -> Visitor | None:
+        """Return for whom the program with this token asks."""
+        return self._credentials.visitor(token, CredentialKind.TOKEN)
+
     def still(self, visitor: Visitor) -> Visitor | None:
-        """Return the visitor as they are now; None once their session has ended."""
-        return self._credentials.still(visitor, idle=self._idle)
+        """Return the visitor as they are now; None once their session or token has ended."""
+        is_session = visitor.credential.kind is CredentialKind.SESSION
+        return self._credentials.still(visitor, idle=self._idle if is_session else None)
 
     def end(self, visitor: Visitor) -> None:
         """End the session of this visitor; one that has ended already stays so."""

@@ -16,7 +16,7 @@ from medx_core.jobs.status import ItemStatus, JobStatus
 from medx_core.model_check import ModelCheck
 from medx_core.questions import Answer, Arm, Exploration, Mode, Verdict
 from medx_core.settings import PatientDataRule
-from medx_core.storage.credentials import Credential
+from medx_core.storage.credentials import Credential, CredentialKind, Scope
 from medx_core.storage.health import ProcessHealth
 from medx_core.storage.runs import Run, RunStatus
 
@@ -422,9 +422,24 @@ SYSTEMS = (
 )
 
 
+LINK_USED = "This link was used already or has ended. Ask an administrator for another one."
+PASSWORDS_DIFFER = "The two new passwords differ; type both again."
+
+
+def token_needs(scope: Scope | None) -> str:
+    """Say what a token would have to be for."""
+    if scope is None:
+        return "A token is for programs; sign in to use the pages."
+    return f"This token is not for this: it needs the scope {scope.value}."
+
+
 def credential_name(credential: Credential) -> str:
-    """Return the browser of a session in words; of a program the beginning of how it names itself."""
+    """Return the browser of a session in words, of a program the beginning of how it names itself; or the token, or link."""
     title = credential.title
+    if credential.kind is CredentialKind.TOKEN:
+        return f"token {title} ({', '.join(credential.scopes)})"
+    if credential.kind is CredentialKind.LINK:
+        return "one-time link"
     browser = next((name for mark, name in BROWSERS if mark in title), "")
     system = next((name for mark, name in SYSTEMS if mark in title), "")
     return f"{browser} on {system}" if browser and system else title[:40] or "unknown program"
@@ -436,9 +451,9 @@ def credential_line(credential: Credential) -> str:
     return f"{credential_name(credential)}{place}, since {minute(credential.created_at)}"
 
 
-def sessions_ended(count: int) -> str:
-    """Say how many sessions were ended."""
-    return f"{count} session{'' if count == 1 else 's'} ended."
+def credentials_ended(count: int) -> str:
+    """Say how many sessions, tokens and links were ended."""
+    return f"{count} ended."
 
 
 def minute(moment: datetime) -> str:

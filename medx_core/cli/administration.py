@@ -20,7 +20,7 @@ from medx_core.home import make_private, share_home
 from medx_core.ports import refuse_taken_port
 from medx_core.settings import settings
 from medx_core.storage.account_rules import generated_password
-from medx_core.storage.credentials import CredentialStore
+from medx_core.storage.credentials import CredentialStore, new_link, new_token
 from medx_core.storage.engine import Database
 from medx_core.storage.people import Person, PersonStore, read_role
 
@@ -98,12 +98,39 @@ def reset_password(name: Name, password_stdin: FromInput = False, generate: Gene
 
 
 @users_app.command()
+def token(
+    name: Name,
+    title: Annotated[str, typer.Option(help="What the token is for.")],
+    scope: Annotated[list[str], typer.Option(help="ask, read or rate; may be repeated.")],
+    days: Annotated[int, typer.Option(help="When it ends.")] = 90,
+) -> None:
+    """Make a token with which a program asks for a person; it is printed once."""
+    with opened_database() as database:
+        person = PersonStore(database).find(name)
+        made = new_token(CredentialStore(database), person, title=title, scopes=scope, days=days)
+        note(database, "make token", f"person {person.name}", title=title, scopes=" ".join(scope))
+    print(f"Token (shown only now): {made}")
+
+
+@users_app.command()
+def link(name: Name) -> None:
+    """Make a one-time link by which a person chooses a password; it is printed once."""
+    with opened_database() as database:
+        person = PersonStore(database).find(name)
+        key = new_link(CredentialStore(database), person, hours=settings().link_hours)
+        note(database, "make link", f"person {person.name}")
+    print(
+        f"Link for {person.name}, for {settings().link_hours:g} hours (shown only now): {settings().link(key)}"
+    )
+
+
+@users_app.command()
 def sessions(
     name: Name,
-    end: Annotated[str, typer.Option(help="The id of the session to end.")] = "",
-    end_all: Annotated[bool, typer.Option("--end-all", help="End every session of this person.")] = False,
+    end: Annotated[str, typer.Option(help="The id of the session, token or link to end.")] = "",
+    end_all: Annotated[bool, typer.Option("--end-all", help="End all of this person's.")] = False,
 ) -> None:
-    """List where a person is signed in; or end one session, or all."""
+    """List the sessions, tokens and links of a person; or end one, or all."""
     with opened_database() as database:
         person, credentials = PersonStore(database).find(name), CredentialStore(database)
         if end or end_all:
@@ -111,7 +138,7 @@ def sessions(
             note(database, "sessions ended", person.name, count=count)
             print(f"{count} ended.")
         for each in credentials.of(person):
-            print(f"{each.public_id}\t{each.address}\t{iso(each.seen_at)}\t{each.title}")
+            print(f"{each.public_id}\t{each.kind.value}\t{each.address}\t{iso(each.seen_at)}\t{each.title}")
 
 
 def _changed(action: str, change: Callable[[PersonStore], Person], **detail: str) -> Person:

@@ -11,21 +11,51 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 
 from sqlmodel import Session, col, delete, select
 
-from medx_core.errors import NotFound, StorageFault
+from medx_core.errors import BadInput, NotFound, StorageFault
 from medx_core.storage.engine import Store
 from medx_core.storage.people import Person, as_person
 from medx_core.storage.tables import CredentialKind, CredentialTable, PersonTable, as_value
 
 log = logging.getLogger(__name__)
 
-__all__ = ["Credential", "CredentialKind", "CredentialStore", "Visitor"]
+__all__ = [
+    "MOST_DAYS",
+    "Credential",
+    "CredentialKind",
+    "CredentialStore",
+    "Scope",
+    "Visitor",
+    "new_link",
+    "new_token",
+    "read_scopes",
+]
 
 SECRET_BYTES = 32
 SEEN_EVERY = timedelta(minutes=1)
 LONGEST_TITLE = 200
+MOST_DAYS = 366
+MOST_LISTED = 200
+
+
+class Scope(StrEnum):
+    """What a program with a token may do, as far as its person may: ask, read results, rate."""
+
+    ASK = "ask"
+    READ = "read"
+    RATE = "rate"
+
+
+def read_scopes(words: Iterable[str]) -> tuple[Scope, ...]:
+    """Read scopes as chosen on a page or a command line; BadInput is raised where there is none or no such scope."""
+    given = list(words)
+    unknown = [word for word in given if word not in set(Scope)]
+    if unknown or not given:
+        raise BadInput(f"Choose what the token is for: {', '.join(Scope)}.")
+    return tuple(scope for scope in Scope if scope in given)
 
 
 @dataclass(frozen=True)
@@ -36,6 +66,7 @@ class Credential:
     kind: CredentialKind
     title: str
     address: str
+    scopes: tuple[Scope, ...]
     created_at: datetime
     seen_at: datetime
     ends_at: datetime
@@ -52,7 +83,14 @@ class CredentialStore(Store):
     """The credentials of one database."""
 
     def issue(
-        self, person: Person, kind: CredentialKind, *, lasts: timedelta, title: str = "", address: str = ""
+        self,
+        person: Person,
+        kind: CredentialKind,
+        *,
+        lasts: timedelta,
+        title: str = "",
+        address: str = "",
+        scopes: Iterable[Scope] = (),
     ) -> str:
         """Make a credential and return its secret, which cannot be had again. Those that have ended are removed."""
         secret, now = secrets.token_urlsafe(SECRET_BYTES), self._clock()
@@ -65,7 +103,7 @@ class CredentialStore(Store):
                     person_id=person.id,
                     title=title[:LONGEST_TITLE],
                     address=address,
-                    scopes=[],
+                    scopes=[scope.value for scope in scopes],
                     created_at=now,
                     seen_at=now,
                     ends_at=now + lasts,
@@ -101,15 +139,19 @@ class CredentialStore(Store):
             return self._let_in(session, same, credential.kind, idle)
 
     def of(self, person: Person, kinds: Iterable[CredentialKind] = CredentialKind) -> tuple[Credential, ...]:
-        """Return the person's credentials of these kinds that have not ended, the one used last first."""
+        """Return the person's credentials of these kinds that have not ended, the one used last first; not more than MOST_LISTED."""
         theirs = select(CredentialTable).where(
             CredentialTable.person_id == person.id,
             col(CredentialTable.kind).in_(tuple(kinds)),
             CredentialTable.ends_at > self._clock(),
         )
         with self._database.read() as session:
-            rows = session.exec(theirs.order_by(col(CredentialTable.seen_at).desc(), col(CredentialTable.id)))
-            return tuple(as_value(Credential, row) for row in rows)
+            rows = session.exec(
+                theirs.order_by(col(CredentialTable.seen_at).desc(), col(CredentialTable.id)).limit(
+                    MOST_LISTED
+                )
+            )
+            return tuple(map(_credential, rows))
 
     def end(self, person: Person, public_id: str) -> Credential:
         """End one credential of the person.
@@ -124,7 +166,7 @@ class CredentialStore(Store):
             row = session.exec(theirs).first()
             if row is None:
                 raise NotFound("That session, token or link has ended already.")
-            ended = as_value(Credential, row)
+            ended = _credential(row)
             session.delete(row)
             return ended
 
@@ -159,7 +201,7 @@ class CredentialStore(Store):
         row = session.exec(both).first()
         if row is None:
             return None
-        return Visitor(**vars(as_person(row[1])), credential=as_value(Credential, row[0]))
+        return Visitor(**vars(as_person(row[1])), credential=_credential(row[0]))
 
     def _note_use(self, credential: Credential) -> None:
         now = self._clock()
@@ -170,6 +212,37 @@ class CredentialStore(Store):
             row = session.exec(used).first()
             if row is not None:
                 row.seen_at = max(row.seen_at, now)
+
+
+def new_token(
+    store: CredentialStore, person: Person, *, title: str, scopes: Iterable[str], days: float | None
+) -> str:
+    """Make a token for a program of this person and return it.
+
+    Raises:
+        BadInput: it has no title, no scope, or lasts longer than may be.
+    """
+    if not title.strip():
+        raise BadInput("Say what the token is for.")
+    if days is None or not 1 <= days <= MOST_DAYS:
+        raise BadInput(f"A token lasts between 1 and {MOST_DAYS} days.")
+    return store.issue(
+        person,
+        CredentialKind.TOKEN,
+        lasts=timedelta(days=days),
+        title=title.strip(),
+        scopes=read_scopes(scopes),
+    )
+
+
+def new_link(store: CredentialStore, person: Person, *, hours: float) -> str:
+    """Make the key of a one-time link by which this person chooses a password; earlier links end."""
+    store.end_all(person, [CredentialKind.LINK])
+    return store.issue(person, CredentialKind.LINK, lasts=timedelta(hours=hours))
+
+
+def _credential(row: CredentialTable) -> Credential:
+    return as_value(Credential, row, scopes=tuple(map(Scope, row.scopes)))
 
 
 def _hash(secret: str) -> str:

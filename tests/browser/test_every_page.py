@@ -3,6 +3,8 @@
 import pytest
 from playwright.sync_api import expect
 
+from medx_core.storage.account_rules import generated_password
+from medx_core.storage.people import Role
 from tests.browser.conftest import NARROW
 from tests.web_site import PASSWORD, running_site
 from web import wording
@@ -78,10 +80,38 @@ def test_a_session_ended_on_the_account_page_opens_nothing_any_more(site, open_p
     other, page = open_page(site, "clio", "/app/batch"), open_page(site, "clio", "/app/account")
     expect(page.locator("#medx-own-sessions")).to_contain_text("(here)")
     page.locator("#medx-end-own-sessions").click()
-    expect(page.locator("#medx-own-sessions-report")).to_contain_text("1 session ended.")
+    expect(page.locator("#medx-own-sessions-report")).to_contain_text("1 ended.")
     expect(page.locator("#medx-own-sessions tbody tr")).to_have_count(1)
     other.reload()
     other.wait_for_url("**/login?next=*")
+
+
+def test_a_token_is_shown_once_and_listed_and_a_link_leads_to_a_password(site, open_page):
+    page = open_page(site, "ada", "/app/account", size=NARROW)
+    page.get_by_label("What it is for").fill("nightly")
+    page.locator("#medx-make-token").click()
+    expect(page.locator("#medx-token-report")).to_contain_text("Token, shown only now: ")
+    token = page.locator("#medx-token-report").inner_text().rsplit(": ", 1)[1].strip()
+    assert site.services.sessions.program(token).name == "ada"
+    expect(page.locator("#medx-own-sessions")).to_contain_text("token nightly (ask, read)")
+    assert page.evaluate("document.documentElement.scrollWidth") <= NARROW[0]
+    site.services.people.add("mira", Role.ASKER, generated_password("mira"))
+    page.goto(f"{site.url}/app/admin")
+    expect(page.locator("#medx-people")).to_contain_text("mira")
+    page.get_by_label("Change a person", exact=True).fill("mira")
+    page.keyboard.press("Enter")
+    expect(page.locator("#medx-their-sessions")).to_contain_text("mira is signed in nowhere.")
+    page.locator("#medx-make-link").click()
+    report = page.locator("#medx-their-sessions-report")
+    expect(report).to_contain_text("Link for mira")
+    assert page.evaluate("document.documentElement.scrollWidth") <= NARROW[0]
+    key = report.inner_text().rsplit("key=", 1)[1].strip()
+    other = open_page(site, None, f"/link?key={key}")
+    for label in ("New password", "New password again"):
+        other.get_by_label(label, exact=True).fill("three tin rabbits")
+    other.keyboard.press("Enter")
+    other.wait_for_url("**/login")
+    assert site.services.people.authenticate("mira", "three tin rabbits") is not None
 
 
 def test_an_administrator_adds_somebody_who_then_changes_the_first_password(site, open_page):

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from medx_core.cli import administration
 from medx_core.errors import BadInput, NotFound, StorageFault
 from medx_core.settings import settings
-from medx_core.storage.credentials import CredentialKind, CredentialStore
+from medx_core.storage.credentials import CredentialKind, CredentialStore, Scope
 from medx_core.storage.engine import Database
 from medx_core.storage.people import PersonStore, Role
 from medx_core.storage.tables import AuditTable
@@ -125,13 +125,33 @@ def test_where_somebody_is_signed_in_is_listed_and_ended(command, database_url):
             ann, CredentialKind.SESSION, lasts=timedelta(hours=1), title="Firefox", address=address
         )
     listed = command("users sessions Ann").splitlines()
-    assert {line.split("\t")[1] for line in listed} == {"10.0.0.1", "10.0.0.2", "10.0.0.3"}
+    assert {line.split("\t")[2] for line in listed} == {"10.0.0.1", "10.0.0.2", "10.0.0.3"}
     ended = listed[0].split("\t")[0]
     assert ended not in command(f"users sessions Ann --end {ended}")
     with pytest.raises(NotFound, match="ended already"):
         command(f"users sessions Ann --end {ended}")
     assert command("users sessions Ann --end-all").splitlines() == ["2 ended."]
     assert credentials.of(ann) == ()
+    database.close()
+
+
+def test_tokens_and_links_are_made_listed_and_ended(command, database_url):
+    command("db upgrade")
+    command("users add Ann --generate")
+    made = (
+        command("users token Ann --title nightly --scope read --scope ask --days 30").split(": ")[1].strip()
+    )
+    first, key = (command("users link Ann").rsplit("key=", 1)[1].strip() for _ in range(2))
+    database = Database(database_url)
+    credentials = CredentialStore(database)
+    assert credentials.visitor(made, CredentialKind.TOKEN).credential.scopes == (Scope.ASK, Scope.READ)
+    assert credentials.visitor(made, CredentialKind.SESSION) is None
+    assert credentials.visitor(first, CredentialKind.LINK) is None  # the second took its place
+    assert credentials.visitor(key, CredentialKind.LINK).name == "Ann"
+    assert {line.split("\t")[1] for line in command("users sessions Ann").splitlines()} == {"token", "link"}
+    for wrong in ("--title x --scope own", "--title x --scope ask --days 400"):
+        with pytest.raises(BadInput):
+            command(f"users token Ann {wrong}")
     database.close()
 
 
