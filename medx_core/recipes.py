@@ -179,6 +179,13 @@ class Recipe(Value):
         return f"{DO_NOT_TRUST}: the model is not sure enough of it for the recipe's promise that {wrong}."
 
 
+def dose_limit(by_recipe: float | None, *, by_setting: float) -> tuple[float, str]:
+    """Return the largest dose that is allowed, the smaller of a recipe's and the setting's, and which of them that is."""
+    if by_recipe is not None and by_recipe < by_setting:
+        return by_recipe, "the recipe's max_dose"
+    return by_setting, "MEDX_MAX_DOSE"
+
+
 def built_in_recipe(model: ModelIdentity, settings: Settings) -> Recipe:
     """Return the built-in recipe of a model without steering: MedX's own prompts, and the margin of these settings."""
     return Recipe(

@@ -35,7 +35,7 @@ class VectorRegistry:
     def __init__(self, database: Database, settings: Settings) -> None:
         self.store = VectorStore(database)
         self.recipes = RecipeStore(database)
-        self._evidence = Evidence(database)
+        self._evidence = Evidence(database, settings.max_dose)
         self._settings = settings
         self._folder = settings.vectors_folder
         self._read: dict[str, SteeringVector] = {}

@@ -86,7 +86,7 @@ def build_services(settings: Settings) -> Services:
         vectors=VectorStore(database),
         recipes=RecipeStore(database),
         runs=runs,
-        evidence=Evidence(database),
+        evidence=Evidence(database, settings.max_dose),
         audit=AuditStore(database, anchors=settings.anchors_folder),
         streams=TokenStreams(settings.redis_url),
         uploads=Uploads(settings),

@@ -283,7 +283,7 @@ def _asked_with(name: str) -> Mapping[str, Any]:
 
 @app.command()
 def check(recipe: Named, as_json: AsJson = False) -> None:
-    """Check that a recipe can answer here: model, content, every prompt and vector. Exit code 1 when it cannot."""
+    """Check that a recipe can answer here: model, content, dose, every prompt and vector. Exit code 1 when it cannot."""
     with opened_database() as database:
         record = _readable(database, recipe)
         checks = list(_checks(database, record))
@@ -309,6 +309,8 @@ def _checks(database: Database, record: RecipeRecord) -> Iterable[dict[str, Any]
     yield {"name": "model", "ok": not misfit, "detail": detail}
     if not misfit:
         yield from _prompt_checks(recipe)
+    if refused := Evidence(database).refusals_of(record.id):
+        yield {"name": "dose", "ok": False, "detail": refused}
     for key, entry in recipe.steering.items():
         try:
             vector = RecipeStore(database).vector_of(recipe, key, settings().vectors_folder)

@@ -442,6 +442,9 @@ class DoseFigures(Value):
 
     largest: float = Field(description="largest dose of any test item")
     median: float = Field(description="median of the test items that it steers")
+    values: tuple[float, ...] = Field(
+        (), description="that of every test item that it steers, the largest first"
+    )
 
 
 class ExcludedStatement(Value):

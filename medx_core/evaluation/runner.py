@@ -285,7 +285,8 @@ class Evaluator:
 def _dose_figures(doses: Values) -> DoseFigures:
     """Return the figures of the doses (items,) of those that were steered."""
     steered = doses[np.isfinite(doses)]
-    return DoseFigures(largest=float(steered.max()), median=float(np.median(steered)))
+    values = tuple(float(dose) for dose in np.sort(steered)[::-1])
+    return DoseFigures(largest=float(steered.max()), median=float(np.median(steered)), values=values)
 
 
 def _tested(calibrations: Mapping[str, Calibration], figures: Figures) -> dict[str, Calibration]:

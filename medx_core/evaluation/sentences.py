@@ -11,6 +11,7 @@ from medx_core.evaluation.result import (
     UNSTEERED,
     ArmResult,
     Changes,
+    DoseFigures,
     EvaluationResult,
     ExcludedStatement,
     Judgement,
@@ -184,6 +185,19 @@ def excluded_sentence(excluded: Sequence[ExcludedStatement]) -> str:
     more = f"; and {len(excluded) - SHOWN:,} more, see `excluded`" if len(excluded) > SHOWN else ""
     count = "1 statement" if len(excluded) == 1 else f"{len(excluded):,} statements"
     return f"{count} could not be asked and {'is' if len(excluded) == 1 else 'are'} left out for all arms: {named}{more}."
+
+
+def refused_for_dose(doses: DoseFigures | None, n: int, *, limit: float, limited_by: str) -> str:
+    """Say how many of the `n` statements that an arm was measured on would be refused under a limit; empty for none."""
+    if doses is None or doses.largest <= limit:
+        return ""
+    refused = sum(dose > limit for dose in doses.values)
+    half = "More than half" if doses.median > limit else "Some"
+    many = f"{refused:,} of the {n:,}" if doses.values else f"{half} of the {n:,}"
+    return (
+        f"{many} statements that it was measured on would be refused here: their doses reach {doses.largest:.3g}, and "
+        f"{limited_by} allows {limit:g}."
+    )
 
 
 def evidence_line(result: EvaluationResult, arm: str) -> str:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from medx_core.errors import VectorRefused
+from medx_core.recipes import dose_limit
 
 
 @dataclass
@@ -53,9 +54,7 @@ class DoseMeter:
 
 def limited_meter(tokens: int, by_recipe: float | None, *, by_setting: float) -> DoseMeter:
     """Return a meter for a row of so many prompt tokens under the smaller of the recipe's limit and the setting's."""
-    if by_recipe is not None and by_recipe < by_setting:
-        return DoseMeter(tokens, by_recipe, "the recipe's max_dose")
-    return DoseMeter(tokens, by_setting)
+    return DoseMeter(tokens, *dose_limit(by_recipe, by_setting=by_setting))
 
 
 def read_doses(

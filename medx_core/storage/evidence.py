@@ -21,11 +21,12 @@ from medx_core.evaluation.model_accuracy import (
     model_line,
     shipped_accuracy,
 )
-from medx_core.evaluation.result import read_result
-from medx_core.evaluation.sentences import NOT_EVALUATED, evidence_line
+from medx_core.evaluation.result import EvaluationResult, read_result
+from medx_core.evaluation.sentences import NOT_EVALUATED, evidence_line, refused_for_dose
 from medx_core.evaluation.vector_findings import gain_sentence
 from medx_core.questions import Answer, Arm
-from medx_core.recipes import Recipe
+from medx_core.recipes import Recipe, dose_limit
+from medx_core.settings import settings
 from medx_core.storage.engine import Database
 from medx_core.storage.recipes import RecipeStore
 from medx_core.storage.runs import Run, RunStore
@@ -63,9 +64,13 @@ class Held:
 
 @dataclass
 class Evidence:
-    """The evidence lines of one installation. A finished evaluation never changes, so a line is made once."""
+    """The evidence lines of one installation, in which `max_dose` is the setting.
+
+    A finished evaluation never changes, so a line is made once.
+    """
 
     database: Database
+    max_dose: float = field(default_factory=lambda: settings().max_dose)
     _made: dict[tuple[str, str], str] = field(default_factory=dict)
     _held: dict[tuple[str, str], Held] = field(default_factory=dict)
 
@@ -81,11 +86,16 @@ class Evidence:
         run = self.runs.latest_of_recipe(recipe_id, model_sha256)
         if run is None:
             return KnownEvidence(self._of_validation(recipe_id))
-        key = (run.public_id, run.summary.recipes[recipe_id])
+        key = (run.public_id, recipe_id)
         if key not in self._made:
             if len(self._made) >= REMEMBERED:
                 self._made.clear()
-            self._made[key] = self._line(run, key[1]) + self._revoked(recipe_id)
+            parts = (
+                self._line(run, run.summary.recipes[recipe_id]),
+                self._revoked(recipe_id),
+                self.refusals_of(recipe_id),
+            )
+            self._made[key] = " ".join(filter(None, (part.strip() for part in parts)))
         return (
             KnownEvidence(self._made[key], run.public_id)
             if self._made[key] != NOT_EVALUATED
@@ -110,18 +120,31 @@ class Evidence:
             self._held[key] = self._held_in(run, recipe)
         return self._held[key]
 
+    def refusals_of(self, recipe_id: str | None) -> str:
+        """Say how many of the statements that a recipe was measured on would be refused here for their dose; empty for none."""
+        measured = self._measured(recipe_id)
+        if measured is None:
+            return ""
+        recipe, result, arm = measured
+        limit, limited_by = dose_limit(recipe.max_dose, by_setting=self.max_dose)
+        return refused_for_dose(result.doses.get(arm), result.n_test, limit=limit, limited_by=limited_by)
+
     def changes_of(self, recipe_id: str | None) -> MeasuredChanges | None:
         """Return what the latest evaluation of a recipe found that it mends and breaks; None where there is none."""
+        measured = self._measured(recipe_id)
+        return None if measured is None else measured_changes(*measured[1:])
+
+    def _measured(self, recipe_id: str | None) -> tuple[Recipe, EvaluationResult, str] | None:
+        """Return a recipe with the latest evaluation of it and the arm that it is there; None where there is none."""
         try:
             recipe = RecipeStore(self.database).get(recipe_id or "").recipe
             run = self.runs.latest_of_recipe(recipe.id, recipe.model_sha256)
             if run is None:
                 return None
-            return measured_changes(
-                read_result(self.runs.get(run.public_id).result), run.summary.recipes[recipe.id]
-            )
+            result = read_result(self.runs.get(run.public_id).result)
         except (BadInput, NotFound, StorageFault):
             return None
+        return recipe, result, run.summary.recipes[recipe.id]
 
     def of_answer(self, answer: Answer) -> KnownEvidence:
         """Return what is known of the recipe that an answer came from."""

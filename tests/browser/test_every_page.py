@@ -104,8 +104,10 @@ def test_a_token_is_shown_once_and_listed_and_a_link_leads_to_a_password(site, o
     assert page.evaluate("document.documentElement.scrollWidth") <= NARROW[0]
     site.services.people.add("mira", Role.ASKER, generated_password("mira"))
     page.goto(f"{site.url}/app/admin")
+    expect(page.locator("#medx-people")).to_contain_text("mira")
     page.get_by_label("Change a person", exact=True).fill("mira")
     page.keyboard.press("Enter")
+    expect(page.locator("#medx-their-sessions")).to_contain_text("mira is signed in nowhere.")
     page.locator("#medx-make-link").click()
     report = page.locator("#medx-their-sessions-report")
     expect(report).to_contain_text("Link for mira")

@@ -16,7 +16,7 @@ from medx_core.evaluation.sentences import NOT_EVALUATED
 from medx_core.jobs.snapshots import ArmChanges
 from medx_core.questions import Answer, Arm
 from medx_core.recipes import DO_NOT_TRUST
-from medx_core.storage.evidence import NO_PROBABILITY, OF_VERDICTS, KnownEvidence
+from medx_core.storage.evidence import NO_PROBABILITY, OF_VERDICTS, Evidence, KnownEvidence
 from medx_core.vector_registry import VectorRegistry
 from tests.evaluation_results import finished_run, synthetic_result
 from tests.recipes import IDENTITY, recipe
@@ -25,6 +25,7 @@ from tests.small_evaluation import small_evaluation, write_statements
 from tests.web_site import running_site
 from web.evaluations import StartForm, checked, start
 from web.tabs.batch import JobFigures, job_html
+from web.tabs.recipes import confirm_html, recipes_html
 
 KIND = "evaluation"
 BUNDLED = StartForm("bundled", None, "", None, None, None, 1, "gated", [])
@@ -178,7 +179,7 @@ def test_a_newer_evaluation_of_a_recipe_takes_the_word_probability_back_and_anot
 
 
 def test_beside_the_changes_of_a_file_stand_those_of_the_recipes_evaluation_with_random_directions(services):
-    made = recipe()
+    made = recipe(threshold=0.7)
     services.recipes.keep(made, name="mine", model="tiny")
     assert services.evidence.changes_of(made.id) is None
     result = small_evaluation().result
@@ -204,6 +205,39 @@ def test_beside_the_changes_of_a_file_stand_those_of_the_recipes_evaluation_with
     assert gated.in_words in shown
     assert "20 random directions: " in gated.in_words
     assert gated.in_words not in unescape(job_html(job, JobFigures(measured=gated), job.created_at))
+
+
+def test_a_recipe_that_would_refuse_most_of_what_it_was_measured_on_says_so_at_every_door(services):
+    made = recipe(
+        steering={"triage": {"file_sha256": "0" * 64, "strategy": "gated", "layer": 1, "strength": 1}}
+    )
+    record = services.recipes.keep(made, name="strong", model="tiny")
+    result = small_evaluation().result
+    doses = {"largest": 1.4, "median": 1.1, "values": [1.4, 1.1, 0.2]}
+
+    def told(max_dose, doses):
+        written = result.model_dump(mode="json") | {
+            "model_sha256": made.model_sha256,
+            "recipes": {made.id: "gated"},
+            "doses": {"gated": doses},
+        }
+        finished_run(services.runs, EvaluationRequest("x.csv"), written)
+        evidence = Evidence(services.database, max_dose)
+        return evidence.of(made.id, made.model_sha256).line, evidence.refusals_of(made.id)
+
+    said = f"2 of the {result.n_test} statements that it was measured on would be refused here"
+    line, refused = told(1.0, doses)
+    assert refused == f"{said}: their doses reach 1.4, and MEDX_MAX_DOSE allows 1."
+    assert line.endswith(refused)
+    assert refused in unescape(
+        confirm_html(replace(services, evidence=Evidence(services.database, 1.0)), "?", record)
+    )
+    assert refused in unescape(
+        recipes_html(replace(services, evidence=Evidence(services.database, 1.0)), [record])
+    )
+    assert told(2.0, doses)[1] == ""
+    older = {"largest": 1.4, "median": 1.1}
+    assert told(1.0, older)[1].startswith(f"More than half of the {result.n_test} statements")
 
 
 def test_a_newer_evaluation_that_breaks_a_promise_revokes_it_and_one_that_keeps_it_restores_it(services):

@@ -202,6 +202,7 @@ def _recipe_row(services: Services, record: RecipeRecord, names: dict[str, str])
     sentence = evidence.line
     if evidence.run:  # the verdict alone; the link leads to the rest
         sentence = _END_OF_VERDICT.split(sentence, maxsplit=1)[0].rstrip(".") + "."
+        sentence = f"{sentence} {services.evidence.refusals_of(record.id)}".strip()
     vectors = {
         key: names.get(entry.file_sha256, entry.file_sha256[:12]) for key, entry in recipe.steering.items()
     }
