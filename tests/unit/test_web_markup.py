@@ -170,7 +170,7 @@ def test_a_category_that_the_user_chose_is_said_to_be_so():
 
 def test_a_question_that_failed_says_why_and_what_to_do():
     html = question_html(view(item(status=ItemStatus.QUARANTINED, reason="It is too long.")))
-    assert "It is too long. Ask again" in html
+    assert "It is too long. Ask in other words" in html
 
 
 @pytest.mark.parametrize(
