@@ -1,5 +1,7 @@
 """What holds on every page: roles, offline, narrow, dark. `open_page` refuses requests to elsewhere and page faults."""
 
+from itertools import pairwise
+
 import pytest
 from playwright.sync_api import expect
 
@@ -30,6 +32,11 @@ def test_every_link_of_the_header_can_be_reached_on_a_phone(site, open_page):
     expect(links).to_have_text(["Ask", "Batch", "Review", "Results", "Admin"])
     right_edges = links.evaluate_all("links => links.map(one => one.getBoundingClientRect().right)")
     assert max(right_edges) <= page.evaluate("window.innerWidth")
+    tops = page.locator("#medx-header .prose").evaluate(
+        "bar => [...bar.querySelectorAll('a, p, button')].map(one => one.getBoundingClientRect()).map(box => box.top + box.height / 2)"
+    )
+    lines = sorted(tops)
+    assert sum(after - before > 12 for before, after in pairwise(lines)) <= 1, lines  # two lines
 
 
 def test_the_header_leads_an_asker_only_where_they_may_go(site, open_page):
