@@ -37,6 +37,7 @@ POLICY = (
 UNATTENDED = "x-medx-unattended"
 """The header by which a page says that nobody has touched it for a while: `assets/event_stream.js`."""
 LOOK_AGAIN_SECONDS = 5.0
+LONGEST_ADDRESS = 64  # what a proxy reports may be anything
 PAGE_ROLES = {f"/app/{path}": (title, at_least) for path, title, at_least in PAGES}
 
 
@@ -180,7 +181,7 @@ def sign_in_routes(services: Services) -> APIRouter:
 
 def _signed_in(services: Services, request: Request, name: str, password: str, next: str) -> Response:
     """Check the password and hand out a cookie; the attempt is counted before the check."""
-    address = request.client.host if request.client else ""
+    address = request.client.host[:LONGEST_ADDRESS] if request.client else ""
     counted = _counted(services, request, name, address)
     taken = [limit.take(key) for limit, key in counted]  # each is counted, whatever the others say
     if not all(taken):

@@ -12,7 +12,7 @@ import time
 import typing
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any
@@ -24,6 +24,7 @@ from medx_core.storage.credentials import Scope, Visitor
 from medx_core.storage.people import Person, Role
 from web import wording
 from web.faults import sentence_of
+from web.rendering import fault
 from web.services import Services
 from web.session import PERSON_IN_SCOPE, may_use
 
@@ -71,9 +72,31 @@ def errors_as_messages(home: Path) -> Iterator[None]:
     except gr.Error:
         raise
     except MedxError as error:
-        raise gr.Error(str(error), duration=8, print_exception=False) from error
+        raise gr.Error(str(error), duration=None, print_exception=False, title="Not done") from error
     except Exception as error:
         raise gr.Error(sentence_of(error, home), print_exception=False) from error
+
+
+def beside(handler: Handler, *, fills: int, where: int = 0) -> Handler:
+    """Return a handler whose refusal is no passing message but stays on the page as one of the `fills` things it fills.
+
+    What it fills besides, at the place `where` a refusal stands, and that is emptied once nothing is refused.
+    """
+
+    @wraps(handler)
+    def told(person: Person, *inputs: Any) -> tuple[Any, ...]:
+        try:
+            result = handler(person, *inputs)
+        except MedxError as error:
+            shown: list[Any] = [gr.skip()] * fills
+            shown.insert(where, fault(str(error)))
+            return tuple(shown)
+        filled = list(result) if isinstance(result, tuple) else [result]
+        filled.insert(where, "")
+        return tuple(filled)
+
+    told.__annotations__ = handler.__annotations__ | {"return": tuple[Any, ...]}
+    return told
 
 
 def guarded(

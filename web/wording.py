@@ -71,7 +71,17 @@ FILE_NEEDS = (
     "A file needs a column called question or statement. The columns id, answer, category, harm and urgency are "
     "also understood; all others are carried along."
 )
-NO_EVALUATION = "No evaluation has been run yet."
+NO_EVALUATION = {
+    True: (
+        'No evaluation has been run yet. Start one under "Start an evaluation": choose the bundled statements or a file of '
+        "your own with TRUE or FALSE, and press Start. The report appears here, with a way to download it."
+    ),
+    False: (
+        "No evaluation has been run yet. An administrator starts one on this page; its report then appears here, and you may "
+        "download it. Until then nothing here says whether steering helps."
+    ),
+}
+"""What stands on Results before the first evaluation, for whoever may start one and for everybody else."""
 NO_VECTORS = "There are no vectors yet; questions are answered unsteered. Build them with medx vectors build."
 NO_RECIPES = "No recipe yet: the built-in one appears here once a worker has loaded its model."
 ANSWERS_NOW = "answers now"

@@ -41,17 +41,23 @@ def add(
     ] = "asker",
     password_stdin: FromInput = False,
     generate: Generate = False,
+    by_link: Annotated[
+        bool, typer.Option("--link", help="Print a one-time link by which they choose a password.")
+    ] = False,
 ) -> None:
     """Add a person; asks for the password unless told otherwise."""
     chosen_role = read_role(role)
     with opened_database() as database:
         people = PersonStore(database)
         people.refuse_name(name)  # before the password is asked for
-        password = _password(name, from_input=password_stdin, generate=generate)
+        password = _password(name, from_input=password_stdin, generate=generate or by_link)
         person = people.add(name, chosen_role, password)
         note(database, "person added", person.name, role=person.role.value)
     print(f"{person.name} may sign in as {person.role.value}.")
-    _show_made(password, made=generate)
+    if by_link:
+        link(person.name)
+    else:
+        _show_made(password, made=generate)
 
 
 @users_app.command("list")

@@ -19,7 +19,7 @@ class IdentifierKind(StrEnum):
 
     NAME = "a name"
     BIRTH = "a date of birth"
-    DATE = "a full date"
+    DATE = "a date"
     AGE = "an age over 89"
     EMAIL = "an e-mail address"
     PHONE = "a telephone number"
@@ -135,7 +135,9 @@ def _may_contain_any(text: str) -> bool:
 
 
 _WORTH = re.compile(
-    r"www\.|\.(?:com|org|net|example)\b|user ?name|\bhandle\b|Nagar|Cottage|Hospital|Infirmary", re.I
+    r"www\.|\.(?:com|org|net|example)\b|user ?name|\bhandle\b|_|Nagar|Cottage|Lodge|Hospital|Infirmary|Ward|Cent(?:re|er)|Clinic|Assisted|"
+    r"Home|House|Farm|Street|Road|Lane|Avenue|Crescent|Terrace|\bninety|\bul\.|\bCalle\b|\bRue\b",
+    re.I,
 )
 
 Exempt = Callable[[str, re.Match[str]], bool]
@@ -169,6 +171,17 @@ _FULL_DATE = (
     rf"|{_DAY}[./](?:0?[1-9]|1[0-2])[./]\d{{2}}|(?:0?[1-9]|1[0-2])/{_DAY}/\d{{2}}"
     rf"|{_DAY}{_TH}(?:\s+of)?[\s-]+{_MONTH}[.,]?[\s-]+(?:{_YEAR}|['’]?\d{{2}}(?!\s*(?:mg|ml|mmol|%))))(?![\d/]|[.-]\d)"
     rf"|{_WEEKDAY}\b{_MONTH}\.?\s+{_DAY}{_TH},?\s+{_YEAR}\b"
+)
+_MONTH_NAMED = r"(?:Jan(?:uary)?|Feb(?:ruary)?|March|Mar|Apr(?:il)?|June?|July?|Aug(?:ust)?|Sept?(?:ember)?|Oct(?:ober)?|Nov(?:ember)?|Dec(?:ember)?)"
+# A day of a month without its year; a number before "may" or "mar" in small letters is no date.
+_DAY_OF_MONTH = re.compile(
+    rf"(?<![\d./-])(?:{_DAY}(?i:{_TH})(?:\sof)?[\s-](?:(?i:{_MONTH_NAMED})(?<!\smar)|May)|{_DAY}(?:st|nd|rd|th)(?:\sof)?\smay"
+    rf"|(?:{_MONTH_NAMED}|May)\.?\s{_DAY}(?i:{_TH}))(?![\w%/]|[.,-]\d|\s(?:mg|ml|mcg|units?|mmol|patients|people|days?|weeks?|hours?|months?|years?|of\s\d))"
+)
+_DAY_SLASH_MONTH = re.compile(
+    r"(?i:\b(?:RTC|LMP|EDD|TCI|appt|appointment|review|reviewed|admitted|discharged|booked|due|seen|operated|bloods (?:on|from)|scan (?:on|from)|"
+    r"next (?:check|visit|test|review|dose|INR|bloods?|scan|appt|appointment|due|clinic|due date))(?:\s(?:on|is|for|date))?[:,]?)\s"
+    r"(?P<value>(?:0?[1-9]|[12]\d|3[01])/(?:0?[1-9]|1[0-9]|2\d|3[01]))(?<!/12)(?<!/7)(?![\d/%]|\.\d)"
 )
 _SHORT_DATE = rf"(?:{_DAY}[ -](?:0?[1-9]|1[0-2])[ -](?:{_YEAR}|\d{{2}}))"
 _DATE = re.compile(_FULL_DATE, re.I)
@@ -206,6 +219,14 @@ _AGES = (
         rf"(?P<value>{_OLD})\b{_NO_QUANTITY}",
         re.I,
     ),
+    re.compile(
+        r"\b(?:I am|I['’]?m|aged|age|he is|she is|he['’]?s|she['’]?s|is|turned|turns|nearly|almost|now)\s(?P<value>(?:ninety(?:[- ](?:one|two|three|four|five|six|seven|eight|nine))?|a hundred(?: and \w+)?))"
+        r"(?=[\s,.;]+(?:years|yrs|and|now|next|in|but|this|last|old|with|she|he|lives|$)|[.;,]|$)(?!\s(?:per|percent|mg|ml|units?|minutes?|days?|times|miles|pounds))",
+        re.I,
+    ),
+    re.compile(
+        r"(?<![\d./])(?P<value>9\d|10\d)(?=[,;]?\s(?:lives|living|widow\w*|frail|bed-?bound|house-?bound|resident|NH resident|RH resident|independent|mobile with|no NOK)\b)"
+    ),
     re.compile(rf"\b(?:who is|one is|turned|birthday[,:]?)\s+(?P<value>{_OLD})\b{_NO_QUANTITY}", re.I),
 )
 
@@ -240,10 +261,13 @@ _PUBLIC_SITES = re.compile(
     r"sign\.ac\.uk|rcog\.org\.uk|escardio\.org|heart\.org|mdcalc\.com|bnf\.org|clinicaltrials\.gov)(?:[/?#:]|\.?$)",
     re.I,
 )
-_HANDLE = re.compile(r"(?<![\w.@])@[A-Za-z_][\w.]{2,}\w")
+_HANDLE = re.compile(
+    r"(?<![\w.@])@[A-Za-z_][\w.]{2,}\w|(?<![\w./])/?u/[\w-]{3,}|(?<![\w./@=-])(?=\w*\d)[A-Za-z]+\w*_\w+(?![\w./=(])"
+)
 _USER_NAME = re.compile(
-    r"\b(?:user(?: ?name| ?id)?|log ?in|handle|insta(?:gram)?|twitter|face ?book|tik ?tok|snapchat|snap|skype|screen name|reddit)"
-    r"(?:\s+(?:is|was|name|handle|as|id|on|in|for|to|the|my|portal|app|site|page))*\s*[:=]?\s+[\"'“]?(?P<value>(?=[\w.-]*[\d_])[A-Za-z][\w.-]{3,}\w)"
+    r"\b(?:user(?: ?name| ?id)?|log ?in|handle|insta(?:gram)?|twitter|face ?book|tik ?tok|snapchat|snap|skype|screen name|reddit|profile|grindr|tinder|"
+    r"hinge|bumble|discord|telegram|kik|xbox|psn|gamertag|mastodon|vinted|mumsnet)"
+    r"(?:\s+(?:is|was|name|handle|as|id|on|in|for|to|the|my|portal|app|site|page|profile))*\s*[:=]?\s+[\"'“]?(?P<value>(?=[\w.-]*[\d_])[A-Za-z][\w.-]{3,}\w)"
 )
 _INTERNET = re.compile(
     r"(?<![\d.])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?![\d.]*\d)"
@@ -269,7 +293,7 @@ _STREET = (
     r"(?:Street|St|Road|Rd|Lane|Ln|Avenue|Ave|Av|Close|Cl|Court|Ct|Crescent|Cres|Drive|Dr|Way|Walk|Row|Mews|Terrace|Ter|Place|Pl|"
     r"Square|Sq|Grove|Gdns|Gardens?|Hill|Parade|Pde|Boulevard|Blvd|Rise|Brow|Side|Spur|Bend|Hollow|Green|Park|Quay|Wharf|Highway|"
     r"Hwy|Circle|Cir|Trail|Loop|Nagar|Cross|Marg|Colony|Estate|Cottages?|Yard|Passage|Bank|Fold|Gate|Croft|Chase|Drove|Ridge|Run|"
-    r"Brae|Crossroads|Residency|Enclave|Villas|Mount|Strand|Wood|Orchard|Path|Pike|Parkway|Pkwy|Alley|Esplanade|Vale|View|Meadows?|Heights|Point|Crossing|Glen|Wynd|Dene|Lea|Gait|Vennel|Layout|Sector|Phase|Block|Galli|Chowk)"
+    r"Brae|Crossroads|Residency|Enclave|Villas|Mount|Strand|Wood|Orchard|Path|Pike|Parkway|Pkwy|Alley|Esplanade|Vale|View|Meadows?|Heights|Point|Crossing|Glen|Wynd|Dene|Lea|Gait|Vennel|Layout|Sector|Phase|Block|Galli|Chowk|Bottom|Top|End|Corner|Common|Heath|Reach|Quadrant|Circus|Approach|Link|Garth|Holt|Dale|Ford|Boreen|Circuit|Cct|Turnpike|Stairs|Lawn|Lawns|Grange|Leys|Nook|Steps|Fields?)"
 )
 _UNIT = r"(?:(?:Flat|Unit|Apt\.?|Apartment|Suite|Room|House|H\.? ?No\.?|Plot|Door No\.?|No\.?|Block)\s*#?\s*\w{1,5}\s*,\s*)?"
 _ADDRESS = re.compile(
@@ -277,14 +301,43 @@ _ADDRESS = re.compile(
     rf"(?:,?\s(?:Apt|Apartment|Unit|Flat|Suite|Ste|#)\.?\s?\w{{1,5}})?(?P<zip>,?\s\d{{5}}(?:-\d{{4}})?\b)?"
 )
 _FLAT = re.compile(
-    rf"\b(?:Flat|Apt\.?|Apartment|Plot|H\.? ?No\.?|Door No\.?)\s#?\w{{1,5}}(?:,\s(?:\d{{1,5}}[A-Za-z]{{0,2}}\s)?{_CAPITAL}(?:\s{_CAPITAL}){{0,3}}){{1,3}}"
+    rf"\b(?:Flat|Apt\.?|Apartment|Plot|H\.? ?No\.?|House No\.?|Door No\.?|D\.? ?No\.?|Caravan|Pitch|Berth|Unit|Room|Cabin|Lot)\s#?\w{{1,5}}(?:,\s(?:\d{{1,5}}[A-Za-z]{{0,2}}\s)?{_CAPITAL}(?:\s{_CAPITAL}){{0,3}}){{1,3}}"
+)
+# "H.No. 1184, Phase 13-B", "Qr. No. 12, Sector 4".
+_NUMBERED = re.compile(
+    rf"\b(?:H\.? ?No\.?|House No\.?|Door No\.?|Plot|Qr\.? ?No\.?|Quarter)\s?#?\d{{1,5}}[A-Z]?(?:[/-]\w{{1,4}})?,?\s(?:Phase|Sector|Block|Ward|Street|Lane|Cross|Main|Extension)\s?\w{{1,3}}(?:-\w{{1,2}})?(?:,\s{_CAPITAL})*"
+)
+_NOT_BEFORE_STREET = r"(?!(?:The|In|At|From|To|A|An|Our|My|Your|His|Her|This|That|Which|What|Is|Any|Every|On|Off|Down|Up|And|Or|Of|Near|Silk|Main|High|One|Two|No|Same|Side|Cross|Busy|Next|Long|Middle|Memory|Abbey|Harley|Downing|Wall|Sesame|Coronation)\b)"
+# A street that nobody numbers: "junction of Tannery Lane and Hob Street".
+_STREET_ALONE = re.compile(
+    rf"(?:\b(?:junction|corner) of\s)?(?:\d{{1,4}}[A-Za-z]?,?\s)?(?:{_NOT_BEFORE_STREET}{_CAPITAL}\s){{1,3}}(?:Street|Road|Lane|Avenue|Crescent|Terrace|Drive|Close|Grove|Mews|Boulevard|Gardens)\b(?!\s(?:Medical|Surgery|Hospital|Clinic|Practice|Cent))"
+    rf"(?:\s(?:and|&)\s(?:{_CAPITAL}\s){{1,3}}(?:Street|Road|Lane|Avenue|Crescent|Terrace|Drive|Close|Grove)\b)?"
+)
+# Somebody who writes all in small letters: "no 22 ogunmekan close".
+_SMALL_STREET = re.compile(
+    r"(?<![\w./-])(?:(?:no|number|flat)\.?\s)?\d{1,4}[a-z]?,?\s"
+    r"(?:(?!(?:the|a|an|down|up|of|on|in|and|or|to|my|his|her|our|your|by|per|from|at|for|more|miles?|km|metres?|meters?|feet|foot|ft|doors?|days?|weeks?|wks?|hours?|hrs?|mins?|minutes?|"
+    r"months?|years?|yrs?|times?|mg|ml|mcg|units?|patients?|people|men|women|percent|pm|am|was|is|so|too|with|dual|lane|other|different|main|busy|long|hard|right|left|old|only|very|half|full|parking|hospital)\b)[a-z’'-]{3,}\s){1,2}"
+    r"(?:street|road|rd|lane|avenue|ave|close|crescent|drive|grove|terrace|gardens|estate|mews|cottages|villas)\b(?!\s(?:to|of|enough|by|call|together|monitor\w*|follow\w*|bars?|drugs?|value|price))"
+)
+_HOUSE = r"(?:Cottages?|Lodge|Farm|Farmhouse|House|Barn|Villa|Manor|Hall|Mill|Rectory|Vicarage|Bungalow|Grange|Towers?|Mansions?|Apartments|Heights|Court|Residences?|Caravan Park|Halting Site|Hostel|Houseboat)"
+# A house with a name: after where somebody lives, or before the name of its place.
+_NAMED_HOUSE = re.compile(
+    rf"(?:(?<=\bin\s)|(?<=\bat\s)|(?<=\bto\s)|(?<=\baddress\s)|(?<=\baddress:\s)|(?<=\bhome\s)|(?<=:\s)|(?<=\bfrom\s))(?P<value>(?:The\s)?(?:{_CAPITAL}\s){{1,3}}{_HOUSE}\b(?:,\s{_CAPITAL}(?:\s{_CAPITAL}){{0,2}}(?!\s\d)){{0,2}})"
+    rf"|\b(?:The\s)?(?:(?!(?:The|In|At|From|To|A|White|Open|Half|Full|Safe)\b){_CAPITAL}\s){{1,3}}{_HOUSE},\s{_CAPITAL}(?:\s{_CAPITAL}){{0,2}}"
+)
+# Streets of other countries, whose word stands first or is part of the name.
+_FOREIGN_STREET = re.compile(
+    rf"\b(?:ul\.|al\.|os\.|pl\.|Calle|C/|Avenida|Avda\.?|Plaza|Paseo|Rue|Avenue de|Boulevard|Via|Viale|Piazza|Rua|Travessa)\s?(?:(?:de|del|della|la|las|los|des|du|da|do|dos)\s){{0,2}}{_CAPITAL}(?:\s(?:de|del|la|du|{_CAPITAL})){{0,3}},?\s\d{{1,4}}\w?(?:/\d{{1,4}})?(?:,\s\d{{2}}-\d{{3}}\b|,\s\d{{5}}\b)?"
+    rf"|\b[A-ZÄÖÜ][\wäöüß-]*(?:straße|strasse|str\.|gasse|platz|allee|straat|laan|gracht|gatan|vägen|gata)\s\d{{1,4}}\w?(?:/\d{{1,4}})?(?:,\s\d{{4,5}}\b)?"
 )
 _NO_ADDRESS = re.compile(
     r"\b(?:Chamber|Lead|Apical|Point|Step|Parasternal|Axis|Year|Week|Day|Hour|Green Book)\b"
 )
 _ADDRESS_AFTER = re.compile(
     rf"(?i:\b(?:address(?: is)?|addr|li(?:ves?|ving) (?:at|in)|stay(?:s|ing)? (?:at|in)|reside[sd]? at|resident at|house is|home is|(?:post|send|deliver)(?:ed)?(?: it)? to|"
-    rf"street is|known at|neighbour at|moved to|flat at|round to|home at|found at)\b\s*[:=]?\s*)"
+    rf"street is|known at|neighbour at|moved to|flat at|round to|home at|found at|behind|opposite|outside|next to|next door to|called to|attended|scene at|scene:|picked up from|"
+    rf"live(?:s|d)? (?:on|off)|residing (?:at|in)|come to|visit(?:ed)? (?:at|to)|deliver\w* to|sent to|collect(?:ed)? from|left at|staying with \w+ at|staying at)\b\s*[:=]?\s*)"
     rf"(?P<value>{_UNIT}(?:(?:H\.? ?No\.?\s*)?\d{{1,5}}[A-Za-z]?(?:[/-]\d{{1,4}}[A-Za-z]?)?,?\s(?:The\s)?{_CAPITAL}(?:,?\s{_CAPITAL}){{0,5}}"
     rf"|H\.? ?No\.?\s*\d+(?:,?\s{_CAPITAL}){{1,5}}))(?<![.])"
 )
@@ -309,11 +362,13 @@ _POSTCODE_AFTER_STATE = re.compile(
 _PLACE = re.compile(
     rf"(?:(?:Ward|Bay)\s\w{{1,3}},?\s|(?:{_CAPITAL}\s){{1,3}}Ward,?\s(?:at\s)?)?(?:(?!(?:The|In|At|From|To|A|Our|My|Your|This|Which|What|Is|Any|Every)\b){_CAPITAL}\s){{1,4}}?"
     r"(?:Hospital|Infirmary|Hospice|Surgery|Health Cent(?:re|er)|Medical Cent(?:re|er)|Medical Practice|Nursing Home|Care Home|"
-    r"Rehab(?:ilitation)? Unit|Heart Institute|Cancer Cent(?:re|er)|Maternity Unit|Polyclinic|Family Practice)(?:,\sWard\s\w{1,3})?\b"
+    r"Rehab(?:ilitation)? Unit|Heart Institute|Cancer Cent(?:re|er)|Maternity Unit|Polyclinic|Family Practice|Assisted Living|Residential (?:Home|Care)|Retirement (?:Home|Village)|Sheltered Housing|Day Cent(?:re|er)|Health Post|Dispensary|Memory Care|Senior Living|Skilled Nursing|Treatment Cent(?:re|er)|Detention Cent(?:re|er))(?:,\sWard\s\w{1,3})?(?:,\s\d{1,5}\s(?:[A-Z]\w+\s){1,3}[A-Z]\w+)?\b"
+    rf"|\b[Tt]he\s(?P<centre>{_CAPITAL}\s(?:Cent(?:re|er)|Clinic|Unit|Hostel|Refuge|Suite))\b|\bSt\.?\s{_CAPITAL}\sWard\b"
+    rf"|\bHMP\s{_CAPITAL}(?:\s{_CAPITAL})?"
     rf"|\bWard\s\w{{1,3}},\s(?:{_CAPITAL}\s){{1,2}}General\b"
 )
 _KNOWN_PLACES = re.compile(
-    r"^(?:Royal Children['’]s|Great Ormond|Mayo|Massachusetts|District|General|Community|University|Children['’]s|Field|Day|Acute|Mental|State|Local|Private|Public|NHS|GP)\b"
+    r"^(?:[Tt]he\s)?(?:Royal Children['’]s|Great Ormond|Mayo|Cleveland|Walk|Urgent|Trauma|Stroke|Heart|Cancer|Burns?|Health|Medical|Fertility|Memory|Sleep|Pain|Emergency|Intensive|Coronary|Dialysis|Renal|Breast|Eye|Dental|Foot|Vaccin\w+|Travel|Asthma|Diabet\w+|Warfarin|Anticoag\w+|Fracture|Antenatal|Birth|Surgical|Assessment|Rapid|Early|High|Acute|Special|Neonatal|Paediatric|Pediatric|Maternity|Research|Contact|Sexual|National|Regional|Poisons?|Call|Data|Shopping|Sports?|Leisure|Covid|COVID|Test\w*|Blood|Transplant|Rehab\w*|Stoma|Minor|Major|Head|Spinal|Massachusetts|District|General|Community|University|Children['’]s|Field|Day|Acute|Mental|State|Local|Private|Public|NHS|GP)\b"
 )
 
 
@@ -336,11 +391,11 @@ _NHS_SPACED = re.compile(r"(?<![\d.-])(?P<value>\d{3}([ -])\d{3}\2\d{4})(?![\d-]
 _NHS_NAMED = re.compile(r"\bNHS\D{0,12}(?P<value>\d{10})\b", re.I)
 _NATIONAL = re.compile(
     r"(?<![\w-])(?:\d[A-Z][A-Z0-9]\d-?[A-Z][A-Z0-9]\d-?[A-Z]{2}\d{2}|[A-CEGHJ-TW-Z]{2} ?\d{2} ?\d{2} ?\d{2} ?[A-D]"
-    r"|\d{7}[A-W][A-IW]?|\d{4} \d{4} \d{4}|[A-Z]{5}\d{4}[A-Z])(?![\w-])"
+    r"|\d{7}[A-W][A-IW]?|\d{4} \d{4} \d{4}|[A-Z]{5}\d{4}[A-Z]|(?=[A-Z]{1,5})[A-Z9]{5}\d{6}[A-Z9]{2}\w{3}|[A-Z]\d{3,4}-\d{4}-\d{4})(?![\w-])"
 )
 _LINK = (
     r"(?:\s*(?:[:#=.,(]|\bno\b\.?|\bnos\b\.?|\bnumbers?\b|\bid\b|\bref(?:erence)?\b|\bis\b|\bwas\b|\bthen\b|\bnow\b|\bcode\b|\bshould be\b|"
-    r"\bcard\b|\bon\b|\bof\b|\bfor\b|\bthe\b|\brefund\b|\bdetails\b|\bhas\b|\bshows\b|\breads?\b|\bcalled\b|\bmarked\b|\bin(?:to)?\b))*\s*"
+    r"\bcard\b|\bon\b|\bof\b|\bfor\b|\bthe\b|\brefund\b|\bdetails\b|\bhas\b|\bshows\b|\breads?\b|\bcalled\b|\bmarked\b|\bin(?:to)?\b|\bfrom\b|\bhome\b|\bwallet\b|\bcomma\b))*\s*"
 )
 _CODE = re.compile(
     r"(?:(?:MRN|[A-Z]{2,4}|[A-Z][a-z]+[A-Z][a-z]+)[ :])?"
@@ -396,12 +451,12 @@ _CUED = (
         IdentifierKind.NATIONAL,
         r"medicare|medicaid|aadhaar|aadhar|pps|ppsn|pps no|sin|nino|ni|national insurance|national id(?:entity)?|identity card|id card|"
         r"cpf|bsn|nric|emirates id|tax id|tfn|ihi|dva|hicn|mbi|passport|driving licen[cs]e|driver['’]?s licen[cs]e|licen[cs]e|pan|nhi|chi|"
-        r"health card|ohip|dni|personnummer|curp|bvn|nin|ghana card|id",
+        r"health card|health card from home|ohip|dni|personnummer|curp|bvn|nin|ghana card|id",
         4,
     ),
     _cued(
         IdentifierKind.RECORD,
-        r"mrn|mrd|uhid|urn|ur|emr|ehr|hospital|hosp|patient|pt|chart|clinic card|card|unit|case|lab|accession|acc|specimen|sample|"
+        r"mrn|mrd|uhid|urn|ur|emr|ehr|hospital|hosp|patient|pt|chart|clinic card|card|unit|case|lab|accession|acc|specimen|sample|prison|payroll|staff|employee|student|service|force|badge|clinical history|history|nass|nhc|"
         r"episode|encounter|visit|file|folder|record|subject|participant|study|crn|pid|opd|ipd|ip|registration|hn|k-number|x-ray|request",
         4,
     ),
@@ -413,7 +468,7 @@ _CUED = (
     ),
     _cued(
         IdentifierKind.DEVICE,
-        r"serial|s/n|sn|imei|asset|implant|transmitter|device|vin|registration|reg|plate|number plate|vehicle|udi|generator|"
+        r"serial|s/n|sn|imei|rego|asset|implant|transmitter|device|vin|registration|reg|plate|number plate|vehicle|udi|generator|"
         r"pump|sensor|barcode|tag|mac|equipment|pacemaker|icd serial|lead serial",
         2,
     ),
@@ -465,6 +520,8 @@ _RULES: tuple[Callable[[str], Iterator[Identifier]], ...] = (
     *_CUED,  # where two find the same, the word before a number says what it is
     _Form(IdentifierKind.BIRTH, _BIRTH),
     _Form(IdentifierKind.DATE, _DATE, _is_of_a_document),
+    _Form(IdentifierKind.DATE, _DAY_OF_MONTH, _is_of_a_document),
+    _Form(IdentifierKind.DATE, _DAY_SLASH_MONTH, _is_of_a_document),
     *(_Form(IdentifierKind.AGE, pattern) for pattern in _AGES),
     _Form(IdentifierKind.EMAIL, _EMAIL),
     _Form(IdentifierKind.PHONE, _PHONE, _are_times),
@@ -476,6 +533,11 @@ _RULES: tuple[Callable[[str], Iterator[Identifier]], ...] = (
     _Form(IdentifierKind.ADDRESS, _ADDRESS, _is_no_address),
     _Form(IdentifierKind.ADDRESS, _ADDRESS_AFTER),
     _Form(IdentifierKind.ADDRESS, _FLAT),
+    _Form(IdentifierKind.ADDRESS, _NUMBERED),
+    _Form(IdentifierKind.ADDRESS, _STREET_ALONE, _is_no_address),
+    _Form(IdentifierKind.ADDRESS, _SMALL_STREET),
+    _Form(IdentifierKind.ADDRESS, _NAMED_HOUSE),
+    _Form(IdentifierKind.ADDRESS, _FOREIGN_STREET),
     _Form(IdentifierKind.ADDRESS, _BEFORE_POSTCODE),
     _Form(IdentifierKind.ADDRESS, _HOUSE_NAME),
     _Form(IdentifierKind.POSTCODE, _POSTCODE),

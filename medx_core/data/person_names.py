@@ -22,17 +22,17 @@ from medx_core.data.name_classifier import LETTERS, NameFinder
 
 _UPPER = r"[A-ZÀ-ÖØ-ÞĀĂĄĆČĎĐĒĘĚĞĠĢĪİĶŁŃŅŇŌŐŒŘŚŞŠŢŤŪŮŰŲŴŶŹŻŽȘȚḀ-ỿ]"
 _WORD = rf"(?:t(?=S))?{_UPPER}(?:[’']{_UPPER})?{LETTERS}*(?:[’'](?!s\b){LETTERS}+)*(?:-{LETTERS}+(?:[’'](?!s\b){LETTERS}+)?)*"
-_PARTICLE = r"(?:van|von|der|den|de|da|dos|do|di|du|del|della|la|le|ter|ten|bin|bint|binti|ibn|al|el|ul|y|e|af|av|zu|an|na)"
+_PARTICLE = r"(?:van|von|der|den|de|da|dos|do|di|du|del|della|la|le|ter|ten|bin|bint|binti|ibn|al|el|ul|y|e|af|av|zu|an|na|z|ap|ab|ferch|i|uí|ui|ní|nic|mac|mhic|ó|mc|st|san|santa|las|los|op|vom|zur|zum)"
 _NICKNAME = r"[\"“][\w' -]{2,20}[\"”]"
-_NAME = rf"(?<![\w’'-])(?:{_UPPER}\.\s?|{_PARTICLE}[ ]|(?:al|el|ul)-)*{_WORD}(?:[ ](?:{_UPPER}\.?(?=\s|,)|{_NICKNAME}|{_PARTICLE}(?:[ ]{_PARTICLE})?(?=[ ](?:t(?=S))?{_UPPER})|(?:al|el)-{_WORD}|{_WORD})){{0,5}}"
-_TITLE = r"(?:Mr|Mrs|Ms|Miss|Mx|Mstr|Dr|Prof(?:essor)?|Rev(?:erend)?|Sir|Lady|Lord|Dame|Sgt|Cpl|Capt(?:ain)?|Major|Cllr|Fr|Sister|Nurse|Imam|Rabbi|Hajja?|Sheikh|Shri|Smt|Ustaz|Alhaji|Auntie|Aunty|Uncle|Doctor)"
+_NAME = rf"(?<![\w’'-])(?:{_UPPER}\.\s?|{_PARTICLE}[ ]|(?:al|el|ul)-)*{_WORD}(?:[ ](?:{_UPPER}\.?(?=\s|,)|{_NICKNAME}|{_PARTICLE}(?:[ ]{_PARTICLE})?(?=[ ](?:t(?=S))?{_UPPER})|(?:al|el)-{_WORD}|{_WORD})){{0,7}}"
+_TITLE = r"(?:Mr|Mrs|Ms|Miss|Mx|Mstr|Dr|Prof(?:essor)?|Rev(?:erend)?|Sir|Lady|Lord|Dame|Sgt|Cpl|Capt(?:ain)?|Major|Cllr|Fr|Sister|Nurse|Imam|Rabbi|Hajja?|Sheikh|Shri|Smt|Ustaz|Alhaji|Auntie|Aunty|Uncle|Doctor|Don|Doña|Dona|Dra|Sra?|Srta|Señora?|Herr|Frau|Mme|Mlle|Monsieur|Madame|Pan|Pani|Hajiya|Chief|Pastor|Mohd|Muhd|Kumari|Bhai|Mother Superior|PC|DC|WPC|Constable|Detective|Inspector|Officer|Judge|Father|Brother|Matron)"
 _STRONG = re.compile(
-    rf"(?:\b(?i:my|his|her|their|the|real|full|first|last|patient|client|baby|maiden|family|sur|birth|married|preferred|given|child)?['’]?s?\s?(?i:name)(?:['’]s|\s(?i:is|was|of|on|:))*\s*[:=]?\s+[\"“]?"
-    rf"|(?P<title>\b(?:(?<!\b[Ww]e )(?<!\b[Nn]ot )(?<!n't )(?=Miss\b)|(?!Miss\b)){_TITLE}\b\.?\s(?:{_TITLE}\.?\s)?)|\b(?i:call me|known as|named|i am called|who is called)\s)(?P<name>{_NAME})"
+    rf"(?:\b(?i:my|his|her|their|the|real|full|first|last|patient|client|baby|maiden|family|sur|birth|married|preferred|given|child)?['’]?s?\s?(?i:name)(?:['’]s|\s(?i:is|was|of|on|:))*\s*[:=]?\s+[\"“]?(?:{_TITLE}\.?\s)?"
+    rf"|(?P<title>\b(?:(?<!\b[Ww]e )(?<!\b[Nn]ot )(?<!n't )(?=Miss\b)|(?!Miss\b)){_TITLE}\b\.?\s(?:{_TITLE}\.?\s)?)|\b(?i:call me|known as|named|i am called|who is called|goes by|answers to|nicknamed|a\.?k\.?a\.?|calls (?:him|her)self|preferred name)\s[\"“‘']?)(?P<name>{_NAME})"
 )
 _KIN = (
     r"wife|husband|sons?|daughters?|mother|father|mum|mam|mom|mummy|mama|dad|daddy|brothers?|sisters?|aunt|auntie|uncle|nephews?|nieces?|cousin|granddaughter|"
-    r"grandson|grandmother|grandfather|gran|granny|grandma|grandad|grandpa|nan|partner|fianc[eé]e?|carer|caregiver|guardian|neighbour|neighbor|friend|toddler|infant|twins?|"
+    r"grandson|grandmother|grandfather|gran|granny|grandma|grandad|grandpa|nan|partner|fianc[eé]e?|carer|caregiver|guardian|neighbour|neighbor|friend|toddler|infant|twins?|da|pops|papa|baba|nanna|nonna|nonno|abuela|abuelo|amma|appa|hubby|missus|old man|mate|lodger|tenant|bairn|wean|bub|godson|goddaughter|godmother|godfather|stepdad|stepmum|mother-in-law|oldest|eldest|youngest|middle (?:one|child)|foster (?:child|son|daughter|mum|mother)|wee (?:one|lad|man|girl)|"
     r"boyfriend|girlfriend|(?:mother|father|sister|brother|son|daughter)[ -]in[ -]law|in-law|stepson|stepdaughter|housemate|flatmate|roommate|little (?:one|boy|girl|man|lad)|boy|girl|kid|bloke|lad"
 )
 _RELATION = (
@@ -55,13 +55,46 @@ _RELATIVE = re.compile(
 _OF_KIN = re.compile(
     rf"\b(?i:(?:my|his|her|our|their|your|the)\s(?:\w+\s)?(?:{_KIN}))(?:\sis|\scalled)?,?\s(?P<name>{_NAME})"
 )
+# Who says who they are: "I am Kasia from Poland".
+_OF_ONESELF = re.compile(
+    rf"\b(?:I am|I['’]m|Im|[Tt]his is|[Ii]t is|[Ii]t['’]s|[Mm]e is|[Ss]oy|[Jj]e suis|[Ii]ch bin)\s(?P<name>{_NAME})(?=,?\s(?:from|here|and (?:I|my)|working|calling|writing|ringing|speaking|again|age[d]?\b|\d|your|his|her|the\s\w+\s(?:of|for)))"
+)
+_NO_SELF = re.compile(
+    r"(?:Muslim|Hindu|Sikh|Jewish|Christian|Catholic|Buddhist|Black|White|Asian|African|Caribbean|Indian|Chinese|Irish|British|English|Scottish|Welsh|American|Canadian|Australian|Nigerian|Polish|Spanish|French|German|Italian|Portuguese|Pakistani|Filipino|Latino|Latina|Hispanic|Deaf|Type|Stage|Rh|COVID|Covid)\b"
+)
+# A surname that a word of its own language leads: "Fiachra Ó Conghaile".
+_PATRONYMIC = re.compile(
+    rf"(?<![\w’'-])(?P<name>{_WORD}\s(?:Ó|Ní|Nic|Uí|Mac|Mhic|ap|ab|ferch|bin|binti|bint|ibn|van der|van den|van de|von der|de la|de los|della|dos|Abu|Ben|Bar)\s{_WORD}(?:\s{_WORD})?)"
+)
+# Who is presented, sent, or belongs to somebody; and what somebody has: "Ngawang's MRI".
+_PRESENTED = re.compile(
+    rf"(?:\b[Tt]hank(?:s| you) for (?:seeing|reviewing|referring|accepting|assessing|looking after|taking)|\b[Rr]eferred by|\b[Ff]wd by|(?:^|\n)From:|\b[Bb]ooked with"
+    rf"|\b(?i:mother|father|mum|mom|dad|parents?|carers?|wife|husband|son|daughter|sister|brother|guardian|partner|NOK|relatives?|friend|widow) of"
+    rf"|\b[Cc]opy to|\b[Hh]andover:|\bindex case|\b(?:[Bb]ed|[Rr]oom|[Ss]ide room|[Bb]ay|[Cc]hair|[Cc]ot)\s?\d+[A-Z]?\s?[:,–—-]|\b[Rr]efer(?:ring)?|\b[Ii]ntroduc(?:e|ing))\s(?P<name>{_NAME})"
+)
+_CAN_THEY = re.compile(
+    rf"\b(?:Can|Could|Should|Will|Does|Did|May|can|should|will|did|does)\s(?P<name>{_NAME})\s(?:still\s|now\s|safely\s)?(?:drive|fly|swim|travel|drink|eat|walk|return|attend|play|sleep|smoke|go (?:back|home|to|on|swimming)|come (?:in|back|home|to|off)|have to|need to)\b"
+)
+_LISTED = re.compile(
+    rf"(?:^|\n|[.;:]\s)(?P<name>{_WORD}(?:\s{_WORD})?)(?=,\s\d{{1,2}}(?:,|\s?[MFmf]\b|/(?:12|52|7)\b|\s(?:y|yo|months|weeks|days)\b))"
+)
+_POSSESSING = re.compile(
+    rf"(?<![\w’'-])(?P<name>{_WORD})['’]s\s(?:(?:MRI|CT|ECG|X-?ray|echo|scan|INR|GP|bloods?|results?|notes|appointment|consent|letter|carer|tablets|medicines|meds|bag|birthday|mum|mom|mam|dad|mother|father|wife|husband|son|daughter|sister|brother|nan|gran|parents|teacher|nurse|key ?worker|school|house|room|phone|passport|bed)\b)"
+)
+_AGED_BEFORE = re.compile(rf"\b\d{{1,3}}\s?(?:[MF]|yo|y/o|year-old|yr old)\s(?P<name>{_NAME})")
 _CLOSING = (
     r"(?i:thanks|thank you|many thanks|regards|best wishes|best|yours (?:faithfully|sincerely|truly)|yours|sincerely|"
-    r"cheers|love|kind regards|with kind regards|warm regards|ta|thx)"
+    r"cheers|love|kind regards|with kind regards|warm regards|ta|thx|respectfully|faithfully|gratefully|is mise(?: le meas)?|saludos|atentamente|bien à vous|cordialement|"
+    r"mit freundlichen grüßen|z poważaniem|pozdrawiam|god bless|blessings|bless you|with thanks|in hope|take care|all the best|your (?:patient|obedient servant)|signed|xx?)"
 )
 _SIGNED = re.compile(rf"(?:^|[.!?;]\s+|\n\s*){_CLOSING}[,.]?\s+(?:{_TITLE}\.?\s)?(?P<name>{_NAME})")
 _LAST_LINE = re.compile(
     rf"(?:(?<=[.!?)\]]\s)|(?<=\n)|(?<=[–—-]\s))(?P<name>{_NAME})(?:\s\([^)\n]*\))?(?:\s[xX]{{1,4}})?[.!]?\s*$"
+)
+_LAST_WORDS = re.compile(rf"(?<=,\s)(?P<name>{_NAME})[.!]?\s*$")
+# SURNAME first at the head of a note: "Okonkwo-Reilly, Fintan. INR 2.6".
+_HEAD_OF_NOTE = re.compile(
+    rf"(?:^|\n)\s*(?P<name>(?P<last>{_WORD}),\s(?P<first>{_WORD})(?:\s{_UPPER}\b\.?)?)(?=[.;:,(\n]|\s\d|\s[–—-]\s)"
 )
 _OWN_LINE = re.compile(rf"(?<=\n)[ ]*(?P<name>(?:{_UPPER}\.?[ ]?)*{_NAME})[ ]*(?=\n|$)")
 _CHART_NAME = re.compile(
@@ -78,15 +111,24 @@ _INITIALS = re.compile(
 _SMALL_WORD = re.compile(rf"(?<![\w’'@./-]){LETTERS}[\w’'-]*\w(?![\w@/])")
 # Before a name in small letters: those that leave no doubt, and those that need a known given name.
 _SMALL_ANNOUNCED = re.compile(
-    rf"\b(?:my name is|name is|name's|name:?|i am|i'm|im|its|it's|this is|dr|mr|mrs|ms|miss|nurse|prof|pt|patient|from|regards|thanks|thx|cheers|yours|called|hi|hello|hey|dear|hiya|(?:{_KIN}))[,.]?\s$",
+    rf"\b(?:my name is|name is|name's|name:?|i am|i'm|im|its|it's|this is|dr|mr|mrs|ms|miss|nurse|prof|pt|patient|from|regards|thanks|thx|cheers|yours|called|hi|hello|hey|dear|hiya|shes|she's|hes|he's|goes by|known as|named|spoke (?:to|with|w/)|seen by|midwife|doctor|carer|pharmacist|physio|receptionist|consultant|(?:{_KIN}))[,.]?\s$",
     re.I,
 )
-_SMALL_IS = re.compile(r"(?:i am|i'm|im|its|it's|this is|from)\b", re.I)
+_SMALL_IS = re.compile(r"(?:i am|i'm|im|its|it's|this is|from|shes|she's|hes|he's)\b", re.I)
 _SMALL_MENTIONED = re.compile(
-    r"\b(?:for|with|w/|to|and|about|tell|ask|ring|call|poor|hey|hi|hello|dear|is|of|by|refer|told|says|saw|see|can|will|has)[,.]?\s$|[.!?;:–—-]\s$|^\s*$",
+    r"\b(?:for|with|w/|to|and|about|tell|ask|ring|call|poor|hey|hi|hello|dear|is|of|by|refer|told|says|saw|see|can|will|has|when|while|since|because|cos|if|but|got|gave|give|after|before|where|that)[,.]?\s$|[.!?;:–—-]\s$|^\s*$",
     re.I,
 )
 _SMALL_HERE = re.compile(rf"(?:^|[.!?\n]\s*)(?P<name>{LETTERS}+(?:[ '-]{LETTERS}+){{0,2}})\shere\b")
+# After a person's name in Indian and Nigerian English, and as somebody is spoken to.
+_HONORIFIC = re.compile(
+    rf"(?<![\w’'@./-])(?P<name>{LETTERS}[\w’'-]+(?:\s{LETTERS}[\w’'-]+)?)\s(?:tai|bhai|didi|ji|akka|anna|aunty|auntie|uncle|sir|madam|bhabhi|chacha|chachi|mausi|amma|garu|san|sahib|begum|devi)\b"
+)
+# A title or "name" before initials or particles in small letters: "mr de souza", "my name j. ferrabosco".
+_SMALL_STRONG = re.compile(
+    rf"(?<![\w’'-])(?:(?:mr|mrs|ms|miss|dr|prof|mstr|smt|shri)\.?\s(?P<titled>(?:{_PARTICLE}\s)+[a-zà-ÿ][\w’'-]{{2,}})|name(?:'s|\sis|\son\sit\sis|:)?\s(?:na\s|be\s)?(?P<named>(?:[a-z]\.\s?)+[a-zà-ÿ][\w’'-]{{2,}}|(?<=na\s)[a-zà-ÿ][\w’'-]{{2,}}))"
+)
+_BUSY = re.compile(r"\s(?:was|is|were)\s(?:\w+ing|born|told|given|admitted|seen|up all|off school)\b")
 _SMALL_TITLE = re.compile(
     r"\b(?:mrs|mr|miss|nurse|gran|granny|grandad|nan|auntie|uncle|cousin|son|daughter|brother|sister|partner|wife|husband)\s$",
     re.I,
@@ -120,8 +162,9 @@ _AFTER = (
     r"diet|method|technique|exercises?|therapy|stockings?|bed|table|prism|lens|rod|hook|purpura|melanosis|glomerul\w+|granulomatosis|mastocytosis|necrolysis|unit|units|ward|hospital|school|clinic|score\w*|vs\.?|versus|x\s?\d)\b"
 )
 _DISEASE_NEXT = re.compile(_AFTER + r"|\s+(?:I{1,3}|IV|VI?)[ab]?\b")
+_STAGE = re.compile(r"(?:I{2,3}|IV|VI{0,3})[ABCabc]?|I[ABab]|[TNM]\d[a-c]?")
 _DOSE_NEXT = re.compile(
-    r"(?i:[’']?s?\s+(?:[a-z]+\s)?[\d.,½]+(?:[-/]\d+)*\s?(?:mg|mcg|µg|g\b|ml|units?|iu|micrograms?|%|puffs?|tabs?|tablets?|bd|od|tds|qds|prn|nocte|daily|x)|\s+[a-z]?\d+(?:\.\d+)?[a-c]?\s?(?:$|[,;:.)]\s?)|\s+(?:tablets?|caps(?:ules)?|inhaler|cream|patch(?:es)?|injections?|vaccine|bd|od|tds|qds|prn|nocte))"
+    r"(?i:[’']?s?\s+(?:[a-z]+\s)?[\d.,½]+(?:[-/]\d+)*\s?(?:mg|mcg|µg|g\b|ml|units?|iu|micrograms?|%|puffs?|tabs?|tablets?|bd|od|tds|qds|prn|nocte|daily|x)|\s+[a-z]?\d+(?:\.\d+)?[a-c]?\s?(?:$|[,;:.)]\s?)|\s+(?:tablets?|caps(?:ules)?|inhaler|cream|patch(?:es)?|injections?|vaccine|pills?|packs?|pack|mid[- ]pack|coil|mini-?pill|ring|implant|drops|spray|gel|ointment|pump|sensor|mask|blanket|warmer|mattress|dressing|one\b|bd|od|tds|qds|prn|nocte))"
 )
 
 
@@ -160,6 +203,8 @@ class _Reading:
         """Return the places of names, which may overlap."""
         spans = [
             *self._announced(),
+            *self._by_form(),
+            *self._presented(),
             *self._supported(),
             *self._by_themselves(),
             *self._in_capitals(),
@@ -174,12 +219,37 @@ class _Reading:
             yield from (match.span("name") for match in pattern.finditer(self.text))
         for match in _INITIALS.finditer(self.text):
             yield match.span("name") if match["name"] else match.span("named")
+        for match in _SMALL_STRONG.finditer(self.text):
+            yield match.span("titled") if match["titled"] else match.span("named")
         for match in _STRONG.finditer(self.text):
             start, end = self._trimmed(
                 *match.span("name"), titled=not match["title"] or bool(_CIVIL.match(match["title"]))
             )
             if start < end and not self._is_clinical(start, end, alone=False):
                 yield start, end
+
+    def _by_form(self) -> Iterator[_Span]:
+        """Names that their own form tells: a surname's particle, SURNAME first at the head of a note."""
+        for match in _PATRONYMIC.finditer(self.text):
+            if not self._is_clinical(*match.span("name"), alone=False):
+                yield match.span("name")
+        for match in _HEAD_OF_NOTE.finditer(self.text):
+            if self._is_given(match["first"]) and not _is_word(self.text, *match.span("last")):
+                yield match.span("name")
+
+    def _presented(self) -> Iterator[_Span]:
+        """Names of whoever is presented, sent or owns something, and of whoever says who they are."""
+        for pattern in (_PRESENTED, _CAN_THEY, _LISTED, _POSSESSING, _OF_ONESELF):
+            for match in pattern.finditer(self.text):
+                start, end = self._trimmed(*match.span("name"), cued=True)
+                if start == end or self._is_clinical(start, end, alone=True):
+                    continue
+                if (
+                    not _NO_SELF.match(self.text, start)
+                    if pattern is _OF_ONESELF
+                    else self._is_unlisted(start, end)
+                ):
+                    yield start, end
 
     def _supported(self) -> Iterator[_Span]:
         """Names after words that may also stand before something else: they must be marked or look like nothing else."""
@@ -216,8 +286,10 @@ class _Reading:
                 continue
             run, marked = self.text[start:end], self._marked(start, end) >= 0.5
             if len(run.split()) < 2:
-                if (marked and (person or (self._is_given(run) and self._may_be_person(end)))) or (
-                    _SIGNING_ROLE.match(self.text, end) and _DASH.search(self.text, 0, start)
+                if (
+                    (marked and (person or (self._is_given(run) and self._may_be_person(end))))
+                    or (_ACTS.match(self.text, end) and self._is_unlisted(start, end))
+                    or (_SIGNING_ROLE.match(self.text, end) and _DASH.search(self.text, 0, start))
                 ):
                     yield start, end
             elif (
@@ -247,6 +319,12 @@ class _Reading:
 
     def _small(self) -> Iterator[_Span]:
         """Names that somebody wrote small, as far as the classifier marks them."""
+        for match in _HONORIFIC.finditer(self.text):
+            last = (match.start("name") + match["name"].rfind(" ") + 1, match.end("name"))
+            if (self._is_given(self.text[slice(*last)]) or self._marked(*last) >= 0.5) and not _is_word(
+                self.text, *last
+            ):
+                yield last
         for match in _SMALL_HERE.finditer(self.text):
             if self._marked(*match.span("name")) > 0.4 and not any(
                 _is_word(self.text, match.start("name") + word.start(), match.start("name") + word.end())
@@ -279,7 +357,10 @@ class _Reading:
             titled = not last and bool(_SMALL_TITLE.search(before))
             if (bare in plain_words() or bare in eponyms()) and not (titled and self._is_given(bare)):
                 break
-            if self._marked(a, b) < 0.6 and (titled or not (introduced and self._is_given(bare))):
+            if self._marked(a, b) < 0.6 and (
+                titled
+                or not (self._is_given(bare) and len(bare) > 3 and (introduced or self._goes_on_as_person(b)))
+            ):
                 break
             length = last + 1
         if not length:
@@ -290,10 +371,23 @@ class _Reading:
         given = any(self._is_given(self.text[a : self._without_possessive(b)]) for a, b in words[:length])
         mentioned = _SMALL_MENTIONED.search(before)
         person = _PERSON_NEXT.match(self.text, end)
-        likely = (given and (length > 1 or person)) or (
-            mentioned and (person or (given and self._may_be_person(end)))
+        likely = (
+            (given and (length > 1 or person))
+            or (mentioned and _BUSY.match(self.text, end))
+            or (length > 1 and mentioned and not self.text[end:].strip(" .!x"))
+            or (mentioned and (person or (given and self._may_be_person(end))))
         )
         return length if announced or likely else 0
+
+    def _is_unlisted(self, start: int, end: int) -> bool:
+        """Whether a run is of words with a capital and small letters that no list knows, or has a given name."""
+        run = self.text[start:end]
+        return any(self._is_given(word) for word in run.split()) or (
+            self._looks_like_a_name(run, words=1) and not self._has_term(start, end)
+        )
+
+    def _goes_on_as_person(self, end: int) -> bool:
+        return bool(_PERSON_NEXT.match(self.text, end))
 
     def _joined(self, spans: Sequence[_Span]) -> Iterator[_Span]:
         """Names that "and" or a comma joins to another: "her sons Obinna and Kelechi"."""
@@ -304,7 +398,7 @@ class _Reading:
             start, end = self._trimmed(*match.span("name"))
             if (
                 end - start > 2
-                and self._marked(start, end) >= 0.5
+                and (self._marked(start, end) >= 0.5 or self._is_given(self.text[start:end]))
                 and not self._is_clinical(start, end, alone=True)
             ):
                 yield start, end
@@ -388,7 +482,10 @@ class _Reading:
             kept = words if given and (cued or _PERSON_NEXT.match(self.text, b)) else kept
         if not kept:
             return start, start
-        return kept[0][0], self._without_possessive(kept[-1][1])
+        first = words.index(kept[0])
+        while first and _ONLY_PARTICLE.fullmatch(self.text[slice(*words[first - 1])]):
+            first -= 1
+        return words[first][0], self._without_possessive(kept[-1][1])
 
     def _may_be_name(self, word: _Span) -> bool:
         """Whether a word that is also an English one is written as a name, and is no drug and no code."""
@@ -411,7 +508,10 @@ class _Reading:
         if _DISEASE_NEXT.match(self.text, end) or (alone and _DOSE_NEXT.match(self.text, end)):
             return True
         words = re.sub(r"[’']s\b", "", self.text[start:end]).replace("’", "'").split()
+        if any(_STAGE.fullmatch(word) for word in words[1:]):
+            return True
         parts = [part.casefold() for word in words for part in re.split(r"[-–]", word) if part]
+        parts = [part for part in parts if not _ONLY_PARTICLE.fullmatch(part)] or parts
         return alone and (all(part in eponyms() for part in parts) or self._has_term(start, end))
 
     def _has_term(self, start: int, end: int) -> bool:
@@ -424,6 +524,8 @@ _CUES = (
     (_ADDRESSED, 2),
     (_MENTIONED, 3),
     (_LAST_LINE, 2),
+    (_LAST_WORDS, 3),
+    (_AGED_BEFORE, 2),
     (_OWN_LINE, 2),
     (_RELATIVE, 1),
     (_OF_KIN, 1),
@@ -433,7 +535,12 @@ _CUES = (
 not enough either."""
 _NEAR = (_ADDRESSED, _OF_KIN, _SIGNED)
 _CUES_OF_PERSONS = (*_NEAR, _RELATIVE)
-_DASH = re.compile(r"[–—-]\s?$")
+# What only a person does, for a word that nothing else says is a name.
+_ACTS = re.compile(
+    r"\s(?:fell|rang|phoned|told|asked|vomited|collapsed|cried|drinks|smokes|sleeps|eats|lives|texted|fainted|swallowed|wrote|complains|complained|hates|loves|worries)\b"
+    rf"|\sis\s(?:my|his|her|our)\s(?:{_KIN})\b|{_HERE}"
+)
+_DASH = re.compile(r"(?:[–—-]|[.!?)])\s?$")
 _SIGNING_ROLE = re.compile(rf"{_ROLE_NEXT}[^.!?\n]{{0,20}}\s*$")
 _CIVIL = re.compile(r"(?:Mr|Mrs|Ms|Miss|Mx)\b")
 _RUN = re.compile(_NAME)
@@ -443,7 +550,12 @@ _OWNED = re.compile(
     rf"['’]s\s(?:\w+\s)?(?:{_RELATION}|results?|bloods?|notes?|letter|appointment|consent|carer|room|name|named|family|address|number|phone|tablets|medicines|meds|MRI|CT|ECG|X-?ray|echo|scan|INR|GP|bag|baby|birthday)\b",
 )
 _PLAIN_NAME = re.compile(rf"{_UPPER}[’']?{LETTERS}{{2,}}(?:[-’']{LETTERS}+)*")
+_CODE = re.compile(r"\d|[a-z][A-Z]{2}|[A-Z]{2}[a-z]")
+_CONTRACTION = re.compile(
+    r"(?:I|You|We|They|He|She|It|That|There|Here|What|Who|Where|How|When)['’](?:ve|m|re|ll|d|s)|\w+n['’]t"
+)
 _INITIAL = re.compile(rf"{_UPPER}\.\s")
+_ONLY_PARTICLE = re.compile(rf"{_PARTICLE}|{_UPPER}\.")
 
 
 def _leads_to(text: str, end: int, known: Sequence[Identifier]) -> bool:
@@ -455,11 +567,12 @@ def _is_word(text: str, start: int, end: int) -> bool:
     if re.fullmatch(rf"{_UPPER}\.", text[start:end]):
         return False
     bare = re.sub(r"[’']s$", "", text[start:end].strip(".,;:\"“”'’()"))
-    return bare.casefold() in plain_words() or _is_code(bare)
+    return bare.casefold() in plain_words() or _is_code(bare) or bool(_CONTRACTION.fullmatch(bare))
 
 
 def _is_code(word: str) -> bool:
-    return (len(word) > 1 and word.isupper()) or any(character.isdigit() for character in word)
+    """Whether a word is an abbreviation or has a digit: COPD, MenACWY, MSc, B12."""
+    return (len(word) > 1 and word.isupper()) or bool(_CODE.search(word))
 
 
 @lru_cache(maxsize=1)

@@ -55,8 +55,10 @@ def read_question(text: str, *, mode: str, category: str, arm: str, max_characte
 
 
 def read_question_text(text: str, *, max_characters: int) -> str:
-    """Return the text without outer spaces; BadInput is raised where it is empty or too long."""
+    """Return the text without outer spaces; BadInput is raised where it is empty, too long or no text."""
     question = text.strip()
+    if any("\ud800" <= character <= "\udfff" for character in question):  # half a pair, which JSON can hold
+        raise BadInput("The question contains invalid characters; remove them.")
     if not question:
         raise BadInput("The question is empty; write a question or a statement.")
     if len(question) > max_characters:

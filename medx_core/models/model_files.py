@@ -18,6 +18,7 @@ HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
 
 MEMORY = ".weight-hashes.json"
 ADAPTER, INDEX, CONFIGURATION = "adapter_config.json", "model.safetensors.index.json", "config.json"
+SHARDS = "model-*-of-*.safetensors"
 ONE_FILE = "model.safetensors"
 PLAIN_TYPES = ("F64", "F32", "F16", "BF16")
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
@@ -144,11 +145,21 @@ def _adapter_sentence(folder: Path) -> str:
 
 
 def _refuse_missing_shards(folder: Path) -> None:
-    index = folder / INDEX
+    index, is_in_one = folder / INDEX, (folder / ONE_FILE).is_file()
     if not index.is_file():
+        if not is_in_one and (shards := sorted(file.name for file in folder.glob(SHARDS))):
+            raise ModelUnavailable(
+                f"The folder {folder} holds parts of the weights ({_listed(shards)}) without {INDEX}, which says what is in "
+                "which; fetch the model again."
+            )
         return
-    shards = sorted(set(_json_object(index).get("weight_map", {}).values()))
-    if missing := [name for name in shards if not (folder / str(name)).is_file()]:
+    places = _json_object(index).get("weight_map")
+    if not isinstance(places, dict) or not (places or is_in_one):
+        raise ModelUnavailable(
+            f"The file {index} does not say which weight file each weight is in; fetch the model again."
+        )
+    shards = sorted({str(name) for name in places.values()})
+    if missing := [name for name in shards if not (folder / name).is_file()]:
         raise ModelUnavailable(
             f"The folder {folder} lacks {len(missing)} of the {len(shards)} weight files that {INDEX} names: "
             f"{_listed(missing)}; fetch the model again."

@@ -34,8 +34,10 @@ from medx_core.routing.router import Floats
 from medx_core.routing.tfidf import learn_vocabulary
 from medx_core.routing.training import TOLERANCE, Progress, read_texts
 
-RECALL = 0.9
-"""The share of emergencies by unseen writers and of unseen kinds that the threshold lets through."""
+RECALL = 0.92
+"""The share of emergencies by unseen writers and of unseen kinds that the threshold lets through.
+
+With .90, two writers kept aside had .875 of theirs recognised and 5 % false alarms: half of what is allowed."""
 KIND_FOLDS = 4
 MEANING_INVERSE_PENALTY = 9.0
 TERMS_INVERSE_PENALTY = 10.0

@@ -80,7 +80,7 @@ _PRESENT = re.compile(
 )
 _PAST = re.compile(
     r"\b(?:years? ago|months? ago|last (?:year|month|spring|summer|autumn|fall|winter|christmas|january|february|march|april|may|june|july|"
-    r"august|september|october|november|december)|(?:in|since|back in|of|'?) ?(?:19|20)\d\d|(?:19|20)\d\d|in '\d\d|when i was (?:a |in |at |\w+teen|\w+ty|six|seven|eight|nine|ten|\d)|"
+    r"august|september|october|november|december)|(?:in|since|back in|of|'?) ?(?:19|20)\d\d|(?:19|20)\d\d|in '\d\d|when i was (?:a |in |at |\w+teen|\w+ty|six|seven|eight|nine|ten|\d)|in my (?:teens|\w+ties)|"
     r"as a (?:child|kid|boy|girl|teenager|student|wain)|years? (?:back|since|later|on)|long ago|used to|once had|grew out of)\b"
 )
 _APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "`": "'", "´": "'"})
@@ -195,24 +195,52 @@ def _list_end(text: str, start: int, end: int) -> int:
     return comma if comma >= 0 else end
 
 
-_DOSE = re.compile(r"\b(\d+(?:\.\d+)?) ?(?:mg|mcg|micrograms?|ml|mls|units?|g)\b")
+_NUMBERS = {
+    "one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9",
+    "ten": "10", "eleven": "11", "twelve": "12", "thirteen": "13", "fourteen": "14", "fifteen": "15", "sixteen": "16",
+    "seventeen": "17", "eighteen": "18", "nineteen": "19", "twenty": "20", "thirty": "30", "forty": "40", "fifty": "50",
+    "sixty": "60", "eighty": "80", "hundred": "100",
+}  # fmt: skip
+_NUMBER_WORD = re.compile(rf"\b(?:a )?({'|'.join(_NUMBERS)})\b")
+_DOSE_UNIT = r"(mg|mcg|micrograms?|mls?|units?|g|iu|tablets?)"
+# A dose with its unit, or the bare number that was given: "said 4 units and I drew up 40".
+_DOSE = re.compile(rf"\b(\d+(?:\.\d+)?) ?{_DOSE_UNIT}\b")
+_GIVEN_NUMBER = re.compile(
+    r"\b(?:gave|given|took|taken|injected|drew up|drawn up|dialled|put in|had|pushed|set|ran|run|programmed|instead of|rather than|not|my|of my)(?: \w+){0,2}? (\d+(?:\.\d+)?)\b(?! ?(?:am|pm|min\w*|hours?|hrs?|days?|weeks?|years?|:|%|\.\d|/))"
+)
 _MISTAKE = re.compile(
-    r"\b(?:instead of|rather than|supposed to|meant to|should (?:have|be)|not the|by mistake|wrong|misread|prescribed|decimal|was for)\b"
+    r"\b(?:inste?ad of|rather than|supposed to|meant to|should (?:have|be)|should've|not the|not (?=\d)|by mistake|wrong|misread|prescribed|decimal|was for|"
+    r"read it as|thought it (?:was|said)|mixed up)\b"
+)
+# Weaker: what stood written beside what was given. Then only a slip of the decimal point counts.
+_WRITTEN = re.compile(
+    r"\b(?:chart\w*|label|box|script|prescription|letter|order\w*|says?|said|written|sheet|leaflet|usual\w*|normal\w*|dose is|but)\b"
 )
 _TENFOLD = re.compile(
     r"\b(?:ten times|10 times|10x|x10|ten ?fold|10-?fold)\b[^.?!]{0,40}\b(?:dose|much|amount|insulin|morphine|methotrexate|prescribed|strength)\b"
     r"|\b(?:gave|given|took|taken|injected|drew up|had|administered)\b[^.?!]{0,60}\b(?:ten times|10 times|10x|x10|ten ?fold|10-?fold)\b"
 )
-_TAKEN = re.compile(r"\b(?:gave|given|took|taken|injected|swallowed|administered|had|drew up|received)\b")
+_TAKEN = re.compile(
+    r"\b(?:gave|given|took|taken|injected|swallowed|administered|had|drew up|drawn up|received|dialled|pushed|set|ran|programmed)\b"
+)
+_SLIPS = (10.0, 100.0, 1000.0)
 
 
 def _dose_is_ten_times_off(text: str) -> bool:
     """Whether a sentence tells of a dose that was given and, as a mistake, is ten times another one in it, or says so."""
     for start, end in _sentences(text):
-        if _TENFOLD.search(text, start, end):
+        sentence = _NUMBER_WORD.sub(lambda word: _NUMBERS[word[1]], text[start:end])
+        if _TENFOLD.search(sentence):
             return True
-        if _MISTAKE.search(text, start, end) and _TAKEN.search(text, start, end):
-            doses = sorted(float(dose[1]) for dose in _DOSE.finditer(text, start, end))
-            if len(doses) > 1 and 0 < doses[0] * 10 <= doses[-1]:
+        mistaken = bool(_MISTAKE.search(sentence))
+        if (mistaken or _WRITTEN.search(sentence)) and _TAKEN.search(sentence):
+            doses = {float(dose[1]) for dose in _DOSE.finditer(sentence)}
+            if not doses:
+                continue
+            doses |= {float(dose[1]) for dose in _GIVEN_NUMBER.finditer(sentence)}
+            ratios = {high / low for low in doses for high in doses if low > 0}
+            if (mistaken and max(ratios, default=0) >= _SLIPS[0]) or any(
+                abs(ratio - slip) < slip / 1_000 for ratio in ratios for slip in _SLIPS
+            ):
                 return True
     return False

@@ -38,6 +38,7 @@ SECRET_BYTES = 32
 SEEN_EVERY = timedelta(minutes=1)
 LONGEST_TITLE = 200
 MOST_DAYS = 366
+MOST_LISTED = 200
 
 
 class Scope(StrEnum):
@@ -138,14 +139,18 @@ class CredentialStore(Store):
             return self._let_in(session, same, credential.kind, idle)
 
     def of(self, person: Person, kinds: Iterable[CredentialKind] = CredentialKind) -> tuple[Credential, ...]:
-        """Return the person's credentials of these kinds that have not ended, the one used last first."""
+        """Return the person's credentials of these kinds that have not ended, the one used last first; not more than MOST_LISTED."""
         theirs = select(CredentialTable).where(
             CredentialTable.person_id == person.id,
             col(CredentialTable.kind).in_(tuple(kinds)),
             CredentialTable.ends_at > self._clock(),
         )
         with self._database.read() as session:
-            rows = session.exec(theirs.order_by(col(CredentialTable.seen_at).desc(), col(CredentialTable.id)))
+            rows = session.exec(
+                theirs.order_by(col(CredentialTable.seen_at).desc(), col(CredentialTable.id)).limit(
+                    MOST_LISTED
+                )
+            )
             return tuple(map(_credential, rows))
 
     def end(self, person: Person, public_id: str) -> Credential:

@@ -116,11 +116,16 @@ def test_somebody_elses_question_is_not_shown(site, open_page):
 def test_an_empty_form_says_what_to_do_and_an_example_fills_it(site, open_page):
     page = open_page(site, "asa")
     page.locator("#medx-ask").click()
-    expect(page.get_by_text("The question is empty; write a question or a statement.")).to_be_visible()
+    refused = page.locator("#medx-refused")
+    expect(refused).to_have_text("The question is empty; write a question or a statement.")
+    expect(page.locator(".toast-wrap .toast-body")).to_have_count(
+        0
+    )  # what covers the page and goes is no answer
     written = next(example for example in examples() if example.mode is Mode.TEXT)
     page.get_by_role("button", name=written.text).click()
     expect(page.get_by_label("Question, or a statement")).to_have_value(written.text)
     expect(page.get_by_label("Written answer")).to_be_checked()
+    expect(refused).to_be_empty()
 
 
 def stored(site) -> list[str]:
@@ -145,6 +150,8 @@ def test_patient_data_is_shown_masked_before_storing_and_asked_so_by_keyboard(si
     assert stored(site) == before
     assert page.evaluate("document.documentElement.scrollWidth") <= NARROW[0]
     expect(page.get_by_role("button", name=MASKED)).to_be_focused()
+    for part in (warning.locator(".medx-lead"), warning.locator("blockquote")):
+        expect(part).to_be_in_viewport(ratio=1)
     page.keyboard.press("Enter")
     expect(page.locator(".medx-question")).to_have_text(masked)
     expect(page.get_by_label("Question, or a statement")).to_have_value(masked)

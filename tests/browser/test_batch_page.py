@@ -143,6 +143,7 @@ def test_patient_data_of_a_file_is_shown_as_it_would_be_stored_and_the_person_de
     expect(panel).to_contain_text("2 cells may identify a patient: a name, a record number.")
     expect(panel.locator("li").first).to_have_text("row 1, question Can Mrs [removed] fly?")
     expect(panel.locator("mark")).to_have_count(2)
+    expect(panel).to_be_in_viewport(ratio=1)
     assert "Notices" not in page.locator(".medx-check").inner_text()
     assert page.evaluate("document.documentElement.scrollWidth") <= NARROW[0]
     if as_written:

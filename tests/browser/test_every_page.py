@@ -1,5 +1,7 @@
 """What holds on every page: roles, offline, narrow, dark. `open_page` refuses requests to elsewhere and page faults."""
 
+from itertools import pairwise
+
 import pytest
 from playwright.sync_api import expect
 
@@ -30,6 +32,11 @@ def test_every_link_of_the_header_can_be_reached_on_a_phone(site, open_page):
     expect(links).to_have_text(["Ask", "Batch", "Review", "Results", "Admin"])
     right_edges = links.evaluate_all("links => links.map(one => one.getBoundingClientRect().right)")
     assert max(right_edges) <= page.evaluate("window.innerWidth")
+    tops = page.locator("#medx-header .prose").evaluate(
+        "bar => [...bar.querySelectorAll('a, p, button')].map(one => one.getBoundingClientRect()).map(box => box.top + box.height / 2)"
+    )
+    lines = sorted(tops)
+    assert sum(after - before > 12 for before, after in pairwise(lines)) <= 1, lines  # two lines
 
 
 def test_the_header_leads_an_asker_only_where_they_may_go(site, open_page):
@@ -97,8 +104,10 @@ def test_a_token_is_shown_once_and_listed_and_a_link_leads_to_a_password(site, o
     assert page.evaluate("document.documentElement.scrollWidth") <= NARROW[0]
     site.services.people.add("mira", Role.ASKER, generated_password("mira"))
     page.goto(f"{site.url}/app/admin")
+    expect(page.locator("#medx-people")).to_contain_text("mira")
     page.get_by_label("Change a person", exact=True).fill("mira")
     page.keyboard.press("Enter")
+    expect(page.locator("#medx-their-sessions")).to_contain_text("mira is signed in nowhere.")
     page.locator("#medx-make-link").click()
     report = page.locator("#medx-their-sessions-report")
     expect(report).to_contain_text("Link for mira")

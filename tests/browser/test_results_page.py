@@ -111,7 +111,7 @@ def test_before_the_first_evaluation_there_is_a_sentence_and_nothing_to_choose(
     fresh_site: WebSite, open_page
 ):
     page = open_page(fresh_site, "asa", "/app/results")
-    expect(page.locator("#medx-run-status")).to_have_text(NO_EVALUATION)
+    expect(page.locator("#medx-run-status")).to_have_text(NO_EVALUATION[False])
     expect(page.locator("#medx-evaluation, #medx-other").filter(visible=True)).to_have_count(0)
 
 

@@ -149,6 +149,9 @@ def test_tokens_and_links_are_made_listed_and_ended(command, database_url):
     assert credentials.visitor(first, CredentialKind.LINK) is None  # the second took its place
     assert credentials.visitor(key, CredentialKind.LINK).name == "Ann"
     assert {line.split("\t")[1] for line in command("users sessions Ann").splitlines()} == {"token", "link"}
+    added = command("users add Bob --link")
+    assert "Password" not in added
+    assert credentials.visitor(added.rsplit("key=", 1)[1].strip(), CredentialKind.LINK).name == "Bob"
     for wrong in ("--title x --scope own", "--title x --scope ask --days 400"):
         with pytest.raises(BadInput):
             command(f"users token Ann {wrong}")

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -188,6 +189,33 @@ def test_the_check_of_a_recipe_names_a_prompt_that_the_model_refuses(recipes, ti
     assert done.exit_code == 1
     assert f"NO  prompt {prompt}: The model" in done.output
     assert "gives no verdicts in its chat template here" in done.output
+    said(recipes("promote", "plain", "--yes"))
+    refused = str(recipes("promote", "chat", "--yes").exception)
+    assert "cannot answer here, so nothing was promoted: The model" in refused
+    assert "gives no verdicts in its chat template here" in refused
+    assert (
+        json.loads(said(recipes("list", "--json")))["answering"]
+        == json.loads(said(recipes("show", "plain")))["id"]
+    )
+
+
+def test_a_recipe_in_use_that_was_edited_in_the_database_stops_the_commands_in_one_sentence_until_it_is_retired(
+    recipes, tiny_home
+):
+    said(recipes("build", "mine", "--threshold", 0.5))
+    said(recipes("promote", "mine", "--yes"))
+    with sqlite3.connect(tiny_home / "medx.sqlite3") as database:
+        database.execute("UPDATE recipe SET content = replace(content, '0.5', '0.7') WHERE name = 'mine'")
+    listed = json.loads(said(recipes("list", "--json")))
+    assert (listed["answering"], len(listed["damaged"])) == (None, 1)
+    assert "The recipe in use, mine (" in listed["refused"]
+    assert "its row was changed in the database" in listed["refused"]
+    for arguments in (("ask", "Is it safe?"), ("ask", "Is it safe?", "--local")):
+        assert str(CliRunner().invoke(app, [*arguments]).exception) == listed["refused"]
+    for command in ("show", "check", "promote"):
+        assert "is not used: its row was changed" in str(recipes(command, "mine").exception)
+    assert "mine (" in said(recipes("retire", "mine"))
+    assert json.loads(said(recipes("list", "--json")))["refused"] == ""
 
 
 def test_a_recipe_for_another_configuration_is_not_promoted_and_in_use_it_stops_the_commands(

@@ -72,6 +72,14 @@ def test_a_shard_that_is_not_there_is_named(folder):
     assert "a.safetensors, b.safetensors" in refusal(folder)
 
 
+@pytest.mark.parametrize("index", ['{"weight_map": []}', '{"weight_map": {}}', "{}"])
+def test_an_index_that_names_no_weights_is_refused_and_so_are_parts_without_one(folder, index):
+    (folder / WEIGHTS).rename(folder / "model-00001-of-00002.safetensors")
+    assert "holds parts of the weights (model-00001-of-00002.safetensors) without" in refusal(folder)
+    (folder / "model.safetensors.index.json").write_text(index, encoding="utf-8")
+    assert "does not say which weight file each weight is in" in refusal(folder)
+
+
 def test_layers_that_are_not_there_are_counted_and_never_drawn_at_random(folder):
     rewritten(folder, lambda weights: {k: v for k, v in weights.items() if ".layers.1." not in k})
     assert "9 weights that the network needs are not in its files (model.layers.1." in refusal(folder)

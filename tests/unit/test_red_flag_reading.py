@@ -75,6 +75,9 @@ TEN_TIMES_OFF = [
     "Took 1.25 mg not the 0.125 mg of digoxin by mistake",
     "a tenfold dose of his oxycodone was given",
     "received 300 mg by mistake, prescribed 30 mg",
+    "The chart says six units and she drew up sixty",
+    "label said 2 ml, the sitter gave 20 ml",
+    "gave the baby 4ml not 0.4ml",
 ]
 NO_SUCH_DOSE = [
     "I have taken 20 mg tablets for years",
@@ -86,6 +89,8 @@ NO_SUCH_DOSE = [
     "he had 5 ml instead of 10 ml",
     "They make 30 mg and 300 mg capsules",
     "ten times a day I wash my hands",
+    "The letter says 20 mg and I took one at 8",
+    "took 2 tablets, and usually 20 minutes later it eases",
     "The ward gave 4 units, then 6 units",
 ]
 EITHER_SIDE = [

@@ -43,3 +43,8 @@ def test_a_mode_that_does_not_exist_is_refused_with_those_that_do():
         read_question("A statement.", mode="essay", category="auto", arm="both", max_characters=500)
     with pytest.raises(BadInput, match="no mode 'auto'; choose verdict or text"):
         read_mode("auto")
+
+
+def test_half_a_pair_of_surrogates_is_no_text():
+    with pytest.raises(BadInput, match="invalid characters"):
+        read_question("Is it \ud800 asthma?", mode="auto", category="auto", arm="both", max_characters=500)

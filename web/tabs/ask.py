@@ -20,7 +20,7 @@ from medx_core.storage.people import Person, Role
 from web import wording
 from web.following import QuestionView, follow, look, visible_job
 from web.frame import ADDRESS, QUERY, QUIET, heading, model_line, on_load, page_frame
-from web.handler_guard import guarded, reaches
+from web.handler_guard import beside, guarded, reaches
 from web.health_and_metrics import SUBMITTED
 from web.rendering import fault, note, render
 from web.services import Services
@@ -32,11 +32,14 @@ MASKED, AS_IT_IS = "Ask masked", "Ask as written"
 EXAMPLES = ("triage-053t", "free-literature-18", "patient-facing-039t")
 """Bundled statements and questions to try, one per category; the statements are true, and from the test split, so that
 no vector was fitted on them."""
-# Whoever asks by keyboard goes on by keyboard, at the safer choice. Two frames later, when it can be seen.
+# What may identify a patient comes into view, and whoever asks by keyboard goes on by keyboard, at the safer choice. Two
+# frames later, when it can be seen.
 FOCUS = (
     "() => { requestAnimationFrame(() => requestAnimationFrame(() => { "
     "const first = document.getElementById('medx-masked'); "
-    "if (first && first.offsetParent !== null) first.focus(); })); return []; }"
+    "if (!first || first.offsetParent === null) return; "
+    "document.getElementById('medx-identifiers').scrollIntoView({ block: 'center' }); "
+    "first.focus({ preventScroll: true }); })); return []; }"
 )
 
 
@@ -105,6 +108,7 @@ class _Parts:
     mode: gr.Radio
     category: gr.Dropdown
     arm: gr.Radio
+    refused: gr.HTML
     ask: gr.Button
     cancel: gr.Button
     warning: _IdentifierWarning
@@ -131,6 +135,7 @@ def build(services: Services) -> None:
         heading("Ask a clinical question")
         model_line(services)
         question, mode, category, arm = _form(services)
+        refused = gr.HTML(elem_id="medx-refused", elem_classes="medx-told")
         with gr.Row(elem_classes="medx-actions"):
             ask = gr.Button("Ask", variant="primary", elem_id="medx-ask", scale=0, min_width=140)
             cancel = gr.Button("Cancel", visible=False, elem_id="medx-cancel", scale=0, min_width=110)
@@ -150,7 +155,9 @@ def build(services: Services) -> None:
         with gr.Accordion("Recent questions", open=False):
             recent = gr.HTML(elem_id="medx-recent")
     job_id = gr.Textbox(visible="hidden", elem_id="medx-job")
-    parts = _Parts(question, mode, category, arm, ask, cancel, warning, again, answer, recent, job_id)
+    parts = _Parts(
+        question, mode, category, arm, refused, ask, cancel, warning, again, answer, recent, job_id
+    )
     _wire(services, parts, tried, categories)
 
 
@@ -202,19 +209,25 @@ def _wire(
         end.then(guard(page.list_recent), None, [parts.recent], **QUIET)
 
     triggers, warning = [parts.ask.click, parts.question.submit], parts.warning
-    submitted = [parts.question, parts.job_id, *warning.shown]
-    asked = gr.on(triggers, guard(page.submit), parts.form, submitted, **QUIET)
+    submitted = [parts.refused, parts.question, parts.job_id, *warning.shown]
+
+    def telling(handler: Callable[..., Any]) -> Callable[..., Any]:
+        """A handler that fills `submitted`; why it refuses stands between the question and its button."""
+        return guard(beside(handler, fills=len(submitted) - 1))
+
+    asked = gr.on(triggers, telling(page.submit), parts.form, submitted, **QUIET)
     asked.success(None, None, None, js=FOCUS, api_visibility="private")
     followed(asked)
-    followed(warning.masked.click(guard(page.submit_masked), parts.form, submitted, **QUIET))
+    followed(warning.masked.click(telling(page.submit_masked), parts.form, submitted, **QUIET))
     confirmed = [*parts.form, warning.warned_text]
-    followed(warning.as_it_is.click(guard(page.submit_as_it_is), confirmed, submitted, **QUIET))
+    followed(warning.as_it_is.click(telling(page.submit_as_it_is), confirmed, submitted, **QUIET))
     for category, button in zip(wording.CATEGORY_NAMES, categories, strict=True):
-        chosen = [parts.job_id, parts.category]
-        followed(button.click(guard(page.again_as(category)), [parts.job_id], chosen, **QUIET))
+        chosen = [parts.refused, parts.job_id, parts.category]
+        again = guard(beside(page.again_as(category), fills=2))
+        followed(button.click(again, [parts.job_id], chosen, **QUIET))
     parts.cancel.click(guard(page.cancel), [parts.job_id], None, **QUIET)
     for example, button in tried.items():
-        filled = [parts.question, parts.mode, *warning.shown]
+        filled = [parts.refused, parts.question, parts.mode, *warning.shown]
         button.click(guard(page.filling(example)), None, filled, **QUIET)
     restored = [parts.job_id, *parts.form, *parts.shown]
     on_load(guard(page.restore), [parts.job_id], restored, js=QUERY.format(name="question"), unlimited=True)
@@ -298,7 +311,7 @@ class _AskHandlers:
         """Return the handler that puts an example into the form."""
 
         def fill(person: Person) -> tuple[Any, ...]:  # noqa: ARG001 - every guarded handler takes the person
-            return example.text, example.mode.value, *_no_warning()
+            return "", example.text, example.mode.value, *_no_warning()
 
         return fill
 

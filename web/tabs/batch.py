@@ -32,14 +32,20 @@ from medx_core.storage.people import Person
 from web import wording
 from web.following import visible_job, worker_stage
 from web.frame import QUERY, QUIET, heading, model_line, on_load, page_frame
-from web.handler_guard import guarded
+from web.handler_guard import beside, guarded
 from web.health_and_metrics import SUBMITTED
-from web.rendering import note, render
+from web.rendering import fault, note, render
 from web.services import Services
 from web.submission import read_upload, screened_upload, submit_file
 from web.uploads import file_field
 
 TO_JOB = "(id) => { if (id) location.assign('/app/batch?job=' + encodeURIComponent(id)); return []; }"
+# What was found in a file comes into view, and the choice that it asks for.
+TO_FOUND = (
+    "() => { requestAnimationFrame(() => requestAnimationFrame(() => { "
+    "const panel = document.querySelector('#medx-check .medx-found, #medx-check .medx-fault'); "
+    "if (panel) panel.scrollIntoView({ block: 'center' }); })); return []; }"
+)
 FILES: dict[str, Any] = QUIET | {
     "show_progress": "minimal",
     "concurrency_limit": 2,
@@ -103,14 +109,16 @@ def _build_new_batch(services: Services) -> gr.HTML:
             wording.FILE_CATEGORY_CHOICES, value="auto", label="Category", min_width=200, scale=3
         )
         arm = gr.Radio(wording.ARM_CHOICES, value="both", label="Compare", min_width=330, scale=4)
+    refused = gr.HTML(elem_id="medx-refused", elem_classes="medx-told")
     run = gr.Button("Run", variant="primary", interactive=False, elem_id="medx-run", scale=0, min_width=160)
     heading("Your earlier batches", level=2)
     history = gr.HTML(elem_id="medx-history")
     submitted = gr.Textbox(visible="hidden")
     page, guard = _NewBatchHandlers(services), guarded(services)
-    upload.change(guard(page.check), [upload, mode], [check, as_written, run], **FILES)
+    checked = upload.change(guard(page.check), [upload, mode], [check, as_written, run, refused], **FILES)
+    checked.success(None, None, None, js=TO_FOUND, api_visibility="private")
     chosen = [upload, mode, category, arm, as_written]
-    started = run.click(guard(page.run), chosen, [submitted], **FILES)
+    started = run.click(guard(beside(page.run, fills=1)), chosen, [refused, submitted], **FILES)
     started.success(None, [submitted], None, js=TO_JOB, api_visibility="private")
     return history
 
@@ -121,13 +129,16 @@ class _NewBatchHandlers:
 
     services: Services
 
-    def check(self, person: Person, path: str | None, mode: str) -> tuple[str, Any, Any]:
-        """Show what was understood of the file and what of it would be masked; nothing is queued."""
-        hidden = gr.update(visible=False, value=False)
+    def check(self, person: Person, path: str | None, mode: str) -> tuple[str, Any, Any, str]:
+        """Show what was understood of the file and what of it would be masked, or why it is refused; nothing is queued."""
+        hidden, no_run = gr.update(visible=False, value=False), gr.update(interactive=False, value="Run")
         if not path:
-            return "", hidden, gr.update(interactive=False, value="Run")
-        file = read_upload(self.services, path)
-        screening = screened_upload(self.services, path)
+            return "", hidden, no_run, ""
+        try:
+            file = read_upload(self.services, path)
+            screening = screened_upload(self.services, path)
+        except MedxError as error:
+            return fault(str(error)), hidden, no_run, ""
         pace = pace_before(self.services.jobs.recent(person.id, limit=HISTORY), Mode(mode), utc_now())
         usable = not file.refused and bool(file.rows)
         title = f"Run {wording.counted(len(file.rows), 'question')}" if usable else "Run"
@@ -139,6 +150,7 @@ class _NewBatchHandlers:
             file_html(file, pace) + render("batch_patient_data.html", screening=screening),
             choice,
             gr.update(interactive=allowed, value=title),
+            "",
         )
 
     def run(

@@ -77,7 +77,7 @@ class _ResultsPage:
         runs = self._runs()
         newest = next((run for run in runs if run.status is RunStatus.DONE), runs[0] if runs else None)
         chosen = wanted or (newest.public_id if newest else None)
-        may_start = gr.update(visible=reaches(person, Role.ADMIN))
+        may_start = gr.update(visible=reaches(person, Role.ADMIN), open=not runs)
         return may_start, *self._lists(runs, chosen, None), *self._shown(person, chosen, None)
 
     def show(self, person: Person, public_id: str | None, other: str | None) -> tuple[Any, ...]:
@@ -125,7 +125,8 @@ class _ResultsPage:
     def _shown(self, person: Person, public_id: str | None, other: str | None) -> tuple[Any, ...]:
         """Return what status, links, the cancel button, comparison, report and timer show."""
         if not public_id:
-            return note(wording.NO_EVALUATION), "", gr.update(visible=False), "", "", gr.Timer(active=False)
+            sentence = wording.NO_EVALUATION[reaches(person, Role.ADMIN)]
+            return note(sentence, "medx-first"), "", gr.update(visible=False), "", "", gr.Timer(active=False)
         try:
             run = self._services.runs.get(public_id)
             beside, report = self._beside(run, other), _report(run)
