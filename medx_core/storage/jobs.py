@@ -253,25 +253,27 @@ class JobStore(Store):
 
     def accuracy(self, public_id: str) -> tuple[ArmAccuracy, ...]:
         """Count right verdicts and accepted FALSE items per arm, by the raw verdict, over items with an expected answer."""
-        said_true = col(AnswerTable.raw_verdict) == Verdict.TRUE
-        is_false = col(ItemTable.expected).is_(False)
-        right, accepted, false = (
-            func.sum(case((counted, 1), else_=0))
-            for counted in (said_true == col(ItemTable.expected), and_(said_true, is_false), is_false)
-        )
+        said_true = func.sum(case((col(AnswerTable.raw_verdict) == Verdict.TRUE, 1), else_=0))
         with self._database.read() as session:
             counted = session.exec(
-                select(AnswerTable.arm, right, func.count(), accepted, false)
+                select(AnswerTable.arm, ItemTable.expected, func.count(), said_true)
                 .join(ItemTable, col(ItemTable.id) == col(AnswerTable.item_id))
                 .where(
                     ItemTable.job_id == job_of(session, public_id).id,
                     col(ItemTable.expected).is_not(None),
                     col(AnswerTable.raw_verdict).is_not(None),
                 )
-                .group_by(col(AnswerTable.arm))
+                .group_by(col(AnswerTable.arm), col(ItemTable.expected))
             ).all()
-        by_arm = {Arm(arm): ArmAccuracy(Arm(arm), *map(int, counts)) for arm, *counts in counted}
-        return tuple(by_arm[arm] for arm in Arm if arm in by_arm)
+        parts = {(Arm(arm), expected): (judged, int(trues)) for arm, expected, judged, trues in counted}
+        arms = {arm for arm, _ in parts}
+        of_arms = []
+        for arm in (arm for arm in Arm if arm in arms):
+            (true, hits), (false, accepted) = (
+                parts.get((arm, expected), (0, 0)) for expected in (True, False)
+            )
+            of_arms.append(ArmAccuracy(arm, hits + false - accepted, true + false, accepted, false))
+        return tuple(of_arms)
 
     def changes(self, public_id: str) -> tuple[ArmChanges, ...]:
         """Count by harm what steering mends and breaks, by the raw verdict: without a harm first, then the least harm."""
