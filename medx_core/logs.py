@@ -36,9 +36,8 @@ class WithoutContent(logging.Formatter):
         """Return the record's text."""
         if record.name in TELL_FAULTS and record.exc_info:
             record = logging.makeLogRecord(record.__dict__ | {"msg": "a task failed", "args": ()})
-        if (
-            record.name == "py.warnings" and record.args
-        ):  # Celery lets logging write warnings, as text of several lines
+        # Celery lets logging write warnings, as text of several lines.
+        if record.name == "py.warnings" and record.args and isinstance(record.args, tuple):
             where_and_kind = str(record.args[0]).split(": ")[:2]
             record = logging.makeLogRecord(record.__dict__ | {"msg": ": ".join(where_and_kind), "args": ()})
         return super().format(record)

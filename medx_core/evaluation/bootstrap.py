@@ -74,7 +74,7 @@ class Estimate:
     value: float
     draws: Values  # (resamples,)
     n: int
-    bounds: tuple[float, float] | None = None  # the interval of a share that is the same in every resample
+    bounds: tuple[float, float] | None = None  # the interval of a share of none or of all
 
     def minus(self, other: "Estimate") -> "Estimate":
         """Return the paired difference, resample by resample."""
@@ -126,8 +126,8 @@ class Resamples:
     def share(self, hits: NDArray[np.generic], among: Flags | None = None) -> Estimate:
         """Return the mean of `hits` (items,) over the items where `among` is set, all by default.
 
-        Where it is the same in every resample (none of 45 false statements accepted), resampling knows nothing of the
-        next item: the interval is Wilson's then, of the groups.
+        Of a share of none (of 45 false statements accepted, say) or of all, every resample has the same and knows nothing of
+        the next item: the interval is Wilson's then, of the groups.
         """
         kept = np.ones(len(self.gold), dtype=bool) if among is None else among
         weights = np.stack([np.where(kept, hits, 0), kept]).astype(np.float32) @ self.counts
@@ -135,7 +135,7 @@ class Resamples:
         value = float(np.asarray(hits, dtype=float)[kept].mean()) if n else float("nan")
         draws = _ratio(weights[0], weights[1])
         whether = hits.dtype == np.bool_  # a mean of differences or errors is no share
-        return Estimate(value, draws, n, _bounds(value, draws, self.counts[kept]) if whether else None)
+        return Estimate(value, draws, n, _bounds(value, self.counts[kept]) if whether else None)
 
     def balanced(self, right: Flags, among: Flags | None = None) -> Estimate:
         """Return the mean of the shares right among gold TRUE and gold FALSE; NaN without both."""
@@ -181,7 +181,7 @@ def ranked_right(pairs: Values, counts: Counts) -> Estimate:
     """
     right = preferred(pairs)
     value, draws = float(right.mean()), _ratio(right.astype(np.float32) @ counts, counts.sum(axis=0))
-    return Estimate(value, draws, len(pairs), _bounds(value, draws, counts))
+    return Estimate(value, draws, len(pairs), _bounds(value, counts))
 
 
 def preferred(pairs: Values) -> Values:
@@ -202,14 +202,13 @@ def aurocs(scores: Values, gold: Flags) -> Values:
     return np.array([_auroc(row, gold, once)[0] for row in scores])
 
 
-def _bounds(share: float, draws: Values, counts: Counts) -> tuple[float, float] | None:
-    """Return Wilson's interval of a share that no resample changes, for as many groups as were drawn; else None."""
-    if np.isnan(draws).any() or np.abs(draws - share).max() > 1e-6:
+def _bounds(share: float, counts: Counts) -> tuple[float, float] | None:
+    """Return Wilson's interval of a share of none or of all, for as many groups as were drawn; None for other shares."""
+    if share not in {0.0, 1.0}:
         return None
     groups = len(np.unique(counts, axis=0))  # items of one group count alike in every resample
-    many = round(share * groups, 6)
-    fewest, most = (wilson(int(whole(many)), groups) for whole in (np.floor, np.ceil))
-    return (fewest.low, most.high) if fewest and most else None
+    bounds = wilson(round(share * groups), groups)
+    return (bounds.low, bounds.high) if bounds else None
 
 
 def _kinds(gold: Flags, groups: NDArray[np.intp], number: int) -> NDArray[np.intp]:

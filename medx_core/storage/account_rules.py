@@ -56,8 +56,8 @@ def appearance(name: str) -> str:
     def latin(char: str) -> str:
         if char.isascii():
             return char
-        found = confusables.is_confusable(char, greedy=True) or []
-        likes = (like["c"] for each in found for like in each["homoglyphs"])
+        known = confusables.is_confusable(char, greedy=True) or []
+        likes = (like["c"] for each in known for like in each["homoglyphs"])
         return next((like for like in likes if like.isascii() and like.isalpha()), char)
 
     return "".join(map(latin, name_key(name))).casefold()
