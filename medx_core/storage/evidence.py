@@ -188,8 +188,7 @@ class Evidence:
 
         With the name of a vector, what was found of that one alone.
         """
-        line = " ".join((NOT_EVALUATED, *self._validated(recipe_id, vector)))
-        return KnownEvidence(line, short=line)
+        return KnownEvidence(" ".join((NOT_EVALUATED, *self._validated(recipe_id, vector))))
 
     def _validated(self, recipe_id: str, named: str) -> Iterator[str]:
         try:
