@@ -122,10 +122,10 @@ def test_how_many_statements_is_asked_only_of_a_file(fresh_site: WebSite, open_p
     page.get_by_label("A file", exact=True).check()
     expect(preset).to_be_visible()
     page.get_by_label("Sizes of my own").check()
-    expect(page.get_by_label("Draw")).to_be_visible()
+    expect(page.get_by_label("Draw", exact=True)).to_be_visible()
     page.get_by_label("The bundled statements", exact=True).check()
     expect(preset).to_be_hidden()
-    expect(page.get_by_label("Draw")).to_be_hidden()
+    expect(page.get_by_label("Draw", exact=True)).to_be_hidden()
 
 
 def test_a_failed_evaluation_says_why(fresh_site: WebSite, open_page):

@@ -186,6 +186,6 @@ def test_failed_questions_are_folded_and_counted_by_reason_whatever_figures_it_n
     ]
     html = failed_questions_html([QuarantinedItem("j", "f.csv", item) for item in items])
     assert html.count("<details") == 2
-    assert "<strong>2 questions</strong>: The dose is 1.08." in html
+    assert "<strong>2 questions</strong>: for example, The dose is 1.08." in html
     assert "open" not in html.split("<summary>")[0]
     assert "No question failed." in failed_questions_html([])
